@@ -1,0 +1,40 @@
+# `make` prints the targets. PIP_ARGS goes to pip: a CPU-only torch, a mirror, e.g.
+#   make run PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple"
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE := 1
+
+.PHONY: help run test test-fast lint clean
+.DEFAULT_GOAL := help
+
+help: ## print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+run: $(VENV)/.run ## set up, and train a first experiment on real data (dora run optim.lr=0.1)
+	$(BIN)/dora run optim.lr=0.1
+
+test: $(VENV)/.dev lint ## set up, and run every test that this machine can run
+	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.dev ## the everyday part of the tests, in under five minutes
+	$(BIN)/python -m pytest -m "not slow and not slurm" $(ARGS)
+
+lint: $(VENV)/.dev ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/mypy dora_train tests
+
+clean: ## remove the environment and the caches, never your outputs
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.run: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; this is " + sys.version.split()[0] + \
+	    ". Name another: make run PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
+	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	@touch $@
