@@ -1,0 +1,16 @@
+"""The engine room: what turns `dora run`, `dora grid` and `dora info` into experiments that can be trusted.
+
+A map, from the door inwards. Nothing is imported here, so that reading a result costs nothing.
+
+    main.py        the decorator on `main`: an experiment from overrides, from a signature, from a job
+    verbs.py       what each of Dora's verbs does here; upstream.py puts it in the place of Dora's own
+    signature.py   overrides -> configuration -> what differs from the defaults
+    store.py       the experiment's folder: names, formats, atomic writes. The two wings meet here
+    claims.py      who holds an experiment
+    code.py        the code of a run: commit, changed files, and the snapshot that a job runs
+    job.py         what a job starts with
+    errors.py      a user's mistake, in at most four lines
+    upstream.py    every private name of Dora, Hydra, submitit and Lightning that we touch
+    run/           inside one run: session, ranks, trainer, loaders, history, checkpoints, signals, progress, loggers
+    grid/          around many runs: plan, submission, executor, status, table, info (never imports run/)
+"""

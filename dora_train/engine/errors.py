@@ -1,0 +1,61 @@
+"""A user's mistake: what was given, what is near, what to do next.
+
+Everything in the engine that refuses something raises `UserError`; `report_user_errors` prints it, and Python exits
+with 1. Anything else that escapes is a bug, and keeps its traceback.
+"""
+
+import difflib
+import sys
+from collections.abc import Iterable
+from types import TracebackType
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is the whole text they see: at most four lines, no traceback."""
+
+    def __init__(self, *lines: str):
+        super().__init__("\n".join(line for line in lines if line))
+
+
+def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
+    """The `words` closest to `word`, best first; case does not matter, and a last part alone finds its key.
+
+    >>> near("optim.lrr", ["optim.lr", "seed"])
+    ['optim.lr']
+    >>> near("lr", ["optim.lr", "seed"])
+    ['optim.lr']
+    """
+    known = list(words)
+    ends = [known_word for known_word in known if known_word.endswith("." + word)]
+    folded = {known_word.lower(): known_word for known_word in known}
+    close = [folded[match] for match in difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)]
+    return list(dict.fromkeys(ends + close))[:count]
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """`": did you mean optim.lr?"`, or nothing where nothing is near."""
+    close = near(word, words)
+    return f": did you mean {' or '.join(close)}?" if close else "."
+
+
+def shortened(words: Iterable[str], most: int = 12) -> str:
+    """`"a, b, c"`, and how many more there are past `most`."""
+    known = list(words)
+    more = f" ... ({len(known) - most} more)" if len(known) > most else ""
+    return ", ".join(known[:most]) + more
+
+
+def report_user_errors() -> None:
+    """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with 1.
+
+    Dora's command knows nothing of our errors, so this is the one place that all verbs share.
+    """
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, UserError):
+            print(error, file=sys.stderr, flush=True)
+        elif not isinstance(error, KeyboardInterrupt):  # Ctrl-C speaks for itself, and exits with 130
+            before(kind, error, trace)
+
+    sys.excepthook = hook

@@ -1,0 +1,387 @@
+"""From overrides to a configuration and what differs in it from the defaults: the rule behind a signature.
+
+The rule is stock Dora's for each value coerced to its default's type, with these repairs: the order of overrides does
+not matter, naming a group's default is the default, and an alias (`w: ${optim.lr}`) is not a difference of its own.
+Hydra composes once for each combination of groups; values are then applied with OmegaConf, which also gives errors
+that name the key. `Composer` is used by `main.py`; it is the only place where a configuration is composed.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .errors import UserError, did_you_mean, near, shortened
+
+RULE = 1  # the version of this rule, stored at birth; raise it when any signature would change
+Delta = list[tuple[str, Any]]
+
+
+@dataclass
+class Composed:
+    """A configuration as composed today, with what makes it differ from the defaults (excluded keys included)."""
+
+    cfg: DictConfig
+    argv: list[str]
+    delta: Delta
+
+
+@dataclass
+class _Base:
+    """What Hydra makes of one combination of groups, before any value is overridden."""
+
+    cfg: DictConfig
+    raw: dict[str, Any]  # plain, interpolations as they are written
+    choices: dict[str, Any]
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; lists and empty dicts are values.
+
+    >>> list(flatten({"a": {"b": 1, "c": {}}}))
+    [('a.b', 1), ('a.c', {})]
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def unflatten(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    config: dict[str, Any] = {}
+    for key, value in pairs:
+        *parents, leaf = key.split(".")
+        inner = config
+        for parent in parents:
+            inner = inner.setdefault(parent, {})
+        inner[leaf] = value
+    return config
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`below` with the values of `above` over it."""
+    result = dict(below)
+    for key, value in above.items():
+        inner = result.get(key)
+        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
+        result[key] = merged(inner, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
+    return result
+
+
+def split(config: Mapping[str, Any], exclude: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The part of `config` that counts in the signature, and the part under the patterns of `dora.exclude`."""
+    counted: Delta = []
+    excluded: Delta = []
+    for key, value in flatten(config):
+        (excluded if is_excluded(key, exclude) else counted).append((key, value))
+    return unflatten(counted), unflatten(excluded)
+
+
+def is_excluded(key: str, exclude: Sequence[str]) -> bool:
+    return any(fnmatch(key, pattern) for pattern in exclude)
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """`cfg` as plain Python, interpolations resolved.
+
+    Raises:
+        UserError: an interpolation that leads nowhere.
+    """
+    try:
+        return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from error
+
+
+def coerced(key: str, value: Any, default: Any, text: str) -> Any:
+    """`value` as the type of the key's default, where nothing is lost by it; a null default takes anything.
+
+    Args:
+        text: the value as the user wrote it, for a key that holds text.
+
+    Raises:
+        UserError: the value does not fit.
+    """
+    if default is None or _is_interpolation(value) or _is_interpolation(default) or value == "???":
+        return value
+    if isinstance(default, bool):
+        fits = isinstance(value, bool)
+    elif isinstance(default, int):
+        fits = _is_number(value) and float(value).is_integer()
+        value = int(value) if fits else value
+    elif isinstance(default, float):
+        fits = _is_number(value)
+        value = float(value) if fits else value
+    elif isinstance(default, str):
+        fits = value is None or isinstance(value, (str, int, float))
+        value = text if fits and not isinstance(value, (str, type(None))) else value
+    else:
+        fits = isinstance(value, type(default))
+    if not fits:
+        raise UserError(f'{key}={text}: it takes {_kind(default)} (default: {_shown(default)}).')
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_interpolation(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _kind(default: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
+             list: "a list: [a,b]", dict: "a dict: {key: value}"}
+    return kinds.get(type(default), type(default).__name__)
+
+
+def _shown(value: Any) -> str:
+    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+
+
+def differences(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Delta:
+    """Dotted keys of `other` whose value is not that of `base`, as stock Dora lists them.
+
+    A key that is gone is listed as `~key`.
+    """
+    delta: Delta = []
+    for key in [*base, *(key for key in other if key not in base)]:
+        path = f"{prefix}{key}"
+        if key not in other:
+            delta.append((f"~{path}", None))
+        elif key in base and isinstance(base[key], Mapping) and isinstance(other[key], Mapping):
+            delta += differences(base[key], other[key], f"{path}.")
+        elif key not in base or not _equal(base[key], other[key]):
+            delta.append((path, other[key]))
+    return delta
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one == other or (_is_number(one) and _is_number(other) and one == other)
+
+
+_MISSING = object()
+
+
+def _at(config: Any, key: str) -> Any:
+    """The value at a dotted key of plain dicts, or `_MISSING`."""
+    for part in key.split("."):
+        config = config.get(part, _MISSING) if isinstance(config, dict) else _MISSING
+    return config
+
+
+def _raw(cfg: DictConfig) -> dict[str, Any]:
+    """Plain Python, interpolations as they are written."""
+    return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
+
+
+class Composer:
+    """Composes `config_name` in `config_dir`, at first need, with the base of each combination of groups kept.
+
+    A process that lives long must not see a half-edited configuration: whatever was composed first stays.
+    """
+
+    def __init__(self, config_dir: Path, config_name: str, version_base: str | None):
+        self.config_dir, self.config_name, self.version_base = config_dir, config_name, version_base
+        self._bases: dict[tuple[str, ...], _Base] = {}
+        self._groups: dict[str, list[str]] | None = None
+        self._parser: OverridesParser | None = None
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of the configuration, and the options of each."""
+        if self._groups is None:
+            with self._hydra():
+                hydra = GlobalHydra.instance().hydra
+                assert hydra is not None
+                self._groups = {group: list(hydra.config_loader.get_group_options(group))
+                                for group in hydra.list_all_config_groups()
+                                if not group.startswith("hydra")}  # Hydra's own launchers and logs have no part here
+        return self._groups
+
+    def keys(self, groups: Sequence[str] = ()) -> list[str]:
+        """Every dotted key of the configuration."""
+        return [key for key, _ in flatten(self._base(tuple(groups)).raw)]
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """The configuration that `overrides` give today.
+
+        Raises:
+            UserError: an unknown key, group option, a value that does not fit, or a configuration that is broken.
+        """
+        parsed = self._parse(overrides)
+        chosen = [override for override in parsed if override.key_or_group in self.groups]
+        values = [override for override in parsed if override.key_or_group not in self.groups]
+        for override in chosen:
+            self._check_option(override.key_or_group, override.value())
+        base = self._base(tuple(sorted(str(override.input_line) for override in chosen)))
+        cfg = copy.deepcopy(base.cfg)
+        for override in sorted(values, key=_set_before_delete):
+            self._apply(cfg, override)
+        delta = self._group_delta(chosen) + [
+            (key, self._plain(cfg, key, value)) for key, value in differences(base.raw, _raw(cfg))]
+        return Composed(cfg, [str(override.input_line) for override in parsed], delta)
+
+    def _hydra(self):
+        if not self.config_dir.is_dir():
+            raise UserError(f"there is no configuration folder {self.config_dir}.")
+        return initialize_config_dir(str(self.config_dir), job_name="train", version_base=self.version_base)
+
+    def _base(self, chosen: tuple[str, ...]) -> _Base:
+        if chosen not in self._bases:
+            try:
+                with self._hydra():
+                    cfg = compose(self.config_name, list(chosen), return_hydra_config=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise _broken(error, self.config_dir) from error
+            except Exception as error:  # PyYAML's own errors: Hydra does not wrap them
+                if type(error).__module__.startswith("yaml"):
+                    raise _broken(error, self.config_dir) from error
+                raise
+            choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
+            OmegaConf.set_struct(cfg, False)
+            del cfg["hydra"]
+            self._bases[chosen] = _Base(cfg, _raw(cfg), choices)  # type: ignore[arg-type]
+        return self._bases[chosen]
+
+    def _parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Parsed, each key once: the last one counts."""
+        self._parser = self._parser or OverridesParser.create()
+        last: dict[str, Override] = {}
+        for text in overrides:
+            override = self._parse_one(text)
+            last.pop(override.key_or_group, None)
+            last[override.key_or_group] = override
+        return list(last.values())
+
+    def _parse_one(self, text: str) -> Override:
+        assert self._parser is not None
+        if "=" not in text and not text.startswith("~"):
+            known = [*self.keys(), *self.groups]
+            hint = "" if text in known else did_you_mean(text, known)[1:]
+            raise UserError(f'"{text}" has no value: write {text or "KEY"}=VALUE.{hint}')
+        try:
+            override = self._parser.parse_override(_quoted_if_foreign(text))
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'cannot read "{text}": {reason}',
+                            "quote special letters, e.g. 'tag=\"a, b\"'") from error
+        if override.is_sweep_override():
+            raise UserError(f'"{text}" names several values; one run takes one.',
+                            "a list is written [a,b]; to run several, write a grid (grids/mysweep.py)")
+        return override
+
+    def _group_delta(self, chosen: Sequence[Override]) -> Delta:
+        """The choices that are not the defaults' own."""
+        defaults = self._base(()).choices
+        delta: Delta = []
+        for override in chosen:
+            option = override.value()
+            if option != defaults.get(override.key_or_group):
+                delta.append((override.key_or_group, option if option is not None else "null"))
+        return delta
+
+    def _check_option(self, group: str, option: Any) -> None:
+        options = self.groups[group]
+        for name in option if isinstance(option, list) else [option]:
+            if name is not None and str(name) not in options:
+                raise UserError(f'unknown {group} "{name}"{did_you_mean(str(name), options)}',
+                                f"{group} has: {', '.join(options)}.")
+
+    def _apply(self, cfg: DictConfig, override: Override) -> None:
+        key = override.key_or_group
+        default = _at(_raw(cfg), key)
+        if override.is_delete():
+            if default is _MISSING:
+                raise self._unknown(key, cfg)
+            parent = OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg
+            del parent[key.rpartition(".")[2]]
+            return
+        text = str(override.input_line).partition("=")[2]
+        value = override.value()
+        adds = override.is_add() or override.is_force_add()
+        if default is _MISSING and not adds and not self._is_open(key):
+            raise self._unknown(key, cfg)
+        if default is not _MISSING:
+            if override.is_add() and not isinstance(default, dict):
+                raise UserError(f'"{override.input_line}": {key} is there already; leave out the "+".')
+            own = _at(self._base(()).raw, key)  # what a recipe put here must not narrow what the key takes
+            value = self._fitted(key, value, default if own is _MISSING or isinstance(own, dict) else own, text)
+        OmegaConf.update(cfg, key, value, merge=True, force_add=True)
+
+    def _fitted(self, key: str, value: Any, default: Any, text: str) -> Any:
+        """`value` coerced, within dicts key by key."""
+        if not (isinstance(default, dict) and isinstance(value, dict)):
+            return coerced(key, value, default, text)
+        if not default:
+            return value
+        unknown = [name for name in value if name not in default]
+        if unknown:
+            path = f"{key}.{unknown[0]}"
+            raise UserError(f'unknown key "{path}"{did_you_mean(path, [f"{key}.{name}" for name in default])}')
+        return {name: self._fitted(f"{key}.{name}", inner, default[name], str(inner))
+                for name, inner in value.items()}
+
+    def _is_open(self, key: str) -> bool:
+        """Whether `key` lies below one whose default is `{}`: such a dict takes any keyword."""
+        parts = key.split(".")
+        return any(_at(self._base(()).raw, ".".join(parts[:end])) == {} for end in range(1, len(parts)))
+
+    def _unknown(self, key: str, cfg: DictConfig) -> UserError:
+        raw = _raw(cfg)
+        known = [name for name, _ in flatten(raw)]
+        hint = did_you_mean(key, [*known, *self.groups])
+        where = key.rpartition(".")[0]
+        section = _at(raw, where)
+        has = f"{where} has: {shortened(section)}." if where and isinstance(section, dict) else (
+            "" if near(key, known) else f"the keys are: {shortened(sorted({*raw, *self.groups}), 30)}.")
+        return UserError(f'unknown key "{key}"{hint}', has)
+
+    def _plain(self, cfg: DictConfig, key: str, raw: Any) -> Any:
+        """The value of a difference: resolved where the override itself was an interpolation."""
+        if key.startswith("~") or raw == "???" or not _holds_interpolation(raw):
+            return raw
+        try:
+            value = OmegaConf.select(cfg, key)
+            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+        except OmegaConfBaseException as error:
+            raise UserError(f"{key}={raw} does not resolve: {str(error).splitlines()[0]}") from error
+
+
+def _quoted_if_foreign(text: str) -> str:
+    """`tag=é` as `tag='é'`: Hydra's grammar knows ASCII only outside quotes."""
+    key, _, value = text.partition("=")
+    if value.isascii() or any(letter in value for letter in "\"'[]{}\\"):
+        return text
+    return f"{key}='{value}'"
+
+
+def _set_before_delete(override: Override) -> bool:
+    """Values first: `~optim optim.lr=1` and its reverse are the same experiment."""
+    return override.is_delete()
+
+
+def _holds_interpolation(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_holds_interpolation(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(_holds_interpolation(inner) for inner in value)
+    return _is_interpolation(value)
+
+
+def _broken(error: Exception, config_dir: Path) -> UserError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return UserError(f"the configuration in {config_dir.name}/ cannot be composed:", *lines[:3])
