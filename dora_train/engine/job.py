@@ -1,0 +1,63 @@
+"""What a job starts with: `python CODE/dora_train/engine/job.py FOLDER TOKEN`, on the node, once a rank.
+
+Run as a file, so that the code it lies in is the code that runs: a snapshot, or the live folder. `python -m` would
+put the working directory first, and with it the files as they are now. The experiment comes in by its folder and the
+token of its submission; an array's tasks find theirs in a list: `job.py LIST`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    folder, token = _assignment(sys.argv[1:])
+    os.environ["DORA_TRAIN_JOB"] = token
+    os.environ["DORA_TRAIN_JOB_ID"] = _job_id()
+    os.environ["DORA_DIR"] = str(folder.parents[1])
+    from dora_train.engine.store import Experiment
+    from dora_train.train import main as train_main
+
+    try:
+        train_main.run_job(Experiment(folder), token)
+    except SystemExit as leaving:
+        if isinstance(leaving.code, int) and leaving.code > 128 and os.environ.get("SLURM_PROCID", "0") == "0":
+            _requeue()
+        raise
+
+
+def _assignment(argv: list[str]) -> tuple[Path, str]:
+    """The experiment's folder, and the token of its submission."""
+    if len(argv) == 2:
+        return Path(argv[0]), argv[1]
+    entries = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
+    folder, token = entries[int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    return Path(folder), token
+
+
+def _job_id() -> str:
+    """As sacct names it: an array's task is `JOB_TASK`."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+
+
+def _requeue() -> None:
+    """After a signal that was not a cancellation: SLURM still holds the job for running, and starts it again.
+
+    A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it.
+    """
+    job_id = os.environ.get("SLURM_JOB_ID", "")
+    try:
+        shown = subprocess.run(["squeue", "-h", "-j", job_id, "-o", "%T"], capture_output=True, text=True, timeout=60)
+        if shown.stdout.strip() == "RUNNING":
+            subprocess.run(["scontrol", "requeue", job_id], check=True, timeout=60)
+            print(f"requeued job {job_id}", flush=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"could not requeue job {job_id}: {error}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""The decorator on `main` in train.py: what an experiment is, made from overrides, from a signature or from a job.
+
+Dora's command, a job on a node and a rank of a local run all come in here. Torch and Lightning are imported by
+`run/`, once an experiment is entered; reading one costs nothing of that.
+"""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from dora.conf import DoraConfig, SlurmConfig
+from dora.xp import XP
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from . import claims, upstream, verbs
+from .code import code_of, snapshot
+from .errors import UserError, report_user_errors, shortened
+from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split
+from .store import XPS, Birth, Experiment
+
+REPLACED = {  # settings of Dora that make no sense here, and what does their work
+    "git_save": "a job runs a snapshot of the files as they are: code: snapshot, or live",
+    "shared": "set DORA_DIR to a common folder, or use dora export and dora import",
+    "local_code": "a job runs a snapshot of the files as they are: code: snapshot",
+    "post_git_save_commands": "a snapshot needs no commands",
+    "use_rendezvous": "ranks meet through a port",
+}
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
+
+
+class FrozenArgv(list):
+    """The argv of a stored experiment, knowing whose it is: Dora adds the overrides of the command line to it."""
+
+    def __init__(self, sig: str, argv: Sequence[str], extra: Sequence[str] = ()):
+        super().__init__([*argv, *extra])
+        self.sig, self.stored, self.extra = sig, list(argv), list(extra)
+
+    def __add__(self, other: list) -> "FrozenArgv":  # type: ignore[override]
+        return FrozenArgv(self.sig, self.stored, [*self.extra, *other])
+
+
+@dataclass
+class Drift:
+    """A key whose value would now be another one than when the experiment was made."""
+
+    key: str
+    was: Any
+    now: Any  # None with `gone`
+    gone: bool = False
+
+    def __str__(self) -> str:
+        now = "is gone" if self.gone else f"is {self.now} now"
+        return f"{self.key} was {self.was}; it {now}"
+
+
+def hydra_main(config_name: str, config_path: str, version_base: str | None = "1.3",
+               check: Callable[[Any], None] | None = None) -> Callable[[Callable], "TrainMain"]:
+    """Dora's decorator of the same name, with an early check.
+
+    Args:
+        config_name, config_path, version_base: as Hydra's.
+        check: called with the configuration before a folder is made; raises ValueError, whose message the user
+            sees, where the configuration asks for what is not there.
+    """
+    return lambda main: TrainMain(main, config_name, config_path, version_base, check)
+
+
+class TrainMain(upstream.HydraMain):
+    """Dora's main with our signature, start line, claims and errors."""
+
+    def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
+                 check: Callable[[Any], None] | None):
+        self._check = check
+        folder = upstream.config_folder(main, config_path)
+        self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
+        super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
+        self.composer = Composer(folder, config_name, version_base)
+        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
+        self.command = upstream.command_line() if upstream.is_dora_command() else None
+
+    @property
+    def clear_asked(self) -> bool:
+        """Whether this process's command is to begin anew; a rank that `dora run -d` started is not."""
+        return bool(getattr(self.command, "clear", False))
+
+    def __call__(self) -> Any:
+        """Run the experiment of this process's command."""
+        from .run.session import run
+
+        return run(self, self.requested())
+
+    def requested(self) -> XP:
+        """The experiment that this process's command names."""
+        if getattr(self.command, "command", "") != "run":
+            return self.get_xp(sys.argv[1:])
+        argv = list(self.command.argv)  # type: ignore[union-attr]
+        sig = self.command.from_sig  # type: ignore[union-attr]
+        return self.get_xp(self.get_argv_from_sig(sig) + argv if sig else argv)
+
+    def run_job(self, experiment: Experiment, token: str) -> Any:
+        """Run an experiment as the job that was submitted with this token: nothing is composed.
+
+        Raises:
+            UserError: the folder holds no experiment.
+        """
+        from .run.session import run
+
+        job, birth = experiment.job(), experiment.birth()
+        if birth is None:
+            raise UserError(f"{experiment.folder} holds no experiment.")
+        if job is None or job.token != token:
+            print(f"XP {experiment.sig}: another submission took this one's place; nothing to do")
+            return None
+        xp = self.get_xp_from_sig(experiment.sig)
+        xp.cfg = OmegaConf.create(merged(job.excluded, birth.config) | {"threads": birth.threads})
+        return run(self, xp)
+
+    # --- an experiment from overrides, or from its signature ---
+
+    def get_xp(self, argv: Sequence[str]) -> XP:
+        """The experiment that `argv` names: composed today, or frozen where it came in by its signature.
+
+        Raises:
+            UserError: the overrides do not fit the configuration.
+        """
+        if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
+            return self._frozen(argv.sig, argv.extra)
+        composed = self.composer.compose(self._checked(argv))
+        return XP(dora=self.dora, cfg=composed.cfg, argv=composed.argv, delta=composed.delta)
+
+    def get_argv_from_sig(self, sig: str) -> FrozenArgv:
+        """The stored argv of an experiment, by any unambiguous beginning of its signature.
+
+        Raises:
+            UserError: there is no such experiment, or several.
+        """
+        experiment = self.find(sig)
+        return FrozenArgv(experiment.sig, experiment.argv() or [])
+
+    def get_xp_from_sig(self, sig: str) -> XP:
+        """The experiment as it is stored: nothing is composed, so this works when the configuration does not."""
+        experiment = self.find(sig)
+        birth = experiment.birth()
+        config = birth.config if birth else {}
+        delta = [(key, value) for key, value in birth.delta] if birth else None
+        return XP(dora=self.dora, cfg=OmegaConf.create(config), argv=experiment.argv() or [], delta=delta,
+                  sig=experiment.sig)
+
+    def find(self, sig: str) -> Experiment:
+        """The stored experiment whose signature begins with `sig`.
+
+        Raises:
+            UserError: none does, or several.
+        """
+        if not 0 < len(sig) <= 8 or not all(letter in "0123456789abcdef" for letter in sig):
+            raise UserError(f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.')
+        folder = self.dora.dir / XPS
+        found = sorted(path.parent.name for path in folder.glob(f"{sig}*/.argv.json"))
+        if not found:
+            known = sorted(path.parent.name for path in folder.glob("*/.argv.json"))
+            raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
+                            f"there is: {shortened(known, 8)}." if known else "it holds no experiment yet: dora run")
+        if len(found) > 1:
+            raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
+        return Experiment(folder / found[0])
+
+    def experiment(self, xp: XP | str) -> Experiment:
+        return Experiment(self.dora.dir / XPS / (xp if isinstance(xp, str) else xp.sig))
+
+    def _checked(self, argv: Sequence[str]) -> list[str]:
+        for arg in argv:
+            if arg.lstrip("+~").startswith("dora."):
+                raise UserError(f'"{arg}": dora.* is read before any override.',
+                                "where things land: DORA_DIR=folder; the rest: conf/config.yaml")
+        return list(argv)
+
+    def _counting(self, overrides: Sequence[str]) -> bool:
+        """Whether any of these overrides counts in the signature."""
+        return any(not is_excluded(arg.partition("=")[0].lstrip("+~").strip(), self.dora.exclude)
+                   for arg in overrides)
+
+    def _frozen(self, sig: str, excluded: Sequence[str]) -> XP:
+        """An experiment with the values it was made with; only what does not count comes from today."""
+        experiment = self.find(sig)
+        birth = experiment.birth()
+        if birth is None:  # made by stock Dora: all there is are its overrides
+            return self.get_xp(list(experiment.argv() or []) + list(excluded))
+        xp = self.get_xp_from_sig(experiment.sig)
+        xp.cfg = self.composer.compose(self._checked(excluded)).cfg
+        self.use_frozen(xp, birth)
+        return xp
+
+    # --- birth ---
+
+    def create(self, xp: XP) -> Experiment:
+        """Make the experiment's folder, unless it is there; leaves `xp.cfg` with the values that it runs.
+
+        Raises:
+            UserError: the signature would mean something else today, or the configuration asks for what is not there.
+        """
+        experiment = self.experiment(xp)
+        birth = experiment.birth()
+        if birth is None:
+            self.check(xp)
+            experiment.write_birth(self._birth(xp, resolved(xp.cfg)))
+            birth = experiment.birth()
+            assert birth is not None
+        else:
+            self.refuse_drift(xp)
+        self.use_frozen(xp, birth)
+        return experiment
+
+    init_xp = create  # Dora's name: `dora grid --init` and `dora import`
+
+    def use_frozen(self, xp: XP, birth: Birth) -> None:
+        """Leave `xp.cfg` with the values that the experiment was made with."""
+        xp.cfg = OmegaConf.create(merged(resolved(xp.cfg), birth.config) | {"threads": birth.threads})
+
+    def clear(self, experiment: Experiment) -> None:
+        """Remove an experiment's folder: renamed first, so that no other command sees half of it.
+
+        Raises:
+            UserError: it is running, or waiting as a job.
+        """
+        if not experiment.folder.exists():
+            return
+        claims.refuse_if_held(experiment, self.ask)
+        aside = experiment.folder.with_name(f".cleared-{experiment.sig}-{os.getpid()}")
+        experiment.folder.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def ask(self, holder: claims.Holder) -> bool | None:
+        """Whether the scheduler still runs a holder's job; None where it cannot say."""
+        if holder.job_id == os.environ.get("DORA_TRAIN_JOB_ID"):
+            return False  # an earlier start of this very job: SLURM runs it once at a time
+        from .grid.slurm import is_running
+
+        return is_running(holder.job_id)
+
+    def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
+        """The folder of the code that a job submitted now runs, and what is known of it."""
+        code = code_of(Path.cwd())
+        live = not self.dora.git_save or str(xp.cfg.get("code", "snapshot")) == "live"
+        root = Path.cwd() if live else snapshot(Path.cwd(), self.dora.dir)
+        return root, code | {"snapshot": "" if live else root.name}
+
+    def check(self, xp: XP) -> None:
+        """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
+        if self._check is None:
+            return
+        try:
+            self._check(OmegaConf.create(resolved(xp.cfg)))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    def drift(self, xp: XP) -> list[Drift]:
+        """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made."""
+        birth = self.experiment(xp).birth()
+        if birth is None:
+            return []
+        counted = dict(flatten(self._counted(resolved(xp.cfg))))
+        frozen = dict(flatten(birth.config))
+        return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
+                if key not in counted or counted[key] != was]
+
+    def refuse_drift(self, xp: XP) -> None:
+        """Raises: UserError where the same signature would now mean another experiment."""
+        drift = self.drift(xp)
+        if drift:
+            more = f" (and {len(drift) - 2} more)" if len(drift) > 2 else ""
+            raise UserError(
+                f"XP {xp.sig} was made when {'; '.join(map(str, drift[:2]))}{more}: not the same experiment.",
+                f"keep its meaning: dora run -f {xp.sig}     anew: --clear     both: tag=WORD")
+
+    def _counted(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        return split(config, self.dora.exclude)[0]
+
+    def excluded(self, xp: XP) -> dict[str, Any]:
+        """The values that do not count, as they are now: a job takes these from its submission."""
+        return split(resolved(xp.cfg), self.dora.exclude)[1]
+
+    def _birth(self, xp: XP, config: Mapping[str, Any]) -> Birth:
+        return Birth(
+            sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
+            config=self._counted(config), rule=RULE, threads=config.get("threads") or 1, code=code_of(Path.cwd()),
+            versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name())
+
+    # --- what Dora asks of a main ---
+
+    def get_slurm_config(self) -> SlurmConfig:
+        """The resources of a job: `slurm:` of the configuration, over defaults that fit any cluster."""
+        slurm = SlurmConfig(gpus=0, mem_per_gpu=4, cpus_per_gpu=2, partition="")
+        block = resolved(self.composer.compose([]).cfg).get("slurm", {})
+        for key, value in block.items():
+            if not hasattr(slurm, key):
+                raise UserError(f'unknown key "slurm.{key}" in the configuration.',
+                                f"slurm has: {shortened(vars(slurm), 30)}.")
+            setattr(slurm, key, value)
+        return slurm
+
+    def get_xp_history(self, xp: XP) -> list[dict]:
+        return self.experiment(xp).history()
+
+    def value_to_argv(self, arg: Any) -> list[str]:
+        """Overrides from what a grid file gives its launcher: text, dicts, or lists of them."""
+        if isinstance(arg, str):
+            return [arg]
+        if isinstance(arg, Mapping):
+            return [f"{key}={value if key in self.composer.groups and isinstance(value, str) else quoted(value)}"
+                    for key, value in arg.items()]
+        if isinstance(arg, (list, tuple)):
+            return [text for part in arg for text in self.value_to_argv(part)]
+        raise UserError(f"a launcher takes text, a dict or a list of them, not {arg!r}.")
+
+
+def quoted(value: Any) -> str:
+    """A Python value as Hydra's grammar reads it back, whatever letters it holds.
+
+    Raises:
+        UserError: a type that a configuration cannot hold.
+    """
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
+        value = value.item()  # numpy's and torch's scalars
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)  # inf and nan as well: Hydra reads them as floats
+    if isinstance(value, (str, Path)):
+        return _quoted_text(str(value))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{quoted(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(quoted(inner) for inner in value) + "]"
+    raise UserError(f"a configuration cannot hold {value!r} ({type(value).__name__}).")
+
+
+def _quoted_text(text: str) -> str:
+    """In single quotes, where Hydra's grammar escapes the quote, and the backslashes before one, only."""
+    parts, backslashes = [], 0
+    for letter in text + "'":  # the closing quote escapes what stands before it as well
+        if letter == "\\":
+            backslashes += 1
+            continue
+        parts.append("\\" * (2 * backslashes if letter == "'" else backslashes))
+        backslashes = 0
+        parts.append("\\'" if letter == "'" else letter)
+    body = "".join(parts)
+    return "'" + body[:-2] + "'"
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the main packages, without importing them."""
+    found = {"python": sys.version.split()[0]}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def shown_path(path: Path) -> str:
+    """Relative to the working directory where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _own_block(file: Path) -> tuple[dict[str, Any], str]:
+    """The `dora:` block alone, and why it could not be read: reading verbs must not need the whole configuration."""
+    try:
+        content = OmegaConf.load(file)
+        block = OmegaConf.select(content, "dora", default=None)
+        return (OmegaConf.to_container(block, resolve=True) if block is not None else {}), ""  # type: ignore[return-value]
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        fallback = {"dir": os.environ.get("DORA_DIR", "outputs"), "grid_package": "grids"}
+        return fallback, str(error).splitlines()[0]
+
+
+def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
+    """Raises: UserError for a setting that Dora does not have, or that is replaced here."""
+    config = DoraConfig()
+    for key, value in block.items():
+        if key in REPLACED and value:
+            raise UserError(f"dora.{key} has no place here: {REPLACED[key]}.")
+        if not hasattr(config, key):
+            raise UserError(f'unknown key "dora.{key}" in the configuration.')
+        setattr(config, key, value)
+    config.exclude = [*config.exclude, "dora.*", "slurm.*"]
+    config.git_save = True  # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
+    return config
+
+
+report_user_errors()
+upstream.install(verbs)

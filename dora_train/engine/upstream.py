@@ -1,0 +1,134 @@
+"""Every private name of Dora, Hydra, submitit and Lightning that we touch, turned into public ones of ours.
+
+No other file may touch one. Each use says which version needs it; `tests/test_upstream.py` fails the day upstream
+changes what is assumed here. Imports of heavy packages stand inside the functions that need them.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import dora.grid
+import dora.info
+import dora.launch
+import dora.run
+import dora.share
+from dora.conf import DoraConfig
+from dora.hydra import HydraMain as DoraHydraMain
+from dora.main import DecoratedMain
+from dora.xp import XP, _context
+
+
+class HydraMain(DoraHydraMain):
+    """Dora's HydraMain without its composing: subclasses say what an experiment is.
+
+    dora-search 0.1.13 composes the configuration when the module is imported, so that one bad line breaks every
+    verb, `info` included; and it calls `hydra.main` with `hydra.run.dir=`, which breaks on folders with a comma, a
+    quote or a letter outside ASCII. Hence its `__init__` is passed over, and `DecoratedMain`'s called.
+    """
+
+    _slow = False  # no process pool: a signature takes a millisecond here
+
+    def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None, dora: DoraConfig):
+        self.config_name, self.config_path = config_name, config_path
+        self.hydra_kwargs = {"version_base": version_base}
+        self.full_config_path = config_folder(main, config_path)
+        DecoratedMain.__init__(self, main, dora)
+
+    def __reduce__(self):
+        return _load_main, (self.package, self.main_module)
+
+
+
+def _load_main(package: str, module: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"{package}.{module}").main
+
+
+def config_folder(main: Callable, config_path: str) -> Path:
+    """The folder of the configuration, as Hydra has it: relative to the file of `main`."""
+    return (Path(main.__code__.co_filename).resolve().parent / config_path).resolve()
+
+
+def entered(xp: XP):
+    """A context in which `dora.get_xp()` gives this experiment."""
+    return _context.enter_xp(xp)
+
+
+def install(verbs: Any) -> None:
+    """Put the functions of `verbs` (verbs.py) where Dora's command looks them up.
+
+    dora-search 0.1.13 parses the arguments and binds each action before it imports the project; the names that an
+    action then looks up in its module are what can still be replaced.
+    """
+    dora.run.check_job_and_clear = verbs.prepare_run  # type: ignore[assignment]
+    dora.run.start_ddp_workers = verbs.run_ranks
+    dora.run.git_save = _GitSave()  # type: ignore[assignment]
+    dora.grid._get_explore = verbs.find_explorer
+    dora.grid.run_grid = verbs.run_grid  # type: ignore[assignment]
+    dora.info.Shepherd = _instead(verbs.info)  # type: ignore[assignment, misc]
+    dora.launch.Shepherd = _instead(verbs.launch)  # type: ignore[assignment, misc]
+    dora.share.dump = verbs.export(dora.share.dump)  # type: ignore[assignment]
+    dora.share.load = verbs.import_(dora.share.load)  # type: ignore[assignment]
+    for module in ("__main__", "dora.__main__"):  # the line "Injecting argv ... from sig" would come before ours
+        command = sys.modules.get(module)
+        if getattr(command, "simple_log", None) is not None:
+            command.simple_log = lambda *args, **kwargs: None  # type: ignore[union-attr]
+
+
+def _instead(verb: Callable) -> Callable:
+    """A stand-in for `Shepherd`, the first thing that stock `info` and `launch` make: does the verb, and leaves."""
+
+    def shepherd(main: Any, **_: Any) -> None:
+        sys.exit(verb(main, command_line()))
+
+    return shepherd
+
+
+class _GitSave:
+    """In the place of `dora.git_save` for `dora run --git_save`."""
+
+    def get_new_clone(self, main: Any) -> None:
+        from .errors import UserError
+
+        raise UserError("dora run --git_save: dora run runs the files as they are.",
+                        "dora launch and dora grid run a snapshot of them, with uncommitted changes (code: snapshot)")
+
+
+def command_line() -> Any:
+    """The arguments of the `dora` command of this process, as its own parser reads them."""
+    from dora.__main__ import get_parser
+
+    return get_parser().parse_args(sys.argv[1:])
+
+
+def is_dora_command() -> bool:
+    """Whether this process is `dora ...` or `python -m dora ...`."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return Path(sys.argv[0]).name == "dora" or (spec is not None and spec.name == "dora.__main__")
+
+
+def hosts_of(node_list: str) -> list[str]:
+    """SLURM's short form as names: `n[1-2]` -> n1, n2 (submitit 1.5.4 has no public name for it)."""
+    from submitit.slurm.slurm import _parse_node_list
+
+    return _parse_node_list(node_list)
+
+
+def without_signal_handlers(trainer: Any) -> None:
+    """Keep Lightning 2.6.6 from installing its handlers: they broadcast inside the handler, and hang two ranks."""
+    trainer._signal_connector.register_signal_handlers = lambda: None
+
+
+def position(trainer: Any) -> tuple[int, int]:
+    """Where the training of a Lightning 2.6.6 trainer is: (epochs finished, batches of this epoch finished)."""
+    loop = trainer.fit_loop
+    return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
+
+
+def simplified(argv: Sequence[str]) -> list[str]:
+    """Each key once, the last one: as Dora stores an argv."""
+    last = {arg.partition("=")[0].strip(): arg for arg in argv}
+    return list(last.values())

@@ -1,0 +1,80 @@
+"""What each of Dora's verbs does here. `upstream.install` puts these where Dora's command looks them up."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .main import TrainMain
+
+
+def prepare_run(argv: Sequence[str], main: "TrainMain", clear: bool = False) -> None:
+    """Before `dora run`: flags that would be passed over in silence. The run itself looks at the rest.
+
+    Raises:
+        UserError: --ddp_workers without -d.
+    """
+    if main.command is not None and main.command.ddp_workers and not main.command.ddp:
+        raise UserError("--ddp_workers goes with -d: dora run -d --ddp_workers 2")
+
+
+def run_ranks(main: "TrainMain", argv: Sequence[str], num_workers: int | None = None) -> None:
+    """`dora run -d`."""
+    from .run.local import run_ranks as run_local_ranks
+
+    run_local_ranks(main, num_workers)
+
+
+def find_explorer(args: Any, main: "TrainMain") -> Any:
+    """The explorer of `dora grid NAME`."""
+    from .grid.sync import find_explorer as find
+
+    return find(args, main)
+
+
+def run_grid(*args: Any, **kwargs: Any) -> Any:
+    """`dora grid`, and Dora's function of this name for notebooks."""
+    from .grid.sync import run_grid as sync
+
+    return sync(*args, **kwargs)
+
+
+def info(main: "TrainMain", args: Any) -> int | None:
+    """`dora info`."""
+    from .grid.info import info as show
+
+    return show(main, args)
+
+
+def launch(main: "TrainMain", args: Any) -> int | None:
+    """`dora launch`."""
+    from .grid.launch import launch as submit
+
+    return submit(main, args)
+
+
+def export(dump: Callable) -> Callable:
+    """Dora's `dump`, with an error where there is nothing to export."""
+
+    def dump_some(all_argv: list) -> str:
+        if not all_argv:
+            raise UserError("dora export needs signatures: dora export 5f3a91c2 ...")
+        return dump(all_argv)
+
+    return dump_some
+
+
+def import_(load: Callable) -> Callable:
+    """Dora's `load`, with an error where its input is no export."""
+
+    def load_checked(text: str) -> Any:
+        try:
+            all_argv = load(text)
+        except Exception as error:  # base64, zlib and JSON each have their own
+            raise UserError("what came in is no export of Dora: paste what dora export printed, whole.") from error
+        if not isinstance(all_argv, list) or not all(isinstance(argv, list) for argv in all_argv):
+            raise UserError("what came in is no export of Dora: it holds no list of overrides.")
+        return all_argv
+
+    return load_checked
