@@ -1,0 +1,158 @@
+"""From what the steps return to one history entry an epoch: train and valid together, no clock in it.
+
+The running sums of an epoch are part of the checkpoint, and so is the history: `history.json` is only ever its copy.
+"""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from .loaders import num_samples
+
+Entry = dict[str, dict[str, float]]
+
+
+class Averages:
+    """Means over an epoch of what its steps return, over all ranks; every sample counts once.
+
+    Sums are kept in float64 (float32 on MPS, which has no float64), on the device: reading them waits for the GPU.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sums: torch.Tensor | None = None  # [names] of values times samples
+        self.count = 0
+
+    def add(self, outputs: Any, samples: int) -> None:
+        """Take in a step's outputs: scalars are means over the batch, others have one value a sample."""
+        if not isinstance(outputs, dict):
+            outputs = {"loss": outputs}
+        if self.sums is None:
+            self.names = sorted(name for name, value in outputs.items() if _is_number(value))
+        values = [_sum(outputs[name], samples) for name in self.names]
+        if values:
+            total = torch.stack(values)
+            self.sums = total if self.sums is None else self.sums + total
+        self.count += samples
+
+    def means(self, world_size: int) -> dict[str, float]:
+        """{name: mean}; all ranks must call it together, and get the same."""
+        if self.sums is None:
+            return {}
+        count = torch.full((1,), float(self.count), dtype=self.sums.dtype, device=self.sums.device)
+        total = torch.cat([self.sums, count])
+        if world_size > 1:
+            torch.distributed.all_reduce(total)
+        *sums, number = total.tolist()
+        return {name: value / number for name, value in zip(self.names, sums)}
+
+    def state(self, world_size: int) -> dict[str, Any]:
+        """Plain Python, as checkpoints take it: the sums of all ranks together."""
+        sums = self.sums
+        count = torch.tensor([float(self.count)], dtype=torch.float64)
+        total = torch.cat([sums.cpu().double(), count]) if sums is not None else count
+        if world_size > 1 and sums is not None:
+            total = total.to(sums.device, sums.dtype)
+            torch.distributed.all_reduce(total)
+        values = total.tolist()
+        return {"names": list(self.names), "sums": values[:-1], "count": int(values[-1])}
+
+    def load(self, state: dict[str, Any], device: torch.device, first: bool) -> None:
+        """Go on from `state`; the first rank takes the sums of all, the others begin at zero."""
+        self.names, self.count = list(state["names"]), state["count"] if first else 0
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        sums = torch.tensor(state["sums"], dtype=dtype, device=device)
+        self.sums = (sums if first else torch.zeros_like(sums)) if self.names else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or isinstance(value, torch.Tensor)
+
+
+def _sum(value: Any, samples: int) -> torch.Tensor:
+    value = torch.as_tensor(value).detach()
+    value = value.to(torch.float32 if value.device.type == "mps" else torch.float64)
+    return value * samples if value.ndim == 0 else value.sum()
+
+
+class History(Callback):
+    """Builds the history, keeps the best epoch, and carries both in the checkpoint.
+
+    Args:
+        metric: what `best.ckpt` is chosen by, e.g. "valid.acc".
+        mode: "max" or "min".
+    """
+
+    def __init__(self, metric: str, mode: str, rank: int, world_size: int):
+        self.metric, self.mode, self.rank, self.world_size = metric, mode, rank, world_size
+        self.entries: list[Entry] = []
+        self.best: dict[str, Any] = {}  # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1
+        self.improved = False  # by the last entry
+        self.train, self.valid, self.test = Averages(), Averages(), Averages()
+        self._gathered: dict[str, Any] = self.train.state(1)
+        self._restored: dict[str, Any] | None = None
+
+    # --- gathering ---
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._restored is not None:  # only now is the device known
+            self.train.load(self._restored, module.device, self.rank == 0)
+            self._restored = None
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.train, self.valid = Averages(), Averages()  # not called where a checkpoint goes on within an epoch
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
+                           batch_idx: int) -> None:
+        self.train.add(outputs, num_samples(batch))
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.valid = Averages()
+
+    def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
+                                *args: Any) -> None:
+        if not trainer.sanity_checking:
+            self.valid.add(outputs, num_samples(batch))
+
+    def on_test_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.test = Averages()
+
+    def on_test_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
+                          *args: Any) -> None:
+        self.test.add(outputs, num_samples(batch))
+
+    # --- an epoch is over ---
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        entry = {"train": self.train.means(self.world_size), "valid": self.valid.means(self.world_size)}
+        for name, value in trainer.callback_metrics.items():  # what the module gave to self.log
+            split, _, metric = name.partition("/")
+            if split in entry and metric:
+                entry[split].setdefault(metric, float(value))
+        self.entries.append({split: metrics for split, metrics in entry.items() if metrics})
+        self._note_best()
+        self.train, self.valid = Averages(), Averages()
+
+    def _note_best(self) -> None:
+        split, _, metric = self.metric.partition(".")
+        value = self.entries[-1].get(split, {}).get(metric)
+        before = self.best.get("value")
+        self.improved = value is not None and value == value and (  # NaN is never the best
+            before is None or (value > before if self.mode == "max" else value < before))
+        if self.improved:
+            self.best = {"epoch": len(self.entries), **self.entries[-1].get("valid", {}), "value": value}
+
+    # --- in the checkpoint ---
+
+    def gather(self) -> None:
+        """Sum the epoch so far over the ranks, for a checkpoint within it; all ranks must call it together."""
+        self._gathered = self.train.state(self.world_size)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.entries, "best": self.best, "train": self._gathered}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.entries = [dict(entry) for entry in state_dict["history"]]
+        self.best = dict(state_dict["best"])
+        self._restored = state_dict["train"]

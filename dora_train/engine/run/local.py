@@ -1,0 +1,94 @@
+"""`dora run -d`: the ranks of one run as processes of this machine, started, watched and ended together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .. import claims
+from ..errors import UserError
+from ..signature import is_excluded
+from .ranks import free_port
+
+if TYPE_CHECKING:
+    from ..main import TrainMain
+
+GRACE = 30.0  # seconds from asking the other ranks to leave to ending them
+
+
+def run_ranks(main: "TrainMain", workers: int | None) -> NoReturn:
+    """Make the experiment, start its ranks by its signature, and leave with their exit code."""
+    from .session import enter, is_finished
+    from .signals import Signals
+
+    xp = main.requested()
+    experiment = main.experiment(xp)
+    world_size = workers or _gpus(xp.cfg)
+    if main.clear_asked:
+        main.clear(experiment)
+    if is_finished(main, xp, experiment):
+        sys.exit(0)
+    claims.refuse_if_held(experiment, main.ask)
+    enter(main, xp)
+    excluded = [arg for arg in main.command.argv  # type: ignore[union-attr]
+                if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)]
+    command = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module,
+               "run", "-f", xp.sig, *excluded]
+    signals = Signals().install()
+    ranks = _start(command, world_size, experiment)
+    sys.exit(_watch(ranks, signals))
+
+
+def _gpus(cfg: Any) -> int:
+    """Raises: UserError where no number was given and there is no GPU to count."""
+    import torch
+
+    if not torch.cuda.device_count() or cfg.trainer.accelerator == "cpu":
+        raise UserError("dora run -d: how many ranks? There is no GPU to count.",
+                        "on the CPU: dora run -d --ddp_workers 2")
+    return torch.cuda.device_count()
+
+
+def _start(command: list[str], world_size: int, experiment: Any) -> list[subprocess.Popen]:
+    """Rank 0 keeps the terminal; the others write to worker_N.log."""
+    port = free_port()
+    ranks = []
+    for rank in range(world_size):
+        env = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
+                            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        if rank == 0:
+            ranks.append(subprocess.Popen(command, env=env))
+            continue
+        with open(experiment.worker_log(rank), "w", encoding="utf-8") as log:
+            ranks.append(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                                          stderr=subprocess.STDOUT))
+    return ranks
+
+
+def _watch(ranks: list[subprocess.Popen], signals: Any) -> int:
+    """Wait for all; pass a signal on; when one dies, the others are asked to leave, then ended.
+
+    Returns:
+        The exit code of the first rank that failed, or 0.
+    """
+    failed, told, deadline = 0, False, float("inf")
+    while any(rank.poll() is None for rank in ranks):
+        codes = [rank.poll() for rank in ranks]
+        failed = failed or next((code for code in codes if code), 0)
+        if (signals.signum or failed) and not told:
+            # Ctrl-C on a terminal reached the ranks already; a second number would change nothing in their flag.
+            _tell(ranks, signals.signum or signal.SIGTERM)
+            told, deadline = True, time.monotonic() + GRACE
+        if time.monotonic() > deadline:
+            _tell(ranks, signal.SIGKILL)
+        time.sleep(0.05)
+    failed = failed or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    return 128 - failed if failed < 0 else failed
+
+
+def _tell(ranks: list[subprocess.Popen], signum: int) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(signum)

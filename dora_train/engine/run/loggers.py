@@ -1,0 +1,93 @@
+"""TensorBoard and CSV in the experiment's folder, from the same numbers as the history.
+
+Both are continuous over a resume: TensorBoard is told from which step on older events are void, and the CSV file is
+written anew from the history when a run starts.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loggers import Logger, TensorBoardLogger
+
+from ..errors import UserError
+from ..store import Experiment, written_aside
+from .history import Entry, History
+
+KNOWN = ("tensorboard", "csv")
+
+
+def check_loggers(names: Sequence[str]) -> None:
+    """Raises: UserError for a name that is not known."""
+    for name in names:
+        if name not in KNOWN:
+            raise UserError(f'unknown logger "{name}": any of {", ".join(KNOWN)}, e.g. logger=[csv].')
+
+
+def lightning_loggers(names: Sequence[str], folder: Path, step: int) -> list[Logger]:
+    """Lightning's loggers among `names`.
+
+    Args:
+        step: the optimizer step that the run goes on from; what an earlier attempt logged beyond it is void.
+    """
+    if "tensorboard" not in names:
+        return []
+    # The events lie in the experiment's folder itself, so that TensorBoard names the run by its signature.
+    return [TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False,
+                              purge_step=step + 1 if step else None)]
+
+
+class LogHistory(Callback):
+    """Gives each new entry of the history to Lightning's loggers and to metrics.csv."""
+
+    def __init__(self, experiment: Experiment, history: History, with_csv: bool):
+        self.history = history
+        self.csv = CsvFile(experiment.metrics_csv) if with_csv else None
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.csv:
+            self.csv.rewrite(self.history.entries)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        metrics = flat(self.history.entries[-1])
+        rates = {f"lr/{at}" if at else "lr": group["lr"] for at, group in enumerate(trainer.optimizers[0].param_groups)}
+        for logger in trainer.loggers:
+            logger.log_metrics({**metrics, **rates, "epoch": len(self.history.entries)}, step=trainer.global_step)
+            logger.save()
+        if self.csv:
+            self.csv.append(self.history.entries)
+
+
+def flat(entry: Entry) -> dict[str, float]:
+    """{"train": {"loss": 1}} as {"train/loss": 1}."""
+    return {f"{split}/{metric}": value for split, metrics in entry.items() for metric, value in metrics.items()}
+
+
+class CsvFile:
+    """One line an epoch, one column a metric. A line that a killed run left half is gone at the next start."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.columns: list[str] = []
+
+    def rewrite(self, entries: Sequence[Entry]) -> None:
+        rows = [self._row(epoch, entry) for epoch, entry in enumerate(entries, 1)]
+        self.columns = list(dict.fromkeys(["epoch", *(name for row in rows for name in row)]))
+        with written_aside(self.path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        row = self._row(len(entries), entries[-1])
+        if not set(row) <= set(self.columns) or not self.path.exists():
+            self.rewrite(entries)
+            return
+        with open(self.path, "a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, self.columns).writerow(row)
+
+    @staticmethod
+    def _row(epoch: int, entry: Entry) -> dict[str, Any]:
+        return {"epoch": epoch, **flat(entry)}

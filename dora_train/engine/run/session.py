@@ -1,0 +1,285 @@
+"""One attempt at an experiment: claimed, entered, and left with its state written, whatever happens in between."""
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dora.xp import XP
+from rich.console import Console
+
+from .. import claims, upstream
+from ..errors import UserError
+from ..main import TrainMain, shown_path
+from ..store import Experiment, RunState, State
+from .ranks import JOB, Ranks
+
+_current: "list[Session]" = []
+
+
+def current() -> "Session":
+    """The session that this process is in.
+
+    Raises:
+        UserError: it is in none.
+    """
+    if not _current:
+        raise UserError("there is no experiment here: train() is called by main, in `dora run`.")
+    return _current[-1]
+
+
+@dataclass
+class Session:
+    """What a run knows of itself, and the one place where it writes it down."""
+
+    experiment: Experiment
+    ranks: Ranks
+    signals: Any
+    state: RunState
+    console: Console
+    finished: bool = False
+    began: float = field(default_factory=time.monotonic)
+
+    def log(self, line: str) -> None:
+        """A line for the person and for train.log; from rank 0 alone."""
+        if self.ranks.is_first:
+            logging.getLogger("dora_train").info(line)
+
+    def report(self, state: State, **what: Any) -> None:
+        """Write down what the run is doing; from rank 0 alone."""
+        if not self.ranks.is_first:
+            return
+        self.state = replace(self.state, state=state, updated=time.time(), **what)
+        if state is not State.RUNNING:
+            self.state.ended = time.time()
+        self.experiment.write_state(self.state)
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """The last act of a run that reached its end: from here on it is finished, whatever happens."""
+        if self.ranks.is_first:
+            self.experiment.write_result(result)
+        self.report(State.COMPLETED, cause=result["reason"], epoch=result["epochs"], batch=0)
+        self.finished = True
+
+
+def run(main: TrainMain, xp: XP) -> Any:
+    """Run the experiment, or say that it is finished.
+
+    Raises:
+        SystemExit: 128 + the signal's number where one interrupted it, 1 where it did not reach its end.
+        UserError: it runs elsewhere, or its configuration asks for what is not there.
+    """
+    ranks = Ranks.here()
+    experiment = main.experiment(xp)
+    clear = main.clear_asked
+    if clear and ranks.is_first:
+        main.clear(experiment)
+    if (ranks.is_first or not clear) and is_finished(main, xp, experiment, ranks.is_first):
+        return None
+    from .signals import Signals  # imports torch and Lightning: not for a finished run
+
+    signals = Signals().install()
+    enter(main, xp, ranks.is_first)
+    session = _claimed(main, xp, experiment, ranks, signals)
+    with _logging_to(session), _ended(session):
+        _first_line(session, xp)
+        with upstream.entered(xp):
+            return main.main(xp.cfg)
+
+
+def is_finished(main: TrainMain, xp: XP, experiment: Experiment, is_first: bool = True) -> bool:
+    """Whether there is nothing left to do, said by the first rank.
+
+    Drift is looked at before: a changed default makes it another experiment.
+
+    Raises:
+        UserError: the signature means something else today.
+    """
+    state = experiment.state()
+    if state.state is not State.COMPLETED:
+        return False
+    if is_first:
+        main.refuse_drift(xp)
+        when = time.strftime("%d %b %H:%M", time.localtime(state.ended or state.updated or 0))
+        best = f" (best {_metrics(state.best)})" if state.best else ""
+        print(f"XP {xp.sig}  {_overrides(xp)}  finished  {shown_path(experiment.folder)}")
+        print(f"finished on {when}{best} · nothing to do · to run anew: --clear")
+    return True
+
+
+def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
+    """Make the folder, and take the values that the experiment was made with.
+
+    Raises:
+        UserError: it asks for what is not there, or means something else today.
+    """
+    from .trainer import check_trainer
+
+    birth = main.experiment(xp).birth()
+    if is_first:
+        check_trainer(xp.cfg)
+        main.create(xp)
+    elif birth is not None:
+        main.use_frozen(xp, birth)
+    _use_threads(int(xp.cfg.get("threads") or 1))
+
+
+def _use_threads(threads: int) -> None:
+    """The number of CPU threads changes sums; for DDP, Lightning 2.6.6 would choose one by the machine's cores."""
+    import torch
+
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # keeps Lightning from choosing
+    torch.set_num_threads(threads)
+
+
+def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, signals: Any) -> Session:
+    before = experiment.state()
+    job_id, token = os.environ.get("DORA_TRAIN_JOB_ID", ""), os.environ.get(JOB, "")
+    attempt = before.attempt
+    if ranks.is_first:
+        attempt = claims.claim(experiment, job_id, token, ask=main.ask).attempt
+    epochs = xp.cfg.get("trainer", {}).get("max_epochs")
+    state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
+                    epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
+    session = Session(experiment, ranks, signals, state, Console(soft_wrap=True, highlight=False, markup=False))
+    session.before = before  # type: ignore[attr-defined]
+    session.report(State.RUNNING)
+    return session
+
+
+# --- what is said at the start ---
+
+def _overrides(xp: XP) -> str:
+    return " ".join(xp.argv) or "(defaults)"
+
+
+def _metrics(best: dict[str, Any]) -> str:
+    shown = {name: value for name, value in best.items() if name not in ("epoch", "value", "loss")}
+    name, value = next(iter(shown.items()), ("value", best.get("value", 0.0)))
+    return f"valid {name} {value:.3f}"
+
+
+def _first_line(session: Session, xp: XP) -> None:
+    before: RunState = session.before  # type: ignore[attr-defined]
+    if session.experiment.last_checkpoint.exists():
+        last = f"; last time: {before.cause}" if before.cause else ""
+        start = f"resumes at epoch {before.epoch + 1} (attempt {session.state.attempt}{last})"
+    else:
+        start = "new" if session.state.attempt == 1 else f"new (attempt {session.state.attempt})"
+    session.log(f"XP {xp.sig}  {_overrides(xp)}  {start}  {shown_path(session.experiment.folder)}")
+
+
+# --- logging ---
+
+class _ConsoleHandler(logging.Handler):
+    """Lines on the console, above a progress bar where there is one."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # `dora run | head`: nobody reads any more; the run goes on, and train.log has it all.
+        with contextlib.suppress(BrokenPipeError):
+            self.console.print(self.format(record))
+
+
+@contextmanager
+def _logging_to(session: Session) -> Iterator[None]:
+    """Send our lines and everybody's warnings to the console and to train.log."""
+    logger, root = logging.getLogger("dora_train"), logging.getLogger()
+    logger.setLevel(logging.INFO)
+    _quieten()
+    if not session.ranks.is_first:
+        yield
+        return
+    file = logging.FileHandler(session.experiment.log, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handlers: list[logging.Handler] = [file, _ConsoleHandler(session.console)]
+    logging.captureWarnings(True)
+    for handler in handlers:
+        root.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()
+        logging.captureWarnings(False)
+
+
+def _quieten() -> None:
+    """Lightning's advertising and its advice on what is on purpose here."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*",
+                    ".*resuming from a checkpoint that ended before the epoch ended.*",
+                    ".*Checkpoint directory .* exists and is not empty.*", ".*GPU available but not used.*",
+                    ".*LeafSpec.*", ".*treespec.*", ".*srun.*command is available.*"):
+        warnings.filterwarnings("ignore", message=message)
+
+
+# --- the end ---
+
+@contextmanager
+def _ended(session: Session) -> Iterator[None]:
+    """Whatever leaves without having reached the end is not finished, says why, and never exits 0."""
+    from .signals import Interrupted
+
+    _current.append(session)
+    try:
+        yield
+        if not session.finished:
+            raise UserError(f"main returned before XP {session.experiment.sig} reached its end.")
+    except Interrupted as interrupt:
+        _interrupted(session, interrupt.signum)
+    except KeyboardInterrupt:
+        _interrupted(session, 2)
+    except SystemExit as leaving:
+        if session.finished:
+            raise
+        if session.signals.signum:
+            _interrupted(session, session.signals.signum)
+        session.report(State.INTERRUPTED, cause=f"left with exit code {leaving.code}")
+        sys.exit(leaving.code or 1)
+    except BaseException as error:
+        if not session.finished:
+            session.report(State.FAILED, cause=cause_of(error))
+        _log_error(session, error)
+        raise
+    finally:
+        _current.pop()
+
+
+def _interrupted(session: Session, signum: int) -> None:
+    import signal
+
+    name = signal.Signals(signum).name
+    session.report(State.INTERRUPTED, cause=f"interrupted by {name}")
+    session.log(f"interrupted by {name} · go on: dora run -f {session.experiment.sig}")
+    sys.exit(128 + signum)
+
+
+def _log_error(session: Session, error: BaseException) -> None:
+    """The traceback into train.log; Python itself prints it on the terminal."""
+    if session.ranks.is_first and not isinstance(error, UserError):
+        with open(session.experiment.log, "a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+
+
+def cause_of(error: BaseException) -> str:
+    """One line: the exception's type and first line."""
+    if isinstance(error, UserError):
+        return str(error).splitlines()[0]
+    text = str(error).strip().splitlines()
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"{name}: {text[0][:300]}" if text else name

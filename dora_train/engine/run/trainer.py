@@ -1,0 +1,242 @@
+"""The Lightning trainer of a run: built from `cfg.trainer` and the ranks, fitted from where the last attempt stopped.
+
+`train(module, data, cfg)` is the last line of `main`. The reader sees here which callbacks there are and in which
+order they act at an epoch's end: history, display, loggers, then the checkpoint that holds it all.
+"""
+
+import inspect
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from pytorch_lightning.callbacks import Timer
+
+from ... import counters
+from .. import upstream
+from ..errors import UserError, near
+from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable
+from .environment import RanksEnvironment
+from .history import History
+from .loaders import EvalLoader, SameAsOneRank, TrainLoader
+from .loggers import LogHistory, check_loggers, lightning_loggers
+from .progress import ShowProgress, number, order
+from .ranks import Ranks
+from .session import Session, current
+from .signals import LeaveOnSignal
+
+OURS = {  # keywords of Lightning's Trainer that are not the user's, and where they come from
+    "devices": "the ranks: dora run -d --ddp_workers 2, torchrun, or slurm.gpus",
+    "num_nodes": "the ranks: job.nodes",
+    "strategy": "the ranks: one process, or DDP",
+    "callbacks": "dora_train/engine/run/trainer.py",
+    "logger": "logger=[tensorboard,csv]",
+    "plugins": "the ranks",
+    "default_root_dir": "DORA_DIR",
+    "use_distributed_sampler": "dora_train/data.py: its batches are shared by the ranks already",
+    "enable_checkpointing": "the run always keeps last.ckpt and best.ckpt",
+    "enable_progress_bar": "the run shows a bar on a terminal, lines elsewhere",
+}
+
+
+def check_trainer(cfg: Any) -> None:
+    """Whether a trainer can be built from `cfg` on this machine, before anything is on disk.
+
+    Raises:
+        UserError: a keyword that is not the user's or not Lightning's, an unknown logger, a GPU that is not there.
+    """
+    given = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(given, Mapping)
+    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+    for key in map(str, given):
+        if key in OURS:
+            raise UserError(f"trainer.{key} is not set here: it comes from {OURS[key]}.")
+        if key not in known:
+            close = near(key, known)
+            raise UserError(f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
+                            f"Lightning's Trainer takes: {', '.join(known[:14])} ...")
+    check_loggers(list(cfg.logger or []))
+    check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)
+
+
+def _in_job() -> bool:
+    import os
+
+    return "DORA_TRAIN_JOB" in os.environ
+
+
+def check_accelerator(accelerator: str, gpus_of_job: int = 0) -> None:
+    """Raises: UserError where a GPU was asked for and torch sees none: nothing trains on the CPU in silence."""
+    there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available(),
+             "mps": torch.backends.mps.is_available(), "cpu": True, "auto": True}
+    if not there.get(accelerator, True):
+        raise UserError(f"trainer.accelerator={accelerator}: torch sees no such device here.",
+                        "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take trainer.accelerator=auto")
+    if gpus_of_job and accelerator != "cpu" and torch.cuda.device_count() == 0:
+        raise UserError(f"the job was given {gpus_of_job} GPU(s), but torch sees none on this node.",
+                        "look at nvidia-smi there; to train on the CPU: slurm.gpus=0")
+
+
+def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
+    """Fit `module`, resuming where the last attempt stopped; then measure the best checkpoint on the test set, once.
+
+    Args:
+        data: has train, valid and test, each with `epoch(...)` and a length, as `dora_train.data.Data`.
+
+    Returns:
+        What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
+    """
+    session = current()
+    session.signals.check()
+    history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
+    checkpoint, warning = newest_usable(session.experiment)
+    loaded = _load(checkpoint)
+    loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
+    trainer = build_trainer(cfg, session, history, step=loaded.get("global_step", 0))
+    loaders[0].trainer = trainer
+    _second_line(session, cfg, module, data, trainer, loaded, warning)
+    trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
+    reason = end_reason(trainer)
+    _write_history(session, history)
+    result = _tested(trainer, module, data, session, history, reason)
+    session.finish(result)
+    _last_lines(session, result)
+    return result
+
+
+def _load(checkpoint: Any) -> dict[str, Any]:
+    return torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint else {}
+
+
+def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl.Trainer:
+    """Lightning's Trainer with our ranks, callbacks and checkpoints.
+
+    Args:
+        step: the optimizer step that the run goes on from.
+    """
+    ranks = session.ranks
+    names = list(cfg.logger or [])
+    first = ranks.is_first
+    checkpoints = Checkpoints(session.experiment, history, first)
+    callbacks: list[pl.Callback] = [
+        SameAsOneRank(ranks, cfg.seed, counters.seed_all),
+        history,
+        *([ShowProgress(session, history), LogHistory(session.experiment, history, "csv" in names)] if first else []),
+        LeaveOnSignal(session.signals, ranks.world_size, checkpoints.save_last),
+        checkpoints,
+    ]
+    trainer = pl.Trainer(
+        **trainer_keywords(cfg), **devices(cfg, ranks), callbacks=callbacks,
+        plugins=[RanksEnvironment(ranks), AtomicCheckpointIO()],
+        logger=lightning_loggers(names, session.experiment.folder, step) if first else False,
+        default_root_dir=str(session.experiment.folder), use_distributed_sampler=False,
+        enable_progress_bar=False, enable_model_summary=False)
+    upstream.without_signal_handlers(trainer)
+    return trainer
+
+
+def trainer_keywords(cfg: Any) -> dict[str, Any]:
+    """`cfg.trainer` as Lightning takes it; a blank key is Lightning's own default."""
+    given = OmegaConf.to_container(cfg.trainer, resolve=True)
+    assert isinstance(given, dict)
+    return {str(key): value for key, value in given.items() if value is not None}
+
+
+def devices(cfg: Any, ranks: Ranks) -> dict[str, Any]:
+    """One device a rank; DDP where there are several ranks."""
+    if ranks.world_size == 1:
+        return {"devices": 1, "num_nodes": 1}
+    strategy = pl.strategies.DDPStrategy(process_group_backend=_backend(str(cfg.trainer.accelerator)))
+    return {"devices": ranks.local_size, "num_nodes": ranks.num_nodes, "strategy": strategy}
+
+
+def _backend(accelerator: str) -> str:
+    return "nccl" if accelerator != "cpu" and torch.cuda.is_available() else "gloo"
+
+
+def end_reason(trainer: pl.Trainer) -> str:
+    """Why the fit came to its end.
+
+    Raises:
+        UserError: it came to none; a run that merely returned is not finished.
+    """
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
+        return "max_epochs"
+    if trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps:
+        return "max_steps"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (callback.time_remaining() or math.inf) <= 0:
+            return "max_time"
+    if trainer.should_stop:
+        return "stopped early"
+    raise UserError("the training returned before its end, for no reason that is known.")
+
+
+def _write_history(session: Session, history: History) -> None:
+    """Also where the fit had nothing left to do: an earlier attempt may have been killed before it wrote it."""
+    if session.ranks.is_first and session.experiment.history() != history.entries:
+        session.experiment.write_history(history.entries)
+
+
+def _tested(trainer: pl.Trainer, module: pl.LightningModule, data: Any, session: Session, history: History,
+            reason: str) -> dict[str, Any]:
+    """The result, with the test set measured on the best weights (the last ones where nothing was validated)."""
+    best = session.experiment.best_checkpoint
+    checkpoint = best if best.exists() and history.best else session.experiment.last_checkpoint
+    steps, epochs = trainer.global_step, len(history.entries)
+    trainer.test(module, EvalLoader(data.test, session.ranks), ckpt_path=checkpoint, verbose=False, weights_only=True)
+    test = history.test.means(session.ranks.world_size)
+    return {"best": history.best, "test": test, "epochs": epochs, "steps": steps, "reason": reason}
+
+
+# --- what is said ---
+
+def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: Any, trainer: pl.Trainer,
+                 loaded: dict[str, Any], warning: str) -> None:
+    if warning:
+        session.log(f"warning: {warning}")
+    size = sum(parameter.numel() for parameter in module.parameters())
+    device = trainer.strategy.root_device
+    many = f", {session.ranks.world_size} ranks" if session.ranks.world_size > 1 else ""
+    session.log(f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
+                f"{torch.get_num_threads()} threads")
+    if loaded:
+        session.log(f"resumed at {resumed_at(loaded, len(data.train))}")
+
+
+def resumed_at(checkpoint: Mapping[str, Any], batches: int) -> str:
+    """`epoch 7, batch 12 of 23`: the next one to be trained."""
+    fit = checkpoint["loops"]["fit_loop"]
+    epoch = fit["epoch_progress"]["current"]["processed"] + 1
+    ready = fit["epoch_loop.batch_progress"]["current"]["ready"]
+    whole = ready >= batches or fit["epoch_progress"]["current"]["ready"] == epoch - 1
+    return f"epoch {epoch}" if whole else f"epoch {epoch}, batch {ready + 1} of {batches}"
+
+
+def counted_short(size: int) -> str:
+    """`57 k`, `11.2 M`."""
+    return f"{size / 1e6:.1f} M" if size >= 1e6 else f"{size / 1e3:.0f} k"
+
+
+def _last_lines(session: Session, result: dict[str, Any]) -> None:
+    best = {name: value for name, value in result["best"].items() if name not in ("epoch", "value")}
+    parts = ["finished" if result["reason"] == "max_epochs" else f"finished ({result['reason']})"]
+    if best:
+        parts.append(f"best valid {_named(best)} @{result['best']['epoch']}")
+    parts.append(f"test {_named(result['test'])}")
+    parts.append(f"{time.monotonic() - session.began:.0f} s")
+    session.log(" · ".join(parts))
+    from ..main import shown_path
+
+    sig, folder = session.experiment.sig, session.experiment.folder
+    session.log(f"look   dora info -f {sig}     folder   {shown_path(folder)}")
+    session.log(f"curves   tensorboard --logdir {shown_path(folder.parent)}")
+
+
+def _named(metrics: Mapping[str, float]) -> str:
+    """The first metric that is not the loss, else the loss."""
+    name, value = order(dict(metrics))[-1] if metrics else ("", math.nan)
+    return f"{name} {number(value)}"
