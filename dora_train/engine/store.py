@@ -264,7 +264,7 @@ class Experiment:
     def state(self) -> RunState:
         content = read_json(self.folder / "state.json")
         run = _from_dict(RunState, content)
-        if run is None or run.state not in State._value2member_map_:
+        if run is None or run.state not in {state.value for state in State}:
             return RunState()
         run.state = State(run.state)
         return run

@@ -4,8 +4,11 @@ No other file may touch one. Each use says which version needs it; `tests/test_u
 changes what is assumed here. Imports of heavy packages stand inside the functions that need them.
 """
 
+import contextlib
+import io
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +120,40 @@ def hosts_of(node_list: str) -> list[str]:
     return _parse_node_list(node_list)
 
 
+def sbatch(folder: Path, command: str, parameters: Mapping[str, Any], array: int) -> str:
+    """Submit a line of shell through submitit, and return the job's id.
+
+    submitit 1.5.4 submits pickles only: one would be named after the job's id once that is known, and a kill in
+    between loses the job. `_submit_command` is what it submits those with. `map_count`, of `parameters`, makes an
+    array (its own array executor loses `python=`).
+
+    Args:
+        array: the number of tasks of an array; 0: a single job.
+
+    Raises:
+        subprocess.CalledProcessError: sbatch ended with another code than 0; its standard error is in it.
+    """
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError
+
+    executor = SlurmExecutor(folder=folder)
+    executor.update_parameters(**parameters)
+    if array:
+        executor.parameters["map_count"] = array
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # it prints sbatch's error, and raises it as well
+            return executor._submit_command(command).job_id
+    except FailedJobError as error:
+        if isinstance(error.__cause__, subprocess.CalledProcessError):
+            raise error.__cause__ from None
+        raise
+
+
+def from_command_line(args: Any) -> bool:
+    """Whether `dora grid` made these RunGridArgs, not a notebook (dora-search 0.1.13 has no public name for it)."""
+    return bool(args._from_commandline)
+
+
 def without_signal_handlers(trainer: Any) -> None:
     """Keep Lightning 2.6.6 from installing its handlers: they broadcast inside the handler, and hang two ranks."""
     trainer._signal_connector.register_signal_handlers = lambda: None
@@ -127,8 +164,3 @@ def position(trainer: Any) -> tuple[int, int]:
     loop = trainer.fit_loop
     return loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.ready
 
-
-def simplified(argv: Sequence[str]) -> list[str]:
-    """Each key once, the last one: as Dora stores an argv."""
-    last = {arg.partition("=")[0].strip(): arg for arg in argv}
-    return list(last.values())

@@ -1,0 +1,16 @@
+"""Around many runs: what is wanted, what is known, what to do about it, and how it is shown. Never imports `run/`.
+
+    sync.py         `dora grid`: collect, plan, act, show
+    launch.py       `dora launch`: the same for one experiment
+    info.py         `dora info`: one experiment on a dozen lines; changes nothing
+    plan.py         (wanted, known) -> actions with reasons: pure
+    status.py       what state an experiment is in: one table, from its folder and its executor
+    submission.py   each experiment is submitted once, whatever is killed in between
+    executor.py     what is asked of whatever runs jobs; slurm.py answers for SLURM, slurm_text.py reads its words
+    resources.py    Dora's SlurmConfig -> the parameters of a job
+    grids.py        finding grid files, running them, and which grid wants what
+    sheep.py        Dora's Sheep and Shepherd, answered from our files
+    monitor.py      watching until all is done, on a terminal or in a pipe
+    table.py        the table, from Dora's Explorer
+    logs.py         a log's end, and following it
+"""

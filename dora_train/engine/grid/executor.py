@@ -1,0 +1,95 @@
+"""What the grid asks of whatever runs jobs, and what it is told of one.
+
+An executor is small on purpose: it submits, cancels, and says what it knows of a job. What state an *experiment* is in
+is decided elsewhere (status.py). `slurm.py` is the only one so far; a queue on this machine would be another.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import UserError
+
+
+class Phase(str, Enum):
+    """Where a job is, as far as its executor can say."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    OVER = "over"  # it will do nothing any more
+    UNKNOWN = "unknown"  # nobody could be asked: never taken for over
+
+
+@dataclass(frozen=True)
+class JobInfo:
+    """What an executor says of one job."""
+
+    job_id: str
+    phase: Phase
+    word: str = ""  # its end in SLURM's own words: COMPLETED, FAILED, OUT_OF_MEMORY ...; empty: it does not know
+    reason: str = ""  # why it is pending
+    node: str = ""
+    exit_code: int = 0
+    signal: int = 0  # the signal that ended it
+    user: str = ""
+    by: str = ""  # who cancelled it
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One call of the scheduler: a job, or an array of them."""
+
+    name: str  # unique, so that the job is found again by it
+    command: str  # a line of shell
+    folder: Path  # for its log
+    parameters: Mapping[str, Any]  # as resources.py makes them
+    tasks: Sequence[int] | None = None  # indices of an array; None: a single job
+    after: Sequence[str] = ()  # job ids that must be over before it starts
+    dependents: int = 0  # jobs more, each to start if the one before it failed
+    setup: Sequence[str] = field(default_factory=list)  # lines of shell before the command
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the scheduler gave for an order."""
+
+    job_id: str
+    dependents: Sequence[str] = ()
+
+
+class NotSubmitted(UserError):
+    """The scheduler refused the order: there is no job."""
+
+
+class Unanswered(UserError):
+    """The scheduler did not answer: whether there is a job, is not known."""
+
+
+class Executor(Protocol):
+    """What every executor can do. None of it raises because a scheduler is slow, absent or wrong, but `submit`."""
+
+    name: str
+
+    @property
+    def queue(self) -> str:
+        """The name of the cluster that answers here."""
+
+    def missing(self) -> str:
+        """Why nothing can be submitted from here, in a few words; empty where it can."""
+
+    def submit(self, order: Order) -> Receipt:
+        """Raises: NotSubmitted, Unanswered."""
+
+    def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
+        """Where the output of a job, or of a task of it, goes."""
+
+    def cancel(self, job_ids: Iterable[str]) -> None: ...
+
+    def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
+        """What is known of these jobs; each gets an answer, if need be `UNKNOWN`."""
+
+    def find(self, names: Iterable[str]) -> dict[str, str] | None:
+        """Job ids by the names of jobs; None: the scheduler did not answer, so that a missing name means nothing."""

@@ -1,0 +1,268 @@
+"""`dora info`: one experiment on a dozen lines, its log, its metrics; or the end of its job.
+
+It reads stored files only: nothing is composed for `-f SIG` and `-j JOB`, so it works when the configuration does not,
+and changes nothing, unless `-C` asks for it.
+"""
+
+import json
+import os
+import shlex
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import claims
+from ..errors import UserError
+from ..store import GRIDS, XPS, Birth, Experiment, Job, RunState, State
+from . import submission
+from .executor import Executor
+from .logs import last_lines, log_of, print_log
+from .slurm import Slurm
+from .status import Status, look, when
+from .table import duration, epochs, seconds_left
+
+
+def info(main: Any, args: Any, executor: Executor | None = None) -> int:
+    """Do what `dora info` was asked for.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: there is no such experiment, job or log, or it cannot be cancelled.
+    """
+    executor = executor or Slurm()
+    experiment = find(main, args)
+    if args.cancel:
+        print(cancel(experiment, executor))
+    elif args.metrics:
+        print(metrics_line(experiment))
+    elif args.log:
+        print_log(_log(experiment))
+    elif args.tail:
+        from .sync import follow_experiment
+
+        follow_experiment(experiment, executor)
+    else:
+        print("\n".join(lines(experiment, Path(main.dora.dir), executor)))
+    return 0
+
+
+def find(main: Any, args: Any) -> Experiment:
+    """The experiment that the command names: `-j JOB`, `-f SIG`, or overrides.
+
+    Raises:
+        UserError: there is none.
+    """
+    if args.job_id is not None:
+        if args.argv or args.from_sig:
+            raise UserError("-j names the experiment: no overrides and no -f beside it.")
+        return find_job(Path(main.dora.dir), args.job_id)
+    if args.from_sig is not None and not args.argv:
+        experiment = main.experiment(main.get_xp_from_sig(args.from_sig))
+    else:
+        argv = main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv
+        experiment = main.experiment(main.get_xp(argv))
+    if not (experiment.exists() or experiment.argv() is not None):
+        raise UserError(f"XP {experiment.sig} was never started.",
+                        f"start it: dora run {shlex.join(args.argv)}".rstrip())
+    return experiment
+
+
+def find_job(dora_dir: Path, job_id: str) -> Experiment:
+    """The experiment that was, or is, this job: `8812`, or `8812_3` in an array.
+
+    Raises:
+        UserError: none, or several.
+    """
+    found = {}
+    for path in (dora_dir / XPS).glob("*/jobs/*.id.json"):
+        experiment = Experiment(path.parents[1])
+        job = experiment.job_at(int(path.name.partition(".")[0]))
+        for known in job.ids if job else []:
+            if job_id == known or job_id == known.partition("_")[0]:
+                found[known] = experiment
+    if not found:
+        raise UserError(f'no experiment under {dora_dir} was job "{job_id}".')
+    if len({experiment.sig for experiment in found.values()}) > 1:
+        raise UserError(f'job "{job_id}" is an array: name one of its tasks, e.g. {min(found)}.')
+    return next(iter(found.values()))
+
+
+# --- what is shown ---
+
+
+def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> list[str]:
+    """The dozen lines."""
+    run, job, birth = experiment.state(), experiment.job(), experiment.birth()
+    status = look([experiment], executor, force=True)[experiment.sig]
+    log = log_of(experiment, job)
+    pairs = [("state", _state(status, run)), ("cause", _cause(status)), ("epochs", _epochs(experiment, run, status)),
+             ("metrics", _last(experiment)), ("best", _best(experiment, run)), ("test", _test(experiment)),
+             ("code", _code(birth, job)), ("versions", _versions(birth)), ("folder", _shown(experiment.folder)),
+             ("log", _shown(log) if log else "")]
+    return [_first(experiment, dora_dir, birth), *(f"{key:<10} {text}" for key, text in pairs if text),
+            *_tail(status, log), *_commands(experiment, status, dora_dir)]
+
+
+def _first(experiment: Experiment, dora_dir: Path, birth: Birth | None) -> str:
+    grids = grids_of(experiment, dora_dir)
+    return f"{experiment.sig}   {overrides(experiment, birth)}" + (f"    grids: {', '.join(grids)}" if grids else "")
+
+
+def overrides(experiment: Experiment, birth: Birth | None) -> str:
+    """What makes it differ from the defaults, as one would type it."""
+    words = [f"{key}={value}" for key, value in birth.delta] if birth else experiment.argv() or []
+    return shlex.join(words) or "(the defaults)"
+
+
+def grids_of(experiment: Experiment, dora_dir: Path) -> list[str]:
+    """The grids that name it."""
+    return sorted(path.parent.name for path in (dora_dir / GRIDS).glob(f"*/{experiment.sig}"))
+
+
+def _state(status: Status, run: RunState) -> str:
+    """`failed 23 Nov 13:20 at epoch 3 of 30, attempt 2 on node4, job 8815`."""
+    parts = [str(status.state) + ("" if status.certain else " (not certain)")]
+    if not status.live and run.ended:
+        parts.append(when(run.ended))
+    if run.attempt:
+        parts.append(f"at epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs and run.epochs > 0 else "") + ",")
+        parts.append(f"attempt {run.attempt}")
+    if status.where:
+        parts.append(f"on {status.where}")
+    if status.user and status.user != claims.user_name():
+        parts.append(f"of {status.user}")
+    return " ".join(parts)
+
+
+def _cause(status: Status) -> str:
+    return status.cause
+
+
+def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
+    text = epochs(run, len(experiment.history()))
+    if not text:
+        return ""
+    if status.state == State.RUNNING and run.speed:
+        text += f"   {run.speed:.3g} it/s   {duration(seconds_left(run))} left"
+    return text + (f"   last heard of {when(run.updated)}" if run.updated and status.state != State.COMPLETED else "")
+
+
+def _last(experiment: Experiment) -> str:
+    history = experiment.history()
+    return f"epoch {len(history)}: {_in_words(history[-1])}" if history else ""
+
+
+def _best(experiment: Experiment, run: RunState) -> str:
+    best = run.best or (experiment.result() or {}).get("best")
+    if not isinstance(best, Mapping) or not best:
+        return ""
+    where = f" @{best['epoch']}" if "epoch" in best else ""
+    return _in_words({key: value for key, value in best.items() if key not in ("epoch", "value")}) + where
+
+
+def _test(experiment: Experiment) -> str:
+    test = (experiment.result() or {}).get("test")
+    return _in_words(test) if isinstance(test, Mapping) else ""
+
+
+def _in_words(metrics: Mapping[str, Any]) -> str:
+    """`train loss 1.71 · valid loss 1.6 acc 0.411`."""
+    plain = [f"{key} {_number(value)}" for key, value in metrics.items() if not isinstance(value, Mapping)]
+    nested = [f"{key} {_in_words(value)}" for key, value in metrics.items() if isinstance(value, Mapping)]
+    return " · ".join([" ".join(plain)] * bool(plain) + nested)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _code(birth: Birth | None, job: Job | None) -> str:
+    """`3fa2c1e + 2 changed files`: of its last job, else of its birth."""
+    code = (job.code if job and job.code else birth.code if birth else {}) or {}
+    if not code.get("commit") and not code.get("dirty"):
+        return ""
+    dirty = code.get("dirty") or []
+    more = f" + {len(dirty)} changed file{'s' * (len(dirty) != 1)}" if dirty else ""
+    return f"{str(code.get('commit') or 'no commit')[:9]}{more}"
+
+
+def _versions(birth: Birth | None) -> str:
+    return ", ".join(f"{name} {version}" for name, version in birth.versions.items()) if birth else ""
+
+
+def _tail(status: Status, log: Path | None) -> list[str]:
+    """A failure's last lines: the next step is always to read them."""
+    return ["", *(f"  | {line}" for line in last_lines(log, 5)), ""] if status.state == State.FAILED and log else []
+
+
+def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[str]:
+    """What one would do next."""
+    sig = experiment.sig
+    if status.live:
+        return [f"{'watch':<10} dora info -f {sig} -t     stop   dora info -f {sig} -C"]
+    if status.state == State.COMPLETED:
+        return [f"{'curves':<10} tensorboard --logdir {_shown(experiment.folder)}"]
+    grids = grids_of(experiment, dora_dir)
+    again = f"     as grid   dora grid {grids[0]} --retry" if grids else ""
+    return [f"{'again':<10} dora run -f {sig}{again}"]
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.absolute().is_relative_to(Path.cwd()) else str(path)
+
+
+def metrics_line(experiment: Experiment) -> str:
+    """As Dora prints it: the number of epochs, and the last one's metrics."""
+    history = experiment.history()
+    return f"Metrics[{len(history)}]: {json.dumps(history[-1]) if history else ''}".rstrip()
+
+
+def _log(experiment: Experiment) -> Path:
+    path = log_of(experiment, experiment.job())
+    if path is None:
+        raise UserError(f"XP {experiment.sig} has no log yet.")
+    return path
+
+
+# --- its end ---
+
+
+def cancel(experiment: Experiment, executor: Executor) -> str:
+    """Stop it, as a job or as a process of this machine; what was done, in words.
+
+    Raises:
+        UserError: it is not ours, or cannot be reached from here.
+    """
+    sig = experiment.sig
+    status = look([experiment], executor, force=True)[sig]
+    if not status.live:
+        return f"XP {sig} neither waits nor runs: it is {status.state}."
+    if status.user and status.user != claims.user_name():
+        raise UserError(f"XP {sig} is {status.state} on {status.where}, of {status.user}: only they can stop it.")
+    if status.by_job:
+        missing = executor.missing()
+        if missing:
+            raise UserError(f"XP {sig} is {status.where}, which cannot be reached from here ({missing}).")
+        ids = submission.cancel([experiment], executor)
+        return f"XP {sig}: job {', '.join(ids)} cancelled."
+    return _stop_process(experiment)
+
+
+def _stop_process(experiment: Experiment) -> str:
+    """SIGTERM to a run of this machine: it saves a checkpoint, and leaves."""
+    last, alive = claims.holder(experiment)
+    if last is None or not alive:
+        where = last.where() if last else "nowhere we know of"
+        raise UserError(f"XP {experiment.sig} is on {where}, which cannot be reached from here: stop it there.")
+    experiment.cancel_attempt(last.attempt, claims.user_name())
+    try:
+        os.kill(last.pid, signal.SIGTERM)
+    except PermissionError:
+        user = last.user or "another user"
+        raise UserError(f"process {last.pid} belongs to {user}: only they can stop it.") from None
+    except ProcessLookupError:
+        pass
+    return f"XP {experiment.sig}: process {last.pid} was asked to stop; it saves a checkpoint first."

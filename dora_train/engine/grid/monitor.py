@@ -1,0 +1,110 @@
+"""Watching a grid until all of it is done: in place on a terminal, a line for each change in a pipe.
+
+The files of the experiments are read every few seconds; the scheduler is asked seldom. Nothing is submitted from here,
+so that a monitor that is still open after the grid file was edited does no harm.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.live import Live
+
+from .executor import Executor
+from .plan import ILL
+from .sheep import Sheep
+from .status import Status, look
+from .table import GridTable, Row, console
+
+REDRAW = 2.0  # seconds; more where reading the files takes long
+DORA_INTERVAL = 5.0  # minutes: Dora's default of --interval, up to which the scheduler is asked as often as is polite
+POLITE = 30.0  # seconds
+
+
+class Monitor:
+    """What `dora grid` shows after it has acted."""
+
+    def __init__(self, table: GridTable, executor: Executor | None, args: Any):
+        self.table, self.executor, self.args = table, executor, args
+        self._asked = float("-inf")
+        self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
+
+    def refresh(self) -> None:
+        """Look at every experiment that may have changed, and ask the scheduler where it is time."""
+        ask = time.monotonic() - self._asked >= self._period
+        moving = [sheep for sheep in self.table.sheep if sheep.status.live] or self.table.sheep
+        statuses = look([sheep.experiment for sheep in moving], self.executor, force=ask)
+        for sheep in moving:
+            sheep.status = statuses[sheep.xp.sig]
+        if ask:
+            self._asked = time.monotonic()
+
+    def rows(self) -> list[Row]:
+        return self.table.rows(self.args.trim, self.args.trim_last)
+
+    def show(self) -> None:
+        """The table, once."""
+        if self.args.jupyter:
+            from IPython import display  # type: ignore[import-not-found]
+
+            display.clear_output(wait=True)
+        console().print(self.table.draw(self.rows()))
+
+    def run(self) -> None:
+        """Until nothing waits or runs.
+
+        Raises:
+            SystemExit: 130, on Ctrl-C. The jobs go on.
+        """
+        try:
+            if sys.stdout.isatty() and not self.args.silent and not self.args.jupyter:
+                self._in_place()
+            else:
+                self._line_by_line()
+        except KeyboardInterrupt:
+            live = sum(sheep.status.live for sheep in self.table.sheep)
+            print(f"\n{live} experiments go on; watch them again: dora grid {self.table.name}", file=sys.stderr)
+            sys.exit(130)
+
+    def _in_place(self) -> None:
+        screen = console()
+        with Live(self.table.draw(self.rows()), console=screen, auto_refresh=False,
+                  vertical_overflow="ellipsis") as live:
+            self._until_done(lambda: live.update(self.table.draw(self.rows()), refresh=True))
+        if len(self.table.sheep) + 3 > screen.height:  # what did not fit, whole
+            self.show()
+
+    def _line_by_line(self) -> None:
+        before = {sheep.xp.sig: sheep.status for sheep in self.table.sheep}
+        self._until_done(lambda: self._print_changes(before))
+        if not self.args.silent:
+            self.show()
+
+    def _until_done(self, step: Callable[[], None]) -> None:
+        while True:
+            started = time.monotonic()
+            step()
+            if not any(self._is_worth_waiting(sheep.status) for sheep in self.table.sheep):
+                return
+            self.refresh()
+            time.sleep(max(REDRAW, 10 * (time.monotonic() - started)) if self.args.interval else 0.1)
+
+    def _is_worth_waiting(self, status: Status) -> bool:
+        """Without a scheduler nothing will ever be heard of its jobs."""
+        return status.live and (status.certain or (self.executor is not None and not self.executor.missing()))
+
+    def _print_changes(self, before: dict[str, Status]) -> None:
+        """`14:02:31  77c01b9e  running on node7, job 8812   lr=0.3`."""
+        for sheep, name in zip(self.table.sheep, self.table.names, strict=True):
+            old, new = before[sheep.xp.sig], sheep.status
+            if (old.state, old.cause) != (new.state, new.cause) and not self.args.silent:
+                where = f" on {new.where}" if new.where and new.live else ""
+                cause = f": {new.cause}" if new.cause else ""
+                print(f"{time.strftime('%H:%M:%S')}  {sheep.xp.sig}  {new.state}{where}{cause}   {name}", flush=True)
+            before[sheep.xp.sig] = new
+
+
+def exit_code(sheep: Sequence[Sheep]) -> int:
+    """0: all is well, or on its way; 1: something failed."""
+    return int(any(one.status.state in ILL for one in sheep))

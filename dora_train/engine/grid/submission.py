@@ -1,0 +1,261 @@
+"""Each experiment is submitted once, whatever is killed in between, and without trusting locks.
+
+A submission has a number, as an attempt has (claims.py). Whoever saw N submissions may make `jobs/N+1.json`, which
+only one process can: that file is the intent, and its maker alone calls sbatch. Then `jobs/N+1.id.json` says what came
+of it. Killed between the two, the intent stays without an id, and the next command settles it (`settle`): it finds the
+job by its name, which holds the token of the intent, and writes the id down; or the scheduler answers that it knows no
+such job, and the intent is given up. A job looks up its token at its start, and leaves where another submission took
+its place, so that even a maker that was only slow starts nothing twice.
+"""
+
+import os
+import shlex
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dora.conf import SlurmConfig
+
+from .. import claims, store
+from ..claims import Holder
+from ..errors import UserError
+from ..store import ARRAYS, Experiment, Job
+from .executor import Executor, NotSubmitted, Order, Unanswered
+from .resources import Shape, parameters, stored
+
+PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
+ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
+FAULT = "DORA_FAULT"  # names a point at which this process ends itself, for the tests that kill it there
+
+
+@dataclass(frozen=True)
+class Request:
+    """An experiment to submit."""
+
+    experiment: Experiment
+    slurm: SlurmConfig
+    shape: Shape
+    seen: int  # the number of submissions when it was decided to make this one
+    code_root: Path
+    code: Mapping[str, Any] = field(default_factory=dict)
+    excluded: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = ""
+    replaces: Sequence[str] = ()  # job ids that are cancelled, and must be over before this one starts
+
+    @property
+    def number(self) -> int:
+        return self.seen + 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request."""
+
+    experiment: Experiment
+    job_id: str = ""
+    trouble: str = ""  # why there is no job of ours
+
+    @property
+    def submitted(self) -> bool:
+        return bool(self.job_id)
+
+
+def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> list[Outcome]:
+    """Submit one experiment, or several as one array; each only if nobody else did since it was looked at."""
+    token = uuid.uuid4().hex[:12]
+    is_array = len(requests) > 1
+    name = f"dora_array_{token}" if is_array else f"dora_{requests[0].experiment.sig}_{token}"
+    mine, outcomes = [], []
+    for task, request in enumerate(requests):
+        job = _intent(request, executor, token, name, task if is_array else None)
+        if request.experiment.intend_job(job):
+            mine.append((request, task))
+        else:
+            outcomes.append(Outcome(request.experiment, trouble="another command submits it at this moment"))
+    _fault("intent")
+    if not mine:
+        return outcomes
+    executor.cancel([job_id for request, _ in mine for job_id in request.replaces])
+    order = _order(mine, token, name, dora_dir, is_array)
+    return outcomes + _place(order, mine, executor)
+
+
+def _intent(request: Request, executor: Executor, token: str, name: str, task: int | None) -> Job:
+    return Job(
+        token=token, cluster=executor.name, submitted=time.time(), user=claims.user_name(), host=socket.gethostname(),
+        grid=request.grid, resources=stored(request.slurm, request.shape), excluded=dict(request.excluded),
+        code=dict(request.code), number=request.number, name=name, task=task, queue=executor.queue,
+        writer=asdict(Holder.here(0, token=token)))
+
+
+def _order(mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir: Path, is_array: bool) -> Order:
+    first = mine[0][0]
+    if is_array:
+        folder = dora_dir / ARRAYS / token
+        target = folder / "tasks.json"
+        _write_tasks(target, mine, token)
+    else:
+        folder, target = first.experiment.submitit, first.experiment.folder
+    return Order(
+        name=name, folder=folder,
+        command=job_command(first.slurm.python, first.code_root, target, "" if is_array else token),
+        parameters=parameters(first.slurm, first.shape), tasks=[task for _, task in mine] if is_array else None,
+        after=sorted({job_id for request, _ in mine for job_id in request.replaces}),
+        dependents=first.slurm.dependents,
+        setup=[f"export DORA_DIR={shlex.quote(str(dora_dir.absolute()))}",
+               "export SLURM_KILL_BAD_EXIT=1"])  # a rank that dies takes the others along, instead of letting them wait
+
+
+def _write_tasks(path: Path, mine: Sequence[tuple[Request, int]], token: str) -> None:
+    """What each task of an array runs, by its index: `[folder, token]`; null for those that another command took."""
+    tasks: list[Any] = [None] * (max(task for _, task in mine) + 1)
+    for request, task in mine:
+        tasks[task] = [str(request.experiment.folder.absolute()), token]
+    store.write_json(path, tasks)
+
+
+def job_command(python: str | None, code_root: Path, target: Path, token: str) -> str:
+    """The line of shell that a job runs: `job.py FOLDER TOKEN`, or `job.py LIST` for an array.
+
+    `python` is shell already (a container's call, say).
+    """
+    words = [str(code_root / "dora_train" / "engine" / "job.py"), str(target.absolute()), *([token] if token else [])]
+    return " ".join([python or shlex.quote(sys.executable), "-u", *map(shlex.quote, words)])
+
+
+def _place(order: Order, mine: Sequence[tuple[Request, int]], executor: Executor) -> list[Outcome]:
+    """Give the order to the scheduler, and write down what came of it."""
+    mine = [(request, task) for request, task in mine if _stands(request)]
+    if not mine:
+        return []
+    try:
+        receipt = executor.submit(order)
+    except NotSubmitted as error:
+        for request, _ in mine:
+            request.experiment.record_job(request.number, error=str(error))
+        return [Outcome(request.experiment, trouble=str(error)) for request, _ in mine]
+    except Unanswered as error:  # the intent stays: the next command finds out
+        return [Outcome(request.experiment, trouble=f"{error}; whether it was submitted, the next command will know")
+                for request, _ in mine]
+    _fault("sbatch")
+    return [_recorded(order, request, task, receipt.job_id, receipt.dependents, executor) for request, task in mine]
+
+
+def _recorded(order: Order, request: Request, task: int, main_id: str, dependents: Sequence[str],
+              executor: Executor) -> Outcome:
+    index = task if order.tasks is not None else None
+    job_id = main_id if index is None else f"{main_id}_{index}"
+    log = str(executor.log_path(order, main_id, index))
+    if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(request, job_id):
+        return Outcome(request.experiment, job_id)
+    executor.cancel([job_id, *dependents])  # too slow: another command gave this intent up
+    return Outcome(request.experiment, trouble="another command took it over")
+
+
+def _stands(request: Request) -> bool:
+    """The intent was not given up in the meantime."""
+    job = request.experiment.job_at(request.number)
+    return job is not None and not job.error
+
+
+def _adopted(request: Request, job_id: str) -> bool:
+    job = request.experiment.job_at(request.number)
+    return job is not None and job.job_id == job_id
+
+
+# --- what a command that was killed left behind ---
+
+def settle(experiments: Iterable[Experiment], executor: Executor) -> None:
+    """Find out what became of intents without an id: adopt their jobs, or give them up."""
+    open_ = [(experiment, job) for experiment in experiments if (job := experiment.job()) is not None and is_open(job)]
+    overdue = [(experiment, job) for experiment, job in open_
+               if not _adopt_from_attempt(experiment, job, executor) and _is_overdue(job)]
+    if not overdue or executor.missing():
+        return
+    here = [(experiment, job) for experiment, job in overdue if job.queue in ("", executor.queue)]
+    found = executor.find([job.name for _, job in here if job.name])
+    if found is None:
+        return
+    for experiment, job in here:
+        if job.name in found:
+            _adopt(experiment, job, found[job.name], executor)
+        else:
+            experiment.record_job(job.number, error="the command that submitted it was ended before it could")
+
+
+def is_open(job: Job) -> bool:
+    return not job.job_id and not job.error
+
+
+def _adopt(experiment: Experiment, job: Job, main_id: str, executor: Executor) -> None:
+    folder = experiment.submitit if job.task is None else experiment.folder.parents[1] / ARRAYS / job.token
+    order = Order(job.name, "", folder, {})
+    job_id = main_id if job.task is None else f"{main_id}_{job.task}"
+    experiment.record_job(job.number, job_id, str(executor.log_path(order, main_id, job.task)))
+
+
+def _adopt_from_attempt(experiment: Experiment, job: Job, executor: Executor) -> bool:
+    """A job that has started said its id in its claim."""
+    last = claims.latest(experiment)
+    if last is None or not job.token or last.token != job.token or not last.job_id:
+        return False
+    _adopt(experiment, job, last.job_id.partition("_")[0], executor)
+    return True
+
+
+def _is_overdue(job: Job) -> bool:
+    """Its maker is gone, or has had its time; a maker that is proven to live is waited for."""
+    writer = store._from_dict(Holder, job.writer)
+    alive = writer.alive() if writer is not None else None
+    age = time.time() - job.submitted
+    if alive is False and age < ORPHANED:
+        time.sleep(max(0.0, ORPHANED - age))
+        return True
+    return alive is False or (alive is None and age > PATIENCE)
+
+
+# --- the end of a job ---
+
+def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
+    """Cancel the jobs of these experiments, all in one call; the ids."""
+    ids = []
+    for experiment in experiments:
+        job = experiment.job()
+        if job is not None and job.ids:
+            experiment.cancel_job(job.number, claims.user_name())
+            ids += job.ids
+    if ids:
+        executor.cancel(ids)
+    return ids
+
+
+def wait_until_over(experiments: Sequence[Experiment], executor: Executor, seconds: float = 90) -> None:
+    """Wait for the jobs of these experiments to be gone, so that their folders can be removed.
+
+    Raises:
+        UserError: one is still there.
+    """
+    from .status import look
+
+    end = time.monotonic() + seconds
+    while True:
+        live = [sig for sig, status in look(experiments, executor, force=True).items() if status.live]
+        if not live:
+            return
+        if time.monotonic() > end:
+            raise UserError(f"XP {live[0]} still runs {seconds:.0f} s after it was cancelled; nothing was removed.",
+                            "try again in a minute")
+        time.sleep(1)
+
+
+def _fault(point: str) -> None:
+    """End this process without a trace where a test asks for it: what a kill -9 at this point leaves must be mended."""
+    if os.environ.get(FAULT) == point:
+        os._exit(137)
+
+

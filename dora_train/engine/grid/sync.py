@@ -1,0 +1,397 @@
+"""`dora grid`: collect what the grid file wants and what is there, plan, act, show.
+
+`run_grid` has the parameters of Dora's, so that notebooks written for Dora work. Everything may be killed at any
+point: what is on disk then is what the next command starts from.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from dora.conf import SlurmConfig, SubmitRules
+from dora.explore import Explorer, Herd
+from dora.grid import RunGridArgs
+
+from .. import claims, upstream
+from ..errors import UserError
+from ..store import CODES, XPS, Experiment
+from . import submission
+from .executor import Executor
+from .grids import Wants, explore, find_explorer
+from .info import overrides
+from .logs import follow, log_of, print_log
+from .monitor import Monitor, exit_code
+from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, make_plan, noteworthy, stopped, summary
+from .resources import Shape, stored
+from .sheep import Sheep
+from .slurm import Slurm
+from .status import look
+from .submission import Outcome, Request
+from .table import GridTable
+
+__all__ = ["find_explorer", "run_grid"]
+
+
+def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules = SubmitRules(),  # noqa: B008 (Dora's)
+             slurm: SlurmConfig | None = None, args: RunGridArgs = RunGridArgs()) -> list[Sheep]:  # noqa: B008
+    """Bring the experiments of a grid in line with its file, and show them; the API behind `dora grid`.
+
+    Args:
+        main: what `hydra_main` made of the project's `main`.
+        grid_name: a unique name for the grid.
+        rules: which experiments are submitted again.
+        slurm: resources, in the place of the configuration's.
+        args: see `dora.grid.RunGridArgs`.
+
+    Returns:
+        The sheep that the patterns leave.
+
+    Raises:
+        UserError: the user asks for what cannot be.
+        SystemExit: on the command line, where something failed.
+    """
+    sheep, code = Sync(main, explorer, grid_name, rules, slurm, args).run()
+    if code and upstream.from_command_line(args):
+        sys.exit(code)
+    return sheep
+
+
+@dataclass
+class Scene:
+    """What is wanted and what is known, at one moment."""
+
+    herd: Herd
+    sheep: list[Sheep]  # those that the patterns leave
+    leaving: list[str]  # signatures that the grid named before
+    known: dict[str, Known] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # signature -> number of submissions
+    job_ids: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Sync:
+    """One call of `dora grid`."""
+
+    def __init__(self, main: Any, explorer: Explorer, grid: str, rules: SubmitRules, slurm: SlurmConfig | None,
+                 args: RunGridArgs, executor: Executor | None = None):
+        self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
+        self.slurm = slurm or main.get_slurm_config()
+        self.executor: Executor = executor or Slurm()
+        self.dora_dir = Path(main.dora.dir)
+        self.wants = Wants(self.dora_dir, grid)
+        self.user = claims.user_name()
+        self._code: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+
+    def run(self) -> tuple[list[Sheep], int]:
+        """(the sheep, the exit code)."""
+        refuse_dev(self.slurm)
+        scene = self.collect()
+        if self._picks():
+            return scene.sheep, self._pick(scene)
+        actions = self.plan(scene)
+        self._check(scene, actions)
+        missing = self.executor.missing()
+        blocked = bool(missing) and any(action.verb.submits or action.stops for action in actions)
+        if self.args.dry_run or not blocked:
+            self._print_plan(scene, actions, missing)
+        if self.args.dry_run:
+            self._show(scene)
+            return scene.sheep, 0
+        if self.args.init:
+            for sheep in scene.sheep:
+                self.main.create(sheep.xp)
+        if blocked:
+            if not self.args.monitor:
+                self._show(scene)
+            raise UserError(*no_cluster(missing))
+        self._confirm(scene, actions)
+        outcomes = self.act(scene, actions)
+        if self.args.cancel:
+            return scene.sheep, 0
+        return scene.sheep, self._watch(scene, actions, outcomes)
+
+    # --- collect ---
+
+    def collect(self) -> Scene:
+        """Run the grid file, and look at every experiment that it names or named."""
+        herd = explore(self.explorer, self.main, self.slurm)
+        named = set(herd.sheeps)
+        scene = Scene(herd, self._matching(list(herd.sheeps.values())),  # type: ignore[arg-type]  # our Shepherd made them
+                      [sig for sig in self.wants.named() if sig not in named])
+        if not self.args.dry_run:
+            submission.settle(self._experiments(scene).values(), self.executor)
+        self.look(scene)
+        return scene
+
+    def look(self, scene: Scene) -> None:
+        """What is known of each experiment, now."""
+        experiments = self._experiments(scene)
+        for sig, experiment in experiments.items():  # before the look: whatever comes after it, makes an intent fail
+            scene.seen[sig] = experiment.job_number()
+        statuses = look(experiments.values(), self.executor, force=True)
+        others = self.wants.others()
+        for sig, experiment in experiments.items():
+            job = experiment.job()
+            scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()))
+            scene.job_ids[sig] = job.ids if job else []
+        for sheep in scene.sheep:
+            sheep.status = statuses[sheep.xp.sig]
+
+    def _experiments(self, scene: Scene) -> dict[str, Experiment]:
+        found = {sheep.xp.sig: sheep.experiment for sheep in scene.sheep}
+        return found | {sig: Experiment(self.dora_dir / XPS / sig) for sig in scene.leaving}
+
+    def _matching(self, sheep: list[Sheep]) -> list[Sheep]:
+        """Those that the patterns leave: by name (`*` allowed, `!` in front negates), then by index.
+
+        Raises:
+            UserError: there is no such index.
+        """
+        indices = [int(pattern) for pattern in self.args.patterns if _is_index(pattern)]
+        patterns = [pattern for pattern in self.args.patterns if not _is_index(pattern)]
+        left = [one for one in sheep if matches(self.main.get_name(one.xp), patterns)] if patterns else sheep
+        return [self._at(left, index) for index in indices] if indices else left
+
+    def _at(self, sheep: Sequence[Sheep], index: int) -> Sheep:
+        if not -len(sheep) <= index < len(sheep):
+            raise UserError(f"there is no experiment {index}: {self.grid} has 0 to {len(sheep) - 1}." if sheep
+                            else f"there is no experiment {index}: nothing of {self.grid} is left.")
+        return sheep[index]
+
+    # --- plan ---
+
+    def plan(self, scene: Scene) -> list[Action]:
+        wanted = [Wanted(sheep.xp.sig, stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg)),
+                         [str(item) for item in self.main.drift(sheep.xp)]) for sheep in scene.sheep]
+        return make_plan(wanted, scene.known, self.rules, self.user, scene.leaving, self.args.cancel, self.args.clear)
+
+    def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
+        return scene.herd.slurm_configs[sheep.xp.sig]
+
+    def _print_plan(self, scene: Scene, actions: Sequence[Action], missing: str) -> None:
+        if self.args.silent:
+            return
+        where = "" if missing else f'on SLURM (sbatch found, cluster "{self.executor.queue}")'
+        print(f"{self.grid}: {summary(actions)}   {where}".rstrip())
+        names = self._names(scene)
+        width = max((len(names.get(action.sig, "")) for action in noteworthy(actions)), default=0)
+        for action in noteworthy(actions):
+            name = names.get(action.sig, "")
+            print(f"  {SIGNS[action.verb]} {action.sig}  {name:<{width}}  {action.reason}".rstrip())
+        sys.stdout.flush()
+
+    def _names(self, scene: Scene) -> dict[str, str]:
+        names = {}
+        if scene.sheep:
+            found, _ = self.main.get_names([sheep.xp for sheep in scene.sheep])
+            names = {sheep.xp.sig: name for sheep, name in zip(scene.sheep, found, strict=True)}
+        for sig in scene.leaving:
+            experiment = Experiment(self.dora_dir / XPS / sig)
+            names[sig] = overrides(experiment, experiment.birth())
+        return names
+
+    def _confirm(self, scene: Scene, actions: Sequence[Action]) -> None:
+        """Ask before running work ends, or results go.
+
+        Raises:
+            UserError: the answer is no, or nobody is there to be asked and the plan looks like a mistake.
+        """
+        if os.environ.get("DORA_YES") == "1" or not upstream.from_command_line(self.args):
+            return
+        alarm = "" if self.args.cancel else is_alarming(actions, scene.known)
+        anew = [action for action in actions if action.anew and self._has_results(action.sig)]
+        stops = stopped(actions)
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            questions = [f"cancel {len(stops)} experiments that wait or run"] * bool(stops)
+            questions += [f"remove the results of {len(anew)} experiments"] * bool(anew)
+            questions += [f"{alarm}: go on"] * bool(alarm and not stops)
+            if questions and not _yes(f"{' and '.join(questions)}? [y/N] "):
+                raise UserError("nothing was done.")
+        elif alarm or (anew and self.args.clear):
+            raise UserError(f"stopped: {alarm or f'it would remove the results of {len(anew)} experiments'}.",
+                            f"if that is meant: DORA_YES=1 dora grid {self.grid}")
+
+    def _has_results(self, sig: str) -> bool:
+        return Experiment(self.dora_dir / XPS / sig).exists()
+
+    # --- act ---
+
+    def act(self, scene: Scene, actions: Sequence[Action]) -> list[Outcome]:
+        """Do what the plan says. Refusals of single experiments are outcomes; the others go on.
+
+        Raises:
+            UserError: an experiment cannot be made, or does not end; nothing was submitted then.
+        """
+        by_sig = {sheep.xp.sig: sheep for sheep in scene.sheep}
+        submits = [by_sig[action.sig] for action in actions if action.verb.submits]
+        self._clear(scene, [action for action in actions if action.anew])
+        self._cancel(scene, [action for action in actions if action.verb == Verb.CANCEL])
+        for sheep in submits:
+            with _at_place(sheep):
+                self.main.create(sheep.xp)
+        if not self.args.cancel:
+            for sheep in scene.sheep:
+                self.wants.add(sheep.xp.sig)
+        outcomes = self._submit(scene, submits, {action.sig: action for action in actions})
+        for action in actions:
+            if action.leaves:
+                self.wants.drop(action.sig)
+        return outcomes
+
+    def _check(self, scene: Scene, actions: Sequence[Action]) -> None:
+        """The early check, before anything is said or done: of each experiment that is about to be made.
+
+        Raises:
+            UserError: one asks for what is not there.
+        """
+        submits = {action.sig for action in actions if action.verb.submits}
+        for sheep in scene.sheep:
+            if sheep.xp.sig in submits and not sheep.experiment.exists():
+                with _at_place(sheep):
+                    self.main.check(sheep.xp)
+
+    def _clear(self, scene: Scene, actions: Sequence[Action]) -> None:
+        experiments = {action.sig: Experiment(self.dora_dir / XPS / action.sig) for action in actions}
+        submission.cancel([experiments[action.sig] for action in actions if action.stops], self.executor)
+        submission.wait_until_over(list(experiments.values()), self.executor)
+        for sig, experiment in experiments.items():
+            experiment.remove()
+            scene.seen[sig], scene.job_ids[sig] = 0, []
+
+    def _cancel(self, scene: Scene, actions: Sequence[Action]) -> None:
+        submission.cancel([Experiment(self.dora_dir / XPS / action.sig) for action in actions], self.executor)
+
+    def _submit(self, scene: Scene, sheep: Sequence[Sheep], actions: Mapping[str, Action]) -> list[Outcome]:
+        """Each experiment as a job, those of one `launcher.job_array()` together."""
+        requests = {one.xp.sig: self._request(scene, one, actions[one.xp.sig]) for one in sheep}
+        outcomes = []
+        for group in scene.herd.job_arrays:
+            for batch in _alike([requests[sig] for sig in group if sig in requests]):
+                outcomes += submission.submit(batch, self.executor, self.dora_dir)
+        return outcomes
+
+    def _request(self, scene: Scene, sheep: Sheep, action: Action) -> Request:
+        root, code = self._code_of(sheep, action)
+        replaces = scene.job_ids[sheep.xp.sig] if action.stops else []
+        return Request(sheep.experiment, self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg), scene.seen[sheep.xp.sig],
+                       Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces)
+
+    def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
+        """The code of its job: what an interrupted experiment ran before, else today's, looked at once."""
+        before = code_before(sheep.experiment, self.dora_dir) if action.verb == Verb.RESUME else None
+        key = str(sheep.xp.cfg.get("code"))
+        if before is None and key not in self._code:
+            self._code[key] = self.main.code_for_jobs(sheep.xp)
+        return before or self._code[key]
+
+    # --- show ---
+
+    def _watch(self, scene: Scene, actions: Sequence[Action], outcomes: Sequence[Outcome]) -> int:
+        refused = [outcome for outcome in outcomes if not outcome.submitted]
+        for outcome in refused:
+            print(f"{outcome.experiment.sig}: {outcome.trouble}", file=sys.stderr)
+        self.look(scene)
+        if not scene.sheep:
+            if not self.args.silent:
+                print("no experiment to show.")
+            return 0
+        monitor = self._monitor(scene)
+        if self.args.monitor:
+            monitor.run()
+        elif not self.args.silent:
+            monitor.show()
+        drifted = any(action.reason.startswith("drifted") for action in actions)
+        return max(exit_code(scene.sheep), int(drifted), int(any("refused" in one.trouble for one in refused)))
+
+    def _show(self, scene: Scene) -> None:
+        if scene.sheep and not self.args.silent:
+            self._monitor(scene).show()
+
+    def _monitor(self, scene: Scene) -> Monitor:
+        if self.args.trim is not None:
+            self._at(scene.sheep, self.args.trim)
+        return Monitor(GridTable(self.grid, self.explorer, self.main, scene.sheep), self.executor, self.args)
+
+    def _picks(self) -> bool:
+        """`-f`, `-l` and `-t` show one experiment, and do nothing."""
+        return any(index is not None for index in (self.args.folder, self.args.log, self.args.tail))
+
+    def _pick(self, scene: Scene) -> int:
+        index = next(index for index in (self.args.folder, self.args.log, self.args.tail) if index is not None)
+        sheep = self._at(scene.sheep, index)
+        if self.args.folder is not None:
+            print(sheep.experiment.folder)
+        elif sheep.log is None:
+            raise UserError(f"XP {sheep.xp.sig} has no log yet: it is {sheep.status.state}.")
+        elif self.args.log is not None:
+            print_log(sheep.log)
+        else:
+            follow_experiment(sheep.experiment, self.executor)
+        return 0
+
+
+def follow_experiment(experiment: Experiment, executor: Executor) -> None:
+    """Its log as it grows, until it neither waits nor runs, or Ctrl-C."""
+    try:
+        follow(lambda: log_of(experiment, experiment.job()),
+               lambda: not look([experiment], executor)[experiment.sig].live)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """The snapshot that its last job ran, and what is known of it; None where there is none any more."""
+    job = experiment.job()
+    snapshot = job.code.get("snapshot") if job else ""
+    root = dora_dir / CODES / str(snapshot)
+    return (root, job.code) if job and snapshot and root.is_dir() else None
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Dora's rule: every pattern is somewhere in the name; one with `!` in front is nowhere in it."""
+    return all(fnmatch(name, f"*{pattern.removeprefix('!')}*") != pattern.startswith("!") for pattern in patterns)
+
+
+def refuse_dev(slurm: SlurmConfig) -> None:
+    """`--dev` is Dora's own lab's partition. Raises: UserError."""
+    if slurm.partition == "devlab":
+        raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')
+
+
+def no_cluster(missing: str) -> tuple[str, str]:
+    """What to say where nothing can be submitted."""
+    return (f"no SLURM here ({missing}): nothing was submitted.",
+            "run one here: dora run OVERRIDES     see the plan: --dry_run     or call this on a cluster's login node")
+
+
+def _is_index(pattern: str) -> bool:
+    return pattern.removeprefix("-").isdigit()
+
+
+def _alike(requests: Sequence[Request]) -> list[list[Request]]:
+    """Those that one array can hold: the same code, resources and shape."""
+    groups: dict[str, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(f"{request.code_root}\0{stored(request.slurm, request.shape)}", []).append(request)
+    return list(groups.values())
+
+
+@contextmanager
+def _at_place(sheep: Sheep) -> Iterator[None]:
+    """Put the line of the grid file before a mistake of one of its experiments."""
+    try:
+        yield
+    except UserError as error:
+        place = f"{sheep.place}: " if sheep.place else ""
+        raise UserError(f"{place}{error}") from error
+
+
+def _yes(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
