@@ -4,8 +4,8 @@ Dora's command, a job on a node and a rank of a local run all come in here. Torc
 `run/`, once an experiment is entered; reading one costs nothing of that.
 """
 
+import json
 import os
-import shutil
 import socket
 import sys
 import time
@@ -34,6 +34,7 @@ REPLACED = {  # settings of Dora that make no sense here, and what does their wo
     "post_git_save_commands": "a snapshot needs no commands",
     "use_rendezvous": "ranks meet through a port",
 }
+CHECKED = ("data", "model", "model_args", "optim", "schedule", "trainer")  # what the early check can depend on
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
 
 
@@ -80,6 +81,7 @@ class TrainMain(upstream.HydraMain):
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
                  check: Callable[[Any], None] | None):
         self._check = check
+        self._checked_before: set[str] = set()
         folder = upstream.config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
@@ -225,6 +227,19 @@ class TrainMain(upstream.HydraMain):
         """Leave `xp.cfg` with the values that the experiment was made with."""
         xp.cfg = OmegaConf.create(merged(resolved(xp.cfg), birth.config) | {"threads": birth.threads})
 
+    def refuse_if_waiting(self, experiment: Experiment) -> None:
+        """Raises: UserError where the experiment waits or runs as a job; the job will do what is asked for."""
+        job = experiment.job()
+        if job is None or job.token == os.environ.get("DORA_TRAIN_JOB"):
+            return
+        from .grid.slurm import Slurm
+        from .grid.status import look
+
+        status = look([experiment], Slurm())[experiment.sig]
+        if status.live and status.by_job and status.certain:
+            raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
+                            f"watch it: dora info -f {experiment.sig} -t     stop it: dora info -f {experiment.sig} -C")
+
     def clear(self, experiment: Experiment) -> None:
         """Remove an experiment's folder: renamed first, so that no other command sees half of it.
 
@@ -234,9 +249,8 @@ class TrainMain(upstream.HydraMain):
         if not experiment.folder.exists():
             return
         claims.refuse_if_held(experiment, self.ask)
-        aside = experiment.folder.with_name(f".cleared-{experiment.sig}-{os.getpid()}")
-        experiment.folder.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
+        self.refuse_if_waiting(experiment)
+        experiment.remove()
 
     def ask(self, holder: claims.Holder) -> bool | None:
         """Whether the scheduler still runs a holder's job; None where it cannot say."""
@@ -257,15 +271,20 @@ class TrainMain(upstream.HydraMain):
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
         if self._check is None:
             return
+        config = resolved(xp.cfg)
+        question = json.dumps({key: config.get(key) for key in CHECKED}, default=str)
+        if question in self._checked_before:  # a grid asks a thousand times, mostly the same
+            return
         try:
-            self._check(OmegaConf.create(resolved(xp.cfg)))
+            self._check(OmegaConf.create(config))
         except ValueError as error:
             raise UserError(str(error)) from error
+        self._checked_before.add(question)
 
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made."""
         birth = self.experiment(xp).birth()
-        if birth is None:
+        if birth is None or os.environ.get("DORA_DRIFT") == "old":  # old: take the frozen values, and go on
             return []
         counted = dict(flatten(self._counted(resolved(xp.cfg))))
         frozen = dict(flatten(birth.config))

@@ -31,6 +31,7 @@ def run_ranks(main: "TrainMain", workers: int | None) -> NoReturn:
     if is_finished(main, xp, experiment):
         sys.exit(0)
     claims.refuse_if_held(experiment, main.ask)
+    main.refuse_if_waiting(experiment)
     enter(main, xp)
     excluded = [arg for arg in main.command.argv  # type: ignore[union-attr]
                 if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)]

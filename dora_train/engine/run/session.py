@@ -86,6 +86,8 @@ def run(main: TrainMain, xp: XP) -> Any:
         return None
     from .signals import Signals  # imports torch and Lightning: not for a finished run
 
+    if ranks.is_first:
+        main.refuse_if_waiting(experiment)
     signals = Signals().install()
     enter(main, xp, ranks.is_first)
     session = _claimed(main, xp, experiment, ranks, signals)
