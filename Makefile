@@ -23,7 +23,7 @@ test-fast: $(VENV)/.dev ## the everyday part of the tests, in under five minutes
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
-	$(BIN)/mypy dora_train tests
+	$(BIN)/mypy dora_train
 
 clean: ## remove the environment and the caches, never your outputs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from slurm_cluster import ClusterError, SlurmCluster, expand, is_alive, is_open, poll, processes
 
 pytestmark = pytest.mark.slurm
-
-
-def require_slurm() -> None:
-    """Skip where SLURM is not installed; fail where the environment promises that it is, as CI's does."""
-    missing = SlurmCluster.missing()
-    if missing and os.environ.get("DORA_TRAIN_REQUIRE_SLURM"):
-        pytest.fail("; ".join(missing))
-    if missing:
-        pytest.skip("; ".join(missing))
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    require_slurm()
-    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def clean_slate(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "cluster" in request.fixturenames:
-        request.getfixturevalue("cluster").cancel_all()
 
 
 def test_job_completes_in_accounting(cluster: SlurmCluster) -> None:
@@ -103,8 +78,8 @@ def test_killed_node_loses_its_job_and_comes_back(cluster: SlurmCluster) -> None
     cluster.wait(lambda: cluster.node_states()["n1"] == "idle")
 
 
+@pytest.mark.usefixtures("slurm_installed")
 def test_stop_leaves_nothing(tmp_path: Path) -> None:
-    require_slurm()
     with SlurmCluster(tmp_path) as cluster:
         job = cluster.sbatch("trap '' TERM; setsid sleep 600 & sleep 600")
         cluster.wait_state(job, "RUNNING", live=True)
@@ -117,8 +92,8 @@ def test_stop_leaves_nothing(tmp_path: Path) -> None:
     cluster.stop()
 
 
+@pytest.mark.usefixtures("slurm_installed")
 def test_guard_sweeps_up_after_a_kill(tmp_path: Path) -> None:
-    require_slurm()
     code = "import pathlib, slurm_cluster as s, time; s.SlurmCluster(pathlib.Path({!r})).start(); time.sleep(600)"
     command = [sys.executable, "-c", code.format(str(tmp_path))]
     with subprocess.Popen(command, cwd=Path(__file__).parent) as session:
@@ -129,8 +104,8 @@ def test_guard_sweeps_up_after_a_kill(tmp_path: Path) -> None:
     poll(lambda: not processes(tmp_path), timeout=10)
 
 
+@pytest.mark.usefixtures("slurm_installed")
 def test_failed_start_names_the_daemon_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    require_slurm()
     monkeypatch.setattr("slurm_cluster.SLURMDBD_CONF", "Nonsense=1\n")
     with pytest.raises(ClusterError, match=r"slurmdbd did not come up(.|\n)*Nonsense"):
         SlurmCluster(tmp_path).start()

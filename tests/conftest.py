@@ -1,0 +1,73 @@
+"""What all tests share: a project to drive, a real SLURM, and a work tree that must stay as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from project import ROOT, Project
+from slurm_cluster import SlurmCluster
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")  # tests and jobs at the same time must not fight for cores
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+for _name in [name for name in os.environ if name.startswith(("SLURM_", "DORA_DIR", "DORA_PACKAGE"))]:
+    del os.environ[_name]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """The work tree itself, with its outputs in a folder of the test's."""
+    return Project(tmp_path / "outputs")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Project:
+    """A copy of the project, to edit."""
+    return Project.copy(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def slurm_installed() -> None:
+    """Skips where SLURM is not installed, saying how to get it; CI promises that it is, and fails instead."""
+    missing = "; ".join(SlurmCluster.missing())
+    if missing and os.environ.get("DORA_TRAIN_REQUIRE_SLURM"):
+        pytest.fail(missing)
+    if missing:
+        pytest.skip(missing)
+
+
+@pytest.fixture(scope="session")
+def cluster(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+    """A real SLURM of two nodes."""
+    with SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def clean_slate(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No job of a test lives on in the next one."""
+    yield
+    if "cluster" in request.fixturenames:
+        request.getfixturevalue("cluster").cancel_all()
+
+
+def _tree() -> str | None:
+    try:
+        command = ["git", "-C", str(ROOT), "status", "--porcelain", "--ignored", "--untracked-files=all"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return None
+    ours = (".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".venv", "env/", "__pycache__")
+    return "\n".join(line for line in done.stdout.splitlines() if not any(name in line for name in ours))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_work_tree() -> Iterator[None]:
+    """The tests leave nothing behind in the work tree."""
+    before = _tree()
+    yield
+    if os.environ.get("CI"):  # elsewhere someone may edit while they run
+        assert _tree() == before

@@ -1,0 +1,126 @@
+"""The project as its users drive it: the real `dora` command, in a folder, with its outputs somewhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from dora_train.engine.store import Experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+QUICK = ["debug=fast", "threads=1"]  # two epochs of a few batches
+
+
+class Project:
+    """Runs commands in `root`, the work tree itself or a copy of it.
+
+    Args:
+        out: what `DORA_DIR` says; made by the commands.
+        env: more variables for the commands.
+    """
+
+    def __init__(self, out: Path, root: Path = ROOT, env: dict[str, str] | None = None):
+        self.out, self.root = out, root
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "DORA_"))}
+        self.env |= {"DORA_DIR": str(out), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120", **(env or {})}
+
+    @classmethod
+    def copy(cls, folder: Path, env: dict[str, str] | None = None) -> Project:
+        """A copy whose files a test may edit."""
+        root = folder / "project"
+        for name in ("conf", "dora_train", "grids"):
+            shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        return cls(folder / "outputs", root, env)
+
+    def edit(self, file: str, before: str, after: str) -> None:
+        """Replace text that must be there."""
+        path = self.root / file
+        text = path.read_text()
+        assert before in text, f"{file} does not hold {before!r}"
+        path.write_text(text.replace(before, after))
+
+    def start(self, *command: str, **options: Any) -> subprocess.Popen:
+        """A command of the environment, e.g. `dora run`, its output in a pipe."""
+        program = str(BIN / command[0])
+        return subprocess.Popen([program, *command[1:]], cwd=self.root, env=self.env, text=True,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+
+    def run(self, *command: str, code: int | None = 0, timeout: float = 240) -> str:
+        """What a command prints; its exit code must be `code` (None: any but 0)."""
+        process = self.start(*command)
+        try:
+            output = process.communicate(timeout=timeout)[0]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        right = process.returncode != 0 if code is None else process.returncode == code
+        assert right, f"{' '.join(command)} ended with {process.returncode}:\n{output}"
+        return output
+
+    def dora(self, *args: str, code: int | None = 0) -> str:
+        return self.run("dora", *args, code=code)
+
+    def killed(self, *command: str, epoch: int, signum: int, delay: float = 0.0) -> tuple[int, str]:
+        """Start a run, send it a signal once it has finished `epoch` epochs (and `delay` seconds passed).
+
+        Returns:
+            (exit code, output); the signal is checked to have hit a living process.
+        """
+        process = self.start(*command)
+        deadline = time.monotonic() + 120
+        while not any(len(xp.history()) >= epoch for xp in self.experiments()):
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            time.sleep(0.005)
+        time.sleep(delay)
+        assert process.poll() is None, "it had ended before the signal"
+        process.send_signal(signum)
+        output = process.communicate(timeout=120)[0]
+        return process.returncode, output
+
+    def experiments(self) -> list[Experiment]:
+        return [Experiment(path) for path in sorted((self.out / "xps").glob("*")) if not path.name.startswith(".")]
+
+    @property
+    def xp(self) -> Experiment:
+        """The only experiment there is."""
+        [experiment] = self.experiments()
+        return experiment
+
+
+def weights(path: Path) -> dict[str, Any]:
+    """The state dict of a checkpoint, through the loader that runs no code."""
+    import torch
+
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def same_run(one: Experiment, other: Experiment) -> None:
+    """Bit for bit: history, result, last and best weights."""
+    import torch
+
+    assert one.history() == other.history()
+    assert one.result() == other.result()
+    for name in ("last.ckpt", "best.ckpt"):
+        mine, theirs = weights(one.folder / name), weights(other.folder / name)
+        assert mine.keys() == theirs.keys()
+        assert all(torch.equal(mine[key], theirs[key]) for key in mine), name
+
+
+def sig_of(output: str) -> str:
+    """The signature in the first line that names one."""
+    return output.split("XP ")[1][:8]
+
+
+def stored(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1, "SIGUSR2": signal.SIGUSR2}

@@ -1,0 +1,68 @@
+"""A user's mistake: at most four lines, no traceback, what is near, an exit code, and nothing on disk."""
+
+from __future__ import annotations
+
+import pytest
+from project import Project
+
+from dora_train.engine.errors import UserError, did_you_mean, near, shortened
+
+MISTAKES = [
+    (["optim.lrr=0.1"], 'unknown key "optim.lrr": did you mean optim.lr?\noptim has: name, lr, momentum'),
+    (["lr=0.1"], 'unknown key "lr": did you mean optim.lr?'),
+    (["optim.lr=abc"], "optim.lr=abc: it takes a number (default: 0.05)."),
+    (["seed=true"], "seed=true: it takes a whole number (default: 0)."),
+    (["optim.lr"], '"optim.lr" has no value: write optim.lr=VALUE.'),
+    (["optim.lr=0.1,0.2"], "names several values; one run takes one."),
+    (["model=resnt18"], 'unknown model "resnt18": did you mean resnet18'),
+    (["model_args.foo=3"], "small does not take foo"),
+    (["data=digit"], 'unknown data "digit": did you mean digits?'),
+    (["debug=fats"], 'unknown debug "fats": did you mean fast?'),
+    (["optim.name=sdg"], 'unknown optim.name "sdg"'),
+    (["schedule.name=cosin"], 'unknown schedule.name "cosin"'),
+    (["trainer.max_epochs=-1"], "needs an end"),
+    (["+trainer.max_epoch=3"], 'unknown key "trainer.max_epoch": did you mean max_epochs?'),
+    (["+trainer.devices=2"], "trainer.devices is not set here"),
+    (["logger=[foo]"], 'unknown logger "foo"'),
+    (["dora.dir=elsewhere"], "DORA_DIR=folder"),
+    (["-f", "deadbeef"], 'there is no experiment "deadbeef"'),
+    (["-f", "../x"], '"../x" is not a signature'),
+    (["-f", "a" * 1000], "is not a signature"),
+    (["--ddp_workers", "2"], "--ddp_workers goes with -d"),
+    (["--git_save"], "snapshot"),
+]
+
+
+@pytest.mark.parametrize("args, said", MISTAKES, ids=[" ".join(args)[:30] for args, _ in MISTAKES])
+def test_a_mistake_is_one_message(args: list[str], said: str, project: Project):
+    output = project.dora("run", *args, code=1)
+    assert said in output
+    assert len(output.splitlines()) <= 4 and "Traceback" not in output
+    assert not project.out.exists(), "nothing is left on disk"
+
+
+def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
+    project.env["CUDA_VISIBLE_DEVICES"] = ""
+    output = project.dora("run", "trainer.accelerator=gpu", code=1)
+    assert "torch sees no such device" in output and not project.out.exists()
+
+
+def test_settings_of_dora_that_make_no_sense_are_refused(copy: Project):
+    for setting, instead in [("git_save: true", "code: snapshot"), ("local_code: true", "code: snapshot"),
+                             ("shared: /tmp", "DORA_DIR"), ("nonsense: 1", "unknown key")]:
+        copy.edit("conf/config.yaml", "\ndora:\n", f"\ndora:\n  {setting}\n")
+        output = copy.dora("run", code=1)
+        assert instead in output and len(output.splitlines()) <= 4, output
+        copy.edit("conf/config.yaml", f"  {setting}\n", "")
+
+
+def test_near():
+    assert near("lr", ["optim.lr", "seed"]) == ["optim.lr"]
+    assert near("OPTIM.LR", ["optim.lr", "seed"]) == ["optim.lr"]
+    assert near("zzz", ["optim.lr", "seed"]) == []
+    assert did_you_mean("zzz", ["seed"]) == "."
+    assert shortened("abcdef", 2) == "a, b ... (4 more)"
+
+
+def test_a_user_error_has_no_empty_lines():
+    assert str(UserError("a", "", "b")) == "a\nb"

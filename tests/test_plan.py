@@ -1,0 +1,155 @@
+"""What a grid does with each experiment: the plan, fed with odd cases."""
+
+from dataclasses import replace
+
+import pytest
+from dora.conf import SubmitRules
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dora_train.engine.grid.plan import Known, Verb, Wanted, is_alarming, make_plan, noteworthy, summary
+from dora_train.engine.grid.status import Status
+from dora_train.engine.store import State
+
+ME = "me"
+RUNNING = Status(State.RUNNING, where="n1, job 7", job_id="7", user=ME, by_job=True)
+WAITING = Status(State.WAITING, job_id="8", user=ME, by_job=True)
+IN_TERMINAL = Status(State.RUNNING, where="laptop, process 3", user=ME)
+
+
+def decided(status: Status, wanted: Wanted = Wanted("a"), rules: SubmitRules = SubmitRules(), **flags):  # noqa: B008
+    known = Known(status, flags.pop("resources", {}), flags.pop("grids", ()))
+    return make_plan([wanted], {"a": known}, rules, ME, **flags)[0]
+
+
+@pytest.mark.parametrize("state, verb, retried", [
+    (State.NEW, Verb.NEW, Verb.NEW),
+    (State.COMPLETED, Verb.KEEP, Verb.KEEP),
+    (State.INTERRUPTED, Verb.RESUME, Verb.RESUME),
+    (State.FAILED, Verb.KEEP, Verb.RETRY),
+    (State.CANCELLED, Verb.KEEP, Verb.RETRY),
+    (State.TIMED_OUT, Verb.KEEP, Verb.RETRY),
+    (State.STOPPED, Verb.RESUME, Verb.RESUME),
+    (State.WAITING, Verb.KEEP, Verb.KEEP),
+    (State.RUNNING, Verb.KEEP, Verb.KEEP),
+])
+def test_each_state(state, verb, retried):
+    assert decided(Status(state)).verb == verb
+    assert decided(Status(state), rules=SubmitRules(retry=True)).verb == retried
+
+
+def test_unknown_to_us_is_new():
+    assert make_plan([Wanted("a")], {}, SubmitRules(), ME)[0].verb == Verb.NEW
+
+
+def test_failed_says_why_and_how_to_go_on():
+    action = decided(Status(State.FAILED, "out of memory"))
+    assert action.wrong and action.reason == "out of memory; again: --retry"
+    assert noteworthy([action]) == [action]
+
+
+def test_drift_comes_before_everything_but_cancel():
+    wanted = Wanted("a", drift=("optim.lr was 0.1",))
+    for state in (State.NEW, State.COMPLETED, State.INTERRUPTED, State.FAILED):
+        action = decided(Status(state), wanted, SubmitRules(retry=True, replace_done=True))
+        assert (action.verb, action.wrong) == (Verb.KEEP, True) and "optim.lr was 0.1" in action.reason
+    assert decided(RUNNING, wanted, cancel=True).verb == Verb.CANCEL
+
+
+def test_replace_is_for_jobs_that_can_be_cancelled():
+    rules = SubmitRules(replace=True)
+    assert decided(RUNNING, rules=rules).verb == Verb.REPLACE and decided(RUNNING, rules=rules).stops
+    assert decided(IN_TERMINAL, rules=rules).verb == Verb.KEEP
+    assert decided(replace(RUNNING, user="you"), rules=rules).verb == Verb.KEEP
+    assert decided(replace(RUNNING, certain=False), rules=rules).verb == Verb.KEEP
+
+
+def test_other_resources_replace_what_waits():
+    wanted = Wanted("a", {"gpus": 1})
+    assert decided(WAITING, wanted, resources={"gpus": 0}).verb == Verb.REPLACE
+    assert "gpus 0 -> 1" in decided(WAITING, wanted, resources={"gpus": 0}).reason
+    assert decided(WAITING, wanted, resources={"gpus": 1}).verb == Verb.KEEP
+    assert decided(RUNNING, wanted, resources={"gpus": 0}).verb == Verb.KEEP
+    assert decided(RUNNING, wanted, SubmitRules(update=True), resources={"gpus": 0}).verb == Verb.REPLACE
+
+
+def test_replace_done_starts_from_scratch():
+    action = decided(Status(State.COMPLETED), rules=SubmitRules(replace_done=True))
+    assert action.verb == Verb.REPLACE and action.anew and not action.stops
+
+
+def test_clear_takes_all_but_what_is_not_ours():
+    assert decided(Status(State.COMPLETED), clear=True).anew
+    assert decided(RUNNING, clear=True).stops
+    assert decided(Status(State.FAILED), Wanted("a", drift=("x",)), clear=True).verb == Verb.NEW
+    assert decided(IN_TERMINAL, clear=True).verb == Verb.KEEP
+    assert decided(replace(RUNNING, user="you"), clear=True).verb == Verb.KEEP
+
+
+def test_cancel_touches_what_waits_or_runs():
+    assert decided(RUNNING, cancel=True).verb == Verb.CANCEL
+    assert decided(WAITING, cancel=True).verb == Verb.CANCEL
+    assert decided(Status(State.NEW), cancel=True).verb == Verb.KEEP
+    assert decided(IN_TERMINAL, cancel=True).verb == Verb.KEEP
+    assert decided(replace(RUNNING, user="you"), cancel=True).verb == Verb.KEEP
+
+
+def leaving(status: Status, grids=()):
+    return make_plan([], {"a": Known(status, grids=grids)}, SubmitRules(), ME, leaving=["a"])[0]
+
+
+def test_a_removed_line_cancels_its_experiment():
+    assert leaving(RUNNING).verb == leaving(WAITING).verb == Verb.CANCEL
+
+
+def test_a_removed_line_leaves_what_is_not_only_its_own():
+    for action in (leaving(RUNNING, {"other"}), leaving(replace(RUNNING, user="you")), leaving(IN_TERMINAL),
+                   leaving(Status(State.COMPLETED))):
+        assert action.verb == Verb.KEEP and action.leaves and not action.stops
+
+
+def test_alarm_when_the_grid_came_out_empty_or_most_would_be_cancelled():
+    live = {name: Known(RUNNING) for name in "abcd"}
+    assert is_alarming(make_plan([], live, SubmitRules(), ME, leaving="abcd"), live)
+    assert is_alarming(make_plan([Wanted("a")], live, SubmitRules(), ME, leaving="bcd"), live)
+    assert not is_alarming(make_plan([Wanted("a"), Wanted("b")], live, SubmitRules(), ME, leaving="cd"), live)
+    done = {"a": Known(Status(State.COMPLETED))}
+    assert is_alarming(make_plan([], done, SubmitRules(), ME, leaving="a"), done)
+    assert not is_alarming(make_plan([], {}, SubmitRules(), ME), {})
+
+
+def test_summary_counts():
+    known = {"b": Known(RUNNING), "c": Known(Status(State.INTERRUPTED)), "d": Known(RUNNING),
+             "e": Known(Status(State.COMPLETED))}
+    actions = make_plan([Wanted("a"), Wanted("b"), Wanted("c")], known, SubmitRules(), ME, leaving=["d", "e"])
+    assert summary(actions) == "+ 1 new  ~ 1 resume  = 1 kept  - 1 cancel  (1 no longer named)"
+    assert summary([]) == "nothing to do"
+
+
+statuses = st.builds(Status, st.sampled_from(State), st.sampled_from(["", "x"]), user=st.sampled_from(["", ME, "you"]),
+                     certain=st.booleans(), by_job=st.booleans())
+known_ones = st.builds(Known, statuses, st.sampled_from([{}, {"gpus": 0}, {"gpus": 1}]),
+                       st.sampled_from([(), ("other",)]))
+all_rules = st.builds(SubmitRules, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+
+
+@given(known=st.dictionaries(st.sampled_from("abcdef"), known_ones), rules=all_rules, cancel=st.booleans(),
+       clear=st.booleans(), drift=st.sampled_from([(), ("x",)]), named=st.sets(st.sampled_from("abcdef")))
+def test_rules_that_no_plan_breaks(known, rules, cancel, clear, drift, named):
+    wanted = [Wanted(sig, {"gpus": 0}, drift) for sig in sorted(named)]
+    left = sorted(set(known) - named)
+    actions = make_plan(wanted, known, rules, ME, left, cancel, clear)
+    assert [action.sig for action in actions] == sorted(named) + left  # each once: never both kept and cancelled
+    for action in actions:
+        now = known.get(action.sig, Known(Status(State.NEW)))
+        alive = now.status.live
+        if action.stops or action.verb == Verb.CANCEL:
+            assert alive and now.status.user in ("", ME)
+            assert now.status.by_job or now.status.state == State.WAITING
+        if action.verb.submits:
+            assert not action.leaves and not cancel
+            assert not alive or action.stops  # never a second job beside a first
+            assert not drift or clear
+            assert now.status.state != State.COMPLETED or action.anew
+        if action.leaves and action.verb == Verb.CANCEL:
+            assert not now.grids

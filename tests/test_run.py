@@ -1,0 +1,241 @@
+"""`dora run`, as a user sees it: what it prints, what it leaves on disk, how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import re
+import signal
+import time
+
+import pytest
+import torch
+from project import QUICK, SIGNALS, Project, same_run, sig_of, stored, weights
+
+from dora_train.engine.store import State
+
+SIX = ["trainer.max_epochs=6", "threads=1", "optim.lr=0.1"]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A run of six epochs that nobody disturbed."""
+    project = Project(tmp_path_factory.mktemp("reference") / "outputs")
+    project.dora("run", *SIX)
+    return project
+
+
+def test_a_run_says_what_it_is_and_how_it_went(project: Project):
+    lines = project.dora("run", *QUICK).splitlines()
+    assert re.fullmatch(r"XP [0-9a-f]{8}  debug=fast threads=1  new  .*/xps/[0-9a-f]{8}", lines[0])
+    assert "small (57 k parameters) on digits (1,199 train, 299 valid, 299 test) · cpu, 1 threads" in lines[1]
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert re.match(r"epoch 1/2  train loss \d.\d{3} acc \d.\d{3} │ valid loss \d.\d{3} acc \d.\d{3}  best", epochs[0])
+    assert re.match(r"finished · best valid acc \d.\d{3} @\d · test acc \d.\d{3} · \d+ s", lines[-3])
+    assert f"dora info -f {sig_of(lines[0])}" in lines[-2]
+    assert not [line for line in lines if "\x1b" in line], "colour codes in a pipe"
+
+
+def test_a_run_leaves_a_whole_folder(reference: Project):
+    xp = reference.xp
+    history = xp.history()
+    assert len(history) == 6
+    assert all(entry.keys() == {"train", "valid"} for entry in history), "train and valid together, nothing else"
+    assert all(entry[split].keys() == {"loss", "acc"} for entry in history for split in entry)
+    result = xp.result()
+    assert result and result.keys() == {"best", "test", "epochs", "steps", "reason"}
+    assert result["reason"] == "max_epochs"
+    assert result["best"]["acc"] == max(entry["valid"]["acc"] for entry in history)
+    assert xp.state().state is State.COMPLETED
+    birth = stored(xp.folder / "birth.json")
+    assert birth["argv"] == SIX and birth["threads"] == 1 and birth["rule"] == 1
+    assert birth["config"]["optim"]["lr"] == 0.1 and "slurm" not in birth["config"] and "threads" not in birth["config"]
+    assert {"python", "torch", "pytorch-lightning"} <= birth["versions"].keys() and birth["code"]["commit"]
+
+
+def test_checkpoints_hold_the_history_and_run_no_code(reference: Project):
+    last = torch.load(reference.xp.last_checkpoint, weights_only=True)
+    assert last["callbacks"]["History"]["history"] == reference.xp.history()
+    assert weights(reference.xp.best_checkpoint).keys() == last["state_dict"].keys()
+
+
+def test_a_finished_run_has_nothing_to_do(reference: Project):
+    files = {path: path.stat().st_mtime_ns for path in reference.xp.folder.iterdir()}
+    began = time.monotonic()
+    output = reference.dora("run", *SIX)
+    assert "nothing to do" in output and "finished" in output
+    assert time.monotonic() - began < 60
+    assert {path: path.stat().st_mtime_ns for path in reference.xp.folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("name", [*SIGNALS, "SIGKILL"])
+def test_an_interrupted_run_goes_on_to_the_same_bits(name: str, project: Project, reference: Project):
+    signum = getattr(signal, name)
+    code, output = project.killed("dora", "run", *SIX, epoch=2, signum=signum, delay=0.05)
+    assert code == (-9 if name == "SIGKILL" else 128 + signum), output
+    assert project.xp.state().state is not State.COMPLETED
+    if name != "SIGKILL":
+        assert project.xp.state().state is State.INTERRUPTED and name in project.xp.state().cause
+    output = project.dora("run", *SIX)
+    assert "resumes at epoch" in output and "attempt 2" in output
+    same_run(project.xp, reference.xp)
+    with open(project.xp.metrics_csv) as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == list("123456")
+
+
+def test_tensorboard_is_continuous_over_a_resume(project: Project, reference: Project):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    project.killed("dora", "run", *SIX, epoch=3, signum=signal.SIGKILL)
+    project.dora("run", *SIX)
+    events = EventAccumulator(str(project.xp.folder)).Reload()
+    steps = [event.step for event in events.Scalars("valid/acc")]
+    assert steps == [19 * epoch for epoch in range(1, 7)]
+    values = [event.value for event in events.Scalars("valid/acc")]
+    assert values == pytest.approx([entry["valid"]["acc"] for entry in reference.xp.history()])
+
+
+def test_by_signature_with_overrides_and_anew(project: Project):
+    sig = sig_of(project.dora("run", *QUICK))
+    assert "nothing to do" in project.dora("run", "-f", sig[:4])
+    assert "nothing to do" in project.dora("run", "-f", sig, "threads=2"), "what does not count changes nothing"
+    other = sig_of(project.dora("run", "-f", sig, "seed=1"))
+    assert other != sig and stored(project.out / "xps" / other / "birth.json")["argv"] == [*QUICK, "seed=1"]
+    assert "  new  " in project.dora("run", "--clear", "-f", sig)
+
+
+def test_two_ranks_count_every_sample_once(project: Project):
+    """The metrics of two ranks are those of one; sums are taken in another order, hence the tolerance."""
+    args = ["trainer.max_epochs=2", "threads=1", "trainer.accelerator=cpu", "data.augment=false"]
+    project.dora("run", *args)
+    one = project.xp
+    one_history, one_result = one.history(), one.result()
+    output = project.dora("run", "--clear", "-d", "--ddp_workers", "2", *args)
+    assert "2 ranks" in output
+    two = one.history()
+    assert two[0]["train"]["loss"] == pytest.approx(one_history[0]["train"]["loss"], rel=0.05)
+    assert (two[1]["valid"]["acc"] * 299) == pytest.approx(round(two[1]["valid"]["acc"] * 299), abs=1e-6)
+    assert one_result and one.result()["steps"] == one_result["steps"], "a batch size is that of all ranks"
+    assert "nothing to do" in project.dora("run", "-d", "--ddp_workers", "2", *args)
+
+
+def test_torchrun_and_dora_start_the_same_run(project: Project):
+    args = [*QUICK, "trainer.accelerator=cpu"]
+    project.dora("run", "-d", "--ddp_workers", "2", *args)
+    history = project.xp.history()
+    output = project.run("torchrun", "--nproc_per_node", "2", "--master_port", "29713", "-m", "dora", "run", "--clear",
+                         *args)
+    assert "  new  " in output and "2 ranks" in output
+    assert project.xp.history() == history
+
+
+def test_a_signal_to_one_of_two_ranks_ends_both(project: Project):
+    args = ["run", "-d", "--ddp_workers", "2", "trainer.accelerator=cpu", "threads=1", "trainer.max_epochs=60"]
+    code, output = project.killed("dora", *args, epoch=2, signum=signal.SIGTERM)
+    assert code == 143, output
+    assert project.xp.state().state is State.INTERRUPTED
+    assert "resumed at epoch" in project.dora("run", "-f", project.xp.sig, "--", code=0)
+
+
+def test_a_second_run_says_who_holds_it(project: Project):
+    args = ["run", "trainer.max_epochs=200", "threads=1"]
+    first = project.start("dora", *args)
+    while not any(xp.history() for xp in project.experiments()):
+        assert first.poll() is None
+        time.sleep(0.01)
+    output = project.dora(*args, code=1)
+    assert re.match(r"XP [0-9a-f]{8} is running on .*, process \d+, since .* \(epoch \d+ of 200\)\.", output)
+    assert f"dora info -f {project.xp.sig} -C" in output
+    assert f"process {first.pid}" in project.dora("info", "-f", project.xp.sig)
+    assert "asked to stop" in project.dora("info", "-f", project.xp.sig, "-C")
+    first.communicate(timeout=60)
+    assert first.returncode == 143
+    assert "cancelled" in project.dora("info", "-f", project.xp.sig)
+
+
+def test_a_failed_run_keeps_its_cause_and_its_traceback(copy: Project):
+    copy.edit("dora_train/module.py", "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
+              "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
+              "        if self.current_epoch == 1: raise RuntimeError('the seam came apart')")
+    output = copy.dora("run", *QUICK, code=1)
+    assert "Traceback" in output, "a bug shows where it is"
+    assert copy.xp.state().state is State.FAILED
+    assert copy.xp.state().cause == "RuntimeError: the seam came apart"
+    assert "Traceback" in copy.xp.log.read_text()
+    assert "the seam came apart" in copy.dora("info", "-f", copy.xp.sig)
+
+
+def test_what_returns_before_its_end_is_not_finished(copy: Project):
+    copy.edit("dora_train/train.py", "    return train(module, data, cfg)", "    return None")
+    output = copy.dora("run", *QUICK, code=1)
+    assert "before" in output and "reached its end" in output
+    assert copy.xp.state().state is State.FAILED
+
+
+def test_a_run_that_leaves_with_exit_0_is_not_finished(copy: Project):
+    copy.edit("dora_train/train.py", "    return train(module, data, cfg)", "    raise SystemExit(0)")
+    copy.dora("run", *QUICK, code=1)
+    assert copy.xp.state().state is State.INTERRUPTED
+
+
+@pytest.mark.parametrize("limit, reason", [
+    (["trainer.max_epochs=-1", "trainer.max_steps=30", "schedule.name=none"], "max_steps"),
+    (["trainer.max_epochs=-1", "trainer.max_time=00:00:00:02", "schedule.name=none"], "max_time"),
+])
+def test_other_ends(project: Project, limit: list[str], reason: str):
+    output = project.dora("run", "threads=1", *limit)
+    assert f"finished ({reason})" in output
+    assert project.xp.state().state is State.COMPLETED and project.xp.result()["reason"] == reason  # type: ignore[index]
+    assert "nothing to do" in project.dora("run", "threads=1", *limit)
+
+
+def test_max_steps_resumes_to_the_same_bits(project: Project, tmp_path):
+    args = ["run", "threads=1", "trainer.max_steps=100", "trainer.max_epochs=-1"]
+    undisturbed = Project(tmp_path / "undisturbed")
+    undisturbed.dora(*args)
+    project.killed("dora", *args, epoch=2, signum=signal.SIGTERM)
+    project.dora(*args)
+    same_run(project.xp, undisturbed.xp)
+
+
+def test_the_default_values_changed(copy: Project):
+    sig = sig_of(copy.dora("run", *QUICK))
+    copy.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
+    output = copy.dora("run", *QUICK, code=1)
+    assert output.splitlines()[0] == (
+        f"XP {sig} was made when optim.momentum was 0.9; it is 0.95 now: not the same experiment.")
+    assert "nothing to do" in copy.dora("run", "-f", sig), "by its signature it keeps its meaning"
+    assert sig_of(copy.dora("run", *QUICK, "tag=anew")) != sig, "a word makes it another experiment"
+    copy.env["DORA_DRIFT"] = "old"
+    assert "nothing to do" in copy.dora("run", *QUICK)
+
+
+def test_a_broken_configuration_leaves_readers_working(copy: Project):
+    sig = sig_of(copy.dora("run", *QUICK))
+    (copy.root / "conf" / "config.yaml").write_text("seed: [1\n  optim: {")
+    assert len(copy.dora("run", code=1).splitlines()) <= 4
+    assert "completed" in copy.dora("info", "-f", sig)
+    assert copy.dora("export", sig).strip()
+
+
+def test_debug_overfit_learns_its_batches_by_heart(project: Project):
+    project.dora("run", "debug=overfit", "threads=1")
+    assert project.xp.history()[-1]["train"]["acc"] == 1.0
+
+
+def test_export_and_import(project: Project, tmp_path):
+    sig = sig_of(project.dora("run", *QUICK))
+    text = project.dora("export", sig)
+    other = Project(tmp_path / "other")
+    process = other.start("dora", "import")
+    process.kill()
+    import subprocess
+
+    from project import BIN, ROOT
+
+    done = subprocess.run([BIN / "dora", "import"], input=text, text=True, capture_output=True, cwd=ROOT, env=other.env)
+    assert done.returncode == 0 and sig in done.stderr, done.stderr
+    assert other.xp.sig == sig and "  new  " in other.dora("run", "-f", sig)
+    done = subprocess.run([BIN / "dora", "import"], input="garbage\n", text=True, capture_output=True, cwd=ROOT,
+                          env=other.env)
+    assert done.returncode == 1 and "no export of Dora" in done.stderr and "Traceback" not in done.stderr

@@ -1,0 +1,234 @@
+"""What state an experiment is in: the table of status.py, row by row, and with odd folders."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dora_train.engine import claims
+from dora_train.engine.claims import Holder
+from dora_train.engine.grid.executor import JobInfo, Phase
+from dora_train.engine.grid.status import WORDS, Facts, decide, look
+from dora_train.engine.store import Experiment, Job, RunState, State
+
+
+def holder(attempt: int = 1, token: str = "", since: float = 100.0, **what) -> Holder:
+    return Holder(attempt, "node7", "boot", "", 312, 0.0, since, token=token, **what)
+
+
+def job(job_id: str = "7", token: str = "t", submitted: float = 50.0, **what) -> Job:
+    return Job(token, "slurm", submitted, job_id=job_id, user="me", **what)
+
+
+def info(phase: Phase = Phase.OVER, word: str = "", **what) -> JobInfo:
+    return JobInfo("7", phase, word, **what)
+
+
+def said(state: State, attempt: int = 1, cause: str = "") -> RunState:
+    return RunState(state, cause, attempt)
+
+
+# --- the folder alone ---
+
+
+def test_nothing_is_new():
+    assert decide(Facts()).state == State.NEW
+
+
+@pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.STOPPED])
+def test_an_end_is_what_the_run_said(state):
+    status = decide(Facts(said(state, cause="because"), holder()))
+    assert (status.state, status.cause, status.live) == (state, "because", False)
+
+
+def test_a_run_in_a_terminal_is_running():
+    status = decide(Facts(said(State.RUNNING), holder(), alive=True))
+    assert (status.state, status.by_job, status.where) == (State.RUNNING, False, "node7, process 312")
+
+
+def test_killed_is_interrupted():
+    assert decide(Facts(said(State.RUNNING), holder(), alive=False)).state == State.INTERRUPTED
+    assert decide(Facts(RunState(), holder(), alive=False)).state == State.INTERRUPTED  # before its first word
+
+
+def test_the_words_of_an_earlier_attempt_do_not_count():
+    assert decide(Facts(said(State.FAILED, attempt=1), holder(2), alive=True)).state == State.RUNNING
+    assert decide(Facts(said(State.COMPLETED, attempt=1), holder(2), alive=False)).state == State.INTERRUPTED
+
+
+def test_whom_nobody_can_ask_is_not_declared_dead():
+    status = decide(Facts(said(State.RUNNING), holder(), alive=None))
+    assert (status.state, status.certain) == (State.RUNNING, False)
+
+
+def test_interrupted_is_cancelled_where_someone_asked_for_it():
+    facts = Facts(said(State.INTERRUPTED, cause="interrupted by SIGTERM"), holder(), cancelled="me")
+    assert (decide(facts).state, decide(facts).cause) == (State.CANCELLED, "cancelled by me")
+
+
+def test_a_copied_folder_keeps_its_words_but_runs_nothing():
+    assert decide(Facts(said(State.COMPLETED, attempt=3))).state == State.COMPLETED
+    assert decide(Facts(said(State.RUNNING, attempt=3))).state == State.INTERRUPTED
+
+
+# --- with a job ---
+
+
+def test_waiting_and_why():
+    assert decide(Facts(job=job(), info=info(Phase.PENDING, "PENDING", reason="Priority"))).cause == ""
+    status = decide(Facts(job=job(), info=info(Phase.PENDING, "PENDING", reason="QOSMaxJobsPerUserLimit")))
+    assert (status.state, status.cause, status.by_job) == (State.WAITING, "QOSMaxJobsPerUserLimit", True)
+
+
+def test_a_job_that_has_begun_but_not_claimed_yet_is_running():
+    assert decide(Facts(job=job(), info=info(Phase.RUNNING, "RUNNING", node="n1"))).where == "n1, job 7"
+
+
+def test_a_job_after_a_failure_counts_more_than_the_failure():
+    facts = Facts(said(State.FAILED), holder(since=10), job=job(submitted=50), info=info(Phase.PENDING, "PENDING"))
+    assert decide(facts).state == State.WAITING
+
+
+def test_requeued_is_waiting():
+    facts = Facts(said(State.INTERRUPTED, cause="interrupted by SIGUSR2"), holder(token="t"), job=job(),
+                  info=info(Phase.PENDING, "PENDING", reason="BeginTime"))
+    assert decide(facts).state == State.WAITING
+
+
+def test_an_end_said_by_the_job_counts_while_the_scheduler_clears_up():
+    facts = Facts(said(State.FAILED, cause="boom"), holder(token="t"), job=job(),
+                  info=info(Phase.RUNNING, "COMPLETING"))
+    assert decide(facts).state == State.FAILED
+
+
+def test_finished_in_a_terminal_while_a_job_waits():
+    facts = Facts(said(State.COMPLETED), holder(since=10), job=job(submitted=50), info=info(Phase.PENDING, "PENDING"))
+    assert decide(facts).state == State.COMPLETED
+
+
+def test_an_intent_without_an_id_is_waiting():
+    status = decide(Facts(job=job(job_id="")))
+    assert (status.state, status.certain) == (State.WAITING, False)
+
+
+def test_unknown_is_never_an_end():
+    for run in (RunState(), said(State.INTERRUPTED)):
+        status = decide(Facts(run, holder(token="t") if run.attempt else None, job=job(), info=info(Phase.UNKNOWN)))
+        assert (status.state, status.certain) == (State.WAITING, False)
+    status = decide(Facts(said(State.RUNNING), holder(token="t"), alive=None, job=job(), info=None))
+    assert (status.state, status.certain) == (State.RUNNING, False)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_each_word_for_a_job_that_never_spoke(word):
+    status = decide(Facts(job=job(), info=info(word=word)))
+    assert status.state == WORDS[word][0] and WORDS[word][1] in status.cause
+
+
+def test_the_cause_names_who_and_where():
+    assert decide(Facts(job=job(), info=info(word="CANCELLED", by="root"))).cause == "cancelled by root"
+    assert decide(Facts(job=job(), info=info(word="NODE_FAIL", node="n1"))).cause == "node lost: n1"
+    assert decide(Facts(job=job(cancelled="me"), info=info(word="FAILED"))).cause == "cancelled by me"
+
+
+def test_failed_before_it_started_says_the_last_line_of_its_log():
+    status = decide(Facts(job=job(), info=info(word="FAILED", exit_code=1), reason=lambda: "ImportError: no x"))
+    assert (status.state, status.cause) == (State.FAILED, "ImportError: no x")
+    assert "code 3" in decide(Facts(job=job(), info=info(word="FAILED", exit_code=3))).cause
+
+
+def test_killed_by_a_signal_resumes():
+    facts = Facts(said(State.RUNNING), holder(token="t"), job=job(), info=info(word="FAILED", signal=9))
+    assert (decide(facts).state, decide(facts).cause) == (State.INTERRUPTED, "killed by signal 9")
+
+
+@pytest.mark.parametrize("word, state", [("OUT_OF_MEMORY", State.FAILED), ("TIMEOUT", State.TIMED_OUT),
+                                         ("CANCELLED", State.CANCELLED), ("FAILED", State.INTERRUPTED)])
+def test_the_scheduler_knows_more_of_an_interruption(word, state):
+    facts = Facts(said(State.INTERRUPTED, cause="interrupted by SIGTERM"), holder(token="t"), job=job(),
+                  info=info(word=word))
+    assert decide(facts).state == state
+
+
+def test_a_terminal_run_after_the_job_counts_more_than_the_job():
+    facts = Facts(said(State.INTERRUPTED, attempt=2), holder(2, since=100), job=job(submitted=50),
+                  info=info(word="FAILED"))
+    assert decide(facts).state == State.INTERRUPTED
+
+
+@given(run=st.builds(RunState, st.sampled_from(State), st.just(""), st.integers(0, 2)),
+       last=st.none() | st.builds(
+           holder, st.integers(1, 2), st.sampled_from(["", "t"]), st.sampled_from([10.0, 100.0])),
+       alive=st.sampled_from([True, False, None]),
+       job_=st.none() | st.builds(job, st.sampled_from(["", "7"])),
+       info_=st.none() | st.builds(info, st.sampled_from(Phase), st.sampled_from(["", "FAILED", "CANCELLED", "ODD"])))
+def test_rules_that_no_state_breaks(run, last, alive, job_, info_):
+    facts = Facts(run, last, alive, job_, info_)
+    status = decide(facts)
+    if last is not None and alive and facts.said != State.COMPLETED:
+        assert status.state == State.RUNNING
+    if job_ is not None and job_.job_id and info_ is not None and info_.phase in (Phase.PENDING, Phase.UNKNOWN):
+        assert status.state != State.NEW and status.state != State.INTERRUPTED or facts.spoke
+    if not status.certain:
+        assert status.live
+
+
+# --- real folders ---
+
+
+def experiment(tmp_path) -> Experiment:
+    folder = tmp_path / "xps" / "0123abcd"
+    folder.mkdir(parents=True)
+    return Experiment(folder)
+
+
+@pytest.mark.parametrize("name, text", [("state.json", ""), ("state.json", "[]"), ("state.json", '{"state": "odd"}'),
+                                        ("history.json", "{"), ("history.json", "3"), ("jobs/1.json", "{"),
+                                        ("attempts/1.json", "")])
+def test_damaged_files_cost_nothing_but_themselves(tmp_path, name, text):
+    xp = experiment(tmp_path)
+    (xp.folder / name).parent.mkdir(exist_ok=True)
+    (xp.folder / name).write_text(text)
+    assert look([xp], None)[xp.sig].state in (State.NEW, State.WAITING)
+
+
+def test_a_damaged_record_of_a_job_is_no_leave_to_submit_again(tmp_path):
+    xp = experiment(tmp_path)
+    assert xp.intend_job(job(number=1, job_id=""))
+    xp.record_job(1, "7")
+    (xp.jobs / "1.json").write_text("{")
+    assert xp.job().job_id == "7"
+    assert look([xp], None)[xp.sig].live
+
+
+def test_a_process_that_lives_and_dies(tmp_path):
+    xp = experiment(tmp_path)
+    code = ("import sys; from pathlib import Path; from dora_train.engine import claims, store;"
+            "xp = store.Experiment(Path(sys.argv[1])); last = claims.claim(xp);"
+            "xp.write_state(store.RunState(store.State.RUNNING, attempt=last.attempt)); print('held', flush=True);"
+            "sys.stdin.read()")
+    process = subprocess.Popen([sys.executable, "-c", code, xp.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"held\n"
+    status = look([xp], None)[xp.sig]
+    assert (status.state, status.certain) == (State.RUNNING, True) and socket.gethostname() in status.where
+    process.kill()
+    process.communicate()
+    assert look([xp], None)[xp.sig].state == State.INTERRUPTED
+
+
+def test_after_a_reboot_with_the_process_id_in_use_again(tmp_path):
+    xp = experiment(tmp_path)
+    last = claims.claim(xp)
+    path = xp.attempts / "1.json"
+    content = json.loads(path.read_text()) | {"boot_id": "another", "pid": os.getpid()}
+    with open(path, "r+") as file:  # in place: the claim knows its inode
+        file.write(json.dumps(content))
+        file.truncate()
+    xp.write_state(RunState(State.RUNNING, attempt=last.attempt, updated=time.time()))
+    assert look([xp], None)[xp.sig].state == State.INTERRUPTED

@@ -1,0 +1,130 @@
+"""The table of a grid: what it shows, and that nothing an explorer does costs it."""
+
+import io
+
+import pytest
+import treetable as tt
+from dora import Explorer
+from rich.console import Console
+
+from dora_train.engine.grid import table as table_module
+from dora_train.engine.grid.sheep import Sheep
+from dora_train.engine.grid.status import Status
+from dora_train.engine.grid.table import GridTable, duration, epochs, seconds_left
+from dora_train.engine.store import Experiment, RunState, State
+
+
+class Digits(Explorer):
+    def get_grid_metrics(self):
+        return [tt.group("train", [tt.leaf("loss", ".3f")]), tt.group("valid", [tt.leaf("acc", ".1%")])]
+
+    def process_history(self, history):
+        return dict(history[-1]) if history else {}
+
+
+class XP:
+    def __init__(self, sig):
+        self.sig, self.argv = sig, []
+
+
+class Main:
+    """What the table asks of the project's main."""
+
+    def get_names(self, xps):
+        return [f"lr=0.{index + 1} a_rather_long_name_of_an_experiment" for index, _ in enumerate(xps)], "seed=1"
+
+
+def sheep(tmp_path, states, histories) -> list[Sheep]:
+    made = []
+    for number, (state, history) in enumerate(zip(states, histories, strict=True)):
+        experiment = Experiment(tmp_path / f"0000000{number}")
+        experiment.write_history(history)
+        experiment.write_state(RunState(state, epoch=len(history), epochs=3, started=1.0, speed=10.0, batches=100))
+        one = Sheep(XP(experiment.sig), experiment)
+        one.status = Status(state, "out of memory" if state == State.FAILED else "")
+        made.append(one)
+    return made
+
+
+ENTRY = {"train": {"loss": 0.5}, "valid": {"acc": 0.25}}
+
+
+def drawn(flock, explorer, width=None, **trim) -> list[str]:
+    table = GridTable("mysweep", explorer, Main(), flock)
+    file = io.StringIO()
+    console = Console(file=file, width=width or table_module.PIPE_WIDTH, color_system=None)
+    console.print(table.draw(table.rows(**trim)))
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_one_line_each_with_state_cause_and_metrics(tmp_path):
+    flock = sheep(tmp_path, [State.RUNNING, State.FAILED, State.NEW], [[ENTRY], [ENTRY, ENTRY], []])
+    header, base, titles, *rows = drawn(flock, Digits(lambda launcher: None))
+    assert header.startswith("mysweep   3 XPs   1 new   1 running   1 failed   ")
+    assert base == "all: seed=1"
+    assert titles.split() == ["#", "sig", "name", "state", "epoch", "it/s", "left", "train", "loss", "valid", "acc"]
+    assert rows[0].split() == ["0", "00000000", "lr=0.1", "a_rather_long_name_of_an_experiment", "running", "1/3", "10",
+                               "20", "s", "0.500", "25.0%"]
+    assert "out of memory" in rows[1] and "2/3" in rows[1]
+    assert "new" in rows[2]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_fits_the_width_it_has(tmp_path, width):
+    flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
+    lines = drawn(flock, Digits(lambda launcher: None), width)
+    assert len(lines) == 5 and max(map(len, lines)) <= width
+    assert "00000000" in lines[3] and "25.0%" in lines[3]  # what shrinks is the name
+
+
+def test_trimmed_to_one_or_to_the_shortest(tmp_path):
+    other = {"train": {"loss": 0.1}, "valid": {"acc": 0.75}}
+    flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY], [ENTRY, other]])
+    explorer = Digits(lambda launcher: None)
+    assert "75.0%" in drawn(flock, explorer)[4] and "75.0%" in drawn(flock, explorer, trim=1)[4]
+    assert "25.0%" in drawn(flock, explorer, trim=0)[4] and "25.0%" in drawn(flock, explorer, trim_last=True)[4]
+
+
+def test_an_explorer_that_fails_costs_its_cells_only_and_is_named_once(tmp_path, capsys):
+    class Fragile(Digits):
+        def process_history(self, history):
+            return history[0]["missing"]
+
+    lines = drawn(sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY], [ENTRY]]), Fragile(lambda launcher: None))
+    assert lines[3].split()[-2:] == ["?", "?"]
+    assert capsys.readouterr().err.count("KeyError") == 1
+
+
+@pytest.mark.parametrize("history", [[{"train": 3, "valid": None}], [{"valid": {"acc": "high"}}], [{}], [{"odd": [1]}]])
+def test_odd_histories(tmp_path, history):
+    assert len(drawn(sheep(tmp_path, [State.RUNNING], [history]), Digits(lambda launcher: None))) == 4
+
+
+def test_process_sheep_comes_before_process_history(tmp_path):
+    class WithSheep(Digits):
+        def process_sheep(self, sheep, history):
+            assert sheep.state() == "RUNNING" and not sheep.is_done()
+            return {"valid": {"acc": 1.0}}
+
+    assert "100.0%" in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), WithSheep(lambda launcher: None))[3]
+
+
+def test_an_explorers_own_meta(tmp_path):
+    class OwnMeta(Digits):
+        def get_grid_meta(self):
+            return [tt.leaf("sig"), tt.leaf("state", align=">")]
+
+    titles = drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), OwnMeta(lambda launcher: None))[2]
+    assert titles.split() == ["sig", "state", "train", "loss", "valid", "acc"]
+
+
+def test_doras_own_explorer_works(tmp_path):
+    assert "running" in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), Explorer(lambda launcher: None))[3]
+
+
+def test_words_for_progress():
+    assert epochs(RunState(epochs=30, epoch=12), 12) == "12/30"
+    assert epochs(RunState(), 0) == "" and epochs(RunState(), 3) == "3" and epochs(RunState(epochs=-1), 3) == "3"
+    assert seconds_left(RunState()) is None
+    assert seconds_left(RunState(epochs=2, epoch=1, batches=100, batch=50, speed=5.0)) == 10
+    assert [duration(seconds) for seconds in (None, 9, 100, 7200, 200_000)] == ["", "9 s", "2 min", "2 h 00", "2 d 7 h"]

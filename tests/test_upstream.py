@@ -1,0 +1,75 @@
+"""What upstream.py assumes of Dora, Hydra, submitit and Lightning: fails the day one of them changes it."""
+
+from __future__ import annotations
+
+import inspect
+
+import dora.grid
+import dora.info
+import dora.launch
+import dora.run
+import dora.share
+import pytest
+from dora.__main__ import get_parser
+from dora.hydra import HydraMain as Stock
+from dora.main import DecoratedMain
+
+
+def test_stock_still_composes_at_import():
+    """If not, our HydraMain can call its __init__ again."""
+    assert "_get_config" in inspect.getsource(Stock.__init__)
+
+
+@pytest.mark.parametrize("module, function, names", [
+    (dora.run, "run_action", ["main.get_xp(args.argv)", "check_job_and_clear(", "start_ddp_workers(",
+                              "git_save.get_new_clone(main)"]),
+    (dora.grid, "grid_action", ["_get_explore(args, main)",
+                                "run_grid(main, explorer, args.grid, rules, slurm, grid_args)"]),
+    (dora.info, "info_action", ["shepherd = Shepherd(main)"]),
+    (dora.launch, "launch_action", ["shepherd = Shepherd(main, log=log)"]),
+    (dora.share, "export_action", ["main.get_xp_from_sig(sig)", "dump(all_argv)"]),
+    (dora.share, "import_action", ["load(", "main.init_xp(xp)"]),
+])
+def test_actions_look_these_names_up_when_called(module, function: str, names: list[str]):
+    source = inspect.getsource(getattr(module, function))
+    assert [name for name in names if name not in source] == []
+
+
+def test_the_command_calls_get_argv_from_sig_and_adds_to_it():
+    from dora.__main__ import main
+
+    source = inspect.getsource(main)
+    assert "main.get_argv_from_sig(args.from_sig)" in source and "args.argv = argv + args.argv" in source
+
+
+def test_decorated_main_takes_main_and_config():
+    assert list(inspect.signature(DecoratedMain.__init__).parameters) == ["self", "main", "dora"]
+    assert {"package", "main_module", "name", "_full_name"} <= set(
+        DecoratedMain(test_stock_still_composes_at_import, None).__dict__)  # type: ignore[arg-type]
+
+
+def test_the_flags_of_the_command_are_known():
+    assert get_parser().parse_args(["run", "--clear", "-f", "abcd", "a=1"]).from_sig == "abcd"
+
+
+def test_submitit_reads_node_lists():
+    from dora_train.engine.upstream import hosts_of
+
+    assert hosts_of("n[1-2],login") == ["n1", "n2", "login"]
+
+
+def test_lightning_still_installs_handlers_through_its_connector():
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.trainer.connectors.signal_connector import _SignalConnector
+
+    assert hasattr(_SignalConnector, "register_signal_handlers")
+    assert "_signal_connector" in inspect.getsource(Trainer.__init__)
+
+
+def test_lightning_keeps_its_place_where_we_read_it():
+    from pytorch_lightning import Trainer
+
+    from dora_train.engine.upstream import position
+
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    assert position(trainer) == (0, 0)
