@@ -18,11 +18,14 @@ def main() -> None:
     os.environ["DORA_TRAIN_JOB"] = token
     os.environ["DORA_TRAIN_JOB_ID"] = _job_id()
     os.environ["DORA_DIR"] = str(folder.parents[1])
+    from dora_train.engine.run.signals import Signals
+
+    signals = Signals().install()  # before the imports that take seconds: an early signal must not kill unsaid
     from dora_train.engine.store import Experiment
     from dora_train.train import main as train_main
 
     try:
-        train_main.run_job(Experiment(folder), token)
+        train_main.run_job(Experiment(folder), token, signals)
     except SystemExit as leaving:
         if isinstance(leaving.code, int) and leaving.code > 128 and os.environ.get("SLURM_PROCID", "0") == "0":
             _requeue()

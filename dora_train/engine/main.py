@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, upstream, verbs
 from .code import code_of, snapshot
 from .errors import UserError, report_user_errors, shortened
+from .run.signals import Signals
 from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split
 from .store import XPS, Birth, Experiment
 
@@ -88,6 +89,7 @@ class TrainMain(upstream.HydraMain):
         self.composer = Composer(folder, config_name, version_base)
         # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
         self.command = upstream.command_line() if upstream.is_dora_command() else None
+        self.signals = Signals().install() if getattr(self.command, "command", "") == "run" else None
 
     @property
     def clear_asked(self) -> bool:
@@ -98,7 +100,7 @@ class TrainMain(upstream.HydraMain):
         """Run the experiment of this process's command."""
         from .run.session import run
 
-        return run(self, self.requested())
+        return run(self, self.requested(), self.signals)
 
     def requested(self) -> XP:
         """The experiment that this process's command names."""
@@ -108,7 +110,7 @@ class TrainMain(upstream.HydraMain):
         sig = self.command.from_sig  # type: ignore[union-attr]
         return self.get_xp(self.get_argv_from_sig(sig) + argv if sig else argv)
 
-    def run_job(self, experiment: Experiment, token: str) -> Any:
+    def run_job(self, experiment: Experiment, token: str, signals: Signals) -> Any:
         """Run an experiment as the job that was submitted with this token: nothing is composed.
 
         Raises:
@@ -124,7 +126,7 @@ class TrainMain(upstream.HydraMain):
             return None
         xp = self.get_xp_from_sig(experiment.sig)
         xp.cfg = OmegaConf.create(merged(job.excluded, birth.config) | {"threads": birth.threads})
-        return run(self, xp)
+        return run(self, xp, signals)
 
     # --- an experiment from overrides, or from its signature ---
 

@@ -32,6 +32,9 @@ from typing import Any
 XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names for the folders below DORA_DIR
 
 
+BEST = "best.ckpt"
+
+
 class State(str, Enum):
     """Every state that an experiment can be in. What each verb does with each: see the table in the README."""
 
@@ -69,6 +72,7 @@ class RunState:
     batch: int = 0  # batches finished in the current epoch
     batches: int = 0  # batches an epoch
     step: int = 0  # optimizer steps since birth
+    fruitless: int = 0  # attempts, this one included, since the last checkpoint
     speed: float | None = None  # batches a second, lately
     best: dict[str, Any] = field(default_factory=dict)  # {"epoch": 5, "acc": 0.97, "loss": 0.1}
     started: float | None = None  # this attempt
@@ -213,7 +217,7 @@ class Experiment:
 
     @property
     def best_checkpoint(self) -> Path:
-        return self.folder / "best.ckpt"
+        return self.folder / BEST
 
     @property
     def log(self) -> Path:

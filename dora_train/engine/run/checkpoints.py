@@ -6,6 +6,7 @@ metric stops improving, and leaves unreadable files when killed while it writes 
 
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +15,64 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from ..store import Experiment, written_aside
+from ..errors import UserError
+from ..store import BEST, Experiment, written_aside
 from .history import History
+
+RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state", "averaging_state")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside, syncs and renames: a reader, or the next attempt, sees the old file or the new one, whole."""
+    """Writes beside, syncs and renames: a reader, or the next attempt, sees the old file or the new one, whole.
+
+    `best.ckpt` is for use, not to go on from: it is written without what only a resume needs. (Lightning's own
+    `weights_only` would leave out the averaged weights as well.)
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with written_aside(Path(path)) as aside:
-            torch.save(checkpoint, aside)
+        if Path(path).name == BEST:
+            checkpoint = {key: value for key, value in checkpoint.items() if key not in RESUME_ONLY}
+        try:
+            with written_aside(Path(path)) as aside:
+                torch.save(checkpoint, aside)
+        except (OSError, RuntimeError) as error:  # torch's zip writer wraps the error of a full disk
+            raise UserError(f"cannot write {Path(path).name} into {Path(path).parent}: {_first_line(error)}",
+                            "the checkpoint before it is whole; make room, and give the same command again") from error
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class Checkpoints(Checkpoint):
     """Saves after the history has its entry, and writes `history.json` from what was saved.
 
     Lightning calls a `Checkpoint` after all other callbacks.
+
+    Args:
+        every_epochs: epochs between two `last.ckpt`.
+        saved: told of each checkpoint that is whole on disk.
     """
 
-    def __init__(self, experiment: Experiment, history: History, is_first: bool):
+    def __init__(self, experiment: Experiment, history: History, is_first: bool, every_epochs: int,
+                 saved: Callable[[], None]):
         self.experiment, self.history, self.is_first = experiment, history, is_first
+        self.every_epochs, self.saved = every_epochs, saved
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.history.improved:
-            trainer.save_checkpoint(self.experiment.best_checkpoint, weights_only=True)
-        self.save_last(trainer)
+            trainer.save_checkpoint(self.experiment.best_checkpoint)
+        if len(self.history.entries) % self.every_epochs == 0:
+            self.save_last(trainer)
         if self.is_first:
             self.experiment.write_history(self.history.entries)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """The end is saved whatever the interval; a run killed in its test has nothing to train again."""
+        if len(self.history.entries) % self.every_epochs:
+            self.save_last(trainer)
 
     def save_last(self, trainer: Trainer) -> None:
         """All ranks must call it together."""
@@ -48,6 +80,15 @@ class Checkpoints(Checkpoint):
         if self.is_first:
             keep_previous(self.experiment.last_checkpoint)
         trainer.save_checkpoint(self.experiment.last_checkpoint)
+        self.saved()
+
+
+def thin_out(experiment: Experiment, keep: str) -> None:
+    """Remove what a finished run's result does not need. `keep`: all, last (no previous one) or best (weights only)."""
+    if keep in ("last", "best"):
+        previous(experiment.last_checkpoint).unlink(missing_ok=True)
+    if keep == "best" and experiment.best_checkpoint.exists():
+        experiment.last_checkpoint.unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:

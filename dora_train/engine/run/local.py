@@ -11,6 +11,7 @@ from .. import claims
 from ..errors import UserError
 from ..signature import is_excluded
 from .ranks import free_port
+from .signals import Signals
 
 if TYPE_CHECKING:
     from ..main import TrainMain
@@ -21,7 +22,6 @@ GRACE = 30.0  # seconds from asking the other ranks to leave to ending them
 def run_ranks(main: "TrainMain", workers: int | None) -> NoReturn:
     """Make the experiment, start its ranks by its signature, and leave with their exit code."""
     from .session import enter, is_finished
-    from .signals import Signals
 
     xp = main.requested()
     experiment = main.experiment(xp)
@@ -37,7 +37,7 @@ def run_ranks(main: "TrainMain", workers: int | None) -> NoReturn:
                 if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)]
     command = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module,
                "run", "-f", xp.sig, *excluded]
-    signals = Signals().install()
+    signals = main.signals or Signals().install()
     ranks = _start(command, world_size, experiment)
     sys.exit(_watch(ranks, signals))
 

@@ -21,6 +21,9 @@ from ..errors import UserError
 from ..main import TrainMain, shown_path
 from ..store import Experiment, RunState, State
 from .ranks import JOB, Ranks
+from .signals import Interrupted, Signals
+
+MOST_IN_VAIN = 3  # attempts of a job without a new checkpoint
 
 _current: "list[Session]" = []
 
@@ -42,7 +45,8 @@ class Session:
 
     experiment: Experiment
     ranks: Ranks
-    signals: Any
+    signals: Signals
+    before: RunState  # what the attempt before said
     state: RunState
     console: Console
     finished: bool = False
@@ -62,6 +66,10 @@ class Session:
             self.state.ended = time.time()
         self.experiment.write_state(self.state)
 
+    def saved(self) -> None:
+        """A checkpoint is whole on disk: this attempt was not in vain."""
+        self.state.fruitless = 0
+
     def finish(self, result: dict[str, Any]) -> None:
         """The last act of a run that reached its end: from here on it is finished, whatever happens."""
         if self.ranks.is_first:
@@ -70,8 +78,11 @@ class Session:
         self.finished = True
 
 
-def run(main: TrainMain, xp: XP) -> Any:
+def run(main: TrainMain, xp: XP, signals: Signals | None = None) -> Any:
     """Run the experiment, or say that it is finished.
+
+    Args:
+        signals: the flag, where it was installed earlier.
 
     Raises:
         SystemExit: 128 + the signal's number where one interrupted it, 1 where it did not reach its end.
@@ -84,11 +95,9 @@ def run(main: TrainMain, xp: XP) -> Any:
         main.clear(experiment)
     if (ranks.is_first or not clear) and is_finished(main, xp, experiment, ranks.is_first):
         return None
-    from .signals import Signals  # imports torch and Lightning: not for a finished run
-
     if ranks.is_first:
         main.refuse_if_waiting(experiment)
-    signals = Signals().install()
+    signals = signals or Signals().install()
     enter(main, xp, ranks.is_first)
     session = _claimed(main, xp, experiment, ranks, signals)
     with _logging_to(session), _ended(session):
@@ -142,19 +151,33 @@ def _use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, signals: Any) -> Session:
+def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, signals: Signals) -> Session:
     before = experiment.state()
     job_id, token = os.environ.get("DORA_TRAIN_JOB_ID", ""), os.environ.get(JOB, "")
     attempt = before.attempt
     if ranks.is_first:
         attempt = claims.claim(experiment, job_id, token, ask=main.ask).attempt
     epochs = xp.cfg.get("trainer", {}).get("max_epochs")
+    fruitless = before.fruitless + 1 if job_id else 0  # only a job is started again by itself
     state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
+                    fruitless=fruitless,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
-    session = Session(experiment, ranks, signals, state, Console(soft_wrap=True, highlight=False, markup=False))
-    session.before = before  # type: ignore[attr-defined]
+    session = Session(experiment, ranks, signals, before, state, Console(soft_wrap=True, highlight=False, markup=False))
     session.report(State.RUNNING)
+    _refuse_in_vain(session, before)
     return session
+
+
+def _refuse_in_vain(session: Session, before: RunState) -> None:
+    """A job that is requeued for ever, out of memory or on a broken node, has failed; a person may always try again.
+
+    Raises:
+        UserError: in a job, after three attempts without a new checkpoint.
+    """
+    if session.state.job_id and session.state.fruitless > MOST_IN_VAIN and session.ranks.is_first:
+        cause = f"{MOST_IN_VAIN} attempts without a new checkpoint; the last: {before.cause or 'ended without a word'}"
+        session.report(State.FAILED, cause=cause)
+        raise UserError(f"XP {session.experiment.sig}: {cause}")
 
 
 # --- what is said at the start ---
@@ -170,7 +193,7 @@ def _metrics(best: dict[str, Any]) -> str:
 
 
 def _first_line(session: Session, xp: XP) -> None:
-    before: RunState = session.before  # type: ignore[attr-defined]
+    before = session.before
     if session.experiment.last_checkpoint.exists():
         last = f"; last time: {before.cause}" if before.cause else ""
         start = f"resumes at epoch {before.epoch + 1} (attempt {session.state.attempt}{last})"
@@ -234,8 +257,6 @@ def _quieten() -> None:
 @contextmanager
 def _ended(session: Session) -> Iterator[None]:
     """Whatever leaves without having reached the end is not finished, says why, and never exits 0."""
-    from .signals import Interrupted
-
     _current.append(session)
     try:
         yield

@@ -1,17 +1,12 @@
-"""Signals set a flag, nothing else; at the next step boundary all ranks agree, save, and leave.
+"""Signals set a flag, nothing else; the next step boundary looks at it (boundary.py).
 
 Work inside a handler hangs now and then (Lightning #21406), and a handler that talks to other ranks always does when
-only one of them was signalled.
+only one of them was signalled. Standard library only: the handlers are there before torch is imported.
 """
 
 import signal
 import time
-from collections.abc import Callable
 from types import FrameType
-from typing import Any
-
-import torch
-from pytorch_lightning import Callback, Trainer
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -52,41 +47,3 @@ class Signals:
         """Raises: Interrupted if a signal came. For places where nothing has to be saved."""
         if self.signum:
             raise Interrupted(self.signum)
-
-
-class LeaveOnSignal(Callback):
-    """At each step boundary: if any rank was signalled, all save (in training) and leave."""
-
-    def __init__(self, signals: Signals, world_size: int, save: Callable[[Trainer], None]):
-        self.signals, self.world_size, self.save = signals, world_size, save
-
-    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        signum = self._agreed(trainer)
-        if signum:
-            # The last batch's checkpoint is the epoch's, after validation: leave there.
-            if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-                return
-            self.save(trainer)
-            raise Interrupted(signum)
-
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        self._leave(trainer)
-
-    on_test_batch_end = on_validation_batch_end
-
-    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
-        self._leave(trainer)
-
-    def _leave(self, trainer: Trainer) -> None:
-        """Leave with the checkpoint that there is: what was done since is done again, with the same result."""
-        signum = self._agreed(trainer)
-        if signum:
-            raise Interrupted(signum)
-
-    def _agreed(self, trainer: Trainer) -> int:
-        """The largest number that any rank has noted; every rank gets the same."""
-        if self.world_size == 1:
-            return self.signals.signum
-        noted = torch.tensor(self.signals.signum, device=trainer.strategy.root_device)
-        torch.distributed.all_reduce(noted, op=torch.distributed.ReduceOp.MAX)
-        return int(noted)

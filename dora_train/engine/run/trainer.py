@@ -18,7 +18,8 @@ from pytorch_lightning.callbacks import Timer
 from ... import counters
 from .. import upstream
 from ..errors import UserError, near
-from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable
+from .boundary import StepBoundary
+from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, thin_out
 from .environment import RanksEnvironment
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
@@ -26,7 +27,6 @@ from .loggers import LogHistory, check_loggers, lightning_loggers
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
 from .session import Session, current
-from .signals import LeaveOnSignal
 
 OURS = {  # keywords of Lightning's Trainer that are not the user's, and where they come from
     "devices": "the ranks: dora run -d --ddp_workers 2, torchrun, or slurm.gpus",
@@ -59,6 +59,8 @@ def check_trainer(cfg: Any) -> None:
             raise UserError(f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
                             f"Lightning's Trainer takes: {', '.join(known[:14])} ...")
     check_loggers(list(cfg.logger or []))
+    if cfg.checkpoint.keep not in ("all", "last", "best") or cfg.checkpoint.every_epochs < 1:
+        raise UserError("checkpoint.keep is all, last or best; checkpoint.every_epochs is 1 or more.")
     check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)
 
 
@@ -103,6 +105,8 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     _write_history(session, history)
     result = _tested(trainer, module, data, session, history, reason)
     session.finish(result)
+    if session.ranks.is_first:
+        thin_out(session.experiment, cfg.checkpoint.keep)
     _last_lines(session, result)
     return result
 
@@ -120,12 +124,12 @@ def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl
     ranks = session.ranks
     names = list(cfg.logger or [])
     first = ranks.is_first
-    checkpoints = Checkpoints(session.experiment, history, first)
+    checkpoints = Checkpoints(session.experiment, history, first, cfg.checkpoint.every_epochs, session.saved)
     callbacks: list[pl.Callback] = [
         SameAsOneRank(ranks, cfg.seed, counters.seed_all),
         history,
         *([ShowProgress(session, history), LogHistory(session.experiment, history, "csv" in names)] if first else []),
-        LeaveOnSignal(session.signals, ranks.world_size, checkpoints.save_last),
+        StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes),
         checkpoints,
     ]
     trainer = pl.Trainer(

@@ -1,0 +1,66 @@
+"""What happens between two steps: all ranks agree whether to save and whether to leave."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, Trainer
+
+from .signals import Interrupted, Signals
+
+SAVE = 1000  # above every signal's number: "save, and go on"
+
+
+class StepBoundary(Callback):
+    """After each batch: save when it is time to, or save and leave when any rank was signalled.
+
+    Args:
+        signals: the flag of this rank.
+        save: writes `last.ckpt`; all ranks call it together.
+        every_minutes: between two checkpoints within an epoch; 0: none but at its end.
+    """
+
+    def __init__(self, signals: Signals, world_size: int, save: Callable[[Trainer], None], every_minutes: float):
+        self.signals, self.world_size, self.save = signals, world_size, save
+        self.every = every_minutes * 60 or float("inf")
+        self._saved = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+        self._saved = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+        self._leave(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # its checkpoint is the epoch's, after validation
+        due = time.monotonic() - self._saved > self.every
+        agreed = self._agreed(trainer, SAVE if due else 0)
+        if agreed:
+            self.save(trainer)
+            self._saved = time.monotonic()
+        if agreed % SAVE:
+            raise Interrupted(agreed % SAVE)
+
+    def on_train_epoch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._saved = time.monotonic()
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._leave(trainer)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def _leave(self, trainer: Trainer) -> None:
+        """Leave with the checkpoint that there is: what was done since is done again, with the same result."""
+        signum = self._agreed(trainer, 0)
+        if signum:
+            raise Interrupted(signum)
+
+    def _agreed(self, trainer: Trainer, due: int) -> int:
+        """The sum of the largest `due` and the largest signal of any rank: the same number on every rank."""
+        if self.world_size == 1:
+            return due + self.signals.signum
+        wishes = torch.tensor([due, self.signals.signum], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
+        return int(wishes.sum())
