@@ -1,0 +1,75 @@
+"""The README is executed: its commands, its links, the keys it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+from project import QUICK, ROOT, Project, sig_of
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+
+# What is not run here, and why that is no hole.
+ELSEWHERE = {
+    "git clone https://example.org/dora_train && cd dora_train": "this is the clone",
+    "make run": "sets up what runs this test; tried in a fresh clone",
+    "python3 -m venv env": "as make does",
+    "source env/bin/activate": "as make does",
+    "pip install -r requirements.txt": "as make does",
+    "tensorboard --logdir outputs/xps": "a server; test_run.py reads its events",
+    "dora grid mysweep": "test_grid_slurm.py", "dora grid mysweep --retry": "test_grid_slurm.py",
+    "dora grid mysweep --cancel": "test_grid_slurm.py", "dora launch optim.lr=0.3": "test_grid_slurm.py",
+    "dora info -f SIG -t": "follows a log; test_grid_slurm.py",
+    "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
+}
+SMALL = ["trainer.max_epochs=1", "+trainer.limit_test_batches=1"]
+
+
+def shortened(command: list[str]) -> list[str]:
+    """The same command with little to train: what is tested is that it works as it is written."""
+    if command[:2] != ["dora", "run"] or "--clear" in command:
+        return command
+    return command + [word for word in ("debug=fast", "threads=1") if not any(
+        given.startswith(word.partition("=")[0] + "=") for given in command)]
+
+
+def test_there_is_a_first_run_by_line_15_and_an_end_by_line_250():
+    lines = README.splitlines()
+    assert "make run" in lines[:15] and len(lines) < 250
+
+
+@pytest.mark.slow
+def test_commands_run(project: Project):
+    sig = sig_of(project.dora("run", "optim.lr=0.1", *QUICK))
+    for text in dict.fromkeys(COMMANDS):
+        if text in ELSEWHERE:
+            continue
+        command = shlex.split(text.replace("SIG", sig))
+        assert command[0] == "dora", f"{text}: a test must run it, or ELSEWHERE say why not"
+        output = project.run(*shortened(command), timeout=300)
+        assert "Traceback" not in output, text
+
+
+def test_nothing_is_excused_that_is_not_there():
+    assert set(ELSEWHERE) <= set(COMMANDS)
+
+
+def test_links_and_files_exist():
+    missing = [link for link in re.findall(r"\]\(([^)#:]+)\)", README) if not (ROOT / link).exists()]
+    paths = re.findall(r"`((?:dora_train|conf|grids|tests|benchmarks|basic|pl_hydra)/[\w/.]*)`", README)
+    engine = ["dora_train/" + path for path in re.findall(r"`(engine/[\w/.]+)`", README)]
+    missing += [path for path in paths + engine if not (ROOT / path).exists()]
+    assert not missing
+
+
+def test_keys_exist():
+    from dora_train.engine.signature import Composer
+
+    composer = Composer(ROOT / "conf", "config", "1.3")
+    for command in COMMANDS:
+        words = shlex.split(command)
+        if words[:2] in (["dora", "run"], ["dora", "launch"]):
+            composer.compose([word for word in words[2:] if "=" in word])
