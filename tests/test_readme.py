@@ -20,12 +20,9 @@ ELSEWHERE = {
     "source env/bin/activate": "as make does",
     "pip install -r requirements.txt": "as make does",
     "tensorboard --logdir outputs/xps": "a server; test_run.py reads its events",
-    "dora grid mysweep": "test_grid_slurm.py", "dora grid mysweep --retry": "test_grid_slurm.py",
-    "dora grid mysweep --cancel": "test_grid_slurm.py", "dora launch optim.lr=0.3": "test_grid_slurm.py",
-    "dora info -f SIG -t": "follows a log; test_grid_slurm.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }
-SMALL = ["trainer.max_epochs=1", "+trainer.limit_test_batches=1"]
+ON_A_CLUSTER = ("dora grid", "dora launch")
 
 
 def shortened(command: list[str]) -> list[str]:
@@ -45,12 +42,24 @@ def test_there_is_a_first_run_by_line_15_and_an_end_by_line_250():
 def test_commands_run(project: Project):
     sig = sig_of(project.dora("run", "optim.lr=0.1", *QUICK))
     for text in dict.fromkeys(COMMANDS):
-        if text in ELSEWHERE:
-            continue
-        command = shlex.split(text.replace("SIG", sig))
-        assert command[0] == "dora", f"{text}: a test must run it, or ELSEWHERE say why not"
-        output = project.run(*shortened(command), timeout=300)
-        assert "Traceback" not in output, text
+        if text not in ELSEWHERE and not text.startswith(ON_A_CLUSTER):
+            run(project, text, sig)
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+def test_commands_run_on_a_cluster(project: Project, cluster):
+    project.env |= cluster.env | {"DORA_YES": "1"}
+    sig = sig_of(project.dora("run", "optim.lr=0.1", *QUICK))
+    for text in dict.fromkeys(COMMANDS):
+        if text.startswith(ON_A_CLUSTER):
+            run(project, text, sig)
+
+
+def run(project: Project, text: str, sig: str) -> None:
+    command = shlex.split(text.replace("SIG", sig))
+    assert command[0] == "dora", f"{text}: a test must run it, or ELSEWHERE say why not"
+    assert "Traceback" not in project.run(*shortened(command), timeout=300), text
 
 
 def test_nothing_is_excused_that_is_not_there():

@@ -138,7 +138,8 @@ def _state(status: Status, run: RunState) -> str:
 
 
 def _cause(status: Status) -> str:
-    return status.cause
+    """Why it is so; the usual end needs no reason."""
+    return "" if status.state == State.COMPLETED and status.cause == "max_epochs" else status.cause
 
 
 def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:

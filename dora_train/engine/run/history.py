@@ -29,7 +29,8 @@ class Averages:
         if not isinstance(outputs, dict):
             outputs = {"loss": outputs}
         if self.sums is None:
-            self.names = sorted(name for name, value in outputs.items() if _is_number(value))
+            numbers = [name for name, value in outputs.items() if _is_number(value)]
+            self.names = sorted(numbers, key=lambda name: (name != "loss", name))
         values = [_sum(outputs[name], samples) for name in self.names]
         if values:
             total = torch.stack(values)
@@ -90,12 +91,14 @@ class History(Callback):
         self.best: dict[str, Any] = {}  # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1
         self.improved = False  # by the last entry
         self.train, self.valid, self.test = Averages(), Averages(), Averages()
+        self.device = ""  # "cpu", "cuda": sums are rounded in another order elsewhere, and with other ranks
         self._gathered: dict[str, Any] = self.train.state(1)
         self._restored: dict[str, Any] | None = None
 
     # --- gathering ---
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.device = module.device.type
         if self._restored is not None:  # only now is the device known
             self.train.load(self._restored, module.device, self.rank == 0)
             self._restored = None
@@ -150,7 +153,8 @@ class History(Callback):
         self._gathered = self.train.state(self.world_size)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.entries, "best": self.best, "train": self._gathered}
+        return {"history": self.entries, "best": self.best, "train": self._gathered,
+                "ranks": self.world_size, "device": self.device}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.entries = [dict(entry) for entry in state_dict["history"]]
