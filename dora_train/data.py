@@ -1,86 +1,30 @@
 """From `cfg.data` to train, validation and test batches, in plain PyTorch: `load_data(**cfg.data, seed=cfg.seed)`.
 
-A split is held in memory as uint8 and a batch is made by indexing: faster than workers, and exact to resume, since
-the order of an epoch and the draws of a sample are functions of (seed, epoch, sample). Knows nothing of Lightning,
-Dora or Hydra: `basic/` and notebooks use it as well.
+A set that fits is held in memory as uint8, and a batch is made by indexing: faster than workers, and exact to resume,
+since the order of an epoch and the draws of a sample are functions of (seed, epoch, sample). Knows nothing of
+Lightning, Dora or Hydra: `basic/` and notebooks use it as well. Reading on: datasets.py, image_folder.py (what there
+is), batches.py, augment.py (what becomes of it).
 """
 
 import difflib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
-from .counters import integers, permutation
+from .batches import Batches
+from .datasets import cifar10, digits, fashion_mnist, mnist
+from .errors import DataError
+from .image_folder import check_root, image_folder
+from .images import PARTS, Images
 
-SPLIT_SEED = 2026  # which samples are held out never depends on the experiment's seed
+__all__ = ["DATASETS", "Batches", "Data", "DataError", "check_data", "load_data"]
 
-
-class Batches:
-    """One split of a data set, batch by batch.
-
-    The set is cut into the fewest batches of at most `batch_size` samples, all of equal size (give or take one):
-    no sample is left out, and no batch is too small for batch norm.
-
-    Args:
-        images: [N, C, H, W] uint8, C is 1 or 3.
-        labels: [N] int64 in 0 .. number of classes - 1.
-        mean, std: [C] float32 of the training set, in the units of the pixels (0 .. 255).
-        seed: of the order and the augmentation.
-        shuffle: a new order each epoch, or the order of the set.
-        shift: pixels by which a sample is moved at most, in each direction; 0: as it is.
-    """
-
-    def __init__(self, images: torch.Tensor, labels: torch.Tensor, batch_size: int, mean: torch.Tensor,
-                 std: torch.Tensor, *, seed: int = 0, shuffle: bool = False, shift: int = 0):
-        self.images, self.labels, self.batch_size = images, labels, batch_size
-        self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
-        self.seed, self.shuffle, self.shift = seed, shuffle, shift
-        padded = torch.nn.functional.pad(images, [shift] * 4)
-        height, width = images.shape[2:]
-        self._windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view: [N, C, 2s + 1, 2s + 1, H, W]
-
-    @property
-    def num_samples(self) -> int:
-        return len(self.labels)
-
-    def __len__(self) -> int:
-        """Batches an epoch."""
-        return -(-self.num_samples // self.batch_size)
-
-    def bounds(self, batch: int) -> tuple[int, int]:
-        """Where a batch begins and ends in the epoch's order."""
-        return self.num_samples * batch // len(self), self.num_samples * (batch + 1) // len(self)
-
-    def size_of(self, batch: int) -> int:
-        """Samples of a batch, over all ranks."""
-        first, last = self.bounds(batch)
-        return last - first
-
-    def epoch(self, epoch: int = 0, start: int = 0, rank: int = 0,
-              world_size: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of an epoch from batch `start` on: (images [B, 3, H, W] float32, labels [B] int64).
-
-        The images have mean 0 and variance 1 over the training set. With several ranks each gets its share of
-        every batch: `batch_size` is that of all ranks together.
-        """
-        order = permutation(self.num_samples, "order", self.seed, epoch) if self.shuffle else None
-        for batch in range(start, len(self)):
-            first, last = self.bounds(batch)
-            samples = torch.arange(first, last) if order is None else order[first:last]
-            yield self.batch(samples[rank::world_size], epoch)
-
-    def batch(self, samples: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """These samples ([B] int64) as a batch, with the draws that they have in this epoch."""
-        if self.shift:
-            places = 2 * self.shift + 1
-            row = integers(samples, places, "row", self.seed, epoch)
-            column = integers(samples, places, "column", self.seed, epoch)
-            pixels = self._windows[samples, :, row, column]
-        else:
-            pixels = self.images[samples]
-        images = pixels.float().sub_(self.mean).div_(self.std)
-        return images.expand(-1, 3, -1, -1).contiguous(), self.labels[samples]
+# name -> function; its keywords are the data set's own keys in conf/data
+DATASETS: dict[str, Callable[..., Images]] = {
+    "digits": digits, "cifar10": cifar10, "mnist": mnist, "fashion_mnist": fashion_mnist, "image_folder": image_folder}
 
 
 @dataclass
@@ -97,31 +41,54 @@ class Data:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    @property
+    def image_size(self) -> int:
+        """The shorter side of an image, pixels."""
+        return min(self.train.source.shape[2:])
+
+    def to(self, device: torch.device | str) -> "Data":
+        """From here on all batches come on this device; a CUDA GPU that has room for the whole set holds it."""
+        for part in PARTS:
+            getattr(self, part).to(device)
+        return self
+
     def __str__(self) -> str:
-        sizes = ", ".join(f"{getattr(self, split).num_samples:,} {split}" for split in ("train", "valid", "test"))
+        sizes = ", ".join(f"{getattr(self, part).num_samples:,} {part}" for part in PARTS)
         return f"{self.name} ({sizes})"
 
 
-def load_data(name: str, batch_size: int, augment: bool, seed: int = 0) -> Data:
+def load_data(name: str, batch_size: int, augment: bool = True, seed: int = 0, *, crop: int | None = None,
+              flip: bool | None = None, cutout: int = 0, **own: Any) -> Data:
     """The data set `name`, in batches of `batch_size` over all ranks.
 
+    Args:
+        augment: whether the training images are cropped, flipped and cut out at all.
+        seed: of the order and the augmentation.
+        crop, flip, cutout: as in augment.py; None: what suits the data set, and stands in its file of conf/data.
+        own: the data set's own keywords, as the function of that name takes them.
+
     Raises:
-        ValueError: there is no such data set, or the batch size is below 2 (batch norm needs two samples).
+        ValueError: what `check_data` refuses.
+        DataError: files are missing, unreadable or cannot be downloaded.
     """
-    check_data(name, batch_size)
-    images, labels, classes = DATASETS[name]()
-    parts = split(labels, SPLIT_SEED)
-    pixels = images[parts["train"]].double()
-    mean, std = pixels.mean((0, 2, 3)).float(), pixels.std((0, 2, 3)).float()
+    check_data(name, batch_size, augment, crop=crop, flip=flip, cutout=cutout, **own)
+    images = DATASETS[name](**own)
+    mean, std = images.statistics()
+    asked: dict[str, Any] = {"crop": crop, "flip": flip, "cutout": cutout, "seed": seed}
+    assert images.suits is not None
+    augmentation = replace(images.suits, **{key: value for key, value in asked.items() if value is not None})
 
     def batches(part: str, **how) -> Batches:
-        return Batches(images[parts[part]], labels[parts[part]], batch_size, mean, std, seed=seed, **how)
+        rows = images.parts[part]
+        return Batches(images.source, rows, images.labels[rows], batch_size, mean, std, seed=seed, **how)
 
-    return Data(name, classes, batches("train", shuffle=True, shift=int(augment)), batches("valid"), batches("test"))
+    train = batches("train", shuffle=True, augmentation=augmentation if augment else None)
+    return Data(name, images.classes, train, batches("valid"), batches("test"))
 
 
-def check_data(name: str, batch_size: int = 2, **_: object) -> None:
-    """Whether `load_data` can take this, without loading anything.
+def check_data(name: str, batch_size: int = 2, augment: bool = True, seed: int = 0, *, crop: int | None = None,
+               flip: bool | None = None, cutout: int = 0, **own: Any) -> None:
+    """Whether `load_data` can take this, without loading or downloading anything.
 
     Raises:
         ValueError: it cannot; the message says why.
@@ -130,29 +97,24 @@ def check_data(name: str, batch_size: int = 2, **_: object) -> None:
         close = difflib.get_close_matches(str(name), DATASETS, n=1)
         hint = f": did you mean {close[0]}?" if close else f"; there is: {', '.join(DATASETS)}."
         raise ValueError(f'unknown data set "{name}"{hint}')
+    takes = list(inspect.signature(DATASETS[name]).parameters)
+    unknown = [key for key in own if key not in takes]
+    if unknown:
+        raise ValueError(f"data.{unknown[0]}: {name} has no such key. Its own are: {', '.join(takes) or 'none'}.")
     if batch_size < 2:
         raise ValueError(f"data.batch_size={batch_size}: it takes 2 or more (batch norm needs two samples).")
+    _check_range("crop", crop, 0)
+    _check_range("cutout", cutout, 0)
+    _check_range("image_size", own.get("image_size"), 1)
+    _check_range("num_workers", own.get("num_workers"), 0)
+    _check_range("max_gb", own.get("max_gb"), 0)
+    share = own.get("valid", 0.1)
+    if not (isinstance(share, (int, float)) and 0 < share < 0.5):
+        raise ValueError(f"data.valid={share}: it takes a share of the training set between 0 and 0.5, e.g. 0.1.")
+    if name == "image_folder":
+        check_root(own.get("root"))
 
 
-def split(labels: torch.Tensor, seed: int, valid: float = 1 / 6, test: float = 1 / 6) -> dict[str, torch.Tensor]:
-    """A fixed split with the same share of each class in every part: {part: [n] int64, in rising order}."""
-    parts: dict[str, list[torch.Tensor]] = {"train": [], "valid": [], "test": []}
-    for label in labels.unique().tolist():
-        members = (labels == label).nonzero().flatten()
-        members = members[permutation(len(members), "split", seed, label)]
-        sizes = [round(len(members) * share) for share in (valid, test)]
-        for part, chosen in zip(("valid", "test", "train"), members.split([*sizes, len(members) - sum(sizes)])):
-            parts[part].append(chosen)
-    return {part: torch.cat(chosen).sort().values for part, chosen in parts.items()}
-
-
-def _digits() -> tuple[torch.Tensor, torch.Tensor, list[str]]:
-    from sklearn.datasets import load_digits  # here: it takes a second to import
-
-    digits = load_digits()
-    images = torch.from_numpy(digits.images * (255 / 16)).round().to(torch.uint8)  # pixels are 0 .. 16
-    return images.unsqueeze(1), torch.from_numpy(digits.target).long(), [str(name) for name in digits.target_names]
-
-
-# name -> () -> (images [N, C, H, W] uint8, labels [N] int64, names of the classes)
-DATASETS: dict[str, Callable[[], tuple[torch.Tensor, torch.Tensor, list[str]]]] = {"digits": _digits}
+def _check_range(key: str, value: object, least: int) -> None:
+    if value is not None and not (isinstance(value, (int, float)) and value >= least):
+        raise ValueError(f"data.{key}={value}: it takes {least} or more.")

@@ -13,16 +13,13 @@ def check(cfg):
     Raises:
         ValueError: its message is shown to the user.
     """
-    import torch
-
     from .data import check_data
-    from .model import build_model
-    from .module import check_training
+    from .model import check_model
+    from .optim import check_training
 
     check_data(**cfg.data)
     check_training(cfg.optim, cfg.schedule, cfg.trainer)
-    with torch.device("meta"):  # shapes only: no memory, no time
-        build_model(cfg.model, num_classes=2, **cfg.model_args)
+    check_model(cfg.model, **cfg.model_args)
 
 
 @hydra_main(config_name="config", config_path="../conf", version_base="1.3", check=check)
@@ -35,7 +32,7 @@ def main(cfg):
 
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
-    model = build_model(cfg.model, data.num_classes, **cfg.model_args)
+    model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
     module = Classifier(model, cfg.optim, cfg.schedule, steps_per_epoch=len(data.train))
     return train(module, data, cfg)  # resumes where the last attempt stopped
 

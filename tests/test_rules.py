@@ -40,12 +40,17 @@ def reaches(names: Iterator[str], *forbidden: str) -> list[str]:
     return [name for name in names if any(name == word or name.startswith(word + ".") for word in forbidden)]
 
 
-@pytest.mark.parametrize("room", ["data", "model", "module", "counters"])
+@pytest.mark.parametrize("room", sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "train"))
 def test_the_researchers_rooms_know_nothing_of_dora_or_hydra(room: str):
     forbidden = ["dora", "hydra", "omegaconf", "submitit", "dora_train.engine"]
     if room != "module":
         forbidden += ["pytorch_lightning", "lightning"]
     assert not reaches(imported(PACKAGE / f"{room}.py"), *forbidden)
+
+
+def test_the_siblings_know_nothing_of_the_engine():
+    for path in [*files(ROOT / "basic"), *files(ROOT / "pl_hydra")]:
+        assert not reaches(imported(path), "dora_train.engine", "dora_train.train"), path
 
 
 @pytest.mark.parametrize("path", files(ENGINE), ids=lambda path: str(path.relative_to(ENGINE)))

@@ -1,0 +1,97 @@
+"""The folder of downloads and packed images that all jobs of a machine share: where it is, its locks, safe writing.
+
+Used by datasets.py, image_folder.py and model.py. Locks only spare work that another process does already: what makes
+the files whole is that each is written aside and renamed.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from .errors import DataError
+
+log = logging.getLogger("dora_train")
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network folders: the same work may be done twice
+NETWORK_TIMEOUT = 30  # seconds without an answer; without it a firewall that drops packets hangs a job for minutes
+
+
+def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
+    """`folder`, else `DORA_TRAIN_DATA`, else `~/.cache/dora_train`; it need not exist."""
+    return Path(folder or os.environ.get("DORA_TRAIN_DATA") or "~/.cache/dora_train").expanduser()
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock beside `path`, whose folder is made; waits for another process that holds it.
+
+    Args:
+        what: what the other one does meanwhile, for the log: "downloads cifar10".
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock")
+        try:
+            _acquired(lock, what)
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+                raise
+            lock = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _acquired(lock: FileLock, what: str) -> None:
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.info(f"another process {what}: waiting for it")
+        lock.acquire()
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears as `path` once it is whole and on the disk, or not at all; overwrites what is there."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns an error of the file system into a DataError that says where else to write."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write into {folder}: {error.strerror or error}.\n"
+            "Name another folder: data.folder=FOLDER, or DORA_TRAIN_DATA=FOLDER for all commands") from error
+
+
+@contextlib.contextmanager
+def network_timeout() -> Iterator[None]:
+    """Downloads within give up on a server that is silent for 30 seconds."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(NETWORK_TIMEOUT)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

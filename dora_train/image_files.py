@@ -1,0 +1,117 @@
+"""Image files as pixels, decoded by the workers of a DataLoader: for packing them once, or anew for each batch.
+
+Used by image_folder.py, and by whoever classifies a user's own images: `decoded` is how an image becomes an input.
+"""
+
+import os
+import signal
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .errors import DataError
+
+DECODING = 1  # part of a packed file's name: raise it when the pixels of `decoded` would change
+
+def decoded(path: str, size: int) -> np.ndarray:
+    """[3, size, size] uint8: the image upright, scaled until its shorter side fits, and cut around its middle.
+
+    Raises:
+        Exception: of whatever type, where the file is not an image.
+    """
+    with Image.open(path) as file:
+        file.draft("RGB", (2 * size, 2 * size))  # lets JPEG skip detail that the resizing would throw away
+        image = ImageOps.exif_transpose(file)
+        if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
+            image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+class _Files(Dataset):
+    """What a worker holds. Paths are one array of bytes: a list of strings is copied by every worker, bit by bit."""
+
+    def __init__(self, paths: list[str], size: int):
+        self.paths, self.size = np.array([os.fsencode(path) for path in paths]), size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitems__(self, rows: list[int]) -> tuple[np.ndarray, list[str]]:
+        """([B, 3, S, S] uint8, what went wrong).
+
+        Numpy, not torch: tensors travel through /dev/shm, which is small in Docker.
+        """
+        pixels, errors = np.zeros((len(rows), 3, self.size, self.size), np.uint8), []
+        for place, row in enumerate(rows):
+            path = os.fsdecode(self.paths[row])
+            try:
+                pixels[place] = decoded(path, self.size)
+            except Exception as error:  # PIL raises what it likes: OSError, SyntaxError, ValueError, struct.error ...
+                errors.append(f"{path} ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
+        return pixels, errors
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """SLURM signals every process of a job: a worker that dies of it would fail the run that is about to save."""
+    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+class InFiles:
+    """Pixels that are decoded whenever they are asked for, by a DataLoader with workers.
+
+    Args:
+        paths: of the images; row i is paths[i].
+        size: of the decoded images, pixels.
+        num_workers: processes; 0: this one.
+    """
+
+    def __init__(self, paths: list[str], size: int, num_workers: int):
+        self.files, self.num_workers = _Files(paths, size), num_workers
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.files), 3, self.files.size, self.files.size
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        """Nothing is held, so nothing moves."""
+
+    def read(self, wanted: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each [B] int64 of rows their [B, 3, S, S] uint8, in that order.
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        for pixels, errors in self.decode(wanted):
+            if errors:
+                raise unreadable(errors)
+            yield pixels
+
+    def decode(self, wanted: Iterable[Tensor]) -> Iterator[tuple[Tensor, list[str]]]:
+        """As `read`, with what could not be read beside it (black)."""
+        batches = [rows.tolist() for rows in wanted]
+        loader = DataLoader(
+            self.files, batch_sampler=batches, num_workers=min(self.num_workers, len(batches)),  # type: ignore[arg-type]
+            collate_fn=_as_it_is, worker_init_fn=_leave_signals_to_the_run,
+            generator=torch.Generator())  # else it draws from torch's global one
+        for pixels, errors in loader:
+            yield torch.from_numpy(pixels), errors
+
+
+def unreadable(errors: list[str]) -> DataError:
+    shown = "; ".join(errors[:3]) + (f"; and {len(errors) - 3} more" if len(errors) > 3 else "")
+    return DataError(f"cannot read {len(errors)} image(s): {shown}.\nReplace them or take them away")
