@@ -19,7 +19,11 @@ ELSEWHERE = {
     "python3 -m venv env": "as make does",
     "source env/bin/activate": "as make does",
     "pip install -r requirements.txt": "as make does",
+    "dora run data=cifar10 model=resnet18": "a download; test_data.py reads files of its format",
     "tensorboard --logdir outputs/xps": "a server; test_run.py reads its events",
+    "python -m basic.train --lr 0.1 --epochs 3": "test_basic.py",
+    "python -m basic.schedule --lr 0.1 --epochs 3": "test_basic.py",
+    "python -m pl_hydra.train optim.lr=0.1 trainer.max_epochs=3": "test_pl_hydra.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }
 ON_A_CLUSTER = ("dora grid", "dora launch")
