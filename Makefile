@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test test-fast lint clean
+.PHONY: help run test test-fast chaos lint clean
 .DEFAULT_GOAL := help
 
 help: ## print the targets
@@ -20,6 +20,9 @@ test: $(VENV)/.dev lint ## set up, and run every test that this machine can run
 
 test-fast: $(VENV)/.dev ## the everyday part of the tests, in under five minutes
 	$(BIN)/python -m pytest -m "not slow and not slurm" $(ARGS)
+
+chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compare every bit
+	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_exact.py tests/test_exact_slurm.py $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -156,8 +156,10 @@ def _judged(facts: Facts, said: State) -> Status:
         return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
     if said == State.INTERRUPTED and word in ("FAILED", "COMPLETED", "") and facts.run.cause:
         return _interrupted(facts, facts.run.cause)
-    if word == "FAILED" and info.signal:
-        return _status(facts, State.INTERRUPTED, f"killed by signal {info.signal}")
+    # sacct 22.05 takes 128 off a code above it: a killed process (137) shows as 9. A run that fails says so itself.
+    signum = info.signal or (info.exit_code if said == State.RUNNING and 0 < info.exit_code < 32 else 0)
+    if word == "FAILED" and signum:
+        return _status(facts, State.INTERRUPTED, f"killed by signal {signum}")
     if word == "FAILED":
         return _status(facts, State.FAILED, facts.reason() or f"its job ended with code {info.exit_code}")
     state, cause = WORDS.get(word, (State.INTERRUPTED, word.lower()))

@@ -33,8 +33,8 @@ class StepBoundary(Callback):
         self._leave(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            return  # its checkpoint is the epoch's, after validation
+        if not _can_go_on_from_here(trainer):
+            return
         due = time.monotonic() - self._saved > self.every
         agreed = self._agreed(trainer, SAVE if due else 0)
         if agreed:
@@ -64,3 +64,14 @@ class StepBoundary(Callback):
         wishes = torch.tensor([due, self.signals.signum], device=trainer.strategy.root_device)
         torch.distributed.all_reduce(wishes, op=torch.distributed.ReduceOp.MAX)
         return int(wishes.sum())
+
+
+def _can_go_on_from_here(trainer: Trainer) -> bool:
+    """Whether a checkpoint after this batch holds all that the next one needs; the same on every rank.
+
+    Not after the last batch, or the last step asked for: Lightning 2.6.6 would take the epoch for finished, without
+    its validation and its entry. Not between the batches of one optimizer step: their gradients are in no checkpoint.
+    """
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    is_last_step = trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps
+    return not (progress.is_last_batch or is_last_step or progress.current.ready % trainer.accumulate_grad_batches)

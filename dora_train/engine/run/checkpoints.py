@@ -35,15 +35,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with written_aside(Path(path)) as aside:
                 torch.save(checkpoint, aside)
-        except (OSError, RuntimeError) as error:  # torch's zip writer wraps the error of a full disk
-            raise UserError(f"cannot write {Path(path).name} into {Path(path).parent}: {_first_line(error)}",
+        except (OSError, RuntimeError) as error:  # torch's writer hides the number of the error
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no room for it"
+            raise UserError(f"cannot write {Path(path).name} into {Path(path).parent}: {reason}",
                             "the checkpoint before it is whole; make room, and give the same command again") from error
-
-
-def _first_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class Checkpoints(Checkpoint):
@@ -105,22 +100,48 @@ def keep_previous(path: Path) -> None:
         os.replace(aside, previous(path))
 
 
-def usable(path: Path) -> bool:
-    """Whether a checkpoint is whole: a zip archive whose every part has its checksum."""
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint holds, on the CPU; None where it is missing, or not whole.
+
+    torch checks no checksum, hence both: zip's over every part, and torch's own reading. What a damaged file makes of
+    them is not to be foreseen (BadZipFile, NotImplementedError, struct.error, UnpicklingError ...).
+    """
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-        return False
+            if archive.testzip() is not None:
+                return None
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:
+        return None
+    return content if isinstance(content, dict) and "loops" in content and "state_dict" in content else None
 
 
-def newest_usable(experiment: Experiment) -> tuple[Path | None, str]:
-    """The checkpoint to go on from, and a warning where the last one is damaged. Nothing is deleted."""
+def newest_usable(experiment: Experiment) -> tuple[Path | None, dict[str, Any], str]:
+    """The checkpoint to go on from, what it holds, and a warning where the last one is damaged. Changes nothing."""
     last, before = experiment.last_checkpoint, previous(experiment.last_checkpoint)
-    if not last.exists() and not before.exists():
-        return None, ""
-    if usable(last):
-        return last, ""
-    if usable(before):
-        return before, f"{last.name} is damaged: going on from the one before it"
-    return None, f"{last.name} is damaged, and there is none before it: starting anew"
+    content = read_checkpoint(last)
+    if content is not None:
+        return last, content, ""
+    content = read_checkpoint(before)
+    if content is not None:
+        state = "damaged" if last.exists() else "missing"
+        return before, content, f"{last.name} is {state}: going on from the one before it"
+    if last.exists() or before.exists():
+        return None, {}, f"{last.name} is damaged, and there is none before it: starting anew"
+    return None, {}, ""
+
+
+def put_aside(experiment: Experiment, used: Path | None) -> None:
+    """Before the first save: a damaged `last.ckpt` must not take the place of the whole one before it.
+
+    It is kept under another name. What earlier attempts were killed in the middle of writing is nobody's, and removed:
+    on a preemptible cluster it would fill the disk.
+    """
+    last = experiment.last_checkpoint
+    if used != last and last.exists():
+        os.replace(last, last.with_name("damaged.ckpt"))
+    if used is None and previous(last).exists():
+        os.replace(previous(last), last.with_name("damaged.previous.ckpt"))
+    for name in (".last.ckpt.*.tmp", ".best.ckpt.*.tmp", ".previous.*.tmp", ".state.json.*.tmp", ".history.json.*.tmp"):
+        for path in experiment.folder.glob(name):
+            path.unlink(missing_ok=True)

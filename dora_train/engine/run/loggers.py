@@ -34,9 +34,9 @@ def lightning_loggers(names: Sequence[str], folder: Path, step: int) -> list[Log
     """
     if "tensorboard" not in names:
         return []
-    # The events lie in the experiment's folder itself, so that TensorBoard names the run by its signature.
-    return [TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False,
-                              purge_step=step + 1 if step else None)]
+    # The events lie in the experiment's folder itself, so that TensorBoard names the run by its signature. The step is
+    # given to a run that starts anew, too: an attempt before it may have logged, and been killed before it saved.
+    return [TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=step + 1)]
 
 
 class LogHistory(Callback):

@@ -16,10 +16,12 @@ from typing import Any
 from dora.xp import XP
 from rich.console import Console
 
+from ...errors import DataError
 from .. import claims, upstream
 from ..errors import UserError
 from ..main import TrainMain, shown_path
 from ..store import Experiment, RunState, State
+from .mishaps import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
 from .signals import Interrupted, Signals
 
@@ -70,6 +72,19 @@ class Session:
         """A checkpoint is whole on disk: this attempt was not in vain."""
         self.state.fruitless = 0
 
+    def end(self, state: State, cause: str) -> None:
+        """The last word of a run that did not reach its end. On a full disk there is none: its process is gone.
+
+        A rank other than the first speaks only where it failed by itself, before the first one loses it.
+        """
+        now = self.experiment.state()
+        with contextlib.suppress(OSError):
+            if self.ranks.is_first and not (now.state is State.FAILED and now.attempt == self.state.attempt):
+                self.report(state, cause=cause)
+            elif state is State.FAILED and now.state is State.RUNNING:
+                words = replace(now, state=state, cause=f"rank {self.ranks.rank}: {cause}", ended=time.time())
+                self.experiment.write_state(words)
+
     def finish(self, result: dict[str, Any]) -> None:
         """The last act of a run that reached its end: from here on it is finished, whatever happens."""
         if self.ranks.is_first:
@@ -98,12 +113,13 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None) -> Any:
     if ranks.is_first:
         main.refuse_if_waiting(experiment)
     signals = signals or Signals().install()
-    enter(main, xp, ranks.is_first)
-    session = _claimed(main, xp, experiment, ranks, signals)
-    with _logging_to(session), _ended(session):
-        _first_line(session, xp)
-        with upstream.entered(xp):
-            return main.main(xp.cfg)
+    with full_disk_said(experiment.folder):
+        enter(main, xp, ranks.is_first)
+        session = _claimed(main, xp, experiment, ranks, signals)
+        with _logging_to(session), _ended(session):
+            _first_line(session, xp)
+            with upstream.entered(xp):
+                return main.main(xp.cfg)
 
 
 def is_finished(main: TrainMain, xp: XP, experiment: Experiment, is_first: bool = True) -> bool:
@@ -137,7 +153,10 @@ def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
     birth = main.experiment(xp).birth()
     if is_first:
         check_trainer(xp.cfg)
-        main.create(xp)
+        experiment = main.create(xp)
+        born = experiment.birth()
+        if born is not None and experiment.argv() is None:
+            experiment.write_birth(born)  # killed between its two files: `-f` would not find the experiment
     elif birth is not None:
         main.use_frozen(xp, birth)
     _use_threads(int(xp.cfg.get("threads") or 1))
@@ -217,6 +236,13 @@ class _ConsoleHandler(logging.Handler):
             self.console.print(self.format(record))
 
 
+class _FileHandler(logging.FileHandler):
+    """Quiet about a line that it cannot write: on a full disk the checkpoint says so, not each line of the log."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextmanager
 def _logging_to(session: Session) -> Iterator[None]:
     """Send our lines and everybody's warnings to the console and to train.log."""
@@ -226,7 +252,7 @@ def _logging_to(session: Session) -> Iterator[None]:
     if not session.ranks.is_first:
         yield
         return
-    file = logging.FileHandler(session.experiment.log, encoding="utf-8")
+    file = _FileHandler(session.experiment.log, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     handlers: list[logging.Handler] = [file, _ConsoleHandler(session.console)]
     logging.captureWarnings(True)
@@ -271,11 +297,15 @@ def _ended(session: Session) -> Iterator[None]:
             raise
         if session.signals.signum:
             _interrupted(session, session.signals.signum)
-        session.report(State.INTERRUPTED, cause=f"left with exit code {leaving.code}")
+        session.end(State.INTERRUPTED, f"left with exit code {leaving.code}")
         sys.exit(leaving.code or 1)
     except BaseException as error:
+        if is_lost_rank(error, session.ranks.world_size):
+            _lost(session, error)
         if not session.finished:
-            session.report(State.FAILED, cause=cause_of(error))
+            session.end(State.FAILED, cause_of(error))
+        if isinstance(error, DataError):  # files that are missing or broken: the message says what to do
+            raise UserError(str(error)) from error
         _log_error(session, error)
         raise
     finally:
@@ -286,21 +316,33 @@ def _interrupted(session: Session, signum: int) -> None:
     import signal
 
     name = signal.Signals(signum).name
-    session.report(State.INTERRUPTED, cause=f"interrupted by {name}")
+    session.end(State.INTERRUPTED, f"interrupted by {name}")
     session.log(f"interrupted by {name} · go on: dora run -f {session.experiment.sig}")
     sys.exit(128 + signum)
 
 
+def _lost(session: Session, error: BaseException) -> None:
+    """Another rank was killed, or its node was; where it failed by itself, it has said so.
+
+    Raises:
+        UserError: always.
+    """
+    session.end(State.INTERRUPTED, "another rank is gone")
+    folder = shown_path(session.experiment.folder)
+    raise UserError(f"XP {session.experiment.sig}: another rank is gone, so rank {session.ranks.rank} leaves.",
+                    f"their logs: {folder}/worker_*.log; of a job: {folder}/submitit") from error
+
+
 def _log_error(session: Session, error: BaseException) -> None:
     """The traceback into train.log; Python itself prints it on the terminal."""
-    if session.ranks.is_first and not isinstance(error, UserError):
+    if session.ranks.is_first and not isinstance(error, UserError) and not full(error):
         with open(session.experiment.log, "a", encoding="utf-8") as file:
             file.write("".join(traceback.format_exception(error)))
 
 
 def cause_of(error: BaseException) -> str:
     """One line: the exception's type and first line."""
-    if isinstance(error, UserError):
+    if isinstance(error, (UserError, DataError)):
         return str(error).splitlines()[0]
     text = str(error).strip().splitlines()
     kind = type(error)

@@ -18,8 +18,9 @@ from pytorch_lightning.callbacks import Timer
 from ... import counters
 from .. import upstream
 from ..errors import UserError, near
+from ..store import Experiment, read_json
 from .boundary import StepBoundary
-from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, thin_out
+from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
 from .environment import RanksEnvironment
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
@@ -92,14 +93,17 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
     """
     session = current()
-    session.signals.check()
+    if session.ranks.world_size == 1:  # several leave together, at the first boundary: one must not wait for another
+        session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
-    checkpoint, warning = newest_usable(session.experiment)
-    loaded = _load(checkpoint)
+    checkpoint, loaded, warning = newest_usable(session.experiment)
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
     trainer = build_trainer(cfg, session, history, step=loaded.get("global_step", 0))
     loaders[0].trainer = trainer
-    _second_line(session, cfg, module, data, trainer, loaded, warning)
+    _second_line(session, cfg, module, data, trainer, loaded)
+    _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
+    if session.ranks.is_first:
+        put_aside(session.experiment, checkpoint)
     trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     reason = end_reason(trainer)
     _write_history(session, history)
@@ -109,10 +113,6 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         thin_out(session.experiment, cfg.checkpoint.keep)
     _last_lines(session, result)
     return result
-
-
-def _load(checkpoint: Any) -> dict[str, Any]:
-    return torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint else {}
 
 
 def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl.Trainer:
@@ -162,15 +162,15 @@ def _backend(accelerator: str) -> str:
 
 
 def end_reason(trainer: pl.Trainer) -> str:
-    """Why the fit came to its end.
+    """Why the fit came to its end; steps first, since where both limits meet, a resumed fit stops at those.
 
     Raises:
         UserError: it came to none; a run that merely returned is not finished.
     """
-    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
-        return "max_epochs"
     if trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps:
         return "max_steps"
+    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
+        return "max_epochs"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and (callback.time_remaining() or math.inf) <= 0:
             return "max_time"
@@ -199,9 +199,7 @@ def _tested(trainer: pl.Trainer, module: pl.LightningModule, data: Any, session:
 # --- what is said ---
 
 def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: Any, trainer: pl.Trainer,
-                 loaded: dict[str, Any], warning: str) -> None:
-    if warning:
-        session.log(f"warning: {warning}")
+                 loaded: dict[str, Any]) -> None:
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
     many = f", {session.ranks.world_size} ranks" if session.ranks.world_size > 1 else ""
@@ -209,6 +207,31 @@ def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: A
                 f"{torch.get_num_threads()} threads")
     if loaded:
         session.log(f"resumed at {resumed_at(loaded, len(data.train))}")
+
+
+def _warn(session: Session, *warnings: str) -> None:
+    for warning in filter(None, warnings):
+        session.log(f"warning: {warning}")
+
+
+def history_damage(experiment: Experiment) -> str:
+    """What is wrong with `history.json`, which is only ever the checkpoint's copy."""
+    path = experiment.folder / "history.json"
+    if path.exists() and not isinstance(read_json(path), list):
+        return "history.json is damaged: written anew from the checkpoint"
+    return ""
+
+
+def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> str:
+    """Why sums are rounded otherwise from here on. Said once: the next checkpoint knows the new place."""
+    before = checkpoint.get("callbacks", {}).get("History", {})
+    device = trainer.strategy.root_device.type
+    changes = []
+    if before.get("ranks", ranks.world_size) != ranks.world_size:
+        changes.append(f"{ranks.world_size} ranks now, {before['ranks']} before")
+    if before.get("device", device) != device:
+        changes.append(f"on {device} now, on {before['device']} before")
+    return f"{', '.join(changes)}: floating point may differ from here on" if changes else ""
 
 
 def resumed_at(checkpoint: Mapping[str, Any], batches: int) -> str:

@@ -1,0 +1,499 @@
+"""Killed anywhere, any number of times: the same bits as the run that nobody disturbed.
+
+Random kills and kills at every kind of point, on the real `dora run`. `make chaos` makes hundreds of them:
+DORA_TRAIN_CHAOS=N. What fails names the seed of its kill points; when exactly a kill came, only its clock knew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from forked import Fault, Run
+from project import Project, stored
+
+from dora_train.engine.run.checkpoints import previous
+from dora_train.engine.store import Experiment, State
+
+CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", "0"))
+SEED = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
+TINY = ["threads=1", "trainer.accelerator=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=5",
+        "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+EVERY_STEP = "checkpoint.every_minutes=0.000001"  # a checkpoint at each step
+VARIANTS = {
+    "momentum, cosine, augmentation": [],
+    "within the epoch": [EVERY_STEP],
+    "adam, constant": ["optim.name=adam", "optim.lr=0.002", "schedule.name=none", EVERY_STEP],
+    "adamw, warm-up alone": ["optim.name=adamw", "optim.lr=0.002", "schedule.name=none", "schedule.warmup_epochs=2.5"],
+    "accumulation": ["trainer.accumulate_grad_batches=2", EVERY_STEP, "trainer.gradient_clip_val=1.0"],
+    "accumulation over the end": ["trainer.accumulate_grad_batches=3", "trainer.max_steps=7", EVERY_STEP],
+    "max_steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", EVERY_STEP],
+    "seldom validated": ["trainer.check_val_every_n_epoch=2", EVERY_STEP],
+    "seldom saved": ["checkpoint.every_epochs=3", "trainer.max_epochs=5"],
+    "seldom both": ["checkpoint.every_epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=5",
+                    "checkpoint.keep=last"],
+    "dropout": ["seed=3", EVERY_STEP],
+}
+HEAD = "nn.Flatten()"
+POINTS: dict[str, Fault] = {
+    "in a batch": ("train", 8), "in the first batch": ("train", 1), "in the last batch": ("train", 20),
+    "in validation": ("eval", 5), "in the sanity check": ("eval", 1), "in the test": ("eval", 12),
+    "in the first checkpoint": ("torch.save", 1), "in best.ckpt": ("torch.save", 3), "in last.ckpt": ("torch.save", 4),
+}
+
+pytestmark = pytest.mark.slow
+
+
+# --- what is compared ---
+
+def same(one: Experiment, other: Experiment) -> None:
+    """Bit for bit: weights, optimizer, history, result, what best.ckpt and TensorBoard and CSV hold."""
+    assert one.history() == other.history()
+    assert one.result() == other.result()
+    for name in ("last.ckpt", "best.ckpt"):
+        mine, theirs = checkpoint(one.folder / name), checkpoint(other.folder / name)
+        for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+            assert equal(mine.get(key), theirs.get(key)), f"{key} of {name}"
+    assert one.metrics_csv.read_bytes() == other.metrics_csv.read_bytes()
+    assert scalars(one) == scalars(other)
+
+
+def checkpoint(path: Path) -> dict[str, Any]:
+    return torch.load(path, weights_only=True)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether nested dicts and lists of tensors and numbers are the same."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+def scalars(xp: Experiment) -> dict[str, list[tuple[int, float]]]:
+    """All that TensorBoard shows, by tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(xp.folder)).Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+# --- undisturbed runs, made once ---
+
+class References:
+    """A project for each variant, and its undisturbed run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.known: dict[tuple[str, ...], tuple[Experiment, float]] = {}
+        self.dropout = Project.copy(folder / "dropout")
+        self.dropout.edit("dora_train/model.py", HEAD, f"{HEAD}, nn.Dropout(0.3)")
+
+    def project(self, name: str, out: Path) -> Project:
+        return Project(out, self.dropout.root if name == "dropout" else Project(out).root)
+
+    def run(self, name: str, args: list[str]) -> tuple[Experiment, float]:
+        """(the experiment, seconds from its claim to its end)."""
+        key = (name, *args)
+        if key not in self.known:
+            project = self.project(name, self.folder / f"undisturbed {len(self.known)}")
+            finish(project, args)
+            state = project.xp.state()
+            assert state.ended and state.started
+            self.known[key] = project.xp, state.ended - state.started
+        return self.known[key]
+
+
+@pytest.fixture(scope="module")
+def references(tmp_path_factory: pytest.TempPathFactory) -> References:
+    return References(tmp_path_factory.mktemp("references"))
+
+
+def finish(project: Project, args: list[str]) -> str:
+    run = Run(project, "run", *args)
+    assert run.wait() == 0, run.text
+    return run.text
+
+
+def attempts(project: Project) -> int:
+    return sum(path.stem.isdigit() for xp in project.experiments() for path in xp.attempts.glob("*.json"))
+
+
+def is_finished(project: Project) -> bool:
+    return any(xp.state().state is State.COMPLETED for xp in project.experiments())
+
+
+def killed_at_random(project: Project, args: list[str], delay: float, signum: int = signal.SIGKILL) -> bool:
+    """Whether a kill, `delay` seconds after the run's claim, hit a living process with work left."""
+    before = attempts(project)
+    run = Run(project, "run", *args)
+    deadline = time.monotonic() + 120
+    while attempts(project) == before and run.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(delay)
+    sent = run.kill(signum)
+    code = run.wait()
+    if code == 0:  # a moment too late
+        assert is_finished(project), run.text
+        return False
+    assert sent and not is_finished(project), run.text
+    assert code == (-9 if signum == signal.SIGKILL else 128 + signum), run.text
+    return True
+
+
+def killed_by(fault: Fault, project: Project, args: list[str]) -> None:
+    """A run that ends itself at a point, with work left."""
+    run = Run(project, "run", *args, fault=fault)
+    assert run.wait() == -9 and not is_finished(project), run.text
+
+
+# --- kills ---
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_random_kills(name: str, references: References, tmp_path: Path):
+    args = TINY + VARIANTS[name]
+    reference, seconds = references.run(name, args)
+    draws = random.Random(f"{SEED} {name}")
+    wanted, hits, rounds = -(-CHAOS // len(VARIANTS)) if CHAOS else 2, 0, 0
+    while hits < wanted:
+        project = references.project(name, tmp_path / f"outputs {rounds}")
+        rounds += 1
+        while hits < wanted:
+            signum = draws.choice([signal.SIGKILL] * 3 + [signal.SIGTERM, signal.SIGUSR2])
+            if not killed_at_random(project, args, draws.uniform(0, seconds), signum):
+                break
+            hits += 1
+        finish(project, args)
+        try:
+            same(project.xp, reference)
+        except AssertionError as error:
+            raise AssertionError(f"after {hits} kills with DORA_TRAIN_SEED={SEED}, in {project.xp.folder}") from error
+        shutil.rmtree(project.out)
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed(point: str, references: References, project: Project):
+    killed_by(POINTS[point], project, TINY)
+    finish(project, TINY)
+    same(project.xp, references.run("", TINY)[0])
+
+
+def writes(references: References, project: Project, args: list[str]) -> int:
+    """How often a whole run changes a file or a folder."""
+    run = Run(project, "run", *args, fault=("count", 0))
+    assert run.wait() == 0, run.text
+    return int(re.findall(r"write=(\d+)", Path(f"{run.output}.counts").read_text())[0])
+
+
+def test_killed_before_any_change_on_disk(references: References, tmp_path: Path):
+    """Before each of them with `make chaos`; else before some, drawn anew each time."""
+    args = [*TINY, "trainer.max_epochs=2"]
+    total = writes(references, Project(tmp_path / "count"), args)
+    assert total > 50
+    draws = random.Random(f"{SEED} writes")
+    for number in range(1, total) if CHAOS > 500 else sorted(draws.sample(range(1, total), CHAOS // 10 or 6)):
+        project = Project(tmp_path / f"write {number}")
+        killed_by(("write", number), project, args) if number < total - 5 else None
+        finish(project, args)
+        same(project.xp, references.run("", args)[0])
+        assert project.xp.argv(), f"DORA_TRAIN_SEED={SEED}, write {number}"
+        assert not list(project.xp.folder.glob(".*.ckpt.*.tmp")), "what a kill left half written is swept up"
+        shutil.rmtree(project.out)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_killed_in_the_first_second(signum: int, references: References, project: Project):
+    """The real command, while Python still imports."""
+    process = project.start("dora", "run", *TINY)
+    time.sleep(random.Random(SEED).uniform(0.05, 1))
+    assert process.poll() is None
+    process.send_signal(signum)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode not in (0, None), output
+    assert not is_finished(project)
+    finish(project, TINY)
+    same(project.xp, references.run("", TINY)[0])
+
+
+def test_an_unseeded_draw_is_seen(copy: Project, tmp_path: Path):
+    """The comparison above can fail: one draw that depends on the process, and it does."""
+    copy.edit("dora_train/engine/run/loaders.py", 'self.seed_all("step", ', 'torch.seed(); (lambda *_: None)("step", ')
+    copy.edit("dora_train/engine/run/loaders.py", "from pytorch_lightning", "import torch\nfrom pytorch_lightning")
+    copy.edit("dora_train/model.py", HEAD, f"{HEAD}, nn.Dropout(0.3)")
+    other = Project(tmp_path / "other", copy.root)
+    finish(other, TINY)
+    killed_by(("train", 12), copy, TINY)
+    finish(copy, TINY)
+    with pytest.raises(AssertionError):
+        same(copy.xp, other.xp)
+
+
+# --- two ranks ---
+
+TWO = ["run", "-d", "--ddp_workers", "2", *TINY, EVERY_STEP]
+
+
+def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
+    """The ranks, in their order."""
+    found = [child for child in psutil.Process(process.pid).children() if "RANK" in child.environ()]
+    return sorted(found, key=lambda child: child.environ()["RANK"])
+
+
+def ranks_up(process: subprocess.Popen) -> list[psutil.Process]:
+    """Both ranks, once their handlers are installed (before that a signal simply ends them)."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            ranks = ranks_of(process)
+            if len(ranks) == 2 and all(catches(rank, signal.SIGTERM) for rank in ranks):
+                return ranks
+        time.sleep(0.01)
+    raise AssertionError(process.communicate()[0])
+
+
+def catches(process: psutil.Process, signum: int) -> bool:
+    mask = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return bool(mask) and bool(int(mask[0], 16) >> (signum - 1) & 1)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    project = Project(tmp_path_factory.mktemp("two") / "outputs")
+    project.dora(*TWO)
+    return project.xp
+
+
+def test_two_ranks_survive_what_befalls_one(project: Project, two_ranks: Experiment):
+    """One after the other: a signal to one rank before they have met, and kills of one, of both."""
+    process = project.start("dora", *TWO)
+    ranks_up(process)[1].send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == 143, output
+    assert project.xp.state().state is State.INTERRUPTED, "the ranks agreed, and none was left waiting"
+    for victims in ([1], [0, 1]):
+        process = project.start("dora", *TWO)
+        ranks = ranks_up(process)
+        before = changed(project.xp.last_checkpoint)
+        while changed(project.xp.last_checkpoint) == before:
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.002)
+        for rank in victims:
+            ranks[rank].kill()
+        output = process.communicate(timeout=60)[0]
+        assert process.returncode not in (0, None) and not is_finished(project), output
+        assert project.xp.state().state is not State.FAILED, f"a rank that was killed is an accident:\n{output}"
+        assert "Traceback" not in output
+    project.dora(*TWO)
+    same(project.xp, two_ranks)
+
+
+def changed(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def test_a_rank_that_fails_is_the_cause(copy: Project):
+    copy.edit("dora_train/module.py", "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
+              "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
+              "        if self.global_rank == 1 and batch_idx: raise ValueError('only here')")
+    copy.dora(*TWO, code=None)
+    assert copy.xp.state().state is State.FAILED
+    assert copy.xp.state().cause == "rank 1: ValueError: only here"
+
+
+def test_two_copies_at_once_do_not_meet(project: Project, tmp_path: Path, two_ranks: Experiment):
+    other = Project(tmp_path / "elsewhere")
+    processes = [each.start("dora", *TWO) for each in (project, other)]
+    for process in processes:
+        output = process.communicate(timeout=200)[0]
+        assert process.returncode == 0, output
+    same(project.xp, two_ranks)
+    same(other.xp, two_ranks)
+
+
+# --- damage ---
+
+def interrupted(project: Project, args: list[str] = TINY) -> Experiment:
+    """An experiment killed in its third epoch, with a last checkpoint and one before it."""
+    killed_by(("train", 13), project, args)
+    assert previous(project.xp.last_checkpoint).exists()
+    return project.xp
+
+
+def damaged(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        del content[len(content) // 2:]
+    elif how == "empty":
+        content.clear()
+    else:
+        content[len(content) // 2] ^= 0x10
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(how: str, project: Project, references: References):
+    xp = interrupted(project)
+    whole = previous(xp.last_checkpoint).read_bytes()
+    damaged(xp.last_checkpoint, how)
+    content = xp.last_checkpoint.read_bytes()
+    killed_by(("torch.save", 2), project, TINY)  # before another is whole, killed again
+    assert previous(xp.last_checkpoint).read_bytes() == whole, "the only whole one stays"
+    assert content in [path.read_bytes() for path in xp.folder.glob("*.ckpt*")], "nothing is deleted"
+    assert "going on from the one before it" in (xp.folder / "train.log").read_text()
+    finish(project, TINY)
+    same(xp, references.run("", TINY)[0])
+
+
+def test_both_checkpoints_damaged_starts_anew(project: Project, references: References):
+    xp = interrupted(project)
+    damaged(xp.last_checkpoint, "truncated")
+    damaged(previous(xp.last_checkpoint), "flipped")
+    assert "starting anew" in finish(project, TINY)
+    same(xp, references.run("", TINY)[0])
+
+
+def test_no_flipped_bit_goes_unseen(project: Project, tmp_path: Path):
+    """A file with one bit flipped is refused, or holds the same: never a traceback, never other weights."""
+    from dora_train.engine.run.checkpoints import read_checkpoint
+
+    whole = checkpoint(interrupted(project).last_checkpoint)
+    content = project.xp.last_checkpoint.read_bytes()
+    draws = random.Random(SEED)
+    path = tmp_path / "flipped.ckpt"
+    ends = [len(content) - 1 - draws.randrange(4000) for _ in range(100)]  # the directory of the archive
+    for place in [*ends, *(draws.randrange(len(content)) for _ in range(100))]:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << draws.randrange(8)
+        path.write_bytes(bytes(flipped))
+        read = read_checkpoint(path)
+        assert read is None or equal(read["state_dict"], whole["state_dict"]), f"byte {place}"
+
+
+@pytest.mark.parametrize("content", ["", '[{"train": {"lo', "{}", "null"])
+def test_a_corrupt_history_comes_back_from_the_checkpoint(content: str, project: Project, references: References):
+    xp = interrupted(project)
+    (xp.folder / "history.json").write_text(content)
+    assert "warning: history.json is damaged" in finish(project, TINY)
+    same(xp, references.run("", TINY)[0])
+
+
+def full_disk(project: Project, args: list[str], folder: Path) -> str:
+    """A run that meets the end of the disk leaves one clear line; `folder` has room for what it prints."""
+    run = Run(project, "run", *args, folder=folder)
+    code = run.wait()
+    text = run.text
+    assert code not in (0, -9), text
+    assert "Traceback" not in text and "Logging error" not in text, text
+    assert text.count("cannot write") == 1 and "make room" in text, text
+    assert not is_finished(project)
+    return text
+
+
+def test_a_file_that_may_not_grow(references: References, tmp_path: Path):
+    """What needs no root: a limit on the size of a file, which meets the checkpoint alone."""
+    project = Project.copy(tmp_path)
+    xp = interrupted(project)
+    content = xp.last_checkpoint.read_bytes()
+    signals = project.root / "dora_train" / "engine" / "run" / "signals.py"
+    text = signals.read_text()
+    limits = f"({len(content) // 2}, {resource.RLIM_INFINITY})"
+    signals.write_text(f"{text}\nimport resource; resource.setrlimit(resource.RLIMIT_FSIZE, {limits})\n")
+    full_disk(project, TINY, tmp_path)
+    assert xp.last_checkpoint.read_bytes() == content
+    signals.write_text(text)
+    finish(project, TINY)
+    same(xp, references.run("", TINY)[0])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of 3 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
+    if done.returncode:
+        pytest.skip("a small disk needs root: mount -t tmpfs was refused")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 100_000])
+def test_a_full_disk(left: int, small_disk: Path, references: References):
+    """Nothing can be written at all, or a line of text can and a checkpoint cannot."""
+    project = Project(small_disk / "outputs")
+    xp = interrupted(project)
+    content = xp.last_checkpoint.read_bytes()
+    ballast = small_disk / "ballast"
+    room = shutil.disk_usage(small_disk).free - left
+    with contextlib.suppress(OSError), open(ballast, "wb") as file:
+        file.write(bytes(max(0, room)))
+    full_disk(project, TINY, small_disk.parent)
+    assert xp.last_checkpoint.read_bytes() == content, "the old one stays"
+    ballast.unlink()
+    finish(project, TINY)
+    same(xp, references.run("", TINY)[0])
+
+
+# --- moved ---
+
+@pytest.mark.parametrize("how", [shutil.copytree, shutil.move])
+def test_moved_to_another_folder(how: Any, project: Project, references: References, tmp_path: Path):
+    interrupted(project)
+    moved = Project(tmp_path / "another place, ä" / "outputs")
+    moved.out.parent.mkdir()
+    how(project.out, moved.out)
+    output = finish(moved, TINY)
+    assert "resumed at epoch 3" in output and "floating point" not in output
+    same(moved.xp, references.run("", TINY)[0])
+
+
+def test_another_number_of_ranks_is_said_once_and_best_survives(project: Project, references: References):
+    """The sums of two ranks are rounded otherwise; all else is the same."""
+    xp = interrupted(project)
+    output = project.dora("run", "-d", "--ddp_workers", "2", *TINY)
+    assert output.count("2 ranks now, 1 before: floating point may differ") == 1
+    reference = references.run("", TINY)[0]
+    assert len(xp.history()) == 4 and xp.history()[:2] == reference.history()[:2]
+    for mine, other in zip(xp.history(), reference.history()):
+        assert mine["train"]["loss"] == pytest.approx(other["train"]["loss"], rel=0.02)
+    best = max(range(4), key=lambda epoch: xp.history()[epoch]["valid"]["acc"])
+    assert stored(xp.folder / "result.json")["best"]["epoch"] == best + 1
+    assert checkpoint(xp.best_checkpoint)["epoch"] == best
+
+
+def test_the_same_samples_in_the_same_order_whatever_the_ranks(copy: Project, tmp_path: Path):
+    """Each batch's images, by their sums and labels: of two ranks together what one rank had."""
+    copy.edit("dora_train/module.py", "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
+              "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
+              "        with open(f'{__import__(\"os\").environ[\"DORA_DIR\"]}/{self.global_rank}.txt', 'a') as seen:\n"
+              "            for image, label in zip(*batch):\n"
+              "                print(self.current_epoch, batch_idx, int(label), float(image.sum()), file=seen)")
+    alone = Project(tmp_path / "alone", copy.root)
+    finish(alone, TINY)
+    killed_by(("train", 8), copy, [*TINY, EVERY_STEP])
+    (copy.out / "0.txt").rename(copy.out / "killed.txt")
+    copy.dora("run", "-d", "--ddp_workers", "2", *TINY)
+
+    def lines(*files: Path) -> set[str]:
+        return {line for file in files for line in file.read_text().splitlines()}
+
+    wanted, early = lines(alone.out / "0.txt"), lines(copy.out / "killed.txt")
+    late = [lines(copy.out / f"{rank}.txt") for rank in (0, 1)]
+    assert early | late[0] | late[1] == wanted
+    assert not late[0] & late[1] and all("0 0 " not in line[:4] for line in late[0]), "shared, and nothing done twice"

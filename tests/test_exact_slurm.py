@@ -1,0 +1,257 @@
+"""On a real SLURM: requeued, signalled, preempted, killed, its node lost, and in the end the same bits as `dora run`.
+
+A job's steps are slow while a file says so: there is time to hit it, and none is lost once it was hit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forked import Run
+from grid_project import GridProject
+from project import Project
+from test_exact import same
+
+from dora_train.engine import claims
+from dora_train.engine.store import Experiment, State
+
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
+
+EPOCHS = "trainer.max_epochs=30"
+STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
+SLOW = f'''{STEP}
+        import os, time
+        time.sleep(0.2 if os.path.exists(os.environ["DORA_DIR"] + "/slow") else 0)'''
+LINE = f"launcher('{EPOCHS}', 'trainer.accelerator=cpu', "
+
+
+class Cluster(GridProject):
+    """A project whose jobs are slow until `fast` is called."""
+
+    def __init__(self, folder: Path, cluster):
+        super().__init__(folder, cluster)
+        module = self.folder / "dora_train" / "module.py"
+        assert STEP in module.read_text()
+        module.write_text(module.read_text().replace(STEP, SLOW))
+        self.out.mkdir()
+        self.slow = self.out / "slow"
+        self.slow.touch()
+
+    def submitted(self, *lines: str, code: int = 0) -> list[Experiment]:
+        """The experiments of a grid of these lines, in the order of their seeds."""
+        self.grid(*lines)
+        self.sync(code=code)
+        return sorted(self.xps(), key=lambda xp: xp.birth().config["seed"])  # type: ignore[union-attr]
+
+    def saved_anew(self, xp: Experiment) -> None:
+        """Wait for a checkpoint that is not there yet: from here on the attempt is not in vain, and has work left."""
+        before = saved(xp)
+        self.cluster.wait(lambda: saved(xp) > before, timeout=120)
+        assert self.slow.exists() and xp.state().state is State.RUNNING
+
+    def job(self, xp: Experiment) -> str:
+        """SLURM's own number of its job; that of an array's task has no underscore."""
+        job_id = xp.job().job_id  # type: ignore[union-attr]
+        return self.cluster.run("squeue", "--noheader", "--array", f"--jobs={job_id}", "--format=%A") or job_id
+
+    def finished(self, *xps: Experiment) -> None:
+        """At full speed to the end."""
+        self.slow.unlink(missing_ok=True)
+        self.cluster.wait(lambda: all(xp.state().state.ended for xp in xps), timeout=200)
+        assert [xp.state().state for xp in xps] == [State.COMPLETED] * len(xps), [xp.state().cause for xp in xps]
+
+    def undisturbed(self, *args: str, name: str = "undisturbed") -> Experiment:
+        """`dora run` with the same settings, in the same project."""
+        project = Project(self.folder.parent / name, self.folder)
+        run = Run(project, "run", "debug=fast", EPOCHS, "trainer.accelerator=cpu", *args)
+        assert run.wait(240) == 0, run.text
+        return project.xp
+
+    def seen_as(self, word: str, xp: Experiment) -> None:
+        shown = self.dora("info", "-f", xp.sig)
+        assert f"state      {word}" in shown, shown
+
+
+def saved(xp: Experiment) -> int:
+    return xp.last_checkpoint.stat().st_mtime_ns if xp.last_checkpoint.exists() else 0
+
+
+def pid(xp: Experiment) -> int:
+    holder = claims.latest(xp)
+    assert holder and holder.alive()
+    return holder.pid
+
+
+@pytest.fixture
+def project(tmp_path, cluster) -> Cluster:
+    return Cluster(tmp_path, cluster)
+
+
+# --- what befalls a job: each starts it again by itself ---
+
+def requeue(project: Cluster, xp: Experiment) -> None:
+    project.cluster.run("scontrol", "requeue", project.job(xp))
+
+
+def usr2(project: Cluster, xp: Experiment) -> None:
+    project.cluster.run("scancel", "--signal=USR2", project.job(xp))
+
+
+def term(project: Cluster, xp: Experiment) -> None:
+    project.cluster.run("scancel", "--signal=TERM", project.job(xp))
+
+
+def preempt(project: Cluster, xp: Experiment) -> None:
+    node = project.cluster.run("squeue", "--noheader", f"--jobs={project.job(xp)}", "--format=%N")
+    project.cluster.sbatch("true", "--partition=urgent", f"--nodelist={node}", "--exclusive")
+
+
+def lose_node(project: Cluster, xp: Experiment) -> None:
+    node = project.cluster.run("squeue", "--noheader", f"--jobs={project.job(xp)}", "--format=%N")
+    project.cluster.kill_node(node)  # it goes on on the other one
+
+
+def befall(project: Cluster, what: Callable, xp: Experiment) -> None:
+    """Hit a job that runs, with work left, and see it wait for its next start."""
+    attempt, job = claims.latest(xp), project.job(xp)
+    project.saved_anew(xp)
+    what(project, xp)
+    project.cluster.hurry(job)
+    project.cluster.wait(lambda: claims.latest(xp) != attempt, timeout=120)
+
+
+def test_a_job_goes_on_after_each_of_them(project: Cluster):
+    [xp] = project.submitted(f"{LINE} seed=1)")
+    project.cluster.wait(lambda: claims.latest(xp))
+    for what in (requeue, usr2, term, preempt, lose_node):
+        befall(project, what, xp)
+    project.finished(xp)
+    same(xp, project.undisturbed("seed=1"))
+    assert xp.state().attempt == 6
+
+
+def test_what_does_not_start_again_by_itself(project: Cluster):
+    """kill -9, preemption in CANCEL mode, scancel: the next sync takes it up; of a cancelled one `--retry` does."""
+    [xp] = project.submitted(f"{LINE} seed=1)")
+    project.saved_anew(xp)
+    os.kill(pid(xp), signal.SIGKILL)
+    project.cluster.wait(lambda: not project.live())
+    project.seen_as("interrupted", xp)
+
+    project.sync()
+    project.saved_anew(xp)
+    project.cluster.run("scontrol", "update", "PartitionName=main", "PreemptMode=CANCEL")
+    try:
+        preempt(project, xp)
+        project.cluster.wait(lambda: not project.live())
+    finally:
+        project.cluster.run("scontrol", "update", "PartitionName=main", "PreemptMode=REQUEUE")
+    project.seen_as("interrupted", xp)
+
+    project.sync()
+    project.saved_anew(xp)
+    project.cluster.run("scancel", project.job(xp))
+    project.cluster.wait(lambda: not project.live())
+    project.seen_as("cancelled", xp)
+    assert "1 cancelled" in project.sync(code=1) and not project.live(), "a cancelled job stays cancelled"
+    project.dora("grid", "question", "--no_monitoring", "--retry")
+    project.saved_anew(xp)
+    project.finished(xp)
+    same(xp, project.undisturbed("seed=1"))
+
+
+def test_the_time_limit(project: Cluster):
+    """The limit comes nearer than the delay of the warning: SLURM warns at its next look, every 30 s at most."""
+    [xp] = project.submitted(f"{LINE} {{'trainer.max_epochs': 90, 'seed': 1}})")
+    project.saved_anew(xp)
+    job, attempt = project.job(xp), claims.latest(xp)
+    project.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    project.cluster.wait(lambda: xp.state().state is State.INTERRUPTED, timeout=90)
+    assert "SIGUSR2" in xp.state().cause
+    project.slow.unlink()
+    project.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # else it is warned at once, each time
+    project.cluster.hurry(job)
+    project.cluster.wait(lambda: claims.latest(xp) != attempt)
+    project.finished(xp)
+    same(xp, project.undisturbed("seed=1", "trainer.max_epochs=90"))
+
+
+def test_an_array_and_a_chain(project: Cluster):
+    first, second = project.submitted("with launcher.job_array():", f"    {LINE} seed=1)", f"    {LINE} seed=2)")
+    project.cluster.wait(lambda: claims.latest(first) and claims.latest(second), timeout=120)
+    befall(project, usr2, first)
+    befall(project, requeue, second)
+    project.finished(first, second)
+    same(first, project.undisturbed("seed=1"))
+    same(second, project.undisturbed("seed=2", name="undisturbed 2"))
+
+    project.slow.touch()
+    xp = project.submitted("launcher.slurm_(dependents=1)", f"{LINE} seed=3)")[-1]
+    project.saved_anew(xp)
+    usr2(project, xp)
+    project.finished(xp)
+    assert xp.state().attempt == 2
+    same(xp, project.undisturbed("seed=3", name="undisturbed 3"))
+
+
+@pytest.mark.parametrize("shape", ["'job.tasks_per_node': 2", "'job.nodes': 2"])
+def test_two_ranks(project: Cluster, shape: str):
+    """On one node and on two: the same bits as two ranks without a cluster."""
+    [xp] = project.submitted(f"{LINE} {{{shape}, 'seed': 1, 'threads': 1}})")
+    project.cluster.wait(lambda: claims.latest(xp), timeout=120)
+    for what in (usr2, requeue):
+        befall(project, what, xp)
+    project.finished(xp)
+    alone = Project(project.folder.parent / "undisturbed", project.folder)
+    alone.dora("run", "-d", "--ddp_workers", "2", "debug=fast", EPOCHS, "trainer.accelerator=cpu", "seed=1",
+               "threads=1")
+    same(xp, alone.xp)
+
+
+def test_chaos(project: Cluster):
+    """Six experiments, while requeues, signals, kills, preemptions and lost nodes come at random."""
+    seed = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
+    draws = random.Random(seed)
+    lines = [f"{LINE} seed={number})" for number in range(6)]
+    xps = project.submitted(*lines)
+    rounds = int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 8
+    for _ in range(rounds):
+        time.sleep(draws.uniform(0, 2))
+        for node, state in project.cluster.node_states().items():
+            if "down" in state:
+                project.cluster.resume_node(node)
+        running = [xp for xp in xps if (holder := claims.latest(xp)) and holder.alive() and saved(xp)]
+        what = draws.choice([requeue, usr2, term, preempt, lose_node, "kill"])
+        if running:
+            victim = draws.choice(running)
+            if what == "kill":
+                os.kill(pid(victim), signal.SIGKILL)
+            else:
+                what(project, victim)  # type: ignore[operator]
+        for job, state in project.cluster.live_jobs().items():
+            if state == "PENDING":
+                project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
+        project.sync(code=0)
+    project.slow.unlink()
+
+    def over() -> bool:
+        for node, state in project.cluster.node_states().items():
+            if "down" in state:
+                project.cluster.resume_node(node)
+        for job, state in project.cluster.live_jobs().items():
+            if state == "PENDING":
+                project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
+        if not project.live():
+            project.sync()
+        return all(xp.state().state is State.COMPLETED for xp in xps)
+
+    project.cluster.wait(over, timeout=400)
+    assert sum(xp.state().attempt for xp in xps) > 6, "nothing was hit"
+    for number, xp in enumerate(xps):
+        same(xp, project.undisturbed(f"seed={number}", name=f"undisturbed {number}"))
