@@ -39,14 +39,21 @@ def test_defaults_are_those_of_conf():
     optim, schedule_ = conf["optim"], conf["schedule"]
     assert vars(args_of()) == {
         "seed": conf["seed"], "tag": conf["tag"], "model": conf["model"], "model_args": conf["model_args"],
-        "data": data["name"], "batch_size": data["batch_size"], "augment": data["augment"],
+        "data": data["name"], "data_args": {}, "batch_size": data["batch_size"], "augment": data["augment"],
         "optim": optim["name"], "lr": optim["lr"], "momentum": optim["momentum"],
         "weight_decay": float(optim["weight_decay"]),  # YAML 1.1 reads 5e-4 as text, OmegaConf as a number
         "schedule": schedule_["name"], "warmup_epochs": schedule_["warmup_epochs"],
         "epochs": conf["trainer"]["max_epochs"], "accelerator": conf["trainer"]["accelerator"],
         "threads": conf["threads"]}
     excluded = conf["dora"]["exclude"]
-    assert all(key in excluded for key in train.NOT_IN_NAME)
+    assert all(key.replace("data_args", "data") in excluded for key in train.NOT_IN_NAME)
+
+
+def test_data_by_name_are_those_of_conf():
+    conf = yaml.safe_load((ROOT / "conf" / "data" / "digits.yaml").read_text())
+    ours, theirs = train.load_data(**train.data_of(args_of())).train, train.load_data(**conf).train
+    assert ours.augmentation == theirs.augmentation
+    assert next(ours.epoch())[0].equal(next(theirs.epoch())[0])
 
 
 @pytest.mark.parametrize("argv, name", [
@@ -56,6 +63,7 @@ def test_defaults_are_those_of_conf():
     (["--lr", "0.05"], "default"),
     (["--threads", "1"], "default"),
     (["--no-augment"], "augment=False"),
+    (["--data", "cifar10", "--data-args", "crop=0", "folder=/somewhere"], "data=cifar10,data_args.crop=0"),
     (["--model-args", "width=64", "a=b"], "model_args.a=b,model_args.width=64"),
     (["--tag", "../x,lr=0.1 ü"], "tag=..%2Fx%2Clr%3D0.1%20%C3%BC"),
 ])
@@ -64,7 +72,7 @@ def test_name(argv: list[str], name: str):
 
 
 VALUES = {"seed": st.integers(), "tag": st.none() | st.text(max_size=300), "lr": st.floats(0, 10), "model": st.text(),
-          "model_args": st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.integers() | st.booleans())}
+          "model_args": st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.integers() | st.none())}
 NAMESPACES = st.fixed_dictionaries(VALUES)
 
 
@@ -91,6 +99,7 @@ def test_names_are_safe_and_tell_experiments_apart(one: dict, other: dict):
     (["--model", "resnet1"], 'unknown model "resnet1": did you mean resnet18'),
     (["--model-args", "depth=3"], "unexpected keyword argument 'depth'"),
     (["--model-args", "depth"], 'argument --model-args: "depth" is not KEY=VALUE'),
+    (["--data-args", "corp=3"], "data.corp: digits has no such key"),
     (["--data", "digit"], 'unknown data set "digit": did you mean digits?'),
     (["--batch-size", "1"], "batch_size=1"),
     (["--epo", "3"], "unrecognized arguments: --epo 3"),

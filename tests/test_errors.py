@@ -15,7 +15,7 @@ MISTAKES = [
     (["optim.lr"], '"optim.lr" has no value: write optim.lr=VALUE.'),
     (["optim.lr=0.1,0.2"], "names several values; one run takes one."),
     (["model=resnt18"], 'unknown model "resnt18": did you mean resnet18'),
-    (["model_args.foo=3"], "small does not take foo"),
+    (["model_args.foo=3"], "small cannot be built with foo=3"),
     (["data=digit"], 'unknown data "digit": did you mean digits?'),
     (["debug=fats"], 'unknown debug "fats": did you mean fast?'),
     (["optim.name=sdg"], 'unknown optim.name "sdg"'),

@@ -157,12 +157,14 @@ def pixels_of(image: Image.Image, tmp_path: Path, name: str = "x.png", size: int
     return decoded(str(tmp_path / name), size)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_16_bits_are_scaled_not_clipped(tmp_path: Path):
+    found = pixels_of(Image.fromarray(np.full((12, 20), 0x4000, np.uint16)), tmp_path)
+    assert found.shape == (3, 8, 8) and (found == 0x40).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
 def test_any_kind_of_image_becomes_three_channels(mode: str, tmp_path: Path):
-    image = Image.new("RGB", (20, 12), (255, 255, 255))
-    if mode == "I;16":
-        image = Image.fromarray(np.full((12, 20), 65535, np.uint16))
-    image = image if mode == "I;16" else image.convert(mode)
+    image = Image.new("RGB", (20, 12), (255, 255, 255)).convert(mode)
     found = pixels_of(image, tmp_path, "x.jpg" if mode == "CMYK" else "x.png")
     assert found.shape == (3, 8, 8) and found.dtype == np.uint8 and found.min() >= 254
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import re
 import signal
+import subprocess
 import time
 
 import pytest
 import torch
-from project import QUICK, SIGNALS, Project, same_run, sig_of, stored, weights
+from project import BIN, QUICK, ROOT, SIGNALS, Project, same_run, sig_of, stored, weights
 
 from dora_train.engine.store import State
 
@@ -68,6 +69,7 @@ def test_a_finished_run_has_nothing_to_do(reference: Project):
     assert {path: path.stat().st_mtime_ns for path in reference.xp.folder.iterdir()} == files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SIGNALS, "SIGKILL"])
 def test_an_interrupted_run_goes_on_to_the_same_bits(name: str, project: Project, reference: Project):
     signum = getattr(signal, name)
@@ -83,6 +85,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(name: str, project: Project
         assert [row["epoch"] for row in csv.DictReader(file)] == list("123456")
 
 
+@pytest.mark.slow
 def test_tensorboard_is_continuous_over_a_resume(project: Project, reference: Project):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -104,6 +107,7 @@ def test_by_signature_with_overrides_and_anew(project: Project):
     assert "  new  " in project.dora("run", "--clear", "-f", sig)
 
 
+@pytest.mark.slow
 def test_two_ranks_count_every_sample_once(project: Project):
     """The metrics of two ranks are those of one; sums are taken in another order, hence the tolerance."""
     args = ["trainer.max_epochs=2", "threads=1", "trainer.accelerator=cpu", "data.augment=false"]
@@ -119,6 +123,7 @@ def test_two_ranks_count_every_sample_once(project: Project):
     assert "nothing to do" in project.dora("run", "-d", "--ddp_workers", "2", *args)
 
 
+@pytest.mark.slow
 def test_torchrun_and_dora_start_the_same_run(project: Project):
     args = [*QUICK, "trainer.accelerator=cpu"]
     project.dora("run", "-d", "--ddp_workers", "2", *args)
@@ -129,6 +134,7 @@ def test_torchrun_and_dora_start_the_same_run(project: Project):
     assert project.xp.history() == history
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_ends_both(project: Project):
     args = ["run", "-d", "--ddp_workers", "2", "trainer.accelerator=cpu", "threads=1", "trainer.max_epochs=60"]
     code, output = project.killed("dora", *args, epoch=2, signum=signal.SIGTERM)
@@ -178,6 +184,7 @@ def test_a_run_that_leaves_with_exit_0_is_not_finished(copy: Project):
     assert copy.xp.state().state is State.INTERRUPTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit, reason", [
     (["trainer.max_epochs=-1", "trainer.max_steps=30", "schedule.name=none"], "max_steps"),
     (["trainer.max_epochs=-1", "trainer.max_time=00:00:00:02", "schedule.name=none"], "max_time"),
@@ -189,6 +196,7 @@ def test_other_ends(project: Project, limit: list[str], reason: str):
     assert "nothing to do" in project.dora("run", "threads=1", *limit)
 
 
+@pytest.mark.slow
 def test_max_steps_resumes_to_the_same_bits(project: Project, tmp_path):
     args = ["run", "threads=1", "trainer.max_steps=100", "trainer.max_epochs=-1"]
     undisturbed = Project(tmp_path / "undisturbed")
@@ -218,21 +226,17 @@ def test_a_broken_configuration_leaves_readers_working(copy: Project):
     assert copy.dora("export", sig).strip()
 
 
+@pytest.mark.slow
 def test_debug_overfit_learns_its_batches_by_heart(project: Project):
     project.dora("run", "debug=overfit", "threads=1")
     assert project.xp.history()[-1]["train"]["acc"] == 1.0
 
 
+@pytest.mark.slow
 def test_export_and_import(project: Project, tmp_path):
     sig = sig_of(project.dora("run", *QUICK))
     text = project.dora("export", sig)
     other = Project(tmp_path / "other")
-    process = other.start("dora", "import")
-    process.kill()
-    import subprocess
-
-    from project import BIN, ROOT
-
     done = subprocess.run([BIN / "dora", "import"], input=text, text=True, capture_output=True, cwd=ROOT, env=other.env)
     assert done.returncode == 0 and sig in done.stderr, done.stderr
     assert other.xp.sig == sig and "  new  " in other.dora("run", "-f", sig)
