@@ -26,14 +26,17 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dora_train.batches import Batches
 from dora_train.counters import seed_all
-from dora_train.data import Batches, Data, check_data, load_data
-from dora_train.model import build_model
+from dora_train.data import Data, check_data, load_data
+from dora_train.errors import DataError
+from dora_train.model import WithAuxiliary, build_model, check_model
 from dora_train.optim import Schedule, build_optimizer, check_training
 
 log = logging.getLogger("basic")
 Metrics = dict[str, float]  # {"loss": ..., "acc": ...}
-NOT_IN_NAME = ("threads",)  # as conf/config.yaml has it: what is not to change a result does not name it
+# As conf/config.yaml has it: what is not to change a result does not name it.
+NOT_IN_NAME = ("threads", "data_args.folder", "data_args.num_workers", "data_args.max_gb")
 FILES = ("args.json", "last.ckpt", "best.ckpt", "history.json", "result.json")  # what a restart removes
 
 
@@ -61,7 +64,9 @@ def experiment_parser() -> Parser:
     add("--model", default="small", help="small, or any torchvision classifier: resnet18, mobilenet_v2 ...")
     add("--model-args", nargs="*", type=key_value, default={}, action=AsDict, metavar="KEY=VALUE",
         help="keywords of the model, e.g. width=64 for small")
-    add("--data", default="digits", help="digits, cifar10 ...")
+    add("--data", default="digits", help="digits, cifar10, mnist, fashion_mnist or image_folder")
+    add("--data-args", nargs="*", type=key_value, default={}, action=AsDict, metavar="KEY=VALUE",
+        help="keys of its file in conf/data, e.g. crop=0")
     add("--batch-size", type=int, default=64, help="samples of a batch")
     add("--augment", action=argparse.BooleanOptionalAction, default=True, help="another draw for a sample each epoch")
     add("--optim", choices=["sgd", "adam", "adamw"], default="sgd", help="optimizer")
@@ -98,14 +103,20 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
     if args.epochs < 1 or args.threads < 1:
         parser.error("--epochs and --threads take 1 or more")
     try:
-        check_data(args.data, args.batch_size)
+        check_data(**data_of(args))
         check_training(optim_of(args), {"name": args.schedule}, {"max_epochs": args.epochs, "max_steps": -1})
-        with torch.device("meta"):  # shapes only: no memory, no time
-            build_model(args.model, num_classes=2, **args.model_args)
+        check_model(args.model, **args.model_args)
         device_of(args.accelerator)
     except ValueError as error:
         parser.error(str(error).splitlines()[0])
     return args
+
+
+def data_of(args: argparse.Namespace) -> dict[str, Any]:
+    own = dict(args.data_args)
+    if args.data != "digits":  # which come with scikit-learn; all others are in files
+        own.setdefault("folder", os.environ.get("DORA_TRAIN_DATA"))
+    return {"name": args.data, "batch_size": args.batch_size, "augment": args.augment, **own}
 
 
 def optim_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -125,16 +136,21 @@ def device_of(accelerator: str) -> torch.device:
 
 def name_of(args: argparse.Namespace) -> str:
     """The arguments that differ from their defaults: `lr=0.1,epochs=30`. Two experiments never share a name."""
-    parts = []
-    for key, default in vars(experiment_parser().parse_args([])).items():
-        value = getattr(args, key)
-        if key == "model_args":
-            parts += [f"model_args.{inner}={quote(str(value[inner]), safe='')}" for inner in sorted(value)]
-        elif key not in NOT_IN_NAME and value != default:
-            parts.append(f"{key}={quote(str(value), safe='')}")  # a slash or a comma of a tag becomes %2F, %2C
+    defaults = dict(flat(vars(experiment_parser().parse_args([])))).items()
+    parts = [f"{key}={quote(str(value), safe='')}"  # a slash or a comma of a tag becomes %2F, %2C
+             for key, value in flat(vars(args)) if key not in NOT_IN_NAME and (key, value) not in defaults]
     name = ",".join(parts) or "default"
     # File systems end a name at 255 bytes; the hash tells long names apart.
     return name if len(name) <= 200 else f"{name[:190]}~{zlib.crc32(name.encode()):08x}"
+
+
+def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """{"model_args": {"width": 64}} as ("model_args.width", 64), for the arguments of an experiment."""
+    for key in vars(experiment_parser().parse_args([])):
+        if isinstance(values[key], dict):
+            yield from ((f"{key}.{inner}", values[key][inner]) for inner in sorted(values[key]))
+        else:
+            yield key, values[key]
 
 
 def folder_of(args: argparse.Namespace) -> Path:
@@ -209,9 +225,9 @@ def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, 
         seed_all("step", args.seed, epoch, index, 0)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * schedule(epoch * len(data.train) + index)
-        images, labels = images.to(device), labels.to(device)
-        logits = model(images)
-        loss = F.cross_entropy(logits, labels, reduction="none").mean()
+        outputs = model(images)
+        logits = outputs.logits if isinstance(outputs, WithAuxiliary) else outputs
+        loss = losses_of(outputs, labels).mean()
         optimizer.zero_grad()  # backward adds to the gradients that are there
         loss.backward()
         optimizer.step()
@@ -222,14 +238,21 @@ def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, 
     return means.metrics()
 
 
+def losses_of(outputs: Tensor | WithAuxiliary, labels: Tensor) -> Tensor:
+    """[B] float32: the loss of each sample. In training, googlenet and inception_v3 give further outputs."""
+    if isinstance(outputs, WithAuxiliary):
+        others = [losses_of(logits, labels) for logits in outputs.others]
+        return losses_of(outputs.logits, labels) + outputs.weight * sum(others)
+    return F.cross_entropy(outputs, labels, reduction="none")
+
+
 @torch.inference_mode()  # no graph is kept for gradients: less memory, more speed
 def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> Metrics:
     model.eval()  # dropout off, batch norm with its running statistics: a sample's answer depends on it alone
     means = Means(device)
     for images, labels in batches.epoch():
-        images, labels = images.to(device), labels.to(device)
         logits = model(images)
-        losses = F.cross_entropy(logits, labels, reduction="none")
+        losses = losses_of(logits, labels)
         means.add(losses.to(means.sums.dtype).sum(), (logits.argmax(1) == labels).sum(), len(labels))
     return means.metrics()
 
@@ -274,8 +297,8 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     device = device_of(args.accelerator)
     torch.set_num_threads(args.threads)  # the order of a sum, hence its last bits, depends on it
     seed_all("weights", args.seed)
-    data = load_data(args.data, args.batch_size, args.augment, seed=args.seed)
-    model = build_model(args.model, data.num_classes, **args.model_args).to(device)
+    data = load_data(**data_of(args), seed=args.seed).to(device)
+    model = build_model(args.model, data.num_classes, data.image_size, **args.model_args).to(device)
     optimizer = build_optimizer(model.parameters(), **optim_of(args))
     steps = len(data.train)
     schedule = Schedule(args.schedule, args.warmup_epochs * steps, args.epochs * steps)
@@ -329,6 +352,9 @@ def start(args: argparse.Namespace, folder: Path, restart: bool = False) -> None
     except KeyboardInterrupt:
         log.info("interrupted · the same command goes on from epoch %d", len(read_json(folder / "history.json") or []))
         sys.exit(130)  # what a shell expects of Ctrl-C: 128 + the signal's number
+    except DataError as error:  # files that are missing or broken: the message says what to do
+        log.error("%s", error)
+        sys.exit(1)
     except Exception:
         log.exception("failed")  # on the terminal, and in the log, where it still is tomorrow
         sys.exit(1)
@@ -357,7 +383,7 @@ def run(args: argparse.Namespace, folder: Path) -> None:
 
 def freeze(args: argparse.Namespace, path: Path) -> None:
     """Keep the arguments that an experiment was made with; a default that was edited since makes it another one."""
-    given = {key: getattr(args, key) for key in vars(experiment_parser().parse_args([]))}
+    given = dict(flat(vars(args)))
     frozen = read_json(path)
     if frozen is None:
         write_json(path, given)

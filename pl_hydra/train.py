@@ -27,7 +27,8 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from dora_train.counters import seed_all
 from dora_train.data import check_data, load_data
-from dora_train.model import build_model
+from dora_train.errors import DataError
+from dora_train.model import build_model, check_model
 from dora_train.module import Classifier
 from dora_train.optim import check_training
 from pl_hydra.callbacks import Epochs, History, SeedEachBatch, WholeFiles, best_of, checkpoints, shown, write_json
@@ -76,6 +77,9 @@ def main(cfg: DictConfig) -> float | None:
             return result["best"].get("value")
     except Timeout:
         sys.exit(f"{folder} is being trained by another process.")
+    except DataError as error:  # files that are missing or broken: the message says what to do
+        log.error("%s", error)
+        sys.exit(1)
     except Exception:
         log.exception("failed")  # Hydra would show it on the terminal alone
         sys.exit(1)
@@ -85,8 +89,7 @@ def check(cfg: DictConfig) -> None:
     """Raises: ValueError where the configuration asks for what is not there."""
     check_data(**cfg.data)
     check_training(cfg.optim, cfg.schedule, cfg.trainer)
-    with torch.device("meta"):  # shapes only: no memory, no time
-        build_model(cfg.model, num_classes=2, **cfg.model_args)
+    check_model(cfg.model, **cfg.model_args)
 
 
 def freeze(cfg: DictConfig, path: Path) -> None:
@@ -123,7 +126,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     torch.set_num_threads(cfg.threads)  # the order of a sum, hence its last bits, depends on it
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
-    model = build_model(cfg.model, data.num_classes, **cfg.model_args)
+    model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
     module = Classifier(model, cfg.optim, cfg.schedule, steps_per_epoch=len(data.train))
     history = History(folder / "history.json")
     last, best = folder / "last.ckpt", folder / "best.ckpt"

@@ -145,7 +145,14 @@ def test_batches_on_the_gpu_are_those_of_the_cpu():
     assert equal([(images.cpu(), labels.cpu()) for images, labels in batches], list(made().epoch(2, 1)))
 
 
-def test_the_way_of_the_gpu_gives_the_same_on_the_cpu(monkeypatch: pytest.MonkeyPatch):
+def test_batches_come_on_the_device_that_was_asked_for():
+    """`meta` stands for any that is neither CPU nor CUDA: the set stays where it is."""
+    data = load_data("digits", 64).to("meta")
+    images, labels = next(data.train.epoch())
+    assert images.device.type == labels.device.type == "meta" and data.train.source.device.type == "cpu"
+
+
+def test_the_way_of_the_gpu_gives_the_same_on_the_cpu():
     """Where there is no GPU: its branches at least agree."""
     class Elsewhere(torch.Tensor):
         """Says that it lies on another device."""

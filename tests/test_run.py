@@ -12,6 +12,7 @@ import pytest
 import torch
 from project import BIN, QUICK, ROOT, SIGNALS, Project, same_run, sig_of, stored, weights
 
+from dora_train.engine.run.ranks import free_port
 from dora_train.engine.store import State
 
 SIX = ["trainer.max_epochs=6", "threads=1", "optim.lr=0.1"]
@@ -128,7 +129,7 @@ def test_torchrun_and_dora_start_the_same_run(project: Project):
     args = [*QUICK, "trainer.accelerator=cpu"]
     project.dora("run", "-d", "--ddp_workers", "2", *args)
     history = project.xp.history()
-    output = project.run("torchrun", "--nproc_per_node", "2", "--master_port", "29713", "-m", "dora", "run", "--clear",
+    output = project.run("torchrun", "--nproc_per_node", "2", "--master_port", str(free_port()), "-m", "dora", "run", "--clear",
                          *args)
     assert "  new  " in output and "2 ranks" in output
     assert project.xp.history() == history

@@ -112,6 +112,18 @@ def test_same_numbers_after_a_kill(finished: dict[str, Way], name: str, tmp_path
         assert all(mine[key].equal(theirs[key]) for key in theirs), f"{file}, killed after {delay:.3f} s"
 
 
+def test_same_loss_of_networks_with_auxiliary_outputs():
+    import torch
+
+    from basic.train import losses_of
+    from dora_train.model import WithAuxiliary
+    from dora_train.module import Classifier
+
+    first, second, labels = torch.randn(7, 10), torch.randn(7, 10), torch.arange(7)
+    outputs = WithAuxiliary(first, (second, first), 0.3)
+    assert losses_of(outputs, labels).equal(Classifier(torch.nn.Identity(), {}, {}, 1).loss(outputs, labels))
+
+
 # --- what may know what ---
 
 @pytest.mark.parametrize("folder", ["basic", "pl_hydra"])
