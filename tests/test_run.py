@@ -129,8 +129,8 @@ def test_torchrun_and_dora_start_the_same_run(project: Project):
     args = [*QUICK, "trainer.accelerator=cpu"]
     project.dora("run", "-d", "--ddp_workers", "2", *args)
     history = project.xp.history()
-    output = project.run("torchrun", "--nproc_per_node", "2", "--master_port", str(free_port()), "-m", "dora", "run", "--clear",
-                         *args)
+    output = project.run("torchrun", "--nproc_per_node", "2", "--master_port", str(free_port()), "-m", "dora", "run",
+                         "--clear", *args)
     assert "  new  " in output and "2 ranks" in output
     assert project.xp.history() == history
 
