@@ -104,7 +104,8 @@ class History(Callback):
             self._restored = None
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.train, self.valid = Averages(), Averages()  # not called where a checkpoint goes on within an epoch
+        # Not the training sums: Lightning calls this also where a checkpoint goes on within an epoch (max_steps).
+        self.valid = Averages()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
                            batch_idx: int) -> None:
