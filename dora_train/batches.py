@@ -38,7 +38,7 @@ class Batches:
         self.source, self.rows, self.labels, self.batch_size = source, rows, labels, batch_size
         self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
         self.seed, self.shuffle, self.augmentation = seed, shuffle, augmentation
-        self.device = torch.device("cpu")
+        self.device = self.made_on = torch.device("cpu")
 
     @property
     def num_samples(self) -> int:
@@ -58,12 +58,16 @@ class Batches:
         return last - first
 
     def to(self, device: torch.device | str) -> "Batches":
-        """From here on batches come on this device; on a CUDA GPU with room, the whole set lies there."""
+        """From here on batches come on this device; on a CUDA GPU with room, the whole set lies there.
+
+        For any other device they are made on the CPU and moved: nobody tried 64-bit draws on MPS.
+        """
         self.device = torch.device(device)
         if self.device.type == "cuda" and self.device.index is None:
             self.device = torch.device("cuda", torch.cuda.current_device())
-        self.source.to(self.device)
-        self.mean, self.std, self.labels = (x.to(self.device) for x in (self.mean, self.std, self.labels))
+        self.made_on = self.device if self.device.type == "cuda" else torch.device("cpu")
+        self.source.to(self.made_on)
+        self.mean, self.std, self.labels = (x.to(self.made_on) for x in (self.mean, self.std, self.labels))
         return self
 
     def epoch(self, epoch: int = 0, start: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
@@ -75,11 +79,9 @@ class Batches:
         Raises:
             DataError: an image cannot be read any more.
         """
-        order = torch.arange(self.num_samples)
-        if self.shuffle:
-            order = permutation(self.num_samples, "order", self.seed, epoch)
-        order = order.to(self.source.device)
-        draws = self._draws(order, epoch)
+        with one_thread():
+            order = self._order(epoch).to(self.source.device)
+            draws = self._draws(order, epoch)
         rows = self.rows.to(self.source.device)
         shares = [slice(first + rank, last, world_size) for first, last in map(self.bounds, range(start, len(self)))]
         pixels = self.source.read(rows[order[share]] for share in shares)
@@ -94,6 +96,11 @@ class Batches:
         rows = self.rows.to(self.source.device)[samples]
         return self._finished(next(iter(self.source.read([rows]))), samples, self._draws(samples, epoch))
 
+    def _order(self, epoch: int) -> Tensor:
+        if self.shuffle:
+            return permutation(self.num_samples, "order", self.seed, epoch)
+        return torch.arange(self.num_samples)
+
     def _draws(self, samples: Tensor, epoch: int) -> Draws:
         """For a whole epoch at once: a batch at a time, the calls would cost more than the numbers."""
         if self.augmentation is None:
@@ -101,14 +108,15 @@ class Batches:
         return self.augmentation.draw(samples, epoch, *self.source.shape[2:])
 
     def _finished(self, pixels: Tensor, samples: Tensor, draws: Draws) -> Batch:
-        pixels = pixels.to(self.device)
-        draws = {name: values.to(self.device) for name, values in draws.items()}
+        pixels, samples = pixels.to(self.made_on), samples.to(self.made_on)
+        draws = {name: values.to(self.made_on) for name, values in draws.items()}
         if self.augmentation is not None:
             pixels = self.augmentation.moved(pixels, draws)
         images = self.normalised(pixels)
         if self.augmentation is not None:
             images = self.augmentation.erased(images, draws)
-        return images.expand(-1, 3, -1, -1).contiguous(), self.labels[samples.to(self.device)]
+        images = images.expand(-1, 3, -1, -1).contiguous()
+        return images.to(self.device), self.labels[samples].to(self.device)
 
     def normalised(self, pixels: Tensor) -> Tensor:
         """[B, C, H, W] uint8 as float32 with mean 0 and variance 1 over the training set."""

@@ -78,10 +78,7 @@ class InMemory:
             yield pixels
 
     def to(self, device: torch.device) -> None:
-        """To a CUDA GPU that has room for it; on any other device, batches are made on the CPU and moved.
-
-        Half of what is free stays for the network. MPS was never tried here, least of all its 64-bit integers.
-        """
+        """To a CUDA GPU that has room for it: half of what is free stays for the network."""
         if device.type == "cuda" and self.pixels.device != device:
             if self.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
                 self.pixels = self.pixels.to(device)
