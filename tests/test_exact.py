@@ -39,7 +39,6 @@ VARIANTS = {
     "adam, constant": ["optim.name=adam", "optim.lr=0.002", "schedule.name=none", EVERY_STEP],
     "adamw, warm-up alone": ["optim.name=adamw", "optim.lr=0.002", "schedule.name=none", "schedule.warmup_epochs=2.5"],
     "accumulation": ["trainer.accumulate_grad_batches=2", EVERY_STEP, "trainer.gradient_clip_val=1.0"],
-    "accumulation over the end": ["trainer.accumulate_grad_batches=3", "trainer.max_steps=7", EVERY_STEP],
     "max_steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", EVERY_STEP],
     "seldom validated": ["trainer.check_val_every_n_epoch=2", EVERY_STEP],
     "seldom saved": ["checkpoint.every_epochs=3", "trainer.max_epochs=5"],
