@@ -41,9 +41,10 @@ class Source(Protocol):
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For work of microseconds an image: a second thread gains a third where a core is free for it (2 cores).
+    """For work of microseconds an image: a second thread gains a third where a core is free for it.
 
-    Where none is, each operation waits for it for a slice of the scheduler, and batches come at a tenth of the speed.
+    Where none is, each operation waits for it for a slice of the scheduler: measured, a fourth of the speed
+    (benchmarks/README.md).
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # 0.4 us there and back

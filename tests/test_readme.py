@@ -26,7 +26,7 @@ ELSEWHERE = {
     "python -m pl_hydra.train optim.lr=0.1 trainer.max_epochs=3": "test_pl_hydra.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }
-ON_A_CLUSTER = ("dora grid", "dora launch")
+ON_A_CLUSTER = ("dora grid", "dora launch")  # test_grid_slurm.py and test_flags.py drive these
 
 
 def shortened(command: list[str]) -> list[str]:
@@ -47,16 +47,6 @@ def test_commands_run(project: Project):
     sig = sig_of(project.dora("run", "optim.lr=0.1", *QUICK))
     for text in dict.fromkeys(COMMANDS):
         if text not in ELSEWHERE and not text.startswith(ON_A_CLUSTER):
-            run(project, text, sig)
-
-
-@pytest.mark.slow
-@pytest.mark.slurm
-def test_commands_run_on_a_cluster(project: Project, cluster):
-    project.env |= cluster.env | {"DORA_YES": "1"}
-    sig = sig_of(project.dora("run", "optim.lr=0.1", *QUICK))
-    for text in dict.fromkeys(COMMANDS):
-        if text.startswith(ON_A_CLUSTER):
             run(project, text, sig)
 
 
