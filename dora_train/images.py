@@ -43,7 +43,7 @@ class Source(Protocol):
 def one_thread() -> Iterator[None]:
     """For work of microseconds an image: a second thread gains a third where a core is free for it.
 
-    Where none is, each operation waits for it for a slice of the scheduler: measured, a fourth of the speed
+    Where none is, each operation waits for it for a slice of the scheduler: measured, a tenth of the speed
     (benchmarks/README.md).
     """
     threads = torch.get_num_threads()
