@@ -13,6 +13,12 @@ from slurm_cluster import ClusterError, SlurmCluster, expand, is_alive, is_open,
 pytestmark = pytest.mark.slurm
 
 
+@pytest.fixture
+def folder(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for a cluster of the test's own; `tmp_path` carries the test's name, too long for a socket's path."""
+    return tmp_path_factory.mktemp("own")
+
+
 def test_job_completes_in_accounting(cluster: SlurmCluster) -> None:
     job = cluster.sbatch("echo $CUDA_VISIBLE_DEVICES", "--gres=gpu:2")
     assert cluster.wait_state(job, "COMPLETED") == "COMPLETED"
@@ -78,38 +84,35 @@ def test_killed_node_loses_its_job_and_comes_back(cluster: SlurmCluster) -> None
     cluster.wait(lambda: cluster.node_states()["n1"] == "idle")
 
 
-@pytest.mark.usefixtures("slurm_installed")
-def test_stop_leaves_nothing(tmp_path: Path) -> None:
-    with SlurmCluster(tmp_path) as cluster:
+def test_stop_leaves_nothing(folder: Path) -> None:
+    with SlurmCluster(folder) as cluster:
         job = cluster.sbatch("trap '' TERM; setsid sleep 600 & sleep 600")
         cluster.wait_state(job, "RUNNING", live=True)
         # munged, mariadbd, slurmdbd, slurmctld and its child, two slurmd, slurmstepd, the script and its two children
-        poll(lambda: len(processes(tmp_path)) == 11, timeout=10)
-        started = processes(tmp_path)
+        poll(lambda: len(processes(folder)) == 11, timeout=10)
+        started = processes(folder)
     assert not [process for process in started if is_alive(process)]
-    assert not processes(tmp_path)
+    assert not processes(folder)
     assert not [name for name, port in cluster.ports.items() if is_open(port)]
     cluster.stop()
 
 
-@pytest.mark.usefixtures("slurm_installed")
-def test_guard_sweeps_up_after_a_kill(tmp_path: Path) -> None:
+def test_guard_sweeps_up_after_a_kill(folder: Path) -> None:
     code = "import pathlib, slurm_cluster as s, time; s.SlurmCluster(pathlib.Path({!r})).start(); time.sleep(600)"
-    command = [sys.executable, "-c", code.format(str(tmp_path))]
+    command = [sys.executable, "-c", code.format(str(folder))]
     with subprocess.Popen(command, cwd=Path(__file__).parent) as session:
         try:
-            poll(lambda: len(processes(tmp_path)) == 7, timeout=30)
+            poll(lambda: len(processes(folder)) == 7, timeout=30)
         finally:
             session.kill()
-    poll(lambda: not processes(tmp_path), timeout=10)
+    poll(lambda: not processes(folder), timeout=10)
 
 
-@pytest.mark.usefixtures("slurm_installed")
-def test_failed_start_names_the_daemon_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_start_names_the_daemon_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slurm_cluster.SLURMDBD_CONF", "Nonsense=1\n")
     with pytest.raises(ClusterError, match=r"slurmdbd did not come up(.|\n)*Nonsense"):
-        SlurmCluster(tmp_path).start()
-    assert not processes(tmp_path)
+        SlurmCluster(folder).start()
+    assert not processes(folder)
 
 
 def test_long_folder_is_refused(tmp_path: Path) -> None:
