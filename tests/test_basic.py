@@ -121,6 +121,7 @@ def basic(project: Project, *argv: str, code: int | None = 0, module: str = "tra
     return project.run("python", "-m", f"basic.{module}", *argv, code=code)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_files_that_all_pipelines_have(project: Project):
     output = basic(project, *QUICK)
     folder = project.out / "basic" / "epochs=2"

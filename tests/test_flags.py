@@ -56,6 +56,7 @@ def test_package(project: Project):
     assert "Failed to import" in project.dora("-P", "nonsense", "run", code=1)
 
 
+@pytest.mark.slow
 def test_info(project: Project):
     assert "was never started" in project.dora("info", *QUICK, code=1)
     sig = sig_of(project.dora("run", *QUICK))

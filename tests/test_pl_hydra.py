@@ -53,6 +53,7 @@ def test_name(overrides: list[str], name: str):
 
 # --- one experiment ---
 
+@pytest.mark.slow
 def test_a_run_leaves_the_files_that_all_pipelines_have(project: Project):
     run(project, *QUICK)
     folder = project.out / "pl_hydra" / "debug=fast"

@@ -99,6 +99,7 @@ def test_tensorboard_is_continuous_over_a_resume(project: Project, reference: Pr
     assert values == pytest.approx([entry["valid"]["acc"] for entry in reference.xp.history()])
 
 
+@pytest.mark.slow
 def test_by_signature_with_overrides_and_anew(project: Project):
     sig = sig_of(project.dora("run", *QUICK))
     assert "nothing to do" in project.dora("run", "-f", sig[:4])
@@ -144,6 +145,7 @@ def test_a_signal_to_one_of_two_ranks_ends_both(project: Project):
     assert "resumed at epoch" in project.dora("run", "-f", project.xp.sig, "--", code=0)
 
 
+@pytest.mark.slow
 def test_a_second_run_says_who_holds_it(project: Project):
     args = ["run", "trainer.max_epochs=200", "threads=1"]
     first = project.start("dora", *args)
@@ -207,6 +209,7 @@ def test_max_steps_resumes_to_the_same_bits(project: Project, tmp_path):
     same_run(project.xp, undisturbed.xp)
 
 
+@pytest.mark.slow
 def test_the_default_values_changed(copy: Project):
     sig = sig_of(copy.dora("run", *QUICK))
     copy.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
