@@ -31,7 +31,7 @@ from dora_train.counters import seed_all
 from dora_train.data import Data, check_data, load_data
 from dora_train.errors import DataError
 from dora_train.model import WithAuxiliary, build_model, check_model
-from dora_train.optim import Schedule, build_optimizer, check_training
+from dora_train.optim import SCHEDULES, Schedule, build_optimizer, check_training, monitored
 
 log = logging.getLogger("basic")
 Metrics = dict[str, float]  # {"loss": ..., "acc": ...}
@@ -73,8 +73,11 @@ def experiment_parser() -> Parser:
     add("--lr", type=float, default=0.05, help="peak learning rate")
     add("--momentum", type=float, default=0.9, help="sgd only")
     add("--weight-decay", type=float, default=5e-4, help="L2 for sgd and adam, decoupled for adamw")
-    add("--schedule", choices=["none", "cosine"], default="cosine", help="of the learning rate, over the whole run")
+    add("--schedule", choices=SCHEDULES, default="cosine", help="of the learning rate")
     add("--warmup-epochs", type=float, default=1.0, help="epochs from 0 up to --lr, fractions too")
+    add("--patience", type=int, default=5, help="plateau: epochs without a better valid accuracy before a cut")
+    add("--factor", type=float, default=0.1, help="plateau: what a cut multiplies the learning rate by")
+    add("--label-smoothing", type=float, default=0.0, help="share of the target that all classes divide; in training")
     add("--epochs", type=int, default=20, help="epochs")
     add("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to train on")
     add("--threads", type=int, default=2, help="CPU threads; frozen when an experiment is made: it changes sums")
@@ -104,7 +107,8 @@ def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespa
         parser.error("--epochs and --threads take 1 or more")
     try:
         check_data(**data_of(args))
-        check_training(optim_of(args), {"name": args.schedule}, {"max_epochs": args.epochs, "max_steps": -1})
+        check_training(optim_of(args), schedule_of(args), {"max_epochs": args.epochs, "max_steps": -1},
+                       {"label_smoothing": args.label_smoothing})
         check_model(args.model, **args.model_args)
         device_of(args.accelerator)
     except ValueError as error:
@@ -121,6 +125,11 @@ def data_of(args: argparse.Namespace) -> dict[str, Any]:
 
 def optim_of(args: argparse.Namespace) -> dict[str, Any]:
     return {"name": args.optim, "lr": args.lr, "momentum": args.momentum, "weight_decay": args.weight_decay}
+
+
+def schedule_of(args: argparse.Namespace) -> dict[str, Any]:
+    return {"name": args.schedule, "warmup_epochs": args.warmup_epochs, "patience": args.patience,
+            "factor": args.factor}
 
 
 def device_of(accelerator: str) -> torch.device:
@@ -214,9 +223,10 @@ class Means:
         return {"loss": loss / self.count, "acc": correct / self.count}
 
 
-def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, schedule: Schedule, epoch: int,
-                args: argparse.Namespace, device: torch.device) -> Metrics:
-    """One pass over the training set. `epoch` counts from 0."""
+def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, schedule: Schedule,
+                history: list[dict[str, Metrics]], args: argparse.Namespace, device: torch.device) -> Metrics:
+    """One pass over the training set."""
+    epoch, metric = len(history), monitored(history, "valid.acc", "max")
     model.train()  # dropout on, batch norm takes its statistics from the batch
     means, said = Means(device), time.monotonic()
     for index, (images, labels) in enumerate(data.train.epoch(epoch)):
@@ -224,10 +234,10 @@ def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, 
         # was killed goes on with the same numbers, and no generator's state has to be saved.
         seed_all("step", args.seed, epoch, index, 0)
         for group in optimizer.param_groups:
-            group["lr"] = args.lr * schedule(epoch * len(data.train) + index)
+            group["lr"] = args.lr * schedule(epoch * len(data.train) + index, metric)
         outputs = model(images)
         logits = outputs.logits if isinstance(outputs, WithAuxiliary) else outputs
-        loss = losses_of(outputs, labels).mean()
+        loss = losses_of(outputs, labels, args.label_smoothing).mean()
         optimizer.zero_grad()  # backward adds to the gradients that are there
         loss.backward()
         optimizer.step()
@@ -238,12 +248,12 @@ def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, 
     return means.metrics()
 
 
-def losses_of(outputs: Tensor | WithAuxiliary, labels: Tensor) -> Tensor:
+def losses_of(outputs: Tensor | WithAuxiliary, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """[B] float32: the loss of each sample. In training, googlenet and inception_v3 give further outputs."""
     if isinstance(outputs, WithAuxiliary):
-        others = [losses_of(logits, labels) for logits in outputs.others]
-        return losses_of(outputs.logits, labels) + outputs.weight * sum(others)
-    return F.cross_entropy(outputs, labels, reduction="none")
+        others = [losses_of(logits, labels, smoothing) for logits in outputs.others]
+        return losses_of(outputs.logits, labels, smoothing) + outputs.weight * sum(others)
+    return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=smoothing)
 
 
 @torch.inference_mode()  # no graph is kept for gradients: less memory, more speed
@@ -301,7 +311,7 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     model = build_model(args.model, data.num_classes, data.image_size, **args.model_args).to(device)
     optimizer = build_optimizer(model.parameters(), **optim_of(args))
     steps = len(data.train)
-    schedule = Schedule(args.schedule, args.warmup_epochs * steps, args.epochs * steps)
+    schedule = Schedule(**schedule_of(args), steps_per_epoch=steps, total_steps=args.epochs * steps)
     size = sum(parameter.numel() for parameter in model.parameters())
     log.info("%s (%s parameters) on %s · %s, %d threads", args.model, f"{size:,}", data, device, args.threads)
 
@@ -309,7 +319,7 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     history = resume(folder, weights, optimizer)
     for epoch in range(len(history), args.epochs):
         began = time.monotonic()
-        history.append({"train": train_epoch(model, data, optimizer, schedule, epoch, args, device),
+        history.append({"train": train_epoch(model, data, optimizer, schedule, history, args, device),
                         "valid": evaluate(model, data.valid, device)})
         save(folder, weights, optimizer, history)
         log.info("epoch %d/%d  %s  %.1f s", epoch + 1, args.epochs, shown(history[-1]), time.monotonic() - began)

@@ -5,10 +5,10 @@ engine averages them over the epoch and all ranks, and writes them to history, T
 return one more; to change the loss, edit `loss`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,14 +24,18 @@ class Classifier(pl.LightningModule):
     Args:
         model: from images [B, 3, H, W] float32 to logits [B, classes].
         optim: name (sgd, adam, adamw), lr, momentum, weight_decay.
-        schedule: name (none, cosine), warmup_epochs.
+        schedule: name, warmup_epochs and more, as `Schedule` takes them.
+        loss: label_smoothing, of the training.
         steps_per_epoch: optimizer steps, for the length of the warm-up.
     """
 
-    def __init__(self, model: nn.Module, optim: Any, schedule: Any, steps_per_epoch: int):
+    monitored: Sequence[float] = ()  # the run puts here what each past epoch reached: see optim.py
+
+    def __init__(self, model: nn.Module, optim: Any, schedule: Any, loss: Any, steps_per_epoch: int):
         super().__init__()
         self.model = model
         self.optim, self.schedule, self.steps_per_epoch = dict(optim), dict(schedule), steps_per_epoch
+        self.label_smoothing = loss["label_smoothing"]
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
         """Logits [B, classes]; in training, networks with auxiliary outputs give those as well."""
@@ -42,7 +46,8 @@ class Classifier(pl.LightningModule):
         if isinstance(outputs, WithAuxiliary):
             others = [self.loss(logits, labels) for logits in outputs.others]
             return self.loss(outputs.logits, labels) + outputs.weight * sum(others)
-        return F.cross_entropy(outputs, labels, reduction="none")
+        smoothing = self.label_smoothing if self.training else 0.0  # arXiv 1512.00567, section 7
+        return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=smoothing)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
@@ -59,9 +64,14 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.parameters(), **self.optim)
-        if self.schedule["name"] == "none" and not self.schedule["warmup_epochs"]:
-            return optimizer
-        factor = Schedule(self.schedule["name"], self.schedule["warmup_epochs"] * self.steps_per_epoch,
-                          self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.factor = Schedule(**self.schedule, steps_per_epoch=self.steps_per_epoch,
+                               total_steps=self.trainer.estimated_stepping_batches)
+        return optimizer
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Not by a scheduler of torch, whose state would have to be right wherever a run is taken up."""
+        factor = self.factor(self.global_step, self.monitored)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * factor

@@ -4,13 +4,16 @@ Torch only, so that `basic/` uses the same as the LightningModule, and a check o
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+SCHEDULES = ("none", "cosine", "onecycle", "plateau")
 
-def check_training(optim: Any, schedule: Any, trainer: Any) -> None:
+
+def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) -> None:
     """Whether there is such an optimizer and such a schedule, before anything is trained.
 
     Raises:
@@ -18,7 +21,10 @@ def check_training(optim: Any, schedule: Any, trainer: Any) -> None:
     """
     build_optimizer([nn.Parameter(torch.zeros(1))], **optim)
     endless = trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
-    Schedule(schedule["name"], 0, math.inf if endless else 1)
+    Schedule(**{**schedule, "warmup_epochs": 0}, steps_per_epoch=1, total_steps=math.inf if endless else 1)
+    smoothing = (loss or {}).get("label_smoothing", 0)
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"loss.label_smoothing={smoothing}: it takes 0 or more, and less than 1.")
 
 
 def build_optimizer(parameters: Any, name: str, lr: float, momentum: float,
@@ -34,25 +40,85 @@ def build_optimizer(parameters: Any, name: str, lr: float, momentum: float,
 
 
 class Schedule:
-    """The factor on the peak learning rate at a step: linear from 0 over the warm-up, then by `name`.
+    """The factor on the peak learning rate: a linear warm-up from 0 (onecycle: its own), then by `name`.
 
-    A pure function of the step, so that a resumed run needs nothing but its number.
+    A pure function of the step and of the past epochs' metric, so that a resumed run needs no state of it.
+
+    Args:
+        name: one of `SCHEDULES`.
+        warmup_epochs: until the peak; fractions count.
+        steps_per_epoch: optimizer steps.
+        total_steps: of the whole run, warm-up included; may be infinite.
+        patience, factor: of plateau: epochs without a better metric before each cut, and what a cut multiplies by.
 
     Raises:
-        ValueError: an unknown name, or a cosine without an end.
+        ValueError: an unknown name, a curve without an end, or numbers that make no sense.
     """
 
-    def __init__(self, name: str, warmup_steps: float, total_steps: float):
-        if name not in ("none", "cosine"):
-            raise ValueError(f'unknown schedule.name "{name}": none or cosine.')
-        if name == "cosine" and not math.isfinite(total_steps):
-            raise ValueError("schedule.name=cosine needs an end: give trainer.max_epochs or trainer.max_steps.")
-        self.name, self.warmup_steps, self.total_steps = name, warmup_steps, total_steps
+    def __init__(self, name: str, warmup_epochs: float, steps_per_epoch: int, total_steps: float, patience: int = 5,
+                 factor: float = 0.1):
+        if name not in SCHEDULES:
+            raise ValueError(f'unknown schedule.name "{name}": {", ".join(SCHEDULES[:-1])} or {SCHEDULES[-1]}.')
+        if name in ("cosine", "onecycle") and not math.isfinite(total_steps):
+            raise ValueError(f"schedule.name={name} needs an end: give trainer.max_epochs or trainer.max_steps.")
+        if patience < 0 or not 0 < factor < 1:
+            raise ValueError(f"schedule.patience={patience}, schedule.factor={factor}: they take 0 or more epochs, "
+                             "and a factor between 0 and 1.")
+        self.name, self.total_steps, self.patience, self.factor = name, total_steps, patience, factor
+        self.warmup_steps = warmup_epochs * steps_per_epoch
 
-    def __call__(self, step: int) -> float:
+    def __call__(self, step: int, metric: Sequence[float] = ()) -> float:
+        """The factor at a step; `metric` has a value for each past epoch, as `monitored` gives it."""
+        if self.name == "onecycle":
+            return self._onecycle(step)
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
-        if self.name == "none":
-            return 1.0
-        done = (step - self.warmup_steps) / max(1.0, self.total_steps - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))  # SGDR without restarts: arXiv 1608.03983
+        if self.name == "cosine":
+            done = (step - self.warmup_steps) / max(1.0, self.total_steps - self.warmup_steps)
+            return _cosine(1.0, 0.0, done)  # SGDR without restarts: arXiv 1608.03983
+        return self.factor ** cuts(metric, self.patience) if self.name == "plateau" else 1.0
+
+    def _onecycle(self, step: int) -> float:
+        """From 1/25 to the peak in the warm-up, then down to 1/250,000: torch's OneCycleLR (arXiv 1708.07120)."""
+        if step < self.warmup_steps:
+            return _cosine(1 / 25, 1.0, step / self.warmup_steps)
+        return _cosine(1.0, 4e-6, (step - self.warmup_steps) / max(1.0, self.total_steps - 1 - self.warmup_steps))
+
+
+def _cosine(first: float, last: float, done: float) -> float:
+    return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+# --- what the past epochs say: functions of the history, so that neither a plateau nor an early end needs a state ---
+
+def monitored(history: Sequence[Mapping[str, Mapping[str, float]]], metric: str, mode: str) -> list[float]:
+    """One value an epoch, larger is better; NaN where it was not measured.
+
+    Args:
+        history: entries as history.json has them.
+        metric: e.g. "valid.acc".
+        mode: "max" or "min".
+    """
+    split, _, name = metric.partition(".")
+    sign = 1.0 if mode == "max" else -1.0
+    return [sign * entry.get(split, {}).get(name, math.nan) for entry in history]
+
+
+def cuts(metric: Sequence[float], patience: int) -> int:
+    """How often `metric` stood still for more than `patience` epochs: as ReduceLROnPlateau with a threshold of 0."""
+    best, bad, found = -math.inf, 0, 0
+    for value in metric:
+        bad = 0 if value > best else bad + 1
+        best = max(best, value) if value == value else best
+        if bad > patience:
+            found, bad = found + 1, 0
+    return found
+
+
+def since_best(metric: Sequence[float]) -> int:
+    """Epochs since the best one so far; 0 where nothing was measured."""
+    best, at = -math.inf, len(metric) - 1
+    for epoch, value in enumerate(metric):
+        if value > best:
+            best, at = value, epoch
+    return len(metric) - 1 - at

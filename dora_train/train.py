@@ -18,7 +18,7 @@ def check(cfg):
     from .optim import check_training
 
     check_data(**cfg.data)
-    check_training(cfg.optim, cfg.schedule, cfg.trainer)
+    check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
     check_model(cfg.model, **cfg.model_args)
 
 
@@ -33,7 +33,7 @@ def main(cfg):
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
     model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
-    module = Classifier(model, cfg.optim, cfg.schedule, steps_per_epoch=len(data.train))
+    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss, steps_per_epoch=len(data.train))
     return train(module, data, cfg)  # resumes where the last attempt stopped
 
 

@@ -6,6 +6,7 @@ draws, the metrics so far and a file that is whole after a kill are left to you:
 
 import json
 import logging
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from dora_train.batches import Batches
 from dora_train.counters import seed_all
+from dora_train.optim import monitored
 
 log = logging.getLogger("pl_hydra")
 Metrics = dict[str, float]  # {"loss": ..., "acc": ...}
@@ -79,13 +81,14 @@ class History(pl.Callback):
     Lightning's own means (`self.log(on_epoch=True)`) are float32, and those of past epochs are not in the checkpoint.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, metric: str, mode: str, stop_on_nan: bool):
+        self.path, self.metric, self.mode, self.stop_on_nan = path, metric, mode, stop_on_nan
         self.entries: list[dict[str, Metrics]] = []
         self.train, self.valid, self.test = Means(), Means(), Means()
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
-        """CSVLogger begins metrics.csv anew with each process: give it what came before."""
+        """CSVLogger begins metrics.csv anew with each process: give it what came before. The schedule wants it too."""
+        module.monitored = monitored(self.entries, self.metric, self.mode)
         for logger in [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]:
             for number, entry in enumerate(self.entries, 1):
                 step = trainer.global_step * number // len(self.entries) - 1
@@ -111,7 +114,11 @@ class History(pl.Callback):
         """Lightning validates before this hook, and saves checkpoints after it: the entry is in them."""
         means = {"train": self.train.metrics(), "valid": self.valid.metrics()}
         self.valid = Means()
-        self.entries.append({split: metrics for split, metrics in means.items() if metrics})
+        entry = {split: metrics for split, metrics in means.items() if metrics}
+        if self.stop_on_nan and not all(math.isfinite(metrics.get("loss", 0)) for metrics in entry.values()):
+            raise FloatingPointError(f"diverged in epoch {len(self.entries) + 1}: a loss is no number")
+        self.entries.append(entry)
+        module.monitored = monitored(self.entries, self.metric, self.mode)
         module.log_dict(flat(self.entries[-1]))  # for the loggers, and for the monitor of ModelCheckpoint
         write_json(self.path, self.entries)
         log.info("epoch %d/%d  %s", len(self.entries), trainer.max_epochs,

@@ -88,8 +88,11 @@ def main(cfg: DictConfig) -> float | None:
 def check(cfg: DictConfig) -> None:
     """Raises: ValueError where the configuration asks for what is not there."""
     check_data(**cfg.data)
-    check_training(cfg.optim, cfg.schedule, cfg.trainer)
+    check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
     check_model(cfg.model, **cfg.model_args)
+    for key in ("ema.decay", "early_stopping.patience"):
+        if OmegaConf.select(cfg, key) is not None:
+            raise ValueError(f"{key} is not to be had here: dora run takes it.")
 
 
 def freeze(cfg: DictConfig, path: Path) -> None:
@@ -127,8 +130,12 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
     model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
-    module = Classifier(model, cfg.optim, cfg.schedule, steps_per_epoch=len(data.train))
-    history = History(folder / "history.json")
+    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss, steps_per_epoch=len(data.train))
+    if cfg.channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.compile:
+        module.compile()
+    history = History(folder / "history.json", cfg.best.metric, cfg.best.mode, cfg.stop_on_nan)
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     log.info("%s  %s", folder, "resumes" if last.exists() else "new")
 

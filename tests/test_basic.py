@@ -43,6 +43,8 @@ def test_defaults_are_those_of_conf():
         "optim": optim["name"], "lr": optim["lr"], "momentum": optim["momentum"],
         "weight_decay": float(optim["weight_decay"]),  # YAML 1.1 reads 5e-4 as text, OmegaConf as a number
         "schedule": schedule_["name"], "warmup_epochs": schedule_["warmup_epochs"],
+        "patience": schedule_["patience"], "factor": schedule_["factor"],
+        "label_smoothing": conf["loss"]["label_smoothing"],
         "epochs": conf["trainer"]["max_epochs"], "accelerator": conf["trainer"]["accelerator"],
         "threads": conf["threads"]}
     excluded = conf["dora"]["exclude"]

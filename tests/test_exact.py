@@ -45,6 +45,12 @@ VARIANTS = {
     "seldom both": ["checkpoint.every_epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=5",
                     "checkpoint.keep=last"],
     "dropout": ["seed=3", EVERY_STEP],
+    "averaged weights": ["ema.decay=0.8", EVERY_STEP, "trainer.accumulate_grad_batches=2"],
+    "averaged weights, seldom saved": ["ema.decay=0.8", "checkpoint.every_epochs=3", "loss.label_smoothing=0.1"],
+    "plateau": ["schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "optim.lr=0.3", EVERY_STEP],
+    "onecycle, stopped early": ["schedule.name=onecycle", "early_stopping.patience=2", "trainer.max_epochs=8",
+                                EVERY_STEP],
+    "stopped early, seldom saved": ["early_stopping.patience=1", "checkpoint.every_epochs=3", "optim.lr=0.0001"],
 }
 HEAD = "nn.Flatten()"
 POINTS: dict[str, Fault] = {
@@ -64,7 +70,7 @@ def same(one: Experiment, other: Experiment) -> None:
     assert one.result() == other.result()
     for name in ("last.ckpt", "best.ckpt"):
         mine, theirs = checkpoint(one.folder / name), checkpoint(other.folder / name)
-        for key in ("state_dict", "optimizer_states", "lr_schedulers", "epoch", "global_step"):
+        for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "epoch", "global_step"):
             assert equal(mine.get(key), theirs.get(key)), f"{key} of {name}"
     assert one.metrics_csv.read_bytes() == other.metrics_csv.read_bytes()
     assert scalars(one) == scalars(other)

@@ -20,8 +20,10 @@ from project import ROOT, Project, stored, weights
 EPOCHS = 3
 WAYS = ("basic", "pl_hydra", "dora")
 HYDRA_ARGS = ["seed=3", "optim.lr=0.02", "optim.weight_decay=1e-3", "data.batch_size=100", "schedule.warmup_epochs=0.5",
+              "schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "loss.label_smoothing=0.1",
               f"trainer.max_epochs={EPOCHS}", "trainer.accelerator=cpu", "threads=1"]
 BASIC_ARGS = ["--seed", "3", "--lr", "0.02", "--weight-decay", "1e-3", "--batch-size", "100", "--warmup-epochs", "0.5",
+              "--schedule", "plateau", "--patience", "0", "--factor", "0.5", "--label-smoothing", "0.1",
               "--epochs", str(EPOCHS), "--accelerator", "cpu", "--threads", "1"]
 # With dropout, which draws from torch's global generator in each step, and with batch norm.
 HYDRA_MODEL = ["model=mobilenet_v2", "model_args.width_mult=0.5"]
@@ -121,7 +123,9 @@ def test_same_loss_of_networks_with_auxiliary_outputs():
 
     first, second, labels = torch.randn(7, 10), torch.randn(7, 10), torch.arange(7)
     outputs = WithAuxiliary(first, (second, first), 0.3)
-    assert losses_of(outputs, labels).equal(Classifier(torch.nn.Identity(), {}, {}, 1).loss(outputs, labels))
+    classifier = Classifier(torch.nn.Identity(), {}, {}, {"label_smoothing": 0.1}, 1)
+    assert losses_of(outputs, labels, 0.1).equal(classifier.loss(outputs, labels))
+    assert losses_of(outputs, labels).equal(classifier.eval().loss(outputs, labels)), "smoothed in training alone"
 
 
 # --- what may know what ---

@@ -25,7 +25,7 @@ from . import claims, upstream, verbs
 from .code import code_of, snapshot
 from .errors import UserError, report_user_errors, shortened
 from .run.signals import Signals
-from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split
+from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split, unflatten
 from .store import XPS, Birth, Experiment
 
 REPLACED = {  # settings of Dora that make no sense here, and what does their work
@@ -35,7 +35,7 @@ REPLACED = {  # settings of Dora that make no sense here, and what does their wo
     "post_git_save_commands": "a snapshot needs no commands",
     "use_rendezvous": "ranks meet through a port",
 }
-CHECKED = ("data", "model", "model_args", "optim", "schedule", "trainer")  # what the early check can depend on
+CHECKED = ("data", "model", "model_args", "optim", "schedule", "loss", "trainer")  # what the early check can depend on
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
 
 
@@ -306,8 +306,13 @@ class TrainMain(upstream.HydraMain):
         return split(config, self.dora.exclude)[0]
 
     def excluded(self, xp: XP) -> dict[str, Any]:
-        """The values that do not count, as they are now: a job takes these from its submission."""
-        return split(resolved(xp.cfg), self.dora.exclude)[1]
+        """The values that a job takes from its submission: those that do not count, as they are now.
+
+        And those of keys that the configuration did not have yet when the experiment was made: their defaults.
+        """
+        birth = self.experiment(xp).birth()
+        frozen = dict(flatten(birth.config)) if birth else {}
+        return unflatten([(key, value) for key, value in flatten(resolved(xp.cfg)) if key not in frozen])
 
     def _birth(self, xp: XP, config: Mapping[str, Any]) -> Birth:
         return Birth(

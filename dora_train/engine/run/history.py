@@ -3,11 +3,13 @@
 The running sums of an epoch are part of the checkpoint, and so is the history: `history.json` is only ever its copy.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from ...optim import monitored
 from .loaders import num_samples
 
 Entry = dict[str, dict[str, float]]
@@ -90,14 +92,21 @@ class History(Callback):
         self.entries: list[Entry] = []
         self.best: dict[str, Any] = {}  # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1
         self.improved = False  # by the last entry
+        self.check: Callable[[Entry, int], None] | None = None  # looks at what a checkpoint within an epoch would hold
         self.train, self.valid, self.test = Averages(), Averages(), Averages()
         self.device = ""  # "cpu", "cuda": sums are rounded in another order elsewhere, and with other ranks
         self._gathered: dict[str, Any] = self.train.state(1)
         self._restored: dict[str, Any] | None = None
 
+    @property
+    def monitored(self) -> list[float]:
+        """What each epoch reached in the metric, larger is better: see optim.py."""
+        return monitored(self.entries, self.metric, self.mode)
+
     # --- gathering ---
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        module.monitored = self.monitored  # type: ignore[assignment]
         self.device = module.device.type
         if self._restored is not None:  # only now is the device known
             self.train.load(self._restored, module.device, self.rank == 0)
@@ -136,6 +145,7 @@ class History(Callback):
                 entry[split].setdefault(metric, float(value))
         self.entries.append({split: metrics for split, metrics in entry.items() if metrics})
         self._note_best()
+        module.monitored = self.monitored  # type: ignore[assignment]
         self.train, self.valid = Averages(), Averages()
 
     def _note_best(self) -> None:
@@ -152,6 +162,9 @@ class History(Callback):
     def gather(self) -> None:
         """Sum the epoch so far over the ranks, for a checkpoint within it; all ranks must call it together."""
         self._gathered = self.train.state(self.world_size)
+        if self.check:
+            sums, count = dict(zip(self._gathered["names"], self._gathered["sums"])), self._gathered["count"]
+            self.check({"train": {name: value / count for name, value in sums.items()}}, len(self.entries) + 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.entries, "best": self.best, "train": self._gathered,

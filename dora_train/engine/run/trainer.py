@@ -19,8 +19,10 @@ from ... import counters
 from .. import upstream
 from ..errors import UserError, near
 from ..store import Experiment, read_json
+from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
+from .endings import EarlyStop, StopOnNan
 from .environment import RanksEnvironment
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
@@ -62,6 +64,11 @@ def check_trainer(cfg: Any) -> None:
     check_loggers(list(cfg.logger or []))
     if cfg.checkpoint.keep not in ("all", "last", "best") or cfg.checkpoint.every_epochs < 1:
         raise UserError("checkpoint.keep is all, last or best; checkpoint.every_epochs is 1 or more.")
+    patience, decay = cfg.early_stopping.patience, cfg.ema.decay
+    if patience is not None and not (isinstance(patience, int) and patience >= 1):
+        raise UserError(f"early_stopping.patience={patience}: it takes a whole number of epochs, or null for none.")
+    if decay is not None and not (isinstance(decay, float) and 0 < decay < 1):
+        raise UserError(f"ema.decay={decay}: it takes a number between 0 and 1, e.g. 0.999, or null for none.")
     check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)
 
 
@@ -100,6 +107,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
     trainer = build_trainer(cfg, session, history, step=loaded.get("global_step", 0))
     loaders[0].trainer = trainer
+    prepare(module, cfg)
     _second_line(session, cfg, module, data, trainer, loaded)
     _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
     if session.ranks.is_first:
@@ -115,6 +123,14 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     return result
 
 
+def prepare(module: pl.LightningModule, cfg: Any) -> None:
+    """What the configuration asks of the network itself; the names of its weights stay as they are."""
+    if cfg.channels_last:
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.compile:
+        module.compile()
+
+
 def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl.Trainer:
     """Lightning's Trainer with our ranks, callbacks and checkpoints.
 
@@ -128,6 +144,9 @@ def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl
     callbacks: list[pl.Callback] = [
         SameAsOneRank(ranks, cfg.seed, counters.seed_all),
         history,
+        *([StopOnNan(history)] if cfg.stop_on_nan else []),
+        *([EarlyStop(history, cfg.early_stopping.patience)] if cfg.early_stopping.patience else []),
+        *([AverageWeights(cfg.ema.decay, ranks.world_size)] if cfg.ema.decay else []),
         *([ShowProgress(session, history), LogHistory(session.experiment, history, "csv" in names)] if first else []),
         StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes),
         checkpoints,

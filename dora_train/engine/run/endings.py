@@ -1,0 +1,51 @@
+"""Ends before the last epoch: nothing gets better any more (complete), or the loss is no number (failed).
+
+Both are functions of the history, so that a run that was killed comes to the same end without storing how near it was.
+"""
+
+import math
+from collections.abc import Mapping
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from ...optim import since_best
+from ..errors import UserError
+from .history import History
+
+
+class EarlyStop(Callback):
+    """Ends the run after `patience` epochs without a better metric; must stand behind the history."""
+
+    def __init__(self, history: History, patience: int):
+        self.history, self.patience = history, patience
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Also where it goes on from a checkpoint of its last epoch: killed in the test, there is nothing to train."""
+        trainer.should_stop = since_best(self.history.monitored) >= self.patience
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if since_best(self.history.monitored) >= self.patience:
+            trainer.should_stop = True
+
+
+class StopOnNan(Callback):
+    """Ends the run before anything of an epoch that diverged is saved; must stand right behind the history.
+
+    Looks where sums are read anyway: at an epoch's end and at a checkpoint within it. Looking at each step would make
+    the CPU wait for the GPU each time.
+    """
+
+    def __init__(self, history: History):
+        self.history = history
+        history.check = self.refuse
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        self.refuse(self.history.entries[-1], len(self.history.entries))
+
+    def refuse(self, means: Mapping[str, Mapping[str, float]], epoch: int) -> None:
+        """Raises: UserError where a loss is no finite number; all ranks have the same means."""
+        for split, metrics in means.items():
+            if not math.isfinite(metrics.get("loss", 0.0)):
+                raise UserError(f"diverged in epoch {epoch}: the {split} loss is {metrics['loss']}.",
+                                "lower optim.lr, or give schedule.warmup_epochs or trainer.gradient_clip_val; "
+                                "stop_on_nan=false goes on")

@@ -1,0 +1,71 @@
+"""How the weights move: the schedules against torch's own, and what the past epochs say."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from dora_train.optim import Schedule, check_training, cuts, monitored, since_best
+
+OPTIM = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
+TRAINER = {"max_epochs": 3, "max_steps": -1}
+METRICS = [[0.1, 0.2, 0.2, 0.1, 0.3, 0.3, 0.3, 0.3, 0.4], [1.0] * 12, [math.nan, 0.5, math.nan, math.nan, 0.6]]
+
+
+def sgd() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+
+
+def test_onecycle_is_torchs():
+    total, warmup = 50, 14
+    ours, optimizer = Schedule("onecycle", 2, 7, total), sgd()
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=total, pct_start=(warmup + 1) / total)
+    for step in range(total):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), step
+        optimizer.step()
+        theirs.step() if step < total - 1 else None
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_plateau_is_torchs(metric: list[float], patience: int):
+    optimizer, ours = sgd(), Schedule("plateau", 0, 1, math.inf, patience, 0.5)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.5, patience, threshold=0.0, eps=0.0)
+    for epoch in range(len(metric)):
+        theirs.step(metric[epoch])
+        past = metric[:epoch + 1]
+        assert ours(0, past) == optimizer.param_groups[0]["lr"] == 0.5 ** cuts(past, patience)
+
+
+@pytest.mark.parametrize("name", ["none", "cosine", "onecycle", "plateau"])
+def test_each_schedule_warms_up_and_ends_low(name: str):
+    factors = [Schedule(name, 2, 10, 100)(step, [1.0] * 30) for step in range(100)]
+    assert factors[0] < 0.06 and factors[:20] == sorted(factors[:20]), "up"
+    assert factors[20:] == sorted(factors[20:], reverse=True), "down"
+    assert max(factors) <= 1.0 and (factors[-1] == 1.0) == (name == "none")
+
+
+def test_what_the_past_says():
+    history = [{"valid": {"loss": 3.0}}, {"train": {"loss": 9.0}}, {"valid": {"loss": 2.0}}, {"valid": {"loss": 2.0}}]
+    values = monitored(history, "valid.loss", "min")
+    assert values[0] == -3.0 and math.isnan(values[1]) and values[2:] == [-2.0, -2.0]
+    assert [since_best(values[:epoch]) for epoch in range(5)] == [0, 0, 1, 0, 1], "the first of equals is the best"
+    assert since_best([math.nan] * 5) == 0, "what was never measured never stood still"
+
+
+@pytest.mark.parametrize("schedule, loss, message", [
+    ({"name": "cosin"}, {}, 'unknown schedule.name "cosin": none, cosine, onecycle or plateau.'),
+    ({"name": "plateau", "factor": 2.0}, {}, "schedule.factor=2.0"),
+    ({"name": "none"}, {"label_smoothing": 1.0}, "loss.label_smoothing=1.0"),
+])
+def test_mistakes(schedule: dict, loss: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        check_training(OPTIM, {"warmup_epochs": 1.0, **schedule}, TRAINER, loss)
+
+
+@pytest.mark.parametrize("name", ["cosine", "onecycle"])
+def test_a_curve_needs_an_end(name: str):
+    with pytest.raises(ValueError, match="needs an end"):
+        check_training(OPTIM, {"name": name}, {"max_epochs": -1, "max_steps": -1})

@@ -1,0 +1,67 @@
+"""What ends a training early, and what it trains: diverged, stopped early, averaged, compiled."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from project import QUICK, Project, weights
+
+from dora_train.engine.store import State
+
+
+def test_a_run_that_diverges_has_failed(project: Project):
+    output = project.dora("run", *QUICK, "optim.lr=1e6", code=1)
+    assert output.splitlines()[-2].startswith("diverged in epoch ") and "Traceback" not in output
+    state = project.xp.state()
+    assert state.state is State.FAILED and state.cause.startswith("diverged in epoch ")
+    assert f"({state.cause}" in project.dora("run", *QUICK, "optim.lr=1e6", code=1).replace("last time: ", "(")
+    assert all(math.isfinite(entry["train"]["loss"]) for entry in project.xp.history()), "it is not saved"
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_within_an_epoch_saves_nothing_of_it(project: Project):
+    args = ["run", "threads=1", "optim.lr=1e6", "checkpoint.every_minutes=0.000001", "trainer.max_epochs=2"]
+    assert "diverged in epoch 1: the train loss is" in project.dora(*args, code=1)
+    assert "diverged in epoch 1" in project.dora(*args, code=1), "the same again"
+    assert "finished" in project.dora("run", "threads=1", "optim.lr=1e6", "trainer.max_epochs=2", "stop_on_nan=false")
+
+
+@pytest.mark.slow
+def test_a_run_that_stopped_early_is_complete(project: Project):
+    args = ["run", "threads=1", "optim.lr=1e-9", "early_stopping.patience=2", "trainer.max_epochs=9"]
+    assert "finished (stopped early)" in project.dora(*args)
+    assert project.xp.state().state is State.COMPLETED and len(project.xp.history()) == 3
+    assert "nothing to do" in project.dora(*args)
+
+
+@pytest.mark.slow
+def test_the_average_is_what_is_validated_kept_and_tested(project: Project):
+    project.dora("run", "threads=1", "trainer.max_epochs=2", "ema.decay=0.9", "trainer.check_val_every_n_epoch=2")
+    last = torch.load(project.xp.last_checkpoint, weights_only=True)
+    best = torch.load(project.xp.best_checkpoint, weights_only=True)
+    assert not {"current_model_state", "averaging_state"} & best.keys()
+    key = "model.5.weight"
+    assert best["state_dict"][key].equal(last["state_dict"][key])
+    assert not last["current_model_state"][key].equal(last["state_dict"][key])
+
+
+@pytest.mark.slow
+def test_compiled_and_channels_last_weights_keep_their_names(project: Project):
+    project.dora("run", *QUICK, "compile=true", "channels_last=true")
+    names = weights(project.xp.best_checkpoint).keys()
+    assert "model.0.0.weight" in names and not [name for name in names if "_orig_mod" in name]
+    assert project.xp.result()
+
+
+@pytest.mark.parametrize("override, message", [
+    ("ema.decay=2", "ema.decay=2: it takes a number between 0 and 1"),
+    ("early_stopping.patience=0", "early_stopping.patience=0: it takes a whole number of epochs"),
+    ("loss.label_smoothing=1", "loss.label_smoothing=1.0: it takes"),
+])
+@pytest.mark.slow
+def test_values_that_make_no_sense(project: Project, override: str, message: str):
+    output = project.dora("run", override, code=1)
+    assert message in output and len(output.splitlines()) == 1
+    assert not project.experiments()
