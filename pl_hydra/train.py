@@ -90,8 +90,8 @@ def check(cfg: DictConfig) -> None:
     check_data(**cfg.data)
     check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
     check_model(cfg.model, **cfg.model_args)
-    for key in ("ema.decay", "early_stopping.patience"):
-        if OmegaConf.select(cfg, key) is not None:
+    for key in ("ema.decay", "early_stopping.patience", "continue_from"):
+        if OmegaConf.select(cfg, key) not in (None, ""):
             raise ValueError(f"{key} is not to be had here: dora run takes it.")
 
 

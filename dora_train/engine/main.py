@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,9 +24,10 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, upstream, verbs
 from .code import code_of, snapshot
 from .errors import UserError, report_user_errors, shortened
+from .origin import locate, sha256
 from .run.signals import Signals
 from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split, unflatten
-from .store import XPS, Birth, Experiment
+from .store import XPS, Birth, Experiment, State
 
 REPLACED = {  # settings of Dora that make no sense here, and what does their work
     "git_save": "a job runs a snapshot of the files as they are: code: snapshot, or live",
@@ -271,9 +272,10 @@ class TrainMain(upstream.HydraMain):
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
+        config = resolved(xp.cfg)
+        locate(config.get("continue_from") or "", self.find)
         if self._check is None:
             return
-        config = resolved(xp.cfg)
         question = json.dumps({key: config.get(key) for key in CHECKED}, default=str)
         if question in self._checked_before:  # a grid asks a thousand times, mostly the same
             return
@@ -318,7 +320,34 @@ class TrainMain(upstream.HydraMain):
         return Birth(
             sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
             config=self._counted(config), rule=RULE, threads=config.get("threads") or 1, code=code_of(Path.cwd()),
-            versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name())
+            versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
+            origin=self._origin(config))
+
+    def _origin(self, config: Mapping[str, Any]) -> dict[str, str]:
+        given = config.get("continue_from") or ""
+        path = locate(given, self.find)
+        return {"given": given, "file": path.name, "sha256": sha256(path)} if path else {}
+
+    def shorter(self, xp: XP) -> tuple[Experiment, int] | None:
+        """A finished experiment that differs in fewer `trainer.max_epochs` alone, and how many: the longest of them."""
+        key, delta = "trainer.max_epochs", xp.delta or []
+        if key not in dict(delta):
+            return None
+        found = []
+        for path in (self.dora.dir / XPS).glob("*/birth.json"):
+            experiment = Experiment(path.parent)
+            birth = experiment.birth()
+            if birth is None or self._without(key, birth.delta) != self._without(key, delta):
+                continue
+            epochs = dict(flatten(birth.config)).get(key) or 0
+            if 0 < epochs < xp.cfg.trainer.max_epochs and experiment.state().state is State.COMPLETED:
+                found.append((epochs, experiment.sig))
+        return (self.experiment(max(found)[1]), max(found)[0]) if found else None
+
+    def _without(self, key: str, delta: Iterable[Sequence[Any]]) -> list[str]:
+        """What of a delta counts, but for one key; comparable."""
+        return sorted(json.dumps([name, value], default=str) for name, value in delta
+                      if name != key and not is_excluded(name, self.dora.exclude))
 
     # --- what Dora asks of a main ---
 

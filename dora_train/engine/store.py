@@ -97,6 +97,7 @@ class Birth:
     born: float
     host: str = ""
     user: str = ""
+    origin: dict[str, str] = field(default_factory=dict)  # continue_from: {"given": ..., "file": name, "sha256": ...}
 
 
 @dataclass

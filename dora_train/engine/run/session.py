@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import shlex
 import socket
 import sys
 import time
@@ -20,6 +21,7 @@ from ...errors import DataError
 from .. import claims, upstream
 from ..errors import UserError
 from ..main import TrainMain, shown_path
+from ..origin import Find
 from ..store import Experiment, RunState, State
 from .mishaps import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
@@ -51,6 +53,7 @@ class Session:
     before: RunState  # what the attempt before said
     state: RunState
     console: Console
+    find: Find  # from a signature to its experiment
     finished: bool = False
     began: float = field(default_factory=time.monotonic)
 
@@ -67,6 +70,11 @@ class Session:
         if state is not State.RUNNING:
             self.state.ended = time.time()
         self.experiment.write_state(self.state)
+
+    def origin(self) -> dict[str, str]:
+        """What `continue_from` named when the experiment was made."""
+        birth = self.experiment.birth()
+        return birth.origin if birth else {}
 
     def saved(self) -> None:
         """A checkpoint is whole on disk: this attempt was not in vain."""
@@ -118,6 +126,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None) -> Any:
         session = _claimed(main, xp, experiment, ranks, signals)
         with _logging_to(session), _ended(session):
             _first_line(session, xp)
+            _say_shorter(session, main, xp)
             with upstream.entered(xp):
                 return main.main(xp.cfg)
 
@@ -181,7 +190,8 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
     state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
                     fruitless=fruitless,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
-    session = Session(experiment, ranks, signals, before, state, Console(soft_wrap=True, highlight=False, markup=False))
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    session = Session(experiment, ranks, signals, before, state, console, main.find)
     session.report(State.RUNNING)
     _refuse_in_vain(session, before)
     return session
@@ -219,6 +229,19 @@ def _first_line(session: Session, xp: XP) -> None:
     else:
         start = "new" if session.state.attempt == 1 else f"new (attempt {session.state.attempt})"
     session.log(f"XP {xp.sig}  {_overrides(xp)}  {start}  {shown_path(session.experiment.folder)}")
+
+
+def _say_shorter(session: Session, main: TrainMain, xp: XP) -> None:
+    """Raising max_epochs makes another experiment, which begins at the beginning: not what everyone expects."""
+    shorter = main.shorter(xp) if session.state.attempt == 1 and session.ranks.is_first else None
+    if shorter is None:
+        return
+    experiment, epochs = shorter
+    more = int(xp.cfg.trainer.max_epochs) - epochs
+    argv = [arg for arg in xp.argv if arg.partition("=")[0] != "trainer.max_epochs"]
+    command = shlex.join(["dora", "run", *argv, f"trainer.max_epochs={more}", f"continue_from={experiment.sig}"])
+    session.log(f"XP {experiment.sig}, the same for {epochs} epochs, is finished; this one is another, from its start.")
+    session.log(f"{more} epochs more, from the weights of that: {command}")
 
 
 # --- logging ---

@@ -30,6 +30,7 @@ from .loggers import LogHistory, check_loggers, lightning_loggers
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
 from .session import Session, current
+from .start import start_from
 
 OURS = {  # keywords of Lightning's Trainer that are not the user's, and where they come from
     "devices": "the ranks: dora run -d --ddp_workers 2, torchrun, or slurm.gpus",
@@ -107,6 +108,9 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
     trainer = build_trainer(cfg, session, history, step=loaded.get("global_step", 0))
     loaders[0].trainer = trainer
+    if cfg.continue_from and not loaded:
+        origin = session.origin()
+        session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
     prepare(module, cfg)
     _second_line(session, cfg, module, data, trainer, loaded)
     _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
