@@ -40,6 +40,7 @@ VARIANTS = {
     "adamw, warm-up alone": ["optim.name=adamw", "optim.lr=0.002", "schedule.name=none", "schedule.warmup_epochs=2.5"],
     "accumulation": ["trainer.accumulate_grad_batches=2", EVERY_STEP, "trainer.gradient_clip_val=1.0"],
     "max_steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", EVERY_STEP],
+    "accumulation over the end": ["trainer.accumulate_grad_batches=3", "trainer.max_steps=7", EVERY_STEP],
     "seldom validated": ["trainer.check_val_every_n_epoch=2", EVERY_STEP],
     "seldom saved": ["checkpoint.every_epochs=3", "trainer.max_epochs=5"],
     "seldom both": ["checkpoint.every_epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=5",
@@ -197,6 +198,15 @@ def test_killed(point: str, references: References, project: Project):
     killed_by(POINTS[point], project, TINY)
     finish(project, TINY)
     same(project.xp, references.run("", TINY)[0])
+
+
+@pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])
+def test_killed_after_an_epochs_end_where_steps_are_limited(fault: Fault, references: References, project: Project):
+    """Lightning takes that checkpoint for one within the epoch, and would add an empty entry."""
+    args = TINY + VARIANTS["accumulation over the end"]
+    killed_by(fault, project, args)
+    finish(project, args)
+    same(project.xp, references.run("accumulation over the end", args)[0])
 
 
 def writes(references: References, project: Project, args: list[str]) -> int:

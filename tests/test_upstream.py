@@ -73,3 +73,9 @@ def test_lightning_keeps_its_place_where_we_read_it():
 
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
     assert position(trainer) == (0, 0)
+
+
+def test_lightning_still_resumes_otherwise_where_steps_are_limited():
+    from pytorch_lightning.loops.fit_loop import _FitLoop
+
+    assert "or self._iteration_based_training()" in inspect.getsource(_FitLoop.restarting.fset)

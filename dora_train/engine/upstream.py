@@ -159,6 +159,15 @@ def without_signal_handlers(trainer: Any) -> None:
     trainer._signal_connector.register_signal_handlers = lambda: None
 
 
+def resumed_by_epochs(trainer: Any) -> None:
+    """Resume where `max_steps` is set as where it is not.
+
+    Lightning 2.6.6 then takes a checkpoint of an epoch's end for one within it: it ends the epoch a second time, with
+    no batch in it (`_FitLoop.restarting`).
+    """
+    trainer.fit_loop._iteration_based_training = lambda: False
+
+
 def position(trainer: Any) -> tuple[int, int]:
     """Where the training of a Lightning 2.6.6 trainer is: (epochs finished, batches of this epoch finished)."""
     loop = trainer.fit_loop

@@ -113,8 +113,7 @@ class History(Callback):
             self._restored = None
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        # Not the training sums: Lightning calls this also where a checkpoint goes on within an epoch (max_steps).
-        self.valid = Averages()
+        self.train, self.valid = Averages(), Averages()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
                            batch_idx: int) -> None:

@@ -162,6 +162,7 @@ def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl
         default_root_dir=str(session.experiment.folder), use_distributed_sampler=False,
         enable_progress_bar=False, enable_model_summary=False)
     upstream.without_signal_handlers(trainer)
+    upstream.resumed_by_epochs(trainer)
     return trainer
 
 
