@@ -24,7 +24,7 @@ FORKS.set_forkserver_preload([  # never dora_train: each project brings its own
     "hydra.experimental.callbacks", "torch.distributed", "torchvision"])
 WRITES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.chmod", "os.truncate"}
 
-Fault = tuple[str, int]  # (what, at which occurrence, from 1): see `arm`
+Fault = tuple[str, int] | tuple[str, int, int]  # (what, at which occurrence from 1[, which signal]): see `arm`
 
 
 class Run:
@@ -96,7 +96,7 @@ seen: dict[str, int] = {}
 
 
 def arm(fault: Fault, out: str) -> None:
-    """End this process with SIGKILL at an occurrence of something.
+    """Send this process a signal, SIGKILL if none is named, at an occurrence of something.
 
     `write`: just before a change to a file or folder below `out`; `train`, `eval`: in a forward pass with or without
     gradients; `torch.save`: when a checkpoint's file is half written; `events`: TensorBoard's file is half written.
@@ -107,7 +107,7 @@ def arm(fault: Fault, out: str) -> None:
 
     def reached(what: str) -> bool:
         seen[what] = seen.get(what, 0) + 1
-        return (what, seen[what]) == fault
+        return (what, seen[what]) == fault[:2]
 
     def hook(event: str, args: Any) -> None:
         if event in WRITES or (event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
@@ -117,7 +117,7 @@ def arm(fault: Fault, out: str) -> None:
 
     def loss(*args: Any, **kwargs: Any) -> Any:
         if reached("train" if torch.is_grad_enabled() else "eval"):
-            die()
+            die(*fault[2:])
         return real_loss(*args, **kwargs)
 
     def save(content: Any, path: Any, **kwargs: Any) -> None:
@@ -133,6 +133,7 @@ def arm(fault: Fault, out: str) -> None:
     sys.addaudithook(hook)
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-    ctypes.CDLL(None).pause()
+def die(signum: int = signal.SIGKILL) -> None:
+    os.kill(os.getpid(), signum)
+    if signum == signal.SIGKILL:
+        ctypes.CDLL(None).pause()

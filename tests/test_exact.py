@@ -200,6 +200,21 @@ def test_killed(point: str, references: References, project: Project):
     same(project.xp, references.run("", TINY)[0])
 
 
+def test_signalled_in_validation(references: References, project: Project):
+    """Nothing that was trained is trained again: the next attempt begins with that validation."""
+    run = Run(project, "run", *TINY, fault=("eval", 5, signal.SIGTERM))
+    assert run.wait() == 143, run.text
+    assert "resumed at epoch 2, its validation" in finish(project, TINY)
+    same(project.xp, references.run("", TINY)[0])
+
+
+def test_killed_in_validation_after_a_checkpoint_within_it(references: References, project: Project):
+    args = [*TINY, EVERY_STEP]
+    killed_by(("eval", 6), project, args)
+    assert "resumed at epoch 2, its validation" in finish(project, args)
+    same(project.xp, references.run("", args)[0])
+
+
 @pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])
 def test_killed_after_an_epochs_end_where_steps_are_limited(fault: Fault, references: References, project: Project):
     """Lightning takes that checkpoint for one within the epoch, and would add an empty entry."""

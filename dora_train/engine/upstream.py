@@ -8,7 +8,7 @@ import contextlib
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +166,21 @@ def resumed_by_epochs(trainer: Any) -> None:
     no batch in it (`_FitLoop.restarting`).
     """
     trainer.fit_loop._iteration_based_training = lambda: False
+
+
+@contextlib.contextmanager
+def as_before_validation(trainer: Any) -> Iterator[None]:
+    """Let a checkpoint that is saved within a validation be one from which all of it is done again.
+
+    Lightning 2.6.6 goes on in the middle of a validation whose counters say so, at its next batch; with none done, that
+    is the first.
+    """
+    progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    before = progress.state_dict()
+    progress.reset()
+    progress.total.ready = progress.total.started = 1
+    yield
+    progress.load_state_dict(before)
 
 
 def position(trainer: Any) -> tuple[int, int]:

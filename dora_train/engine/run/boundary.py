@@ -1,4 +1,7 @@
-"""What happens between two steps: all ranks agree whether to save and whether to leave."""
+"""What happens between two steps: all ranks agree whether to save and whether to leave.
+
+A checkpoint within a validation is one of the moment before it: the next attempt validates from the first batch on.
+"""
 
 import time
 from collections.abc import Callable
@@ -7,6 +10,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer
 
+from .. import upstream
 from .signals import Interrupted, Signals
 
 SAVE = 1000  # above every signal's number: "save, and go on"
@@ -33,8 +37,23 @@ class StepBoundary(Callback):
         self._leave(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        if not _can_go_on_from_here(trainer):
-            return
+        if _can_go_on_from_here(trainer):
+            self._save_or_leave(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, *args: Any) -> None:
+        self._saved = time.monotonic()
+
+    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        if trainer.sanity_checking or _is_last_step(trainer):
+            self._leave(trainer)
+        else:
+            with upstream.as_before_validation(trainer):
+                self._save_or_leave(trainer)
+
+    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        self._leave(trainer)  # the last checkpoint is that of the training's end
+
+    def _save_or_leave(self, trainer: Trainer) -> None:
         due = time.monotonic() - self._saved > self.every
         agreed = self._agreed(trainer, SAVE if due else 0)
         if agreed:
@@ -42,14 +61,6 @@ class StepBoundary(Callback):
             self._saved = time.monotonic()
         if agreed % SAVE:
             raise Interrupted(agreed % SAVE)
-
-    def on_train_epoch_end(self, trainer: Trainer, *args: Any) -> None:
-        self._saved = time.monotonic()
-
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        self._leave(trainer)
-
-    on_test_batch_end = on_validation_batch_end
 
     def _leave(self, trainer: Trainer) -> None:
         """Leave with the checkpoint that there is: what was done since is done again, with the same result."""
@@ -73,5 +84,9 @@ def _can_go_on_from_here(trainer: Trainer) -> bool:
     its validation and its entry. Not between the batches of one optimizer step: their gradients are in no checkpoint.
     """
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    is_last_step = trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps
-    return not (progress.is_last_batch or is_last_step or progress.current.ready % trainer.accumulate_grad_batches)
+    return not (progress.is_last_batch or _is_last_step(trainer)
+                or progress.current.ready % trainer.accumulate_grad_batches)
+
+
+def _is_last_step(trainer: Trainer) -> bool:
+    return trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps

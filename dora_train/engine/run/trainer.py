@@ -230,7 +230,7 @@ def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: A
     session.log(f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
                 f"{torch.get_num_threads()} threads")
     if loaded:
-        session.log(f"resumed at {resumed_at(loaded, len(data.train))}")
+        session.log(f"resumed at {resumed_at(loaded, batches_an_epoch(trainer, len(data.train)))}")
 
 
 def _warn(session: Session, *warnings: str) -> None:
@@ -258,13 +258,21 @@ def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> s
     return f"{', '.join(changes)}: floating point may differ from here on" if changes else ""
 
 
+def batches_an_epoch(trainer: pl.Trainer, batches: int) -> int:
+    """Those that `trainer.limit_train_batches` leaves, as Lightning's fit loop counts them."""
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
 def resumed_at(checkpoint: Mapping[str, Any], batches: int) -> str:
     """`epoch 7, batch 12 of 23`: the next one to be trained."""
     fit = checkpoint["loops"]["fit_loop"]
-    epoch = fit["epoch_progress"]["current"]["processed"] + 1
-    ready = fit["epoch_loop.batch_progress"]["current"]["ready"]
-    whole = ready >= batches or fit["epoch_progress"]["current"]["ready"] == epoch - 1
-    return f"epoch {epoch}" if whole else f"epoch {epoch}, batch {ready + 1} of {batches}"
+    epoch, batch = fit["epoch_progress"]["current"], fit["epoch_loop.batch_progress"]["current"]
+    if epoch["ready"] == epoch["processed"]:
+        return f"epoch {epoch['processed'] + 1}"
+    if batch["ready"] >= batches:
+        return f"epoch {epoch['ready']}, its validation"
+    return f"epoch {epoch['ready']}, batch {batch['ready'] + 1} of {batches}"
 
 
 def counted_short(size: int) -> str:
