@@ -6,7 +6,9 @@ A job's steps are slow while a file says so: there is time to hit it, and none i
 from __future__ import annotations
 
 import os
+import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,9 +56,8 @@ class Cluster(GridProject):
         assert self.slow.exists() and xp.state().state is State.RUNNING
 
     def job(self, xp: Experiment) -> str:
-        """SLURM's own number of its job; that of an array's task has no underscore."""
-        job_id = xp.job().job_id  # type: ignore[union-attr]
-        return self.cluster.run("squeue", "--noheader", "--array", f"--jobs={job_id}", "--format=%A") or job_id
+        """Its job as SLURM names it: `12`, or `12_0` in an array, where a number alone may be the whole array."""
+        return xp.job().job_id  # type: ignore[union-attr]
 
     def finished(self, *xps: Experiment) -> None:
         """At full speed to the end."""
@@ -180,6 +181,28 @@ def test_the_time_limit(project: Cluster):
     same(xp, project.undisturbed("seed=1", "trainer.max_epochs=90"))
 
 
+def test_an_array(project: Cluster):
+    """One task after a signal, the other after a requeue; neither disturbs its neighbour."""
+    first, second = project.submitted("with launcher.job_array():", f"    {LINE} seed=1)", f"    {LINE} seed=2)")
+    project.cluster.wait(lambda: claims.latest(first) and claims.latest(second), timeout=120)
+    for what, xp in ((usr2, first), (requeue, second), (usr2, second), (requeue, first)):
+        befall(project, what, xp)
+    project.finished(first, second)
+    assert [xp.state().attempt for xp in (first, second)] == [3, 3]
+    same(first, project.undisturbed("seed=1"))
+    same(second, project.undisturbed("seed=2", name="undisturbed 2"))
+
+
+def test_a_chain_of_dependents(project: Cluster):
+    """The first job of the chain leaves at a signal, and the next takes over."""
+    [xp] = project.submitted("launcher.slurm_(dependents=1)", f"{LINE} seed=3)")
+    project.saved_anew(xp)
+    usr2(project, xp)
+    project.finished(xp)
+    assert xp.state().attempt == 2
+    same(xp, project.undisturbed("seed=3"))
+
+
 @pytest.mark.parametrize("shape", ["'job.tasks_per_node': 2", "'job.nodes': 2"])
 def test_two_ranks(project: Cluster, shape: str):
     """On one node and on two: the same bits as two ranks without a cluster."""
@@ -192,3 +215,46 @@ def test_two_ranks(project: Cluster, shape: str):
     alone.dora("run", "-d", "--ddp_workers", "2", "debug=fast", EPOCHS, "trainer.accelerator=cpu", "seed=1",
                "threads=1")
     same(xp, alone.xp)
+
+
+def test_chaos(project: Cluster):
+    """Six experiments, while requeues, signals, kills, preemptions and lost nodes come at random."""
+    seed = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
+    draws = random.Random(seed)
+    lines = [f"{LINE} seed={number})" for number in range(6)]
+    xps = project.submitted(*lines)
+    rounds = int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 8
+    for _ in range(rounds):
+        time.sleep(draws.uniform(0, 2))
+        for node, state in project.cluster.node_states().items():
+            if "down" in state:
+                project.cluster.resume_node(node)
+        running = [xp for xp in xps if (holder := claims.latest(xp)) and holder.alive() and saved(xp)]
+        what = draws.choice([requeue, usr2, term, preempt, lose_node, "kill"])
+        if running:
+            victim = draws.choice(running)
+            if what == "kill":
+                os.kill(pid(victim), signal.SIGKILL)
+            else:
+                what(project, victim)  # type: ignore[operator]
+        for job, state in project.cluster.live_jobs().items():
+            if state == "PENDING":
+                project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
+        project.sync(code=0)
+    project.slow.unlink()
+
+    def over() -> bool:
+        for node, state in project.cluster.node_states().items():
+            if "down" in state:
+                project.cluster.resume_node(node)
+        for job, state in project.cluster.live_jobs().items():
+            if state == "PENDING":
+                project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
+        if not project.live():
+            project.sync()
+        return all(xp.state().state is State.COMPLETED for xp in xps)
+
+    project.cluster.wait(over, timeout=400)
+    assert sum(xp.state().attempt for xp in xps) > 6, "nothing was hit"
+    for number, xp in enumerate(xps):
+        same(xp, project.undisturbed(f"seed={number}", name=f"undisturbed {number}"))

@@ -50,16 +50,22 @@ def _job_id() -> str:
 def _requeue() -> None:
     """After a signal that was not a cancellation: SLURM still holds the job for running, and starts it again.
 
-    A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it.
+    A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with dependents may not be
+    requeued: the next of those takes over.
     """
-    job_id = os.environ.get("SLURM_JOB_ID", "")
+    job_id = _job_id()  # SLURM_JOB_ID of one task of an array is that of the whole array
     try:
-        shown = subprocess.run(["squeue", "-h", "-j", job_id, "-o", "%T"], capture_output=True, text=True, timeout=60)
+        shown = _run("squeue", "-h", "-j", job_id, "-o", "%T")
         if shown.stdout.strip() == "RUNNING":
-            subprocess.run(["scontrol", "requeue", job_id], check=True, timeout=60)
-            print(f"requeued job {job_id}", flush=True)
+            done = _run("scontrol", "requeue", job_id)
+            print(f"requeued job {job_id}" if done.returncode == 0 else
+                  f"job {job_id} is not requeued: {done.stderr.strip()}", flush=True)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not requeue job {job_id}: {error}", flush=True)
+
+
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 if __name__ == "__main__":

@@ -257,9 +257,8 @@ class Experiment:
 
     def write_birth(self, birth: Birth) -> bool:
         """Write the birth, once. False where another process was first."""
-        written = write_once(self.folder / "birth.json", asdict(birth))
-        write_once(self.folder / ".argv.json", birth.argv)  # so that stock Dora can read it too
-        return written
+        write_once(self.folder / ".argv.json", birth.argv)  # for stock Dora, and for `-f`; first: a birth is all there
+        return write_once(self.folder / "birth.json", asdict(birth))
 
     def argv(self) -> list[str] | None:
         """The overrides that made it; experiments of stock Dora have these and no birth."""

@@ -162,10 +162,7 @@ def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
     birth = main.experiment(xp).birth()
     if is_first:
         check_trainer(xp.cfg)
-        experiment = main.create(xp)
-        born = experiment.birth()
-        if born is not None and experiment.argv() is None:
-            experiment.write_birth(born)  # killed between its two files: `-f` would not find the experiment
+        main.create(xp)
     elif birth is not None:
         main.use_frozen(xp, birth)
     _use_threads(int(xp.cfg.get("threads") or 1))
