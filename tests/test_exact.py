@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from data_files import write_image_folder
 from forked import Fault, Run
 from project import Project, stored
 
@@ -33,6 +34,8 @@ SEED = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
 TINY = ["threads=1", "trainer.accelerator=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=5",
         "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
 EVERY_STEP = "checkpoint.every_minutes=0.000001"  # a checkpoint at each step
+FILES = ["data=image_folder", "data.root={images}", "data.image_size=16", "data.crop=2", "data.batch_size=8",
+         "data.max_gb=0"]  # too large to be packed: decoded anew in each epoch
 VARIANTS = {
     "momentum, cosine, augmentation": [],
     "within the epoch": [EVERY_STEP],
@@ -52,6 +55,8 @@ VARIANTS = {
     "onecycle, stopped early": ["schedule.name=onecycle", "early_stopping.patience=2", "trainer.max_epochs=8",
                                 EVERY_STEP],
     "stopped early, seldom saved": ["early_stopping.patience=1", "checkpoint.every_epochs=3", "optim.lr=0.0001"],
+    "a DataLoader": [*FILES, "data.num_workers=0", EVERY_STEP],
+    "a DataLoader with two workers": [*FILES, "data.num_workers=2", EVERY_STEP],
 }
 HEAD = "nn.Flatten()"
 POINTS: dict[str, Fault] = {
@@ -110,6 +115,10 @@ class References:
         self.known: dict[tuple[str, ...], tuple[Experiment, float]] = {}
         self.dropout = Project.copy(folder / "dropout")
         self.dropout.edit("dora_train/model.py", HEAD, f"{HEAD}, nn.Dropout(0.3)")
+        write_image_folder(folder / "images", {"train": {"cat": 25, "dog": 25}, "valid": {"cat": 9, "dog": 9}})
+
+    def args(self, name: str) -> list[str]:
+        return TINY + [word.format(images=self.folder / "images") for word in VARIANTS[name]]
 
     def project(self, name: str, out: Path) -> Project:
         return Project(out, self.dropout.root if name == "dropout" else Project(out).root)
@@ -173,7 +182,7 @@ def killed_by(fault: Fault, project: Project, args: list[str]) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_random_kills(name: str, references: References, tmp_path: Path):
-    args = TINY + VARIANTS[name]
+    args = references.args(name)
     reference, seconds = references.run(name, args)
     draws = random.Random(f"{SEED} {name}")
     wanted, hits, rounds = -(-CHAOS // len(VARIANTS)) if CHAOS else 2, 0, 0
@@ -218,7 +227,7 @@ def test_killed_in_validation_after_a_checkpoint_within_it(references: Reference
 @pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])
 def test_killed_after_an_epochs_end_where_steps_are_limited(fault: Fault, references: References, project: Project):
     """Lightning takes that checkpoint for one within the epoch, and would add an empty entry."""
-    args = TINY + VARIANTS["accumulation over the end"]
+    args = references.args("accumulation over the end")
     killed_by(fault, project, args)
     finish(project, args)
     same(project.xp, references.run("accumulation over the end", args)[0])
