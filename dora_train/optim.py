@@ -19,6 +19,9 @@ def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) ->
     Raises:
         ValueError: there is not; the message says what there is.
     """
+    for name, block in (("optim", optim), ("schedule", schedule), ("trainer", trainer)):
+        if not block:
+            raise ValueError(f"{name}=null: its settings are needed.")
     build_optimizer([nn.Parameter(torch.zeros(1))], **optim)
     endless = trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
     Schedule(**{**schedule, "warmup_epochs": 0}, steps_per_epoch=1, total_steps=math.inf if endless else 1)

@@ -19,7 +19,7 @@ def check(cfg):
 
     check_data(**cfg.data)
     check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
-    check_model(cfg.model, **cfg.model_args)
+    check_model(cfg.model, **(cfg.model_args or {}))
 
 
 @hydra_main(config_name="config", config_path="../conf", version_base="1.3", check=check)
@@ -32,7 +32,7 @@ def main(cfg):
 
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
-    model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
+    model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
     module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss, steps_per_epoch=len(data.train))
     return train(module, data, cfg)  # resumes where the last attempt stopped
 

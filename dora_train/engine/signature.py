@@ -15,6 +15,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -42,7 +43,12 @@ class _Base:
 
     cfg: DictConfig
     raw: dict[str, Any]  # plain, interpolations as they are written
-    choices: dict[str, Any]
+    hydra: DictConfig  # Hydra's own part, for `${hydra:...}`
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The option of each group."""
+        return OmegaConf.to_container(self.hydra.hydra.runtime.choices)  # type: ignore[return-value]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,6 +133,8 @@ def coerced(key: str, value: Any, default: Any, text: str) -> Any:
     elif isinstance(default, str):
         fits = value is None or isinstance(value, (str, int, float))
         value = text if fits and not isinstance(value, (str, type(None))) else value
+    elif isinstance(default, dict):
+        fits = value is None or isinstance(value, dict)
     else:
         fits = isinstance(value, type(default))
     if not fits:
@@ -227,8 +235,10 @@ class Composer:
         values = [override for override in parsed if override.key_or_group not in self.groups]
         for override in chosen:
             self._check_option(override.key_or_group, override.value())
+        chosen = [override for override in chosen if override.value() is not None]  # Hydra has no way to say so
         base = self._base(tuple(sorted(str(override.input_line) for override in chosen)))
         cfg = copy.deepcopy(base.cfg)
+        HydraConfig.instance().set_config(base.hydra)
         for override in sorted(values, key=_set_before_delete):
             self._apply(cfg, override)
         delta = self._group_delta(chosen) + [
@@ -251,10 +261,10 @@ class Composer:
                 if type(error).__module__.startswith("yaml"):
                     raise _broken(error, self.config_dir) from error
                 raise
-            choices = OmegaConf.to_container(cfg.hydra.runtime.choices)
+            hydra = OmegaConf.create({"hydra": cfg.hydra})
             OmegaConf.set_struct(cfg, False)
             del cfg["hydra"]
-            self._bases[chosen] = _Base(cfg, _raw(cfg), choices)  # type: ignore[arg-type]
+            self._bases[chosen] = _Base(cfg, _raw(cfg), hydra)
         return self._bases[chosen]
 
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
@@ -296,6 +306,8 @@ class Composer:
 
     def _check_option(self, group: str, option: Any) -> None:
         options = self.groups[group]
+        if option is None and self._base(()).choices.get(group) is not None:
+            raise UserError(f"{group}=null: one is needed.", f"{group} has: {', '.join(options)}.")
         for name in option if isinstance(option, list) else [option]:
             if name is not None and str(name) not in options:
                 raise UserError(f'unknown {group} "{name}"{did_you_mean(str(name), options)}',
@@ -356,7 +368,10 @@ class Composer:
             return raw
         try:
             value = OmegaConf.select(cfg, key)
-            return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            if OmegaConf.is_config(value):
+                return OmegaConf.to_container(value, resolve=True)
+            default = _at(self._base(()).raw, key)
+            return value if default is _MISSING else coerced(key, value, default, str(value))
         except OmegaConfBaseException as error:
             raise UserError(f"{key}={raw} does not resolve: {str(error).splitlines()[0]}") from error
 
