@@ -51,7 +51,7 @@ VARIANTS = {
     "dropout": ["seed=3", EVERY_STEP],
     "averaged weights": ["ema.decay=0.8", EVERY_STEP, "trainer.accumulate_grad_batches=2"],
     "averaged weights, seldom saved": ["ema.decay=0.8", "checkpoint.every_epochs=3", "loss.label_smoothing=0.1"],
-    "plateau": ["schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "optim.lr=0.3", EVERY_STEP],
+    "plateau": ["schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "optim.lr=0.001", EVERY_STEP],
     "onecycle, stopped early": ["schedule.name=onecycle", "early_stopping.patience=2", "trainer.max_epochs=8",
                                 EVERY_STEP],
     "stopped early, seldom saved": ["early_stopping.patience=1", "checkpoint.every_epochs=3", "optim.lr=0.0001"],
@@ -222,6 +222,19 @@ def test_killed_in_validation_after_a_checkpoint_within_it(references: Reference
     killed_by(("eval", 6), project, args)
     assert "resumed at epoch 2, its validation" in finish(project, args)
     same(project.xp, references.run("", args)[0])
+
+
+@pytest.mark.parametrize("name, fault", [
+    ("averaged weights", ("eval", 6)),  # after a checkpoint within a validation, when the module holds the average
+    ("averaged weights", ("train", 9)),
+    ("plateau", ("train", 16)),
+    ("stopped early, seldom saved", ("eval", 7)),  # in the test: nothing is left to train
+])
+def test_killed_where_a_feature_could_forget(name: str, fault: Fault, references: References, project: Project):
+    args = references.args(name)
+    killed_by(fault, project, args)
+    finish(project, args)
+    same(project.xp, references.run(name, args)[0])
 
 
 @pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])

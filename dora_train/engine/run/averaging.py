@@ -23,6 +23,7 @@ class AverageWeights(WeightAveraging):
     def __init__(self, decay: float, world_size: int):
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # Lightning 2.6.6's own goes tensor by tensor
         self.world_size = world_size
+        self.swapped = False  # within a validation, the module holds the average
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lightning 2.6.6 copies the module before it moves it: a GPU's average would stay on the CPU."""
@@ -32,9 +33,21 @@ class AverageWeights(WeightAveraging):
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Each rank averages its own running statistics of batch norm; those of rank 0 are the checkpoint's."""
         super().on_validation_epoch_start(trainer, pl_module)
+        self.swapped = True
         if self.world_size > 1:
             for buffer in pl_module.buffers():
                 torch.distributed.broadcast(buffer, 0)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_validation_epoch_end(trainer, pl_module)
+        self.swapped = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint within a validation (boundary.py) is of the weights as they were before it."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self.swapped:
+            weights, average = checkpoint["state_dict"], checkpoint["current_model_state"]
+            checkpoint["state_dict"], checkpoint["current_model_state"] = average, weights
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Not the copying of the average over the weights: a last checkpoint may yet be written."""
