@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from grid_project import GridProject, Machine
 from project import ROOT, Project
 from slurm_cluster import SlurmCluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # tests and jobs at the same time must not fight for cores
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-for _name in [name for name in os.environ if name.startswith(("SLURM_", "DORA_DIR", "DORA_PACKAGE"))]:
+for _name in [name for name in os.environ if name.startswith(("SLURM_", "DORA_"))
+              and name not in ("DORA_TRAIN_REQUIRE_SLURM", "DORA_TRAIN_CHAOS")]:
     del os.environ[_name]
 
 
@@ -44,6 +46,21 @@ def cluster(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> 
     """A real SLURM of two nodes."""
     with SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A queue on this machine."""
+    machine = Machine(tmp_path)
+    yield machine
+    machine.kill_all()
+
+
+@pytest.fixture(params=[pytest.param("cluster", marks=pytest.mark.slurm),
+                        pytest.param("machine", marks=pytest.mark.slow)], ids=["slurm", "local"])
+def grids(request: pytest.FixtureRequest, tmp_path: Path) -> GridProject:
+    """A project whose grids a test writes: once on the cluster, once on this machine."""
+    return GridProject(tmp_path, request.getfixturevalue(request.param))
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,16 @@
-"""A copy of the project whose grid files a test writes, on the tests' SLURM."""
+"""A copy of the project whose grid files a test writes, on the tests' SLURM or on a queue of this machine."""
 
 import os
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
+from dora_train.engine.grid.local_queue import Queue
 from dora_train.engine.store import Experiment
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +35,46 @@ def explorer(launcher):
 ASLEEP = 'launcher.slurm_(setup=["sleep 300"])'
 
 
+class Machine:
+    """A queue on this machine, where tests have a cluster otherwise. Two GPUs are made up: two jobs at a time."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "queue, it's (ä=1) %d"
+        self.env = {"DORA_CLUSTER": "local", "DORA_QUEUE": str(self.folder), "CUDA_VISIBLE_DEVICES": "0,1"}
+
+    def wait(self, predicate, timeout: float = 60):
+        """The first true value of `predicate`."""
+        end = time.monotonic() + timeout
+        while not (value := predicate()):
+            assert time.monotonic() < end, f"not reached within {timeout} s"
+            time.sleep(0.05)
+        return value
+
+    def live(self) -> list[str]:
+        """The names of the jobs that wait or run."""
+        return [job["name"] for job in Queue(str(self.folder)).active()]
+
+    def processes(self) -> list[psutil.Process]:
+        """All that runs for this queue: runners, jobs, and what jobs have started."""
+        found = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                ours = process.environ().get("DORA_QUEUE") == str(self.folder) and process.pid != os.getpid()
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def kill_all(self) -> None:
+        """What a loss of power does."""
+        while found := self.processes():
+            for process in found:
+                with suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(found, timeout=0.2)
+
+    cancel_all = kill_all
+
+
 class GridProject:
     """A copy of the project, with an outputs folder whose name is as odd as names get."""
 
@@ -37,7 +82,9 @@ class GridProject:
         self.folder, self.out, self.cluster = folder / "project", folder / "out, it's (ä=1)", cluster
         for name in ("conf", "dora_train", "grids"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        self.env = {**os.environ, **cluster.env, "DORA_DIR": str(self.out), "OMP_NUM_THREADS": "1"}
+        self.env = {**os.environ, "DORA_QUEUE": str(folder / "queue"), "DORA_DIR": str(self.out),
+                    "OMP_NUM_THREADS": "1", **cluster.env}
+        self.is_local = isinstance(cluster, Machine)
 
     def grid(self, *lines: str, name: str = "question") -> None:
         (self.folder / "grids" / f"{name}.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines))
@@ -61,4 +108,6 @@ class GridProject:
         return [Experiment(path) for path in sorted((self.out / "xps").glob("*")) if not path.name.startswith(".")]
 
     def live(self) -> list[str]:
+        if self.is_local:
+            return self.cluster.live()
         return self.cluster.run("squeue", "--noheader", "--array", "--format=%j").split()

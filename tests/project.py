@@ -30,7 +30,8 @@ class Project:
     def __init__(self, out: Path, root: Path = ROOT, env: dict[str, str] | None = None):
         self.out, self.root = out, root
         self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "DORA_"))}
-        self.env |= {"DORA_DIR": str(out), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120", **(env or {})}
+        self.env |= {"DORA_DIR": str(out), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120",
+                     "DORA_QUEUE": f"{out}.queue", **(env or {})}
 
     @classmethod
     def copy(cls, folder: Path, env: dict[str, str] | None = None) -> Project:

@@ -149,7 +149,7 @@ def test_find_tells_no_from_no_answer(monkeypatch):
 
 def test_without_slurm_it_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(slurm.shutil, "which", lambda program: None)
-    assert Slurm().missing() == "sbatch is not on the path"
+    assert Slurm().missing() == "no sbatch"
     monkeypatch.setattr(slurm.shutil, "which", lambda program: program)
     cluster = Cluster(monkeypatch, scontrol=FAILING)
     assert "no cluster answers" in cluster.slurm.missing()

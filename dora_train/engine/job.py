@@ -37,12 +37,14 @@ def _assignment(argv: list[str]) -> tuple[Path, str]:
     if len(argv) == 2:
         return Path(argv[0]), argv[1]
     entries = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    folder, token = entries[int(os.environ["SLURM_ARRAY_TASK_ID"])]
+    folder, token = entries[int(os.environ.get("DORA_TRAIN_TASK") or os.environ["SLURM_ARRAY_TASK_ID"])]
     return Path(folder), token
 
 
 def _job_id() -> str:
-    """As sacct names it: an array's task is `JOB_TASK`."""
+    """As the local queue says, or as sacct names it: an array's task is `JOB_TASK`."""
+    if os.environ.get("DORA_TRAIN_JOB_ID"):
+        return os.environ["DORA_TRAIN_JOB_ID"]
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
 
@@ -53,6 +55,8 @@ def _requeue() -> None:
     A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with dependents may not be
     requeued: the next of those takes over.
     """
+    if "SLURM_JOB_ID" not in os.environ:  # the local queue starts nothing again by itself: the next `dora grid` does
+        return
     job_id = _job_id()  # SLURM_JOB_ID of one task of an array is that of the whole array
     try:
         shown = _run("squeue", "-h", "-j", job_id, "-o", "%T")

@@ -235,10 +235,10 @@ class TrainMain(upstream.HydraMain):
         job = experiment.job()
         if job is None or job.token == os.environ.get("DORA_TRAIN_JOB"):
             return
-        from .grid.slurm import Slurm
+        from .grid.places import asked
         from .grid.status import look
 
-        status = look([experiment], Slurm())[experiment.sig]
+        status = look([experiment], asked())[experiment.sig]
         if status.live and status.by_job and status.certain:
             raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
                             f"watch it: dora info -f {experiment.sig} -t     stop it: dora info -f {experiment.sig} -C")
@@ -257,11 +257,11 @@ class TrainMain(upstream.HydraMain):
 
     def ask(self, holder: claims.Holder) -> bool | None:
         """Whether the scheduler still runs a holder's job; None where it cannot say."""
-        if holder.job_id == os.environ.get("DORA_TRAIN_JOB_ID"):
+        if (holder.job_id, holder.token) == (os.environ.get("DORA_TRAIN_JOB_ID"), os.environ.get("DORA_TRAIN_JOB")):
             return False  # an earlier start of this very job: SLURM runs it once at a time
-        from .grid.slurm import is_running
+        from .grid.places import asked
 
-        return is_running(holder.job_id)
+        return asked().is_running(holder.job_id)
 
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
         """The folder of the code that a job submitted now runs, and what is known of it."""

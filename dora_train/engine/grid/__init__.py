@@ -6,7 +6,9 @@
     plan.py         (wanted, known) -> actions with reasons: pure
     status.py       what state an experiment is in: one table, from its folder and its executor
     submission.py   each experiment is submitted once, whatever is killed in between
-    executor.py     what is asked of whatever runs jobs; slurm.py answers for SLURM, slurm_text.py reads its words
+    executor.py     what is asked of whatever runs jobs; places.py chooses one
+    slurm.py        SLURM; slurm_text.py reads its words
+    local.py        this machine: local_queue.py is the queue's folder, local_runner.py starts and watches its jobs
     resources.py    Dora's SlurmConfig -> the parameters of a job
     grids.py        finding grid files, running them, and which grid wants what
     sheep.py        Dora's Sheep and Shepherd, answered from our files

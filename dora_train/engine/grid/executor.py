@@ -1,7 +1,7 @@
 """What the grid asks of whatever runs jobs, and what it is told of one.
 
 An executor is small on purpose: it submits, cancels, and says what it knows of a job. What state an *experiment* is in
-is decided elsewhere (status.py). `slurm.py` is the only one so far; a queue on this machine would be another.
+is decided elsewhere (status.py). There are two, `slurm.py` and `local.py`; `places.py` chooses.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
+from ..store import Job
 
 
 class Phase(str, Enum):
@@ -71,14 +72,22 @@ class Unanswered(UserError):
 class Executor(Protocol):
     """What every executor can do. None of it raises because a scheduler is slow, absent or wrong, but `submit`."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The kind: "slurm" or "local"."""
 
     @property
     def queue(self) -> str:
-        """The name of the cluster that answers here."""
+        """The name of the cluster, or the queue, that answers here."""
+
+    def where(self) -> str:
+        """Where a job goes, and why there: "on SLURM (sbatch found, ...)"."""
 
     def missing(self) -> str:
         """Why nothing can be submitted from here, in a few words; empty where it can."""
+
+    def answers_for(self, job: Job) -> bool:
+        """Whether this job can be asked about here; ids mean nothing to another cluster."""
 
     def submit(self, order: Order) -> Receipt:
         """Raises: NotSubmitted, Unanswered."""
@@ -88,8 +97,24 @@ class Executor(Protocol):
 
     def cancel(self, job_ids: Iterable[str]) -> None: ...
 
+    def move(self) -> None:
+        """Let jobs start that wait and can, where that is for us to do."""
+
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
         """What is known of these jobs; each gets an answer, if need be `UNKNOWN`."""
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         """Job ids by the names of jobs; None: the scheduler did not answer, so that a missing name means nothing."""
+
+
+OWN = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # how a person reaches a cluster, not what a job was given
+RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
+
+
+def outside(variable: str) -> bool:
+    """Whether a variable was left in the environment by an outer job or rank, and must not reach a new one.
+
+    Inside `salloc`, SLURM_NTASKS or SLURM_MEM_PER_CPU of the outer job would overrule what is asked for.
+    """
+    given = variable.startswith(("SLURM_", "SUBMITIT_", "DORA_TRAIN_JOB", "DORA_TRAIN_TASK"))
+    return (given and variable not in OWN) or variable in RANKS

@@ -18,7 +18,7 @@ from ..store import GRIDS, XPS, Birth, Experiment, Job, RunState, State
 from . import submission
 from .executor import Executor
 from .logs import last_lines, log_of, print_log
-from .slurm import Slurm
+from .places import asked
 from .status import Status, look, when
 from .table import duration, epochs, seconds_left
 
@@ -32,7 +32,7 @@ def info(main: Any, args: Any, executor: Executor | None = None) -> int:
     Raises:
         UserError: there is no such experiment, job or log, or it cannot be cancelled.
     """
-    executor = executor or Slurm()
+    executor = executor or asked()
     experiment = find(main, args)
     if args.cancel:
         print(cancel(experiment, executor))
@@ -244,9 +244,10 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
     if status.user and status.user != claims.user_name():
         raise UserError(f"XP {sig} is {status.state} on {status.where}, of {status.user}: only they can stop it.")
     if status.by_job:
-        missing = executor.missing()
-        if missing:
-            raise UserError(f"XP {sig} is {status.where}, which cannot be reached from here ({missing}).")
+        job = experiment.job()
+        if job is None or not executor.answers_for(job):
+            queue = f"{job.cluster} ({job.queue}), submitted from {job.host}" if job else "nowhere"
+            raise UserError(f"XP {sig} is {status.where} of {queue}, which cannot be reached from here: stop it there.")
         ids = submission.cancel([experiment], executor)
         return f"XP {sig}: job {', '.join(ids)} cancelled."
     return _stop_process(experiment)

@@ -15,12 +15,12 @@ from .executor import Executor
 from .info import cancel
 from .logs import follow, log_of
 from .monitor import ILL
+from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, make_plan
 from .resources import Shape, stored
-from .slurm import Slurm
 from .status import look
 from .submission import Request
-from .sync import code_before, no_cluster, refuse_dev
+from .sync import code_before, nowhere, refuse_dev
 
 
 def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
@@ -32,9 +32,9 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     Raises:
         UserError: it cannot be submitted.
     """
-    executor = executor or Slurm()
     xp = main.get_xp(main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv)
     experiment = main.experiment(xp)
+    executor = executor or chosen(xp.cfg)
     if args.cancel:
         print(cancel(experiment, executor))
         return 0
@@ -51,7 +51,7 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     action = make_plan([wanted], known, rules, claims.user_name(), clear=args.clear)[0]
     if action.verb.submits:
         if executor.missing():
-            raise UserError(*no_cluster(executor.missing()))
+            raise UserError(*nowhere(executor))
         replaces = job.ids if job and action.stops else []
         _submit(main, xp, experiment, slurm, seen, replaces, action, executor)
     else:
@@ -81,6 +81,7 @@ def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, r
     if not outcome.submitted:
         raise UserError(f"{experiment.sig}: {outcome.trouble}")
     reason = f"   {action.reason}" if action.reason else ""
+    executor.move()
     print(f"{SIGNS[action.verb]} {experiment.sig}  {main.get_name(xp)}   job {outcome.job_id}{reason}", flush=True)
 
 

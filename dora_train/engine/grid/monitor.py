@@ -39,6 +39,8 @@ class Monitor:
             sheep.status = statuses[sheep.xp.sig]
         if ask:
             self._asked = time.monotonic()
+            if self.executor is not None:
+                self.executor.move()
 
     def rows(self) -> list[Row]:
         return self.table.rows(self.args.trim, self.args.trim_last)
@@ -85,14 +87,16 @@ class Monitor:
         while True:
             started = time.monotonic()
             step()
-            if not any(self._is_worth_waiting(sheep.status) for sheep in self.table.sheep):
+            if not any(self._is_worth_waiting(sheep) for sheep in self.table.sheep):
                 return
             self.refresh()
             time.sleep(max(REDRAW, 10 * (time.monotonic() - started)) if self.args.interval else 0.1)
 
-    def _is_worth_waiting(self, status: Status) -> bool:
-        """Without a scheduler nothing will ever be heard of its jobs."""
-        return status.live and (status.certain or (self.executor is not None and not self.executor.missing()))
+    def _is_worth_waiting(self, sheep: Sheep) -> bool:
+        """Of a job that nobody here can be asked about, nothing will ever be heard."""
+        if not sheep.status.live or sheep.status.certain:
+            return sheep.status.live
+        return self.executor is not None and sheep.job is not None and self.executor.answers_for(sheep.job)
 
     def _print_changes(self, before: dict[str, Status]) -> None:
         """`14:02:31  77c01b9e  running on node7, job 8812   lr=0.3`."""

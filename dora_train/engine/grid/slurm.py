@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import upstream
-from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, Unanswered
+from ..store import Job
+from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, Unanswered, outside
 from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_squeue
 
 TIMEOUT = 30  # seconds that a question to the scheduler may take
@@ -32,8 +33,8 @@ class Slurm:
 
     name = "slurm"
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic):
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float] = time.monotonic, why: str = "sbatch found"):
+        self._clock, self._why = clock, why
         self._infos: dict[str, JobInfo] = {}
         self._asked = float("-inf")
         self._said: set[str] = set()
@@ -45,7 +46,7 @@ class Slurm:
         """(the cluster's name, why there is none)."""
         for program in ("sbatch", "srun"):  # submitit wants srun
             if shutil.which(program) is None:
-                return "", f"{program} is not on the path"
+                return "", f"no {program}"
         text, trouble = _run(["scontrol", "show", "config"])
         names = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith("ClusterName")]
         if not names:
@@ -56,8 +57,14 @@ class Slurm:
     def queue(self) -> str:
         return self._config[0]
 
+    def where(self) -> str:
+        return f'on SLURM ({self._why}, cluster "{self.queue}")'
+
     def missing(self) -> str:
         return self._config[1]
+
+    def answers_for(self, job: Job) -> bool:
+        return job.cluster != "local" and not self.missing() and job.queue in ("", self.queue)
 
     # --- submit ---
 
@@ -114,6 +121,9 @@ class Slurm:
                 self._say("scancel", trouble)
         self._asked = float("-inf")
 
+    def move(self) -> None:
+        """SLURM does so by itself."""
+
     # --- ask ---
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
@@ -165,6 +175,13 @@ class Slurm:
             found |= part
         return found
 
+    def is_running(self, job_id: str) -> bool | None:
+        """Whether a job runs now; one that waits (again) has no process. None: SLURM cannot say."""
+        if not job_id or shutil.which("squeue") is None:
+            return None
+        phase = self.jobs([job_id])[job_id].phase
+        return None if phase == Phase.UNKNOWN else phase == Phase.RUNNING
+
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole array."""
         wanted = sorted(set(names))
@@ -201,14 +218,6 @@ def _judged(job_id: str, queued: dict[str, JobInfo] | None, ended: dict[str, Job
     if queued is None:
         return JobInfo(job_id, Phase.UNKNOWN)
     return JobInfo(job_id, Phase.OVER)  # not in the queue, and accounting has nothing on it, or a runaway
-
-
-def is_running(job_id: str) -> bool | None:
-    """Whether a job runs now; one that waits (again) has no process. None: SLURM cannot say."""
-    if not job_id or shutil.which("squeue") is None:
-        return None
-    phase = Slurm().jobs([job_id])[job_id].phase
-    return None if phase == Phase.UNKNOWN else phase == Phase.RUNNING
 
 
 def _run(command: Sequence[str]) -> tuple[str, str]:
@@ -264,14 +273,8 @@ def _interrupts_wait() -> Iterator[None]:
 
 @contextmanager
 def _clean_environment() -> Iterator[None]:
-    """Without what an outer job, or a rank, left in the environment: sbatch hands all of it to the new job.
-
-    Inside `salloc`, SLURM_NTASKS or SLURM_MEM_PER_CPU of the outer job would overrule what is asked for here.
-    """
-    keep = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
-    ranks = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
-    taken = {key: value for key, value in os.environ.items()
-             if key.startswith(("SLURM_", "SUBMITIT_")) and key not in keep or key in ranks}
+    """Without what an outer job, or a rank, left in the environment: sbatch hands all of it to the new job."""
+    taken = {key: value for key, value in os.environ.items() if outside(key)}
     for key in taken:
         del os.environ[key]
     try:

@@ -44,6 +44,7 @@ WORDS = {
     "PREEMPTED": (State.INTERRUPTED, "preempted"),
     "NODE_FAIL": (State.INTERRUPTED, "node lost"),
     "BOOT_FAIL": (State.INTERRUPTED, "its node did not start"),
+    "LOST": (State.INTERRUPTED, "all its processes are gone"),  # the local queue's word
     "REVOKED": (State.INTERRUPTED, "moved to another cluster"),
     "": (State.INTERRUPTED, "its job is gone, and the scheduler does not know how"),
 }
@@ -216,10 +217,8 @@ def is_completed(experiment: Experiment) -> bool:
 def infos_of(jobs: Iterable[Job | None], executor: Executor | None, force: bool = False) -> Mapping[str, JobInfo]:
     """What the executor says of these jobs; those of another cluster cannot be asked for here."""
     found = [job for job in jobs if job is not None and job.job_id]
-    if executor is None or not found or executor.missing():
-        return {}
-    here = [job for job in found if job.queue in ("", executor.queue)]
-    return executor.jobs([job_id for job in here for job_id in job.ids], force)
+    here = [job for job in found if executor is not None and executor.answers_for(job)]
+    return executor.jobs([job_id for job in here for job_id in job.ids], force) if executor and here else {}
 
 
 def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInfo]) -> Facts:

@@ -175,9 +175,9 @@ def settle(experiments: Iterable[Experiment], executor: Executor) -> None:
     open_ = [(experiment, job) for experiment in experiments if (job := experiment.job()) is not None and is_open(job)]
     overdue = [(experiment, job) for experiment, job in open_
                if not _adopt_from_attempt(experiment, job, executor) and _is_overdue(job)]
-    if not overdue or executor.missing():
+    here = [(experiment, job) for experiment, job in overdue if executor.answers_for(job)]
+    if not here:
         return
-    here = [(experiment, job) for experiment, job in overdue if job.queue in ("", executor.queue)]
     found = executor.find([job.name for _, job in here if job.name])
     if found is None:
         return

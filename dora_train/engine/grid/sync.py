@@ -26,10 +26,10 @@ from .grids import Wants, explore, find_explorer
 from .info import overrides
 from .logs import follow, log_of, print_log
 from .monitor import Monitor, exit_code
+from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, make_plan, noteworthy, stopped, summary
 from .resources import Shape, stored
 from .sheep import Sheep
-from .slurm import Slurm
 from .status import look
 from .submission import Outcome, Request
 from .table import GridTable
@@ -80,7 +80,7 @@ class Sync:
                  args: RunGridArgs, executor: Executor | None = None):
         self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
         self.slurm = slurm or main.get_slurm_config()
-        self.executor: Executor = executor or Slurm()
+        self.executor: Executor = executor or chosen(main.composer.compose([]).cfg)
         self.dora_dir = Path(main.dora.dir)
         self.wants = Wants(self.dora_dir, grid)
         self.user = claims.user_name()
@@ -107,7 +107,7 @@ class Sync:
         if blocked:
             if not self.args.monitor:
                 self._show(scene)
-            raise UserError(*no_cluster(missing))
+            raise UserError(*nowhere(self.executor))
         self._confirm(scene, actions)
         outcomes = self.act(scene, actions)
         if self.args.cancel:
@@ -124,6 +124,7 @@ class Sync:
                       [sig for sig in self.wants.named() if sig not in named])
         if not self.args.dry_run:
             submission.settle(self._experiments(scene).values(), self.executor)
+            self.executor.move()
         self.look(scene)
         return scene
 
@@ -175,7 +176,7 @@ class Sync:
     def _print_plan(self, scene: Scene, actions: Sequence[Action], missing: str) -> None:
         if self.args.silent:
             return
-        where = "" if missing else f'on SLURM (sbatch found, cluster "{self.executor.queue}")'
+        where = "" if missing else self.executor.where()
         print(f"{self.grid}: {summary(actions)}   {where}".rstrip())
         names = self._names(scene)
         width = max((len(names.get(action.sig, "")) for action in noteworthy(actions)), default=0)
@@ -272,6 +273,7 @@ class Sync:
         for group in scene.herd.job_arrays:
             for batch in _alike([requests[sig] for sig in group if sig in requests]):
                 outcomes += submission.submit(batch, self.executor, self.dora_dir)
+        self.executor.move()
         return outcomes
 
     def _request(self, scene: Scene, sheep: Sheep, action: Action) -> Request:
@@ -362,10 +364,13 @@ def refuse_dev(slurm: SlurmConfig) -> None:
         raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')
 
 
-def no_cluster(missing: str) -> tuple[str, str]:
+def nowhere(executor: Executor) -> tuple[str, str]:
     """What to say where nothing can be submitted."""
-    return (f"no SLURM here ({missing}): nothing was submitted.",
-            "run one here: dora run OVERRIDES     see the plan: --dry_run     or call this on a cluster's login node")
+    if executor.name == "local":
+        return (f"nothing was submitted: {executor.missing()}.",
+                "name a folder on a local disk: DORA_QUEUE=FOLDER, and the same command again")
+    return (f"no SLURM here ({executor.missing()}): nothing was submitted.",
+            "on this machine: DORA_CLUSTER=local, and the same command again     see the plan: --dry_run")
 
 
 def _is_index(pattern: str) -> bool:

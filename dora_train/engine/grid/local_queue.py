@@ -1,0 +1,321 @@
+"""The folder of the local queue: which jobs wait, which run, and which may start. Files and locks, no daemon.
+
+    waiting/12.json   a job that waits: renamed into place, whole. Its number is its place in the line
+    jobs/12/          a job that has started, or ended
+      job.json        the same file
+      alive           locked (flock) by every process of the job, which inherit the open file. Locked means running;
+                      the kernel unlocks it when the last of them is gone, whatever ended it
+      watched         locked by the process that watches over the job (local_runner.py), and by no other
+      cancel          who asked for its end
+      end.json        how it ended, where somebody was left to say so
+    slots/0 gpus/0    locked in the same way: a place among the jobs that run at a time, a GPU
+    id                names this queue: the numbers of another one mean nothing here
+    lock              held for a moment by whoever looks or changes
+
+The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken for another's. The
+folder must be on a local disk, where locks are inherited (local.py looks). It is private: a job keeps its environment.
+This module and local_runner.py import little: a process of a runner stays for as long as its job runs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+PENDING, RUNNING, OVER = "pending", "running", "over"
+LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
+
+
+class Taken:
+    """A job that this process may start, or watch over: what it needs is locked."""
+
+    def __init__(self, number: str, shared: list[int], watched: int, gpus: list[str]):
+        self.number, self.shared, self.watched, self.gpus = number, shared, watched, gpus
+
+    def close(self) -> None:
+        """Let go of the locks; they stay with the processes that inherited them."""
+        for fd in (*self.shared, self.watched):
+            os.close(fd)
+
+
+class Queue:
+    """One user's queue on one machine."""
+
+    def __init__(self, root: str):
+        self.root = root
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    # --- the folder itself ---
+
+    def make(self) -> None:
+        """Make the folder, unless it is there."""
+        for folder in ("waiting", "jobs", "slots", "gpus"):
+            os.makedirs(self.path(folder), mode=0o700, exist_ok=True)
+        os.chmod(self.root, 0o700)
+        with self.held():
+            if not self.id():
+                write(self.path("id"), f"q{os.urandom(2).hex()}")
+
+    def id(self) -> str:
+        """`q3f1a`; empty where there is no queue yet."""
+        return _read(self.path("id"))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else looks or changes meanwhile."""
+        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+    # --- a job's way through it ---
+
+    def add(self, job: dict, tasks: list[int] | None) -> str:
+        """Put a job at the end of the line, or each task of an array; the number of the job, or of the array."""
+        with self.held():
+            number = max((_place(name)[0] for name in self._numbers()), default=0) + 1
+            for name in [str(number)] if tasks is None else [f"{number}_{task}" for task in tasks]:
+                write(self._waiting(name), json.dumps(job | {"number": name, "id": f"{self.id()}-{name}"}))
+        return str(number)
+
+    def waiting(self) -> list[str]:
+        """The numbers of the jobs that wait, first in first."""
+        names = [name.removesuffix(".json") for name in _listed(self.path("waiting")) if name.endswith(".json")]
+        return sorted((name for name in names if name[0].isdigit()), key=_place)
+
+    def job(self, number: str) -> dict | None:
+        """What was queued; None where it is not there, or damaged."""
+        for path in (self._waiting(number), self.path("jobs", number, "job.json")):  # a job moves this way only
+            with suppress(OSError, ValueError):
+                with open(path, encoding="utf-8") as file:
+                    return json.load(file)
+        return None
+
+    def take(self) -> list[Taken]:
+        """The jobs that can start now, in their order. Nothing passes a job that waits for what it would take."""
+        taken: list[Taken] = []
+        with self.held():
+            spoken_for: set[str] = set()  # GPUs that a job before them in line waits for
+            for number in self.waiting():
+                job = self.job(number) or {}
+                if any(self._phase(other) != OVER for other in job.get("after", ())):
+                    continue
+                found = self._take(number, job, spoken_for)
+                if found == "no slot":
+                    break
+                if isinstance(found, Taken):
+                    taken.append(found)
+                elif found == "no gpu":
+                    spoken_for.update(job["visible"])
+        return taken
+
+    def _take(self, number: str, job: dict, spoken_for: set[str]) -> Taken | str:
+        os.makedirs(self.path("jobs", number), exist_ok=True)
+        with _opened() as fds:
+            if not fds.lock(self.path("jobs", number, "alive")):
+                return "running"  # its runner has yet to take it out of the line
+            if not self._lock_slot(fds, number, job.get("limit", 1)):
+                return "no slot"
+            gpus: list[str] = []
+            for gpu in job.get("visible", ()):
+                if len(gpus) < job["gpus"] and gpu not in spoken_for:
+                    gpus += [gpu] * fds.lock(self.path("gpus", gpu.replace("/", "_")))
+            if len(gpus) < job.get("gpus", 0):
+                return "no gpu"
+            shared = list(fds.kept)
+            if not fds.lock(self.path("jobs", number, "watched")):
+                return "running"
+            return Taken(number, shared, fds.keep()[-1], gpus)
+
+    def _lock_slot(self, fds: _Fds, number: str, limit: int) -> bool:
+        """Lock a slot, if fewer than `limit` are in use; its content says by whom."""
+        names = sorted(_listed(self.path("slots")), key=int)
+        free = [name for name in names if not is_locked(self.path("slots", name))]
+        if len(names) - len(free) >= limit:
+            return False
+        path = self.path("slots", free[0] if free else str(len(names)))
+        fds.lock(path)
+        os.ftruncate(fds.kept[-1], 0)
+        os.pwrite(fds.kept[-1], number.encode(), 0)
+        return True
+
+    def started(self, number: str) -> dict:
+        """Take a job out of the line: from here on it is not started again, whatever happens to it."""
+        os.rename(self._waiting(number), self.path("jobs", number, "job.json"))
+        return self.job(number) or {}
+
+    def orphans(self) -> list[Taken]:
+        """Jobs that run, and whose runner was killed; each with the right to watch over it."""
+        found = []
+        with self.held():
+            for slot in _listed(self.path("slots")):
+                number = _read(self.path("slots", slot))
+                if number and is_locked(self.path("slots", slot)):
+                    with _opened() as fds:
+                        if fds.lock(self.path("jobs", number, "watched")):
+                            found.append(Taken(number, [], fds.keep()[0], []))
+        return found
+
+    def is_alive(self, number: str) -> bool:
+        """Whether any process of the job lives."""
+        with self.held():
+            return is_locked(self.path("jobs", number, "alive"))
+
+    def cancel(self, number: str, by: str) -> None:
+        """End a job that waits; ask for the end of one that runs."""
+        with self.held():
+            phase = self._phase(number)
+            if phase == OVER:
+                return
+            os.makedirs(self.path("jobs", number), exist_ok=True)
+            write(self.path("jobs", number, "cancel"), by)
+            if phase == PENDING:
+                self.end(number, "CANCELLED")
+                self.started(number)
+
+    def cancelled_by(self, number: str) -> str:
+        return _read(self.path("jobs", number, "cancel"))
+
+    def end(self, number: str, word: str, code: int = 0, signum: int = 0) -> None:
+        """Write down how a job ended."""
+        write(self.path("jobs", number, "end.json"), json.dumps({"word": word, "code": code, "signal": signum}))
+
+    # --- what is asked ---
+
+    def states(self, numbers: list[str]) -> dict[str, tuple[str, dict]]:
+        """Each job's phase, and how it ended; a job that is over and has no end has lost all its processes."""
+        if not numbers:  # there may be no queue yet
+            return {}
+        with self.held():
+            return {number: (self._phase(number), self._end(number) or self._lost(number)) for number in numbers}
+
+    def named(self) -> dict[str, str]:
+        """The number of every job that there is, by its name."""
+        jobs = [self.job(number) for number in (*self.waiting(), *self._numbers())]  # in the order in which they move
+        return {job["name"]: job["number"] for job in jobs if job and "number" in job}
+
+    def active(self) -> list[dict]:
+        """The jobs that wait or run."""
+        states = self.states(sorted(self._numbers(), key=_place))
+        return [job for number, (phase, _) in states.items() if phase != OVER and (job := self.job(number))]
+
+    def _phase(self, number: str) -> str:
+        if self._end(number):
+            return OVER
+        if is_locked(self.path("jobs", number, "alive")):
+            return RUNNING
+        return PENDING if os.path.exists(self._waiting(number)) else OVER
+
+    def _end(self, number: str) -> dict:
+        try:
+            with open(self.path("jobs", number, "end.json"), encoding="utf-8") as file:
+                return json.load(file)
+        except (OSError, ValueError):
+            return {}
+
+    def _lost(self, number: str) -> dict:
+        return {"word": "CANCELLED" if self.cancelled_by(number) else LOST}
+
+    def _numbers(self) -> list[str]:
+        names = {*self.waiting(), *_listed(self.path("jobs"))}
+        return [name for name in names if name[0].isdigit()]
+
+    def _waiting(self, number: str) -> str:
+        return self.path("waiting", f"{number}.json")
+
+
+# --- files and locks ---
+
+
+class _Fds:
+    """Open files that are locked, to be kept together or let go together."""
+
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+
+    def lock(self, path: str) -> bool:
+        fd = lock(path)
+        self.kept += [fd] if fd is not None else []
+        return fd is not None
+
+    def keep(self) -> list[int]:
+        kept, self.kept = self.kept, []
+        return kept
+
+
+@contextmanager
+def _opened() -> Iterator[_Fds]:
+    fds = _Fds()
+    try:
+        yield fds
+    finally:
+        for fd in fds.kept:
+            os.close(fd)
+
+
+def lock(path: str) -> int | None:
+    """The open file, locked; None where another process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def is_locked(path: str) -> bool:
+    """Whether somebody holds the file. Asked while the queue is held: the answer locks it for a moment."""
+    if not os.path.exists(path):
+        return False
+    fd = lock(path)
+    if fd is not None:
+        os.close(fd)
+    return fd is None
+
+
+def write(path: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = f"{path}.{os.getpid()}.tmp"
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def text(raw_bytes: bytes) -> str:
+    """Bytes of the system (paths, an environment) as text that JSON can hold, whatever the locale is."""
+    return raw_bytes.decode("utf-8", "surrogateescape")
+
+
+def raw(words: str) -> bytes:
+    return words.encode("utf-8", "surrogateescape")
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _place(number: str) -> tuple[int, int]:
+    """A job's place in line, from its number: `12_3` stands between `12_2` and `12_10`."""
+    job, _, task = number.partition("_")
+    return int(job), int(task or 0)

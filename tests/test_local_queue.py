@@ -1,0 +1,474 @@
+"""The local queue under hostile treatment: its commands, runners and jobs are killed at any point, and nothing is lost.
+
+Jobs are lines of shell here, so that hundreds fit into a test; `test_grid_slurm.py` runs real experiments on the queue.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from grid_project import ASLEEP, DORA, GridProject, Machine
+from test_submission import experiment, request
+
+from dora_train.engine import claims
+from dora_train.engine.errors import UserError
+from dora_train.engine.grid import local, local_runner, places
+from dora_train.engine.grid.executor import NotSubmitted, Order, Phase
+from dora_train.engine.grid.local import Local, visible_gpus
+from dora_train.engine.grid.local_queue import Queue
+from dora_train.engine.grid.status import look
+from dora_train.engine.grid.submission import submit
+from dora_train.engine.store import State
+
+FORK = multiprocessing.get_context("fork")
+
+
+class Here:
+    """A queue, and lines of shell as its jobs; `out` is their working directory."""
+
+    def __init__(self, machine: Machine, folder: Path, jobs: int | None = 1):
+        self.machine, self.out, self.jobs = machine, folder, jobs
+        self.count = 0
+
+    @property
+    def executor(self) -> Local:
+        """As a new command has it."""
+        executor = Local(self.jobs, why="a test")
+        assert not executor.missing()
+        return executor
+
+    def submit(self, line: str, **parameters) -> str:
+        """The id of a job that runs this line, waiting until somebody moves the queue on."""
+        self.count += 1
+        order = Order(f"job{self.count}", f"bash -c '{line}'", self.out / "logs",
+                      {"nodes": 1, "ntasks_per_node": 1} | parameters, after=parameters.pop("after", ()))
+        return self.executor.submit(order).job_id
+
+    def run(self, line: str, **parameters) -> str:
+        job = self.submit(line, **parameters)
+        self.executor.move()
+        return job
+
+    def info(self, job: str):
+        return self.executor.jobs([job])[job]
+
+    def phase(self, job: str) -> Phase:
+        return self.info(job).phase
+
+    def until(self, *jobs: str) -> None:
+        """Wait until these jobs are over."""
+        self.machine.wait(lambda: all(self.phase(job) is Phase.OVER for job in jobs), 30)
+
+    def until_file(self, name: str) -> None:
+        self.machine.wait((self.out / name).exists, 30)
+
+    def lines(self, name: str) -> list[str]:
+        return (self.out / name).read_text().split() if (self.out / name).exists() else []
+
+    def runners(self) -> list[psutil.Process]:
+        return [process for process in self.machine.processes() if "local_runner" in " ".join(process.cmdline())]
+
+    def leader(self, job: str) -> psutil.Process:
+        """The first process of a job that runs: the one that its runner started."""
+        [leader] = [process for process in self.machine.processes() if process not in self.runners()
+                    and process.environ().get("DORA_TRAIN_JOB_ID") == job and os.getsid(process.pid) == process.pid]
+        return leader
+
+
+@pytest.fixture
+def here(machine: Machine, tmp_path: Path, monkeypatch) -> Here:
+    for name, value in (machine.env | {"CUDA_VISIBLE_DEVICES": ""}).items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return Here(machine, tmp_path / "work")
+
+
+# --- as it should be ---
+
+
+def test_first_in_first_out_one_at_a_time_and_nothing_is_left(here: Here):
+    jobs = [here.submit(f"echo start{number} >> all; sleep 0.2; echo end{number} >> all") for number in range(4)]
+    assert [here.phase(job) for job in jobs] == [Phase.PENDING] * 4
+    here.executor.move()
+    assert [here.phase(job) for job in jobs] == [Phase.RUNNING] + [Phase.PENDING] * 3
+    here.until(*jobs)
+    assert here.lines("all") == [f"{what}{number}" for number in range(4) for what in ("start", "end")]
+    assert {here.info(job).word for job in jobs} == {"COMPLETED"}
+    here.machine.wait(lambda: not here.machine.processes())
+
+
+def test_at_most_so_many_at_a_time_whoever_asks(here: Here):
+    here.jobs = 2
+    jobs = [here.run("sleep 30") for _ in range(3)]
+    assert [here.phase(job) for job in jobs] == [Phase.RUNNING, Phase.RUNNING, Phase.PENDING]
+    here.jobs = 1  # of another command: it counts those that run as well
+    jobs.append(here.run("true"))
+    here.executor.cancel([jobs[2], jobs[0]])
+    here.until(jobs[0])
+    time.sleep(0.5)
+    assert here.phase(jobs[3]) is Phase.PENDING
+    here.executor.cancel([jobs[1]])
+    here.until(jobs[3])
+    assert here.info(jobs[3]).word == "COMPLETED"
+
+
+@pytest.mark.parametrize("line, word, code, signum", [
+    ("exit 0", "COMPLETED", 0, 0), ("exit 3", "FAILED", 3, 0), ("kill -9 $$", "FAILED", 0, 9),
+    ("exit 143", "FAILED", 0, 15)])
+def test_how_a_job_ended(here: Here, line, word, code, signum):
+    job = here.run(line)
+    here.until(job)
+    info = here.info(job)
+    assert (info.word, info.exit_code, info.signal) == (word, code, signum)
+
+
+def test_it_runs_where_and_as_it_was_queued_whoever_starts_it(here: Here, tmp_path, monkeypatch):
+    odd = tmp_path / "it's \"50%\" día, $(x=1)"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    monkeypatch.setenv("ODD", "a\nb 'ä' \udcff")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")  # inside salloc
+    job = here.submit("env -0 > env; pwd > where; echo said; echo $SECONDS >&2")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ODD", "another")
+    here.executor.move()
+    here.until(job)
+    env = dict(entry.partition(b"=")[::2] for entry in (odd / "env").read_bytes().split(b"\0"))
+    assert env[b"ODD"] == b"a\nb '\xc3\xa4' \xff" and b"SLURM_JOB_ID" not in env
+    assert env[b"DORA_TRAIN_JOB_ID"].decode() == job and env[b"CUDA_VISIBLE_DEVICES"] == b""
+    assert Path((odd / "where").read_text().rstrip("\n")) == odd
+    assert (here.out / "logs" / f"{job}_0_log.out").read_text().split() == ["said", "0"]
+
+
+def test_a_folder_that_is_gone_is_said_in_the_log(here: Here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    job = here.submit("true")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").rmdir()
+    here.executor.move()
+    here.until(job)
+    assert here.info(job).exit_code == 127
+    assert "No such file" in (here.out / "logs" / f"{job}_0_log.out").read_text()
+
+
+def test_the_tasks_of_an_array_are_jobs_and_are_found_by_its_name(here: Here):
+    order = Order("many", "bash -c 'echo $DORA_TRAIN_TASK >> tasks'", here.out / "logs",
+                  {"nodes": 1, "ntasks_per_node": 1}, tasks=[0, 2, 10])
+    main = here.executor.submit(order).job_id
+    after = here.submit("echo last >> tasks")
+    here.executor.move()
+    here.until(after)
+    assert here.lines("tasks") == ["0", "2", "10", "last"]
+    assert here.executor.find(["many", "job1", "other"]) == {"many": main, "job1": after}
+    assert here.executor.log_path(order, main, 10).exists()
+
+
+def test_what_comes_after_another_job_waits_for_its_end(here: Here):
+    here.jobs = 3
+    first = here.run("sleep 30")
+    second = here.submit("true", after=[first])
+    third = here.run("true")
+    here.until(third)
+    assert here.phase(second) is Phase.PENDING
+    here.executor.cancel([first])
+    here.until(second)
+
+
+# --- GPUs ---
+
+
+def test_gpus_are_shared_out(here: Here, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-a/1,5")
+    here.jobs = None
+    show = "echo $RANK$WORLD_SIZE:$CUDA_VISIBLE_DEVICES >> gpus; sleep 1"
+    two = here.run(show, gres="gpu:2", ntasks_per_node=2)
+    again = here.run("echo again:$CUDA_VISIBLE_DEVICES >> gpus", gres="gpu:2")
+    small = here.run("echo small:$CUDA_VISIBLE_DEVICES >> gpus", gres="gpu:1")
+    assert (here.phase(again), here.phase(small)) == (Phase.PENDING, Phase.PENDING), "one is free: the first needs two"
+    here.until(two, again, small)
+    lines = here.lines("gpus")
+    assert sorted(lines[:2]) == ["02:3,GPU-a/1", "12:3,GPU-a/1"] and set(lines[2:]) == {"again:3,GPU-a/1", "small:5"}
+    with pytest.raises(NotSubmitted, match="4 GPUs; this machine has 3"):
+        here.submit("true", gres="gpu:2", nodes=2)
+
+
+def test_those_who_see_other_gpus_do_not_wait_for_each_other(here: Here, monkeypatch):
+    here.jobs = 4
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    mine = [here.run("sleep 30", gres="gpu:1") for _ in range(2)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    theirs = here.run("sleep 30", gres="gpu:1")
+    assert [here.phase(job) for job in (*mine, theirs)] == [Phase.RUNNING, Phase.PENDING, Phase.RUNNING]
+
+
+@pytest.mark.parametrize("given, names", [("0,1", ["0", "1"]), ("", []), ("-1", []), ("1,-1,0", ["1"]), ("2,2", ["2"])])
+def test_visible_gpus(monkeypatch, given, names):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    assert visible_gpus() == names
+
+
+def test_the_limit_is_one_a_gpu_else_what_the_cores_hold(here: Here, monkeypatch):
+    monkeypatch.setattr(local, "_cores", lambda: 7)
+    assert (Local(threads=2).limit, Local(threads=9).limit, Local(5).limit) == (3, 1, 5)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert Local(threads=2).limit == 2
+
+
+# --- its end ---
+
+
+def test_cancel_asks_the_first_process_then_ends_the_group(here: Here):
+    running = here.run("trap \"echo saved > saved; exit 143\" TERM; sleep 300 & echo $! > worker; wait")
+    waiting = here.run("true")
+    here.until_file("worker")
+    here.executor.cancel([waiting, running, "q0000-1", f"{here.executor.queue}-99"])
+    assert here.phase(waiting) is Phase.OVER
+    here.until(running)
+    assert here.lines("saved") == ["saved"]
+    assert int(here.lines("worker")[0]) not in [process.pid for process in here.machine.processes()]
+    assert [here.info(job).word for job in (waiting, running)] == ["CANCELLED"] * 2
+    here.machine.wait(lambda: not here.machine.processes())
+
+
+def test_who_does_not_leave_is_ended(here: Here, monkeypatch):
+    monkeypatch.setattr(local_runner, "GRACE", 0.5)
+    job = here.submit("trap \"\" TERM; touch up; while true; do sleep 0.1; done")
+    runner = FORK.Process(target=local_runner.main, args=[here.executor._queue.root])  # with that grace
+    runner.start()
+    here.until_file("up")
+    here.executor.cancel([job])
+    here.until(job)
+    runner.join(10)
+
+
+def test_a_rank_that_dies_takes_the_others_along(here: Here):
+    job = here.run("if [ $RANK = 1 ]; then exit 5; fi; sleep 300", ntasks_per_node=2)
+    here.until(job)
+    assert here.info(job).exit_code == 5
+
+
+# --- killed ---
+
+
+def test_a_runner_that_was_killed(here: Here):
+    first, second = here.run("touch up; while [ ! -e go ]; do sleep 0.1; done; touch down"), here.run("true")
+    here.until_file("up")
+    [runner] = here.runners()
+    runner.kill()
+    runner.wait(5)
+    assert (here.phase(first), here.phase(second)) == (Phase.RUNNING, Phase.PENDING)
+    here.executor.move()
+    assert len(here.runners()) == 1, "somebody watches over it again"
+    here.executor.move()
+    assert len(here.runners()) == 1, "and only one"
+    (here.out / "go").touch()
+    here.until(second)
+    assert (here.out / "down").exists(), "the job went on to its end"
+
+
+def test_the_job_of_a_runner_that_was_killed_can_be_cancelled(here: Here):
+    job = here.run("trap \"echo saved > saved; exit 143\" TERM; touch up; sleep 300 & wait")
+    here.until_file("up")
+    here.runners()[0].kill()
+    here.executor.cancel([job])
+    here.until(job)
+    assert here.info(job).word == "CANCELLED" and here.lines("saved") == ["saved"]
+
+
+def test_a_loss_of_power(here: Here):
+    """No process is left, and ids are used again: what ran is lost, and said so; what waited still does."""
+    running, waiting = here.run("touch up; sleep 300"), here.run("echo ran >> ran")
+    here.until_file("up")
+    here.machine.kill_all()
+    assert (here.phase(running), here.info(running).word) == (Phase.OVER, "LOST")
+    assert here.phase(waiting) is Phase.PENDING
+    here.executor.move()
+    here.until(waiting)
+    assert here.lines("ran") == ["ran"] and here.info(running).word == "LOST"
+
+
+def test_a_queue_of_another_machine_is_not_asked(here: Here):
+    job = here.run("true")
+    other = "q" + ("0000" if not job.startswith("q0000") else "1111") + "-1"
+    assert here.phase(other) is Phase.UNKNOWN and here.executor.is_running(other) is None
+    assert here.executor.is_running(job) in (True, False)
+
+
+def _submit_all(folder: Path, barrier) -> None:
+    barrier.wait()
+    executor = Local(2, why="a test")
+    assert not executor.missing()
+    for number in range(3):
+        submit([request(experiment(folder, number), folder)], executor, folder)
+        executor.move()
+
+
+def test_ten_commands_at_once_queue_each_experiment_once(here: Here, tmp_path):
+    barrier = FORK.Barrier(10)
+    processes = [FORK.Process(target=_submit_all, args=(tmp_path, barrier)) for _ in range(10)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    queue = here.executor._queue
+    assert len(queue.named()) == 3 and max(map(int, queue._numbers())) == 3
+    jobs = [experiment(tmp_path, number).job().job_id for number in range(3)]
+    here.until(*jobs)
+
+
+def _move_for_ever() -> None:
+    while True:
+        Local(2, why="a test").move()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_no_job_is_lost_and_none_runs_twice(here: Here):
+    """kill -9 at random of commands and runners, while 60 jobs go through the queue."""
+    here.jobs = 2
+    jobs = [here.submit(f"echo {number} >> ran; sleep 0.0{number % 10}") for number in range(60)]
+    rng, end = random.Random(7), time.monotonic() + 90
+    while any(here.phase(job) is Phase.PENDING for job in jobs):
+        assert time.monotonic() < end
+        movers = [FORK.Process(target=_move_for_ever) for _ in range(2)]
+        for mover in movers:
+            mover.start()
+        time.sleep(rng.uniform(0.0, 0.4))
+        for process in rng.sample(found := here.runners(), len(found) // 2):
+            process.kill()
+        for mover in movers:
+            mover.kill()
+            mover.join()
+    here.executor.move()
+    here.until(*jobs)
+    ran = here.lines("ran")
+    assert len(ran) == len(set(ran)), "none twice"
+    lost = [job for number, job in enumerate(jobs) if str(number) not in ran]
+    assert all(here.info(job).word == "LOST" for job in lost), "what did not run says so: the next sync takes it up"
+    assert len(lost) < 30, "most survive the death of their runner"
+    here.machine.wait(lambda: not here.machine.processes())
+
+
+# --- its cost, its place ---
+
+
+@pytest.mark.slow
+def test_three_hundred_that_wait_cost_next_to_nothing(here: Here):
+    here.jobs = 2
+    for _ in range(300):
+        here.submit("sleep 300")
+    here.executor.move()
+    runners = here.machine.wait(lambda: found if len(found := here.runners()) == 2 else None)
+    memory = sum(process.memory_full_info().pss for process in runners)
+    before = sum(sum(process.cpu_times()[:2]) for process in runners)
+    time.sleep(5)
+    cpu = (sum(sum(process.cpu_times()[:2]) for process in runners) - before) / 5
+    print(f"{memory / 2**20:.1f} MB, {cpu:.2%} of a core")
+    assert memory < 30 * 2**20 and cpu <= 0.01
+    assert len(here.machine.live()) == 300 and len(here.machine.processes()) < 8
+
+
+def test_a_folder_whose_locks_do_nothing_is_refused(here: Here, monkeypatch):
+    monkeypatch.setattr("dora_train.engine.grid.local_queue.fcntl.flock", lambda *args: None)
+    assert "locks do not work there" in Local().missing()
+
+
+def test_a_folder_that_cannot_be_made_is_refused(here: Here, monkeypatch):
+    (here.out / "file").touch()
+    monkeypatch.setenv("DORA_QUEUE", str(here.out / "file" / "queue"))
+    assert "the queue cannot lie in" in Local().missing()
+
+
+def test_a_queue_is_private_and_reading_makes_none(here: Here):
+    assert here.executor._queue.id() and Path(os.environ["DORA_QUEUE"]).stat().st_mode & 0o777 == 0o700
+    os.environ["DORA_QUEUE"] += "2"
+    assert places.asked().jobs(["q0000-1", "q0000-2"]) and Local().find(["name"]) == {}
+    Local().move()
+    assert not Path(os.environ["DORA_QUEUE"]).exists()
+
+
+# --- which one ---
+
+
+@pytest.mark.parametrize("key, variable, name, words", [
+    ("auto", "", "local", "(no sbatch), 3 jobs at a time"), ("local", "", "local", "(cluster: local)"),
+    ("slurm", "", "slurm", ""), ("slurm", "local", "local", "(DORA_CLUSTER=local)"),
+    ("local", "auto", "local", "(no sbatch)")])
+def test_where_jobs_go(monkeypatch, key, variable, name, words):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setenv("DORA_CLUSTER", variable)
+    chosen = places.chosen({"cluster": key, "local": {"jobs": 3}})
+    assert chosen.name == name and words in chosen.where()
+
+
+def test_an_unknown_word_is_refused(monkeypatch):
+    monkeypatch.delenv("DORA_CLUSTER", raising=False)
+    with pytest.raises(UserError, match='cluster: slrum: unknown cluster "slrum": did you mean slurm'):
+        places.chosen({"cluster": "slrum"})
+    monkeypatch.setenv("DORA_CLUSTER", "lokal")
+    with pytest.raises(UserError, match="DORA_CLUSTER=lokal: .* local"):
+        places.chosen({})
+    monkeypatch.delenv("DORA_CLUSTER")
+    with pytest.raises(UserError, match="local.jobs"):
+        places.chosen({"local": {"jobs": 0}})
+
+
+# --- real experiments ---
+
+
+@pytest.mark.slow
+def test_an_experiment_outlives_signals_kills_and_a_loss_of_power(tmp_path, machine: Machine):
+    """Each time it is interrupted, and the next sync takes it up; cancelled it leaves a checkpoint, and stays so."""
+    project = GridProject(tmp_path, machine)
+    project.grid("launcher('trainer.max_epochs=4000')")
+    project.sync()
+    [xp] = project.xps()
+    for attempt, what in enumerate(("usr2", "kill", "power", "cancel"), 1):
+        before = xp.state().epoch
+        machine.wait(lambda now=attempt, then=before: xp.state().attempt == now and xp.state().epoch > then, 90)
+        holder = claims.latest(xp)
+        assert holder is not None and holder.job_id == xp.job().job_id
+        if what == "power":
+            machine.kill_all()
+        elif what == "cancel":
+            project.dora("grid", "question", "--cancel")
+        else:
+            os.kill(holder.pid, signal.SIGUSR2 if what == "usr2" else signal.SIGKILL)
+        machine.wait(lambda: not machine.live())
+        [status] = look([xp], places.Places(places.Slurm(), _local(machine), _local(machine))).values()
+        cause = {"usr2": "interrupted by SIGUSR2", "kill": "killed by signal 9", "power": "all its processes are gone"}
+        assert what == "cancel" or (status.state, status.cause) == (State.INTERRUPTED, cause[what])
+        if what != "cancel":
+            assert "~ 1 resume" in project.sync()
+    assert "cancelled by" in project.dora("info", "-f", xp.sig) and xp.last_checkpoint.exists()
+    machine.wait(lambda: not machine.processes())
+
+
+def _local(machine: Machine) -> Local:
+    executor = Local(why="a test")
+    executor._queue = Queue(str(machine.folder))
+    return executor
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_leaves_the_jobs_and_no_pipe(tmp_path, machine: Machine):
+    """Its whole process group gets SIGKILL; what reads its output comes to an end while the job goes on."""
+    project = GridProject(tmp_path, machine)
+    project.grid(ASLEEP, "launcher(seed=1)")
+    command = subprocess.Popen([DORA, "grid", "question"], cwd=project.folder, env=project.env, start_new_session=True,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    machine.wait(lambda: any(xp.job() and xp.job().job_id for xp in project.xps()) and machine.live())
+    time.sleep(1)
+    os.killpg(command.pid, signal.SIGKILL)
+    assert "+ 1 new" in command.communicate(timeout=10)[0].decode()
+    assert len(machine.live()) == 1 and "= 1 kept" in project.sync()
