@@ -14,8 +14,8 @@ from slurm_cluster import SlurmCluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # tests and jobs at the same time must not fight for cores
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-for _name in [name for name in os.environ if name.startswith(("SLURM_", "DORA_"))
-              and name not in ("DORA_TRAIN_REQUIRE_SLURM", "DORA_TRAIN_CHAOS")]:
+for _name in [name for name in os.environ if name.startswith(
+        ("SLURM_", "DORA_DIR", "DORA_PACKAGE", "DORA_CLUSTER", "DORA_QUEUE", "DORA_YES"))]:
     del os.environ[_name]
 
 

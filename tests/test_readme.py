@@ -6,6 +6,7 @@ import re
 import shlex
 
 import pytest
+from grid_project import Machine
 from project import QUICK, ROOT, Project, sig_of
 
 README = (ROOT / "README.md").read_text()
@@ -27,12 +28,11 @@ ELSEWHERE = {
     "python -m pl_hydra.train -m optim.lr=0.1,0.3 trainer.max_epochs=2": "test_pl_hydra.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }
-ON_A_CLUSTER = ("dora grid", "dora launch")  # test_grid_slurm.py and test_flags.py drive these
 
 
 def shortened(command: list[str]) -> list[str]:
     """The same command with little to train: what is tested is that it works as it is written."""
-    if command[:2] != ["dora", "run"] or "--clear" in command:
+    if command[:2] not in (["dora", "run"], ["dora", "launch"]) or "--clear" in command:
         return command
     return command + [word for word in ("debug=fast", "threads=1") if not any(
         given.startswith(word.partition("=")[0] + "=") for given in command)]
@@ -43,12 +43,22 @@ def test_there_is_a_first_run_by_line_15_and_an_end_by_line_250():
     assert "make run" in lines[:15] and len(lines) < 250
 
 
+@pytest.fixture
+def here(copy: Project, machine: Machine) -> Project:
+    """A project whose grids are short, and run on this machine."""
+    copy.env |= machine.env
+    copy.edit("grids/mysweep.py", "launcher.slurm_(cpus_per_task=2)",
+              'launcher.slurm_(cpus_per_task=2).bind_({"debug": "fast", "trainer.max_epochs": 1})')
+    return copy
+
+
 @pytest.mark.slow
-def test_commands_run(project: Project):
-    sig = sig_of(project.dora("run", "optim.lr=0.1", *QUICK))
+def test_commands_run(here: Project):
+    sig = sig_of(here.dora("run", "optim.lr=0.1", *QUICK))
     for text in dict.fromkeys(COMMANDS):
-        if text not in ELSEWHERE and not text.startswith(ON_A_CLUSTER):
-            run(project, text, sig)
+        if text not in ELSEWHERE:
+            run(here, text, sig)
+    assert "6 completed" in here.dora("grid", "mysweep", "--no_monitoring")
 
 
 def run(project: Project, text: str, sig: str) -> None:
