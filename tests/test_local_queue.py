@@ -252,6 +252,13 @@ def test_who_does_not_leave_is_ended(here: Here, monkeypatch):
     runner.join(10)
 
 
+def test_what_a_job_leaves_behind_ends_with_it(here: Here):
+    first, second = here.run("sleep 300 & echo $! > left"), here.run("true")
+    here.until(first, second)
+    assert int(here.lines("left")[0]) not in [process.pid for process in here.machine.processes()]
+    assert here.info(first).word == "COMPLETED"
+
+
 def test_a_rank_that_dies_takes_the_others_along(here: Here):
     job = here.run("if [ $RANK = 1 ]; then exit 5; fi; sleep 300", ntasks_per_node=2)
     here.until(job)
