@@ -209,12 +209,14 @@ def test_killed(point: str, references: References, project: Project):
     same(project.xp, references.run("", TINY)[0])
 
 
-def test_signalled_in_validation(references: References, project: Project):
+@pytest.mark.parametrize("name", ["momentum, cosine, augmentation", "averaged weights"])
+def test_signalled_in_validation(name: str, references: References, project: Project):
     """Nothing that was trained is trained again: the next attempt begins with that validation."""
-    run = Run(project, "run", *TINY, fault=("eval", 5, signal.SIGTERM))
+    args = references.args(name)
+    run = Run(project, "run", *args, fault=("eval", 5, signal.SIGTERM))
     assert run.wait() == 143, run.text
-    assert "resumed at epoch 2, its validation" in finish(project, TINY)
-    same(project.xp, references.run("", TINY)[0])
+    assert "resumed at epoch 2, its validation" in finish(project, args)
+    same(project.xp, references.run(name, args)[0])
 
 
 def test_killed_in_validation_after_a_checkpoint_within_it(references: References, project: Project):
