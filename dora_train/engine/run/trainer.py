@@ -95,7 +95,8 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     """Fit `module`, resuming where the last attempt stopped; then measure the best checkpoint on the test set, once.
 
     Args:
-        data: has train, valid and test, each with `epoch(...)` and a length, as `dora_train.data.Data`.
+        data: has train, valid and test, each with `epoch(...)` and a length, and `to(device)` for where the batches
+            are wanted, as `dora_train.data.Data`.
 
     Returns:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
@@ -112,6 +113,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         origin = session.origin()
         session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
     prepare(module, cfg)
+    data.to(trainer.strategy.root_device)
     _second_line(session, cfg, module, data, trainer, loaded)
     _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
     if session.ranks.is_first:
