@@ -247,3 +247,13 @@ def test_export_and_import(project: Project, tmp_path):
     done = subprocess.run([BIN / "dora", "import"], input="garbage\n", text=True, capture_output=True, cwd=ROOT,
                           env=other.env)
     assert done.returncode == 1 and "no export of Dora" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_does_not_end_the_run(project: Project):
+    """`dora run | head -1`"""
+    process = project.start("dora", "run", *QUICK)
+    assert process.stdout and "XP" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert project.xp.state().state is State.COMPLETED and "finished" in project.xp.log.read_text()

@@ -187,7 +187,7 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
     state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
                     fruitless=fruitless,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = _Console(soft_wrap=True, highlight=False, markup=False)
     session = Session(experiment, ranks, signals, before, state, console, main.find)
     session.report(State.RUNNING)
     _refuse_in_vain(session, before)
@@ -243,6 +243,14 @@ def _say_shorter(session: Session, main: TrainMain, xp: XP) -> None:
 
 # --- logging ---
 
+class _Console(Console):
+    """rich ends the program where nobody reads any more (`dora run | head`); the run goes on: train.log has it all."""
+
+    def on_broken_pipe(self) -> None:
+        with contextlib.suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 class _ConsoleHandler(logging.Handler):
     """Lines on the console, above a progress bar where there is one."""
 
@@ -251,9 +259,7 @@ class _ConsoleHandler(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        # `dora run | head`: nobody reads any more; the run goes on, and train.log has it all.
-        with contextlib.suppress(BrokenPipeError):
-            self.console.print(self.format(record))
+        self.console.print(self.format(record))
 
 
 class _FileHandler(logging.FileHandler):
