@@ -4,6 +4,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# Two processes, each with its own cluster: half of the tests' time is waiting. A file's tests stay together.
+PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help run test test-fast chaos lint clean
@@ -16,10 +18,10 @@ run: $(VENV)/.run ## set up, and train a first experiment on real data (dora run
 	$(BIN)/dora run optim.lr=0.1
 
 test: $(VENV)/.dev lint ## set up, and run every test that this machine can run
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/.dev ## the everyday part of the tests, in under five minutes
-	$(BIN)/python -m pytest -m "not slow and not slurm" $(ARGS)
+	$(PYTEST) -m "not slow and not slurm" $(ARGS)
 
 chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compare every bit
 	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_exact.py tests/test_exact_slurm.py $(ARGS)

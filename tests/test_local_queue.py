@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -74,7 +75,12 @@ class Here:
         return (self.out / name).read_text().split() if (self.out / name).exists() else []
 
     def runners(self) -> list[psutil.Process]:
-        return [process for process in self.machine.processes() if "local_runner" in " ".join(process.cmdline())]
+        found = []
+        for process in self.machine.processes():
+            with suppress(psutil.Error):  # gone meanwhile
+                if "local_runner" in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
 
     def leader(self, job: str) -> psutil.Process:
         """The first process of a job that runs: the one that its runner started."""

@@ -26,17 +26,17 @@ def check_loggers(names: Sequence[str]) -> None:
             raise UserError(f'unknown logger "{name}": any of {", ".join(KNOWN)}, e.g. logger=[csv].')
 
 
-def lightning_loggers(names: Sequence[str], folder: Path, step: int) -> list[Logger]:
+def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Logger]:
     """Lightning's loggers among `names`.
 
     Args:
-        step: the optimizer step that the run goes on from; what an earlier attempt logged beyond it is void.
+        void: the optimizer step from which on what an earlier attempt logged is void: see `first_void_step`.
     """
     if "tensorboard" not in names:
         return []
     # The events lie in the experiment's folder itself, so that TensorBoard names the run by its signature. The step is
     # given to a run that starts anew, too: an attempt before it may have logged, and been killed before it saved.
-    return [TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=step + 1)]
+    return [TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=void)]
 
 
 class LogHistory(Callback):

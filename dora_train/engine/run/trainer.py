@@ -107,7 +107,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
     checkpoint, loaded, warning = newest_usable(session.experiment)
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
-    trainer = build_trainer(cfg, session, history, step=loaded.get("global_step", 0))
+    trainer = build_trainer(cfg, session, history, first_void_step(loaded))
     loaders[0].trainer = trainer
     if cfg.continue_from and not loaded:
         origin = session.origin()
@@ -137,11 +137,11 @@ def prepare(module: pl.LightningModule, cfg: Any) -> None:
         module.compile()
 
 
-def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl.Trainer:
+def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl.Trainer:
     """Lightning's Trainer with our ranks, callbacks and checkpoints.
 
     Args:
-        step: the optimizer step that the run goes on from.
+        void: the optimizer step from which on what an earlier attempt logged is void.
     """
     ranks = session.ranks
     names = list(cfg.logger or [])
@@ -160,12 +160,24 @@ def build_trainer(cfg: Any, session: Session, history: History, step: int) -> pl
     trainer = pl.Trainer(
         **trainer_keywords(cfg), **devices(cfg, ranks), callbacks=callbacks,
         plugins=[RanksEnvironment(ranks), AtomicCheckpointIO()],
-        logger=lightning_loggers(names, session.experiment.folder, step) if first else False,
+        logger=lightning_loggers(names, session.experiment.folder, void) if first else False,
         default_root_dir=str(session.experiment.folder), use_distributed_sampler=False,
         enable_progress_bar=False, enable_model_summary=False)
     upstream.without_signal_handlers(trainer)
     upstream.resumed_by_epochs(trainer)
     return trainer
+
+
+def first_void_step(checkpoint: Mapping[str, Any]) -> int:
+    """The first optimizer step whose log entry is not of what `checkpoint` holds.
+
+    An epoch is logged at its last step. A checkpoint of its end has that entry; one within its validation, at the same
+    step, does not: an attempt killed between the two may have logged it.
+    """
+    if not checkpoint:
+        return 1
+    epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    return checkpoint["global_step"] + (epoch["ready"] == epoch["processed"])
 
 
 def trainer_keywords(cfg: Any) -> dict[str, Any]:
