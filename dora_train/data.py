@@ -19,6 +19,7 @@ from .datasets import cifar10, digits, fashion_mnist, mnist
 from .errors import DataError
 from .image_folder import check_root, image_folder
 from .images import PARTS, Images
+from .inputs import Inputs
 
 __all__ = ["DATASETS", "Batches", "Data", "DataError", "check_data", "load_data"]
 
@@ -45,6 +46,12 @@ class Data:
     def image_size(self) -> int:
         """The shorter side of an image, pixels."""
         return min(self.train.source.shape[2:])
+
+    @property
+    def inputs(self) -> Inputs:
+        """What has to be known to classify other images as these are: stored with an experiment."""
+        mean, std = self.train.mean.flatten().tolist(), self.train.std.flatten().tolist()
+        return Inputs(list(self.classes), list(self.train.source.shape[1:]), mean, std)
 
     def to(self, device: torch.device | str) -> "Data":
         """From here on all batches come on this device; a CUDA GPU that has room for the whole set holds it."""

@@ -1,11 +1,12 @@
 """Image files as pixels, decoded by the workers of a DataLoader: for packing them once, or anew for each batch.
 
-Used by image_folder.py, and by whoever classifies a user's own images: `decoded` is how an image becomes an input.
+Used by image_folder.py, and by inputs.py for the images that a trained network is to classify: `decoded` is how an
+image becomes an input.
 """
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,40 +19,47 @@ from .errors import DataError
 
 DECODING = 1  # part of a packed file's name: raise it when the pixels of `decoded` would change
 
-def decoded(path: str, size: int) -> np.ndarray:
-    """[3, size, size] uint8: the image upright, scaled until its shorter side fits, and cut around its middle.
+def decoded(path: str, shape: Sequence[int]) -> np.ndarray:
+    """[C, H, W] uint8: the image upright, scaled until it covers H x W, and cut around its middle.
+
+    Args:
+        shape: (C, H, W); C is 3, or 1 for grey.
 
     Raises:
         Exception: of whatever type, where the file is not an image.
     """
+    channels, height, width = shape
     with Image.open(path) as file:
-        file.draft("RGB", (2 * size, 2 * size))  # lets JPEG skip detail that the resizing would throw away
+        file.draft("RGB", (2 * width, 2 * height))  # lets JPEG skip detail that the resizing would throw away
         image = ImageOps.exif_transpose(file)
         if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
             image = Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
-        image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+        image = image.convert("RGB")
+        if channels == 1:
+            image = image.convert("L")  # of a grey image its own bytes
+        image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 class _Files(Dataset):
     """What a worker holds. Paths are one array of bytes: a list of strings is copied by every worker, bit by bit."""
 
-    def __init__(self, paths: list[str], size: int):
-        self.paths, self.size = np.array([os.fsencode(path) for path in paths]), size
+    def __init__(self, paths: list[str], shape: tuple[int, ...]):
+        self.paths, self.shape = np.array([os.fsencode(path) for path in paths]), shape
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitems__(self, rows: list[int]) -> tuple[np.ndarray, list[str]]:
-        """([B, 3, S, S] uint8, what went wrong).
+        """([B, C, H, W] uint8, what went wrong).
 
         Numpy, not torch: tensors travel through /dev/shm, which is small in Docker.
         """
-        pixels, errors = np.zeros((len(rows), 3, self.size, self.size), np.uint8), []
+        pixels, errors = np.zeros((len(rows), *self.shape), np.uint8), []
         for place, row in enumerate(rows):
             path = os.fsdecode(self.paths[row])
             try:
-                pixels[place] = decoded(path, self.size)
+                pixels[place] = decoded(path, self.shape)
             except Exception as error:  # PIL raises what it likes: OSError, SyntaxError, ValueError, struct.error ...
                 errors.append(f"{path} ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
         return pixels, errors
@@ -72,16 +80,16 @@ class InFiles:
 
     Args:
         paths: of the images; row i is paths[i].
-        size: of the decoded images, pixels.
+        shape: of each decoded image, (C, H, W): see `decoded`.
         num_workers: processes; 0: this one.
     """
 
-    def __init__(self, paths: list[str], size: int, num_workers: int):
-        self.files, self.num_workers = _Files(paths, size), num_workers
+    def __init__(self, paths: list[str], shape: tuple[int, ...], num_workers: int):
+        self.files, self.num_workers = _Files(paths, shape), num_workers
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return len(self.files), 3, self.files.size, self.files.size
+        return len(self.files), *self.files.shape
 
     @property
     def device(self) -> torch.device:
@@ -91,7 +99,7 @@ class InFiles:
         """Nothing is held, so nothing moves."""
 
     def read(self, wanted: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each [B] int64 of rows their [B, 3, S, S] uint8, in that order.
+        """For each [B] int64 of rows their [B, C, H, W] uint8, in that order.
 
         Raises:
             DataError: an image cannot be read.

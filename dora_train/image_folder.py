@@ -44,7 +44,7 @@ def image_folder(root: str, image_size: int = 64, valid: float = 0.1, folder: st
         DataError: the folders are not as described, or images cannot be read.
     """
     listing = list_images(root)
-    files = InFiles(listing.paths, image_size, cores() if num_workers is None else num_workers)
+    files = InFiles(listing.paths, (3, image_size, image_size), cores() if num_workers is None else num_workers)
     limit = memory() / 2 if max_gb is None else max_gb * 1e9
     fits = math.prod(files.shape) <= limit
     name = f"{Path(listing.root).name[:40]}-{image_size}-{listing.key()}"
@@ -129,7 +129,7 @@ def list_images(root: str) -> Listing:
 
 
 def _add_class(listing: Listing, folder: Path, part: str, label: int) -> None:
-    entries = sorted((entry for entry in _entries(folder) if _is_image(entry.name)), key=lambda entry: entry.name)
+    entries = sorted((entry for entry in _entries(folder) if is_image(entry.name)), key=lambda entry: entry.name)
     if not entries:
         raise DataError(f"{folder} holds no .jpg or .png: put the class's images there, or remove the folder.")
     for entry in entries:
@@ -154,7 +154,8 @@ def _folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in _entries(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether a file of this name is taken for an image; hidden ones are not."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 

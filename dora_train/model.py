@@ -61,16 +61,32 @@ def build_model(name: str, num_classes: int, image_size: int = 32, **model_args:
         ValueError: there is no such model, or it does not take these keywords.
         DataError: the trained weights cannot be downloaded.
     """
-    _check_name(name)
-    if name in MODELS:
-        return _built(name, MODELS[name], {"num_classes": num_classes, **model_args}, list(model_args))
-    network, weights = _structure(name, num_classes, image_size, **model_args)
+    network, weights = _untrained(name, num_classes, image_size, model_args)
     if weights is not None:
         _load(network, name, weights)
     size = next((hook.size for hook in network._forward_pre_hooks.values() if isinstance(hook, Resize)), image_size)
     if size != image_size:
         log.info(f"{name} is given images of {size} x {size}: those of {image_size} x {image_size} are resized")
     return network
+
+
+def build_untrained(name: str, num_classes: int, image_size: int = 32, **model_args: Any) -> nn.Module:
+    """The same network without the trained weights of `model_args`: nothing is downloaded.
+
+    For weights of one's own, out of a checkpoint of what `build_model` gave for the same arguments.
+
+    Raises:
+        ValueError: as `build_model`.
+    """
+    return _untrained(name, num_classes, image_size, model_args)[0]
+
+
+def _untrained(name: str, num_classes: int, image_size: int, model_args: dict[str, Any]) -> tuple[nn.Module, Any]:
+    """The network, and which trained weights it is to get; None: none."""
+    _check_name(name)
+    if name in MODELS:
+        return _built(name, MODELS[name], {"num_classes": num_classes, **model_args}, list(model_args)), None
+    return _structure(name, num_classes, image_size, **model_args)
 
 
 def check_model(name: str, **model_args: Any) -> None:
@@ -150,6 +166,8 @@ def _structure(name: str, num_classes: int, image_size: int, stem: str = "", wei
     network = _built(name, lambda **args: get_model(name, **args), {"num_classes": num_classes, **args}, given)
     if name.startswith(STEM) and image_size <= SMALL_IMAGE and resize is None and not stem and chosen is None:
         _use_small_stem(network)
+    if chosen is not None and hasattr(network, "transform_input"):
+        network.transform_input = True  # type: ignore[assignment]  # googlenet's and inception's are of other scales
     _add_hooks(network, name, image_size, resize)
     return network, chosen
 
@@ -245,8 +263,6 @@ def _load(network: Any, name: str, weights: Any) -> None:
     own, state = network.state_dict(), trained.state_dict()
     fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
-    if hasattr(trained, "transform_input"):
-        network.transform_input = trained.transform_input  # googlenet's and inception's were trained on other scales
     fresh = sorted({key.rpartition(".")[0] for key in own if key not in fitting})
     log.info(f"{name} begins with {weights}" + (f"; not taken: {', '.join(fresh[:6])}" if fresh else ""))
 

@@ -154,7 +154,7 @@ def test_odd_names(tmp_path: Path, name: str):
 
 def pixels_of(image: Image.Image, tmp_path: Path, name: str = "x.png", size: int = 8, **how) -> np.ndarray:
     image.save(tmp_path / name, **how)
-    return decoded(str(tmp_path / name), size)
+    return decoded(str(tmp_path / name), (3, size, size))
 
 
 def test_16_bits_are_scaled_not_clipped(tmp_path: Path):
@@ -299,5 +299,5 @@ def test_jobs_that_start_together_decode_once(root: Path):
 
 def test_a_million_paths_are_one_array():
     """A list of strings would be copied into each worker as its reference counts change."""
-    files = InFiles([f"/data/train/cat/{number:07}.jpg" for number in range(1000)], 16, 0)
+    files = InFiles([f"/data/train/cat/{number:07}.jpg" for number in range(1000)], (3, 16, 16), 0)
     assert files.files.paths.dtype.kind == "S" and files.shape == (1000, 3, 16, 16)

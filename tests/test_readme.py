@@ -26,6 +26,8 @@ ELSEWHERE = {
     "python -m basic.schedule --lr 0.1 --epochs 3": "test_basic.py",
     "python -m pl_hydra.train optim.lr=0.1 trainer.max_epochs=3": "test_pl_hydra.py",
     "python -m pl_hydra.train -m optim.lr=0.1,0.3 trainer.max_epochs=2": "test_pl_hydra.py",
+    "python -m dora_train.predict SIG": "test_predict.py",
+    "python -m dora_train.predict SIG photos/ --output classes.csv": "test_predict.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }
 

@@ -15,6 +15,7 @@ from project import ROOT
 PACKAGE = ROOT / "dora_train"
 ENGINE = PACKAGE / "engine"
 ROOMS = {"data", "model", "module", "train"}
+MEETING = {"train", "predict"}  # where the rooms and the engine meet
 
 
 def imported(path: Path, top_level_only: bool = False) -> Iterator[str]:
@@ -40,12 +41,22 @@ def reaches(names: Iterator[str], *forbidden: str) -> list[str]:
     return [name for name in names if any(name == word or name.startswith(word + ".") for word in forbidden)]
 
 
-@pytest.mark.parametrize("room", sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "train"))
+@pytest.mark.parametrize("room", sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in MEETING))
 def test_the_researchers_rooms_know_nothing_of_dora_or_hydra(room: str):
     forbidden = ["dora", "hydra", "omegaconf", "submitit", "dora_train.engine"]
     if room != "module":
         forbidden += ["pytorch_lightning", "lightning"]
     assert not reaches(imported(PACKAGE / f"{room}.py"), *forbidden)
+
+
+def test_what_uses_an_experiment_composes_nothing_and_needs_no_lightning():
+    forbidden = ["dora", "hydra", "omegaconf", "submitit", "pytorch_lightning", "lightning", "dora_train.train",
+                 "dora_train.engine.main"]
+    assert not reaches(imported(PACKAGE / "predict.py"), *forbidden)
+    assert not reaches(imported(ENGINE / "find.py"), *(name for name in forbidden if name != "omegaconf"))
+    code = "import sys, dora_train.predict; print(sorted({'dora', 'hydra', 'pytorch_lightning'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_siblings_know_nothing_of_the_engine():
@@ -96,7 +107,7 @@ def _defined(path: Path) -> Iterator[str]:
 
 
 def test_reading_costs_no_torch():
-    code = "import sys, dora_train, dora_train.engine, dora_train.engine.store, dora_train.engine.claims;" \
+    code = "import sys, dora_train, dora_train.engine.store, dora_train.engine.find, dora_train.engine.claims;" \
            "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'omegaconf'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,6 +6,7 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     verbs.py       what each of Dora's verbs does here; upstream.py puts it in the place of Dora's own
     signature.py   overrides -> configuration -> what differs from the defaults
     store.py       the experiment's folder: names, formats, atomic writes. The two wings meet here
+    find.py        from the beginning of a signature to its experiment
     claims.py      who holds an experiment
     code.py        the code of a run: commit, changed files, and the snapshot that a job runs
     job.py         what a job starts with

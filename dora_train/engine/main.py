@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, upstream, verbs
 from .code import code_of, snapshot
 from .errors import UserError, report_user_errors, shortened
+from .find import find
 from .origin import locate, sha256
 from .run.signals import Signals
 from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split, unflatten
@@ -166,17 +167,7 @@ class TrainMain(upstream.HydraMain):
         Raises:
             UserError: none does, or several.
         """
-        if not 0 < len(sig) <= 8 or not all(letter in "0123456789abcdef" for letter in sig):
-            raise UserError(f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.')
-        folder = self.dora.dir / XPS
-        found = sorted(path.parent.name for path in folder.glob(f"{sig}*/.argv.json"))
-        if not found:
-            known = sorted(path.parent.name for path in folder.glob("*/.argv.json"))
-            raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
-                            f"there is: {shortened(known, 8)}." if known else "it holds no experiment yet: dora run")
-        if len(found) > 1:
-            raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
-        return Experiment(folder / found[0])
+        return find(self.dora.dir, sig)
 
     def experiment(self, xp: XP | str) -> Experiment:
         return Experiment(self.dora.dir / XPS / (xp if isinstance(xp, str) else xp.sig))
@@ -423,14 +414,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def shown_path(path: Path) -> str:
-    """Relative to the working directory where it lies below it."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
 
 
 def _own_block(file: Path) -> tuple[dict[str, Any], str]:

@@ -12,6 +12,8 @@ either may be killed, or live on another machine. Light on purpose: it imports n
                       before the scheduler is told, exclusively, and never changed: whoever makes it, submits
       jobs/N.id.json  the job id that the scheduler gave, or why it gave none
       jobs/N.cancel.json, attempts/N.cancel.json   who asked for its end, and when
+      inputs.json     the classes, and how an image becomes an input: what predict.py needs of the data set. Written
+                      at each start, from the data that the run reads
       history.json    one entry an epoch, no clock in it
       result.json     best and test metrics, written at the end
       last.ckpt best.ckpt train.log metrics.csv events.out.tfevents.*
@@ -341,6 +343,13 @@ class Experiment:
 
     def write_history(self, history: list[dict]) -> None:
         write_json(self.folder / "history.json", history)
+
+    def inputs(self) -> Any:
+        """What `dora_train.inputs.Inputs` holds, as plain Python; None where none was stored."""
+        return read_json(self.folder / "inputs.json")
+
+    def write_inputs(self, inputs: dict[str, Any]) -> None:
+        write_json(self.folder / "inputs.json", inputs)
 
     def result(self) -> dict | None:
         """`{"best": {"epoch": 16, "loss": ..., "acc": ...}, "test": {...}, "epochs": 20, "reason": ...}`."""

@@ -20,7 +20,8 @@ from rich.console import Console
 from ...errors import DataError
 from .. import claims, upstream
 from ..errors import UserError
-from ..main import TrainMain, shown_path
+from ..find import shown_path
+from ..main import TrainMain
 from ..origin import Find
 from ..store import Experiment, RunState, State
 from .mishaps import full, full_disk_said, is_lost_rank

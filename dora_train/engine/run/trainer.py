@@ -8,6 +8,7 @@ import inspect
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +19,7 @@ from pytorch_lightning.callbacks import Timer
 from ... import counters
 from .. import upstream
 from ..errors import UserError, near
+from ..find import shown_path
 from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
@@ -96,7 +98,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
 
     Args:
         data: has train, valid and test, each with `epoch(...)` and a length, and `to(device)` for where the batches
-            are wanted, as `dora_train.data.Data`.
+            are wanted; its `inputs` are stored for whoever classifies. As `dora_train.data.Data`.
 
     Returns:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
@@ -118,6 +120,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
     if session.ranks.is_first:
         put_aside(session.experiment, checkpoint)
+        session.experiment.write_inputs(asdict(data.inputs))
     trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     reason = end_reason(trainer)
     _write_history(session, history)
@@ -302,8 +305,6 @@ def _last_lines(session: Session, result: dict[str, Any]) -> None:
     parts.append(f"test {_named(result['test'])}")
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
-    from ..main import shown_path
-
     sig, folder = session.experiment.sig, session.experiment.folder
     session.log(f"look   dora info -f {sig}     folder   {shown_path(folder)}")
     session.log(f"curves   tensorboard --logdir {shown_path(folder.parent)}")

@@ -1,0 +1,292 @@
+"""A trained experiment put to use: `load(SIG)` in a notebook, `python -m dora_train.predict SIG [PATH]` in a shell.
+
+Reads an experiment's folder, and writes nothing there: the values come from its birth, the weights from its best
+checkpoint, and what an image is to become from what the run stored. Neither Dora nor Hydra takes part.
+"""
+
+import argparse
+import contextlib
+import csv
+import io
+import itertools
+import json
+import math
+import os
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .data import Data, load_data
+from .engine.errors import UserError, report_user_errors
+from .engine.find import find, outputs, shown_path
+from .engine.store import Birth, Experiment
+from .errors import DataError
+from .image_folder import cores, is_image
+from .inputs import Inputs
+from .model import build_untrained
+
+BATCH_SIZE = 64
+A_WORKER = 256  # images that are worth the start of a process that decodes (0.1 s)
+
+
+@dataclass
+class Trained:
+    """What an experiment has learned, and what is needed to use it.
+
+    Attributes:
+        network: from images [B, 3, H, W] float32, normalised as in training, to logits [B, classes]; in eval mode,
+            on the CPU.
+        classes: their names, in the order of the logits.
+        config: the values that count in the signature, as they were frozen: `config["optim"]["lr"]`.
+        inputs: how an image becomes what the network takes.
+        checkpoint: the file of the weights.
+    """
+
+    sig: str
+    network: nn.Module = field(repr=False)
+    classes: list[str]
+    config: dict[str, Any] = field(repr=False)
+    inputs: Inputs = field(repr=False)
+    checkpoint: Path
+
+    def classify(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, float]]:
+        """For each image file, in this order, its class and the probability that the network gives to it (0 .. 1).
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        files = [os.fspath(path) for path in paths]
+        workers = min(cores(), len(files) // A_WORKER)
+        for images, _ in self.inputs.batches(files, BATCH_SIZE, workers).epoch():
+            with torch.inference_mode():
+                best = self.network(images).softmax(1).max(1)
+            yield from zip((self.classes[label] for label in best.indices.tolist()), best.values.tolist())
+
+
+def load(sig: str) -> Trained:
+    """The network of an experiment with its best weights; the last ones where there are no best.
+
+    Args:
+        sig: any unambiguous beginning of its signature.
+
+    Raises:
+        UserError: there is no such experiment, or several; it has no checkpoint, or a damaged one; the code builds
+            another network by now.
+        DataError: it stored nothing of its data set, made by an older version, and the set cannot be read.
+    """
+    return _load(find(outputs(), sig))
+
+
+def _load(experiment: Experiment) -> Trained:
+    birth, checkpoint = _birth(experiment), _checkpoint(experiment)
+    weights, config = _weights(checkpoint), birth.config
+    inputs = Inputs.read(experiment.inputs()) or _data(config).inputs
+    network = _network(experiment, birth, inputs)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        commit = str(birth.code.get("commit") or "")[:9]
+        raise UserError(f"XP {experiment.sig}: its weights do not fit the network that the code builds by now"
+                        + (f"; it was made at commit {commit}." if commit else ".")) from error
+    return Trained(experiment.sig, network.eval(), inputs.classes, config, inputs, checkpoint)
+
+
+def _birth(experiment: Experiment) -> Birth:
+    birth = experiment.birth()
+    if birth is None:
+        raise UserError(f"XP {experiment.sig}: its values were never frozen (a run of stock Dora), or birth.json is "
+                        "damaged: there is no telling what its network is.")
+    return birth
+
+
+def _checkpoint(experiment: Experiment) -> Path:
+    for path in (experiment.best_checkpoint, experiment.last_checkpoint):
+        if path.exists():
+            return path
+    raise UserError(f"XP {experiment.sig} has no checkpoint yet ({experiment.state().state}): "
+                    f"dora run -f {experiment.sig}")
+
+
+def _weights(checkpoint: Path) -> dict[str, Tensor]:
+    """The network's, by the names that they have in it.
+
+    torch checks no checksum, hence zip's over every part as well.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            whole = archive.testzip() is None
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"] if whole else None
+    except Exception as error:  # of a damaged file: BadZipFile, UnpicklingError, struct.error, RuntimeError ...
+        raise _damaged(checkpoint) from error
+    if state is None:
+        raise _damaged(checkpoint)
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def _damaged(checkpoint: Path) -> UserError:
+    return UserError(f"{shown_path(checkpoint)} cannot be read: it is damaged.")
+
+
+def _network(experiment: Experiment, birth: Birth, inputs: Inputs) -> nn.Module:
+    config = birth.config
+    try:
+        with torch.random.fork_rng(devices=[]):  # the fresh weights must not move a notebook's random numbers
+            network = build_untrained(config["model"], len(inputs.classes), inputs.image_size,
+                                      **(config.get("model_args") or {}))
+    except ValueError as error:
+        raise UserError(f"XP {experiment.sig}: {error}") from error
+    return network.to(memory_format=torch.channels_last) if config.get("channels_last") else network  # type: ignore
+
+
+def _data(config: dict[str, Any]) -> Data:
+    return load_data(**config["data"], seed=config["seed"])
+
+
+# --- its test set, once more ---
+
+def measure(trained: Trained) -> dict[str, float]:
+    """The metrics over the test set, computed as the run does: on the CPU in one rank, the numbers of `result.json`.
+
+    By the test step of module.py, whatever it gives: that imports Lightning, which nothing else here needs.
+
+    Raises:
+        DataError: the data set is not there, or cannot be read.
+        UserError: its classes are others by now.
+    """
+    from .engine.run.history import Averages
+    from .module import Classifier
+
+    config = trained.config
+    data = _data(config)
+    if data.classes != trained.classes:
+        raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} now has "
+                        f"{len(data.classes)} others: it cannot be measured.")
+    loss = config.get("loss") or {"label_smoothing": 0.0}
+    module = Classifier(trained.network, config["optim"], config["schedule"], loss, len(data.train)).eval()
+    averages = Averages()
+    batches = _limited(config["trainer"].get("limit_test_batches"), len(data.test))
+    for number, batch in enumerate(itertools.islice(data.test.epoch(), batches)):
+        with torch.inference_mode(), _precision(config):
+            outputs = module.test_step(batch, number)
+        averages.add(outputs, len(batch[1]))
+    return averages.means(1)
+
+
+def _limited(limit: int | float | None, batches: int) -> int:
+    """As Lightning reads `limit_test_batches`: 10 are batches, 0.1 a share of them."""
+    if limit is None:
+        return batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+
+
+def _precision(config: dict[str, Any]) -> Any:
+    mixed = str(config["trainer"].get("precision")) == "bf16-mixed"
+    return torch.autocast("cpu", torch.bfloat16) if mixed else contextlib.nullcontext()
+
+
+def _measured(experiment: Experiment) -> str:
+    """The metrics as JSON; where the run had others, that is said."""
+    torch.set_num_threads(_birth(experiment).threads)  # their number changes sums
+    trained = _load(experiment)
+    test = measure(trained)
+    print(f"XP {experiment.sig}, {trained.checkpoint.name}, on the test set", file=sys.stderr)
+    before = (experiment.result() or {}).get("test") or {}
+    if any(not math.isclose(test.get(name, math.nan), value, rel_tol=1e-3) for name, value in before.items()):
+        print(f"warning: the run had {json.dumps(before)}: another device, other data or other code", file=sys.stderr)
+    return json.dumps(test) + "\n"
+
+
+# --- images ---
+
+def images_at(path: str) -> list[str]:
+    """An image, or all below a folder (jpg, png; nothing hidden), sorted.
+
+    Raises:
+        UserError: there is no such path, or no image below it.
+    """
+    if not os.path.isdir(path):
+        if not os.path.exists(path):
+            raise UserError(f'there is no file or folder "{path}".')
+        return [path]
+    found = []
+    try:
+        for folder, folders, names in os.walk(path, onerror=_raise):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [os.path.join(folder, name) for name in names if is_image(name)]
+    except OSError as error:
+        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}.") from error
+    if not found:
+        raise UserError(f"{path} holds no .jpg or .png.")
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _classified(experiment: Experiment, path: str) -> str:
+    """CSV with a line an image, all of it or none: path, class, probability."""
+    files = images_at(path)
+    _birth(experiment), _checkpoint(experiment)
+    if Inputs.read(experiment.inputs()) is None:
+        raise UserError(f"XP {experiment.sig} did not store how an image becomes an input (an older version made it): "
+                        "it can be measured, and classifies no files.")
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["path", "class", "probability"])
+    try:
+        for file, (name, probability) in zip(files, _load(experiment).classify(files)):
+            rows.writerow([file, name, f"{probability:.6f}"])
+    except DataError as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    return table.getvalue()
+
+
+# --- the command ---
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m dora_train.predict SIG [PATH] [--output FILE]`.
+
+    Raises:
+        UserError: see `load`, `measure`, `images_at`; or FILE cannot be written.
+    """
+    parser = argparse.ArgumentParser(prog="python -m dora_train.predict", description=(
+        "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability)."))
+    parser.add_argument("sig", metavar="SIG", help="any unambiguous beginning of its signature")
+    parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images (jpg, png)")
+    parser.add_argument("--output", metavar="FILE", help="write there, and not to the terminal")
+    args = parser.parse_args(argv)
+    if args.output and not Path(args.output).absolute().parent.is_dir():  # said now, not after the work
+        raise UserError(f"cannot write {args.output}: there is no such folder.")
+    experiment = find(outputs(), args.sig)
+    try:
+        text = _measured(experiment) if args.path is None else _classified(experiment, args.path)
+    except DataError as error:
+        raise UserError(str(error)) from error
+    _write(text, args.output)
+
+
+def _write(text: str, output: str | None) -> None:
+    """Names of files come out as the bytes that they are."""
+    content = text.encode("utf-8", "surrogateescape")
+    try:
+        if output:
+            Path(output).write_bytes(content)
+        else:
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise UserError(f"cannot write {output or 'the output'}: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    report_user_errors()
+    main()
