@@ -120,7 +120,7 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
     """
     try:
         with zipfile.ZipFile(checkpoint) as archive:
-            whole = archive.testzip() is None
+            whole = archive.testzip() is None and not any(part.external_attr for part in archive.infolist())
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"] if whole else None
     except Exception as error:  # of a damaged file: BadZipFile, UnpicklingError, struct.error, RuntimeError ...
         raise _damaged(checkpoint) from error

@@ -108,7 +108,8 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
+            # miniz, torch's reader, takes a part whose attributes say so for a folder, and reads nothing: other weights
+            if archive.testzip() is not None or any(part.external_attr for part in archive.infolist()):
                 return None
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
