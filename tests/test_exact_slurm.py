@@ -223,7 +223,7 @@ def test_chaos(project: Cluster):
     draws = random.Random(seed)
     lines = [f"{LINE} seed={number})" for number in range(6)]
     xps = project.submitted(*lines)
-    rounds = int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 8
+    rounds = int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 4
     for _ in range(rounds):
         time.sleep(draws.uniform(0, 2))
         for node, state in project.cluster.node_states().items():
