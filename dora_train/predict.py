@@ -13,7 +13,6 @@ import json
 import math
 import os
 import sys
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from .data import Data, load_data
 from .engine.errors import UserError, report_user_errors
 from .engine.find import find, outputs, shown_path
-from .engine.store import Birth, Experiment
+from .engine.store import Birth, Experiment, is_whole
 from .errors import DataError
 from .image_folder import cores, is_image
 from .inputs import Inputs
@@ -114,18 +113,13 @@ def _checkpoint(experiment: Experiment) -> Path:
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:
-    """The network's, by the names that they have in it.
-
-    torch checks no checksum, hence zip's over every part as well.
-    """
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            whole = archive.testzip() is None and not any(part.external_attr for part in archive.infolist())
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"] if whole else None
-    except Exception as error:  # of a damaged file: BadZipFile, UnpicklingError, struct.error, RuntimeError ...
-        raise _damaged(checkpoint) from error
-    if state is None:
+    """The network's, by the names that they have in it."""
+    if not is_whole(checkpoint):
         raise _damaged(checkpoint)
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # whole, and yet no checkpoint: UnpicklingError, RuntimeError, KeyError ...
+        raise _damaged(checkpoint) from error
     return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
 
 

@@ -439,6 +439,19 @@ def test_no_flipped_bit_goes_unseen(project: Project, tmp_path: Path):
         assert read is None or equal(read["state_dict"], whole["state_dict"]), f"byte {place}"
 
 
+def test_a_part_that_claims_to_be_a_folder_is_damage(project: Project, tmp_path: Path):
+    """torch would read nothing for it, and say nothing."""
+    from dora_train.engine.store import is_whole
+
+    whole = interrupted(project).last_checkpoint
+    content = bytearray(whole.read_bytes())
+    assert is_whole(whole)
+    content[content.rindex(b"PK\x01\x02") + 38] ^= 0x10  # the attributes, in the zip's directory
+    flipped = tmp_path / "flipped.ckpt"
+    flipped.write_bytes(bytes(content))
+    assert not is_whole(flipped)
+
+
 @pytest.mark.parametrize("content", ["", '[{"train": {"lo', "{}", "null"])
 def test_a_corrupt_history_comes_back_from_the_checkpoint(content: str, project: Project, references: References):
     xp = interrupted(project)

@@ -5,7 +5,6 @@ metric stops improving, and leaves unreadable files when killed while it writes 
 """
 
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..errors import UserError
-from ..store import BEST, Experiment, written_aside
+from ..store import BEST, Experiment, is_whole, written_aside
 from .history import History
 
 RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state", "averaging_state")
@@ -101,18 +100,12 @@ def keep_previous(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds, on the CPU; None where it is missing, or not whole.
-
-    torch checks no checksum, hence both: zip's over every part, and torch's own reading. What a damaged file makes of
-    them is not to be foreseen (BadZipFile, NotImplementedError, struct.error, UnpicklingError ...).
-    """
+    """What a checkpoint holds, on the CPU; None where it is missing, or not whole."""
+    if not is_whole(path):
+        return None
     try:
-        with zipfile.ZipFile(path) as archive:
-            # miniz, torch's reader, takes a part whose attributes say so for a folder, and reads nothing: other weights
-            if archive.testzip() is not None or any(part.external_attr for part in archive.infolist()):
-                return None
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:
+    except Exception:  # whole, and yet nothing that torch has written
         return None
     return content if isinstance(content, dict) and "loops" in content and "state_dict" in content else None
 
