@@ -1,5 +1,6 @@
 """Our ranks, as Lightning wants to be told of them."""
 
+import torch
 from pytorch_lightning.plugins.environments import ClusterEnvironment
 
 from .ranks import Ranks
@@ -48,3 +49,13 @@ class RanksEnvironment(ClusterEnvironment):
 
     def node_rank(self) -> int:
         return self.ranks.node_rank
+
+
+def leave_group() -> None:
+    """Leave the ranks' process group, where there is one: at the process's end.
+
+    Lightning 2.6.6 does so for NCCL alone. gloo's threads, met by the interpreter's end, now and then abort a process
+    that had finished ("terminate called without an active exception", exit code -6).
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

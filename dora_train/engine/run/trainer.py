@@ -4,6 +4,7 @@
 order they act at an epoch's end: history, display, loggers, then the checkpoint that holds it all.
 """
 
+import atexit
 import inspect
 import math
 import time
@@ -25,7 +26,7 @@ from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
 from .endings import EarlyStop, StopOnNan
-from .environment import RanksEnvironment
+from .environment import RanksEnvironment, leave_group
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
 from .loggers import LogHistory, check_loggers, lightning_loggers
@@ -166,6 +167,8 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         logger=lightning_loggers(names, session.experiment.folder, void) if first else False,
         default_root_dir=str(session.experiment.folder), use_distributed_sampler=False,
         enable_progress_bar=False, enable_model_summary=False)
+    if ranks.world_size > 1:
+        atexit.register(leave_group)
     upstream.without_signal_handlers(trainer)
     upstream.resumed_by_epochs(trainer)
     return trainer
