@@ -88,6 +88,7 @@ AuthInfo=socket={folder}/munge.sock,cred_expire=10
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort={slurmdbd}
+AccountingStorageEnforce=limits
 # Connections to slurmdbd do not read AuthInfo: here the password is the path of munge's socket.
 AccountingStoragePass={folder}/munge.sock
 JobAcctGatherType=jobacct_gather/linux

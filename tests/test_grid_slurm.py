@@ -6,6 +6,7 @@ Each has a copy of the project of its own. Jobs that only have to exist sleep (`
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,21 @@ from dora_train.engine.store import State
 @pytest.fixture
 def project(grids) -> GridProject:
     return grids
+
+
+@pytest.fixture
+def on_slurm(tmp_path, cluster) -> GridProject:
+    """For what SLURM alone has."""
+    return GridProject(tmp_path, cluster)
+
+
+@pytest.fixture
+def room_for_two(on_slurm) -> Iterator[GridProject]:
+    """A cluster that takes two jobs of a user at a time."""
+    limit = ("sacctmgr", "--immediate", "modify", "user", "root", "set")
+    on_slurm.cluster.run(*limit, "MaxSubmitJobs=2")
+    yield on_slurm
+    on_slurm.cluster.run(*limit, "MaxSubmitJobs=-1")
 
 
 @pytest.fixture
@@ -138,6 +154,64 @@ def test_other_resources_replace_a_job_that_waits(project):
     out = project.sync()
     assert "time 10 -> 5" in out and "~ 1 replace  = 2 kept" in out
     project.cluster.wait(lambda: len(project.live()) == 3)
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("array", [True, False], ids=["array", "singles"])
+def test_what_the_cluster_has_no_room_for_waits_with_us_and_goes_in_later(room_for_two, array):
+    project = room_for_two
+    quick = 'launcher.slurm_(setup=["sleep 1"])'
+    calls = [f"launcher(seed={seed})" for seed in range(5)]
+    project.grid(quick, *(["with launcher.job_array():", *(f"    {call}" for call in calls)] if array else calls))
+    out = project.sync()
+    assert "+ 5 new" in out and "3 queued by us" in out and out.count("waiting: queued by us") == 3
+    assert len(project.live()) <= 2
+    held = [xp for xp in project.xps() if xp.job().held]
+    assert len(held) == 3 and "queued by us" in project.dora("info", "-f", held[0].sig)
+    assert "- 1 cancel" not in project.dora("info", "-f", held[0].sig, "-C")
+    assert "cancelled" in project.dora("info", "-f", held[0].sig)
+    out = project.dora("grid", "question", "--retry")
+    assert "5 completed" in out and all(xp.state().attempt == 1 for xp in project.xps())
+
+
+@pytest.mark.slurm
+def test_an_older_monitor_submits_nothing_any_more(room_for_two):
+    project = room_for_two
+    project.grid(ASLEEP, *[f"launcher(seed={seed})" for seed in range(3)])
+    watching = project.start("grid", "question")
+    project.cluster.wait(lambda: len(project.xps()) == 3 and any(xp.job() and xp.job().held for xp in project.xps()))
+    project.grid(ASLEEP, "launcher(seed=0)")
+    project.sync(DORA_YES="1")
+    project.cluster.cancel_all()
+    _, err = watching.communicate(timeout=90)
+    assert "this one only watches" in err and not project.live(), err
+
+
+def test_jobs_that_wait_with_older_code(project):
+    if project.is_local:
+        project.grid('launcher.slurm_(setup=["sleep 300"])', *[f"launcher(seed={seed})" for seed in (1, 2, 3)])
+    else:
+        project.grid('launcher({"sbatch.begin": "now+1hour"}, seed=1)')
+    project.sync()
+    ids = {xp.job().job_id for xp in project.xps()}
+    module = project.folder / "dora_train" / "module.py"
+    module.write_text(module.read_text() + "\n# mended\n")
+    assert "1 that wait run older code; today's: DORA_UPDATE=1" in project.sync()
+    out = project.sync(DORA_UPDATE="1")
+    assert "waiting, with older code" in out and len({xp.job().job_id for xp in project.xps()} - ids) == 1
+    assert "older code" not in project.sync()
+
+
+@pytest.mark.slurm
+def test_any_option_of_sbatch(on_slurm):
+    project = on_slurm
+    project.grid(ASLEEP, 'launcher({"sbatch.begin": "now+1hour", "sbatch.mem": "123M"}, seed=1)',
+                 'launcher({"sbatch.no_such_option": 1}, seed=2)', 'launcher(seed=1)')
+    out = project.sync(code=1)
+    assert "no-such-option" in out and "+ 2 new" in out
+    assert len(project.live()) == 1, "what sbatch is told does not count in the signature"
+    shown = project.cluster.run("squeue", "--noheader", "--format=%T %r %m")
+    assert shown.split() == ["PENDING", "BeginTime", "123M"]
 
 
 def test_launch_info_and_cancel(project):

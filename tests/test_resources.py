@@ -53,6 +53,18 @@ def test_what_cannot_be_shared_out_is_refused(gpus, nodes):
         made(Shape(nodes), gpus=gpus)
 
 
+def test_options_of_sbatch_pass_through_by_its_own_names():
+    cfg = OmegaConf.create({"sbatch": {"mail_type": "FAIL", "gres": "gpu:a100:2"}})
+    assert made(Shape.of(cfg), gpus=2)["additional_parameters"] == {"mail-type": "FAIL", "gres": "gpu:a100:2"}
+    assert "additional_parameters" not in made()
+
+
+@pytest.mark.parametrize("name", ["array", "job_name", "output", "nodes", "ntasks-per-node"])
+def test_options_of_sbatch_that_are_not_the_user_s(name):
+    with pytest.raises(UserError, match=name.replace("_", "-")):
+        Shape.of(OmegaConf.create({"sbatch": {name: 1}}))
+
+
 def test_one_task_per_node_gets_the_cores_and_memory_of_its_gpus():
     chosen = made(gpus=4, one_task_per_node=True)
     assert (chosen["ntasks_per_node"], chosen["cpus_per_task"], chosen["mem"]) == (1, 8, "16384M")

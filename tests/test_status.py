@@ -77,6 +77,23 @@ def test_a_copied_folder_keeps_its_words_but_runs_nothing():
     assert decide(Facts(said(State.RUNNING, attempt=3))).state == State.INTERRUPTED
 
 
+def test_a_run_that_makes_no_progress_is_stalled():
+    run = RunState(State.RUNNING, attempt=1, updated=1000.0, gap=20.0)
+    words = [str(decide(Facts(run, holder(), alive=True, now=1000.0 + silent))) for silent in (199, 201, 900)]
+    assert words == ["running", "stalled 3 min", "stalled 15 min"]
+    quick = RunState(State.RUNNING, attempt=1, updated=1000.0, gap=0.1)  # ten times a beat, at the least
+    assert str(decide(Facts(quick, holder(), alive=True, now=1099.0))) == "running"
+    assert str(decide(Facts(quick, holder(), alive=True, now=1101.0))) == "stalled 2 min"
+    assert decide(Facts(quick, holder(), alive=True, now=5000.0)).state == State.RUNNING, "nothing is done about it"
+
+
+def test_what_has_not_trained_yet_or_is_another_attempt_is_not_stalled():
+    fresh = RunState(State.RUNNING, attempt=1, updated=1000.0)
+    assert str(decide(Facts(fresh, holder(), alive=True, now=9000.0))) == "running"
+    before = RunState(State.RUNNING, attempt=1, updated=1000.0, gap=1.0)
+    assert str(decide(Facts(before, holder(2), alive=True, now=9000.0))) == "running"
+
+
 # --- with a job ---
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from dora_train.engine.grid import table as table_module
 from dora_train.engine.grid.sheep import Sheep
-from dora_train.engine.grid.status import Status
-from dora_train.engine.grid.table import GridTable, duration, epochs, seconds_left
+from dora_train.engine.grid.status import Status, duration
+from dora_train.engine.grid.table import GridTable, epochs, seconds_left
 from dora_train.engine.store import Experiment, RunState, State
 
 

@@ -63,13 +63,15 @@ def snapshot(root: Path, dora_dir: Path) -> Path:
         named = ", ".join(f"{file} ({sizes[file] / 2**20:.0f} MB)" for file in largest)
         raise UserError(f"the project's files are {sum(sizes.values()) / 2**20:.0f} MB, too large for a snapshot.",
                         f"the largest: {named}; name them in .gitignore, or take code=live")
-    target = dora_dir / CODES / _hash(root, files)
+    target = dora_dir / CODES / content_hash(root, files)
     if not target.exists():
         _copy(root, files, target)
     return target
 
 
-def _hash(root: Path, files: list[Path]) -> str:
+def content_hash(root: Path, files: list[Path] | None = None) -> str:
+    """The name of the snapshot of these files, or of all of the project's; nothing is written."""
+    files = project_files(root) if files is None else files
     digest = hashlib.sha256()
     for file in files:
         content = (root / file).read_bytes()

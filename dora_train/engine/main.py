@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, upstream, verbs
-from .code import code_of, snapshot
+from .code import code_of, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened
 from .find import find
 from .origin import locate, sha256
@@ -260,6 +260,10 @@ class TrainMain(upstream.HydraMain):
         live = not self.dora.git_save or str(xp.cfg.get("code", "snapshot")) == "live"
         root = Path.cwd() if live else snapshot(Path.cwd(), self.dora.dir)
         return root, code | {"snapshot": "" if live else root.name}
+
+    def todays_snapshot(self) -> str:
+        """The name of the snapshot that `code_for_jobs` would make; nothing is written."""
+        return content_hash(Path.cwd())
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""

@@ -36,6 +36,7 @@ XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names fo
 
 
 BEST = "best.ckpt"
+NO_ROOM = "no room at the scheduler"  # how the error of a job begins that waits with us
 
 
 class State(str, Enum):
@@ -77,6 +78,7 @@ class RunState:
     step: int = 0  # optimizer steps since birth
     fruitless: int = 0  # attempts, this one included, since the last checkpoint
     speed: float | None = None  # batches a second, lately
+    gap: float | None = None  # seconds: the longest, so far, that this attempt took from one `updated` to the next
     best: dict[str, Any] = field(default_factory=dict)  # {"epoch": 5, "acc": 0.97, "loss": 0.1}
     started: float | None = None  # this attempt
     updated: float | None = None
@@ -126,6 +128,11 @@ class Job:
     dependents: list[str] = field(default_factory=list)  # job ids, each to start if the one before it failed
     error: str = ""  # why the scheduler never got it
     writer: dict[str, Any] = field(default_factory=dict)  # the process that made the intent (claims.Holder)
+
+    @property
+    def held(self) -> bool:
+        """The scheduler had no room for it: it waits with us, until a `dora grid` puts it in."""
+        return self.error.startswith(NO_ROOM)
 
     @property
     def ids(self) -> list[str]:
@@ -304,9 +311,9 @@ class Experiment:
             return 0
 
     def job(self) -> Job | None:
-        """The last submission that the scheduler got, or may have got."""
+        """The last submission that the scheduler got, or may have got, or that waits with us for room there."""
         found = (self.job_at(number) for number in range(self.job_number(), 0, -1))
-        return next((job for job in found if job is not None and not job.error), None)
+        return next((job for job in found if job is not None and (job.held or not job.error)), None)
 
     def job_at(self, number: int) -> Job | None:
         """The Nth submission; one whose file is damaged has an empty token: it may still be at the scheduler."""

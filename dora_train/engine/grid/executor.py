@@ -65,6 +65,10 @@ class NotSubmitted(UserError):
     """The scheduler refused the order: there is no job."""
 
 
+class NoRoom(NotSubmitted):
+    """The scheduler takes no more jobs of this user at the moment, or not as many in one array."""
+
+
 class Unanswered(UserError):
     """The scheduler did not answer: whether there is a job, is not known."""
 

@@ -6,8 +6,11 @@ What a grid wants is a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as Dora h
 import ast
 import importlib
 import os
+import socket
 import sys
+import time
 import traceback
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +20,7 @@ from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
 from ..errors import UserError, did_you_mean, shortened
-from ..store import GRIDS, XPS, is_signature
+from ..store import GRIDS, XPS, is_signature, read_json, write_json
 from .sheep import Shepherd
 
 # --- finding and loading ---
@@ -131,6 +134,7 @@ class Wants:
 
     def __init__(self, dora_dir: Path, grid: str):
         self.dora_dir, self.grid = dora_dir, grid
+        self._token = uuid.uuid4().hex
 
     @property
     def folder(self) -> Path:
@@ -142,6 +146,21 @@ class Wants:
             return sorted(path.name for path in self.folder.iterdir() if is_signature(path.name))
         except OSError:
             return []
+
+    def take_over(self) -> None:
+        """From now on this command is in charge of the grid: the newest is."""
+        write_json(self._charge, {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(),
+                                  "since": time.time()})
+
+    def in_charge(self) -> bool:
+        """Whether no other command has brought the grid in line since `take_over`."""
+        charge = read_json(self._charge)
+        return isinstance(charge, dict) and charge.get("token") == self._token
+
+    @property
+    def _charge(self) -> Path:
+        """Beside the grid's folder, in which stock Dora takes every entry for an experiment."""
+        return self.dora_dir / GRIDS / f".{self.grid}.json"
 
     def others(self) -> dict[str, set[str]]:
         """Signature -> the other grids that name it."""

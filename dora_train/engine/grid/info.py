@@ -19,8 +19,8 @@ from . import submission
 from .executor import Executor
 from .logs import last_lines, log_of, print_log
 from .places import asked
-from .status import Status, look, when
-from .table import duration, epochs, seconds_left
+from .status import Status, duration, look, when
+from .table import epochs, seconds_left
 
 
 def info(main: Any, args: Any, executor: Executor | None = None) -> int:

@@ -1,12 +1,14 @@
 """Watching a grid until all of it is done: in place on a terminal, a line for each change in a pipe.
 
-The files of the experiments are read every few seconds; the scheduler is asked seldom. Nothing is submitted from here,
-so that a monitor that is still open after the grid file was edited does no harm.
+The files of the experiments are read every few seconds; the scheduler is asked seldom. What the scheduler had no room
+for goes in from here, unless another command is in charge of the grid by then: a monitor that is still open after the
+grid file was edited does no harm.
 """
 
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.live import Live
@@ -22,11 +24,20 @@ DORA_INTERVAL = 5.0  # minutes: Dora's default of --interval, up to which the sc
 POLITE = 30.0  # seconds
 
 
+@dataclass(frozen=True)
+class Charge:
+    """What a monitor may do for its grid, and whether it still may."""
+
+    holds: Callable[[], bool]
+    refill: Callable[[Sequence[Sheep]], None]
+
+
 class Monitor:
     """What `dora grid` shows after it has acted."""
 
     def __init__(self, table: GridTable, executor: Executor | None, args: Any):
         self.table, self.executor, self.args = table, executor, args
+        self.charge: Charge | None = None  # None: it only watches
         self._asked = float("-inf")
         self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
 
@@ -39,8 +50,18 @@ class Monitor:
             sheep.status = statuses[sheep.xp.sig]
         if ask:
             self._asked = time.monotonic()
-            if self.executor is not None:
-                self.executor.move()
+            self._act()
+
+    def _act(self) -> None:
+        """Let in what waits and can."""
+        if self.charge is not None and not self.charge.holds():
+            print(f"another command brought {self.table.name} in line since: this one only watches.", file=sys.stderr)
+            self.charge = None
+        held = [sheep for sheep in self.table.sheep if sheep.status.held]
+        if held and self.charge is not None:
+            self.charge.refill(held)
+        if self.executor is not None:
+            self.executor.move()
 
     def rows(self) -> list[Row]:
         return self.table.rows(self.args.trim, self.args.trim_last)

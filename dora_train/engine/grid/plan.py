@@ -41,6 +41,7 @@ class Wanted:
     sig: str
     resources: Mapping[str, Any] = field(default_factory=dict)
     drift: Sequence[str] = ()  # what its values would mean now; empty: the same
+    code: str = ""  # the snapshot that a job submitted now would run; empty: not asked
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Known:
     status: Status
     resources: Mapping[str, Any] = field(default_factory=dict)  # of its last job
     grids: Collection[str] = ()  # the other grids that name it
+    code: str = ""  # the snapshot that its last job runs; empty: the live files
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Action:
     wrong: bool = False  # something the user must see to: the exit code is not 0
     stops: bool = False  # a job that waits or runs is cancelled by it
     leaves: bool = False  # the grid does not name it any more
+    older: bool = False  # it waits, with code that is not today's
 
 
 ILL = {State.FAILED, State.TIMED_OUT, State.INTERRUPTED, State.CANCELLED}  # not done, and nothing is on its way
@@ -70,7 +73,8 @@ NOTHING_KNOWN = Known(Status(State.NEW))
 
 
 def make_plan(wanted: Iterable[Wanted], known: Mapping[str, Known], rules: SubmitRules, user: str,
-              leaving: Iterable[str] = (), cancel: bool = False, clear: bool = False) -> list[Action]:
+              leaving: Iterable[str] = (), cancel: bool = False, clear: bool = False,
+              update: bool = False) -> list[Action]:
     """One action for each experiment, the wanted ones first, in their order.
 
     Args:
@@ -78,15 +82,16 @@ def make_plan(wanted: Iterable[Wanted], known: Mapping[str, Known], rules: Submi
         user: who asks: another user's jobs are left alone.
         leaving: signatures that the grid named before, and does no more.
         cancel, clear: the flags of the command.
+        update: jobs that wait with older code are replaced.
     """
     actions = []
     for want in wanted:
         now = known.get(want.sig, NOTHING_KNOWN)
-        actions.append(_cancelled(want.sig, now, user) if cancel else _wanted(want, now, rules, user, clear))
+        actions.append(_cancelled(want.sig, now, user) if cancel else _wanted(want, now, rules, user, clear, update))
     return actions + [_leaving(sig, known.get(sig, NOTHING_KNOWN), user) for sig in leaving]
 
 
-def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool) -> Action:
+def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool, update: bool) -> Action:
     sig, status = want.sig, now.status
     foreign = _not_ours(status, user)
     if foreign and (clear or status.live):
@@ -96,8 +101,10 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
                       stops=status.live)
     if want.drift:
         return Action(sig, Verb.KEEP, f"drifted: {want.drift[0]}", wrong=True)
+    if status.held:
+        return Action(sig, Verb.NEW, "queued by us before")
     if status.live:
-        return _living(want, now, rules)
+        return _living(want, now, rules, update)
     if status.state == State.NEW:
         return Action(sig, Verb.NEW)
     if status.state == State.COMPLETED:
@@ -113,7 +120,7 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
     return Action(sig, Verb.KEEP, f"{reason}; again: --retry", wrong=True)
 
 
-def _living(want: Wanted, now: Known, rules: SubmitRules) -> Action:
+def _living(want: Wanted, now: Known, rules: SubmitRules, update: bool) -> Action:
     """What waits or runs: left alone, unless a rule says otherwise and it is a job."""
     status = now.status
     changed = changes(now.resources, want.resources)
@@ -124,7 +131,10 @@ def _living(want: Wanted, now: Known, rules: SubmitRules) -> Action:
         return Action(want.sig, Verb.REPLACE, f"{_in_words(status)} (--replace)", stops=True)
     if changed and (pending or rules.update):
         return Action(want.sig, Verb.REPLACE, f"{status.state}, with other resources: {', '.join(changed)}", stops=True)
-    return Action(want.sig, Verb.KEEP, _in_words(status))
+    older = pending and bool(now.code and want.code) and now.code != want.code
+    if older and update:
+        return Action(want.sig, Verb.REPLACE, "waiting, with older code (DORA_UPDATE=1)", stops=True)
+    return Action(want.sig, Verb.KEEP, _in_words(status), older=older)
 
 
 def _cancelled(sig: str, now: Known, user: str) -> Action:

@@ -6,7 +6,7 @@ the CPU, or as many as `job.tasks_per_node` says; they lie on `job.nodes` nodes.
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dora.conf import SlurmConfig
@@ -14,21 +14,43 @@ from dora.conf import SlurmConfig
 from ..errors import UserError
 
 GPUS_A_NODE = 8  # Dora 0.1.13's rule (dora/shep.py): beyond this many GPUs a job spreads over nodes
+OURS = {  # options of sbatch that are not the user's, and why
+    "array": "with launcher.job_array():", "dependency": "slurm.dependents", "requeue": "slurm.dependents",
+    "no-requeue": "slurm.dependents", "output": "the log belongs to the experiment", "error": "the log belongs to the "
+    "experiment", "open-mode": "the log belongs to the experiment", "job-name": "a job is found again by it",
+    "wrap": "the job runs the experiment", "chdir": "the job runs where it was submitted",
+    "nodes": "job.nodes", "ntasks": "job.tasks_per_node", "ntasks-per-node": "job.tasks_per_node",
+    "signal": "the run saves a checkpoint before its time is up", "parsable": "the answer is read"}
 SIGNAL_DELAY = 90  # seconds between the warning and the time limit, as Dora and submitit have it
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How the ranks of a job lie on nodes: the `job:` keys of the configuration."""
+    """What a job is beside Dora's `slurm:` keys: the `job:` and `sbatch:` keys of the configuration."""
 
     nodes: int = 1
     tasks_per_node: int | None = None  # None: one a GPU, or one on the CPU
+    sbatch: Mapping[str, Any] = field(default_factory=dict)  # options of sbatch as they are
 
     @classmethod
     def of(cls, cfg: Any) -> "Shape":
-        """From a configuration, which may lack the block (an experiment of stock Dora)."""
+        """From a configuration, which may lack the blocks (an experiment of stock Dora).
+
+        Raises:
+            UserError: an option of sbatch that is set elsewhere.
+        """
         block = (cfg.get("job") if cfg is not None else None) or {}
-        return cls(int(block.get("nodes") or 1), block.get("tasks_per_node"))
+        options = (cfg.get("sbatch") if cfg is not None else None) or {}
+        return cls(int(block.get("nodes") or 1), block.get("tasks_per_node"), _options(options))
+
+
+def _options(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """By sbatch's own names: `mail_type` is `mail-type`."""
+    options = {str(key).replace("_", "-"): value for key, value in given.items()}
+    for name in options:
+        if name in OURS:
+            raise UserError(f"sbatch.{name} is not set here: {OURS[name]}.")
+    return options
 
 
 def stored(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
@@ -54,6 +76,7 @@ def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
     tasks = 1 if slurm.one_task_per_node else shape.tasks_per_node or max(gpus_per_node, 1)
     shares = max(gpus_per_node, tasks)  # what memory is counted by: a GPU, or a rank on the CPU
     chosen: dict[str, Any] = {
+        "additional_parameters": dict(shape.sbatch),
         "nodes": nodes,
         "ntasks_per_node": tasks,
         "cpus_per_task": _cpus(slurm, shares if slurm.one_task_per_node else 1),
@@ -72,7 +95,7 @@ def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
         "srun_args": _srun_args(slurm),
         "setup": list(slurm.setup),
     }
-    return {key: value for key, value in chosen.items() if value not in (None, "", [])}
+    return {key: value for key, value in chosen.items() if value not in (None, "", [], {})}
 
 
 def _nodes(gpus: int, wanted: int) -> int:

@@ -5,6 +5,7 @@ the answer is `UNKNOWN`, which nobody takes for an end. One `Slurm` serves one c
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 from .. import upstream
 from ..store import Job
-from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, Unanswered, outside
+from .executor import JobInfo, NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered, outside
 from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_squeue
 
 TIMEOUT = 30  # seconds that a question to the scheduler may take
@@ -26,6 +27,9 @@ PERIOD = 30  # seconds between two questions about the same jobs, however often 
 LAG = 2  # seconds that accounting may be behind the queue
 CHUNK = 1000  # job ids in one command line
 MAYBE_SUBMITTED = ("timed out", "timeout", "unable to contact", "connection", "zero bytes", "communication")
+# AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of sizes and times too
+FULL = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit|resource temporarily unavailable", re.IGNORECASE)
+TOO_MANY = "invalid job array specification"  # more tasks than the cluster's MaxArraySize
 
 
 class Slurm:
@@ -97,15 +101,16 @@ class Slurm:
         if "nodelist" in chosen:
             more["nodelist"] = chosen.pop("nodelist")
         setup = [*chosen.pop("setup", []), *order.setup]
+        given = chosen.pop("additional_parameters", {})
+        chosen = {key: value for key, value in chosen.items() if key.replace("_", "-") not in given}
+        more |= {key: value for key, value in given.items() if value not in (None, "", False)}
         try:
             return upstream.sbatch(
                 order.folder, order.command, array=len(order.tasks or ()),
                 parameters=chosen | {"job_name": order.name, "stderr_to_stdout": True, "setup": setup,
                                      "additional_parameters": more})
         except subprocess.CalledProcessError as error:
-            lines = [line for line in str(error.stderr).splitlines() if line.strip()] or [f"code {error.returncode}"]
-            kind = Unanswered if any(word in str(error.stderr).lower() for word in MAYBE_SUBMITTED) else NotSubmitted
-            raise kind(f"SLURM refused the job: {lines[-1]}") from error
+            raise _refusal(str(error.stderr), error.returncode, array=order.tasks is not None) from error
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         """submitit's name for it: `123_0_log.out`, in an array `123_7_0_log.out`."""
@@ -206,6 +211,15 @@ class Slurm:
             self._said.add(program)
             print(f"{program} does not answer ({trouble or 'it printed nothing'}): nothing is assumed.",
                   file=sys.stderr)
+
+
+def _refusal(text: str, code: int, array: bool) -> NotSubmitted | Unanswered:
+    """What sbatch's complaint means, with the line of it that says most."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")] or [f"code {code}"]
+    if FULL.search(text) or (array and TOO_MANY in text.lower()):
+        return NoRoom(next((line for line in lines if FULL.search(line)), lines[-1]))
+    kind = Unanswered if any(word in text.lower() for word in MAYBE_SUBMITTED) else NotSubmitted
+    return kind(f"SLURM refused the job: {lines[-1]}")
 
 
 def _judged(job_id: str, queued: dict[str, JobInfo] | None, ended: dict[str, JobInfo] | None) -> JobInfo:

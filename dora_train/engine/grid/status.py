@@ -14,6 +14,7 @@ The table; the first row that fits decides:
 | | | running | running |
 | | | pending | waiting |
 | | | an intent without an id | waiting: being submitted |
+| | | the scheduler has no room for it | waiting: queued by us; cancelled where someone asked for it |
 | | | unknown | running if it said so last, else waiting; not certain |
 | | cannot be asked | none, or over | running; not certain |
 | said nothing as this job | | over | by the executor's word, see `WORDS` |
@@ -25,7 +26,7 @@ The table; the first row that fits decides:
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import claims
@@ -49,6 +50,8 @@ WORDS = {
     "": (State.INTERRUPTED, "its job is gone, and the scheduler does not know how"),
 }
 USUAL_WAITS = ("", "None", "Resources", "Priority")
+STALLED = 10  # times the usual time between two signs of progress
+BEAT = 10.0  # seconds: a run that steps faster writes its progress down this often
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Status:
     user: str = ""  # whose job it is
     certain: bool = True  # False: whoever knows could not be asked
     by_job: bool = False  # it runs, or waits, as a job that can be cancelled
+    held: bool = False  # it waits with us: there is no room at the scheduler
 
     @property
     def live(self) -> bool:
@@ -73,6 +77,8 @@ class Status:
             return self.cause
         if self.state in (State.INTERRUPTED, State.WAITING) and self.cause:
             return f"{self.state}: {self.cause}"
+        if self.state == State.RUNNING and self.cause.startswith("stalled"):
+            return self.cause
         return str(self.state) + ("" if self.certain else " (?)")
 
 
@@ -87,6 +93,7 @@ class Facts:
     info: JobInfo | None = None
     cancelled: str = ""  # who asked for the end of the last attempt
     reason: Callable[[], str] = lambda: ""  # the last word of the log
+    now: float = field(default_factory=time.time)
 
     @property
     def said(self) -> State:
@@ -112,7 +119,25 @@ class Facts:
 
 
 def decide(facts: Facts) -> Status:
-    """The table above, row by row."""
+    """The table above, row by row; a run that makes no progress is shown as such, and nothing more."""
+    status = _decide(facts)
+    if status.state == State.RUNNING and status.certain and facts.said == State.RUNNING and not status.cause:
+        return replace(status, cause=stalled(facts.run, facts.now))
+    return status
+
+
+def stalled(run: RunState, now: float) -> str:
+    """`stalled 14 min`: no progress for ten times as long as ever before in this attempt. Empty: it goes on.
+
+    A process that lives is no proof: a loader that waits for a dead disk lives too.
+    """
+    if run.gap is None or run.updated is None:  # it has not trained yet: nothing is usual
+        return ""
+    silent = now - run.updated
+    return f"stalled {duration(silent)}" if silent > STALLED * max(run.gap, BEAT) else ""
+
+
+def _decide(facts: Facts) -> Status:
     run, job, phase = facts.run, facts.job, facts.phase
     said = facts.said
     if said == State.COMPLETED:
@@ -127,6 +152,10 @@ def decide(facts: Facts) -> Status:
         assert facts.info is not None
         reason = facts.info.reason
         return _status(facts, State.WAITING, "" if reason in USUAL_WAITS else reason, _job_where(facts), by_job=True)
+    if job is not None and job.held and not facts.spoke:
+        if job.cancelled:
+            return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
+        return replace(_status(facts, State.WAITING, "queued by us", by_job=True), held=True)
     if job is not None and phase is None and not facts.spoke:
         return _status(facts, State.WAITING, "being submitted", certain=False)
     if phase == Phase.UNKNOWN and not _ended_elsewhere(facts):
@@ -244,6 +273,19 @@ def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
 def _job_lives(info: JobInfo | None) -> bool | None:
     """For a holder that is a job: a job that waits (again) has no process."""
     return None if info is None or info.phase == Phase.UNKNOWN else info.phase == Phase.RUNNING
+
+
+def duration(seconds: float | None) -> str:
+    """`40 s`, `6 min`, `3 h 20`, `2 d 4 h`."""
+    if seconds is None:
+        return ""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02}" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def when(seconds: float | None) -> str:

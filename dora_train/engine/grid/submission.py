@@ -15,7 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from dora.conf import SlurmConfig
 from .. import claims, store
 from ..claims import Holder
 from ..errors import UserError
-from ..store import ARRAYS, Experiment, Job
-from .executor import Executor, NotSubmitted, Order, Unanswered
+from ..store import ARRAYS, NO_ROOM, Experiment, Job
+from .executor import Executor, NoRoom, NotSubmitted, Order, Unanswered
 from .resources import Shape, parameters, stored
 
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
+BUSY = "another command submits it at this moment"
 FAULT = "DORA_FAULT"  # names a point at which this process ends itself, for the tests that kill it there
 
 
@@ -59,10 +60,54 @@ class Outcome:
     experiment: Experiment
     job_id: str = ""
     trouble: str = ""  # why there is no job of ours
+    held: bool = False  # for want of room: it waits with us
 
     @property
     def submitted(self) -> bool:
         return bool(self.job_id)
+
+
+def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path,
+               careful: bool = False) -> list[Outcome]:
+    """Submit each batch, as one array or as few as the scheduler has room for; the rest of it waits with us.
+
+    Args:
+        careful: there was no room before: begin with one job, and go on with twice as many each time.
+    """
+    outcomes: list[Outcome] = []
+    full: set[str] = set()  # partitions and the like that took no more
+    for batch in batches:
+        left, size, limit = list(batch), 1 if careful else len(batch), _limit(batch[0])
+        while left and limit not in full:
+            made = submit(left[:size], executor, dora_dir)
+            held = {outcome.experiment for outcome in made if outcome.held}
+            outcomes += [outcome for outcome in made if not outcome.held]
+            left = [replace(request, seen=request.number) for request in left[:size] if request.experiment in held
+                    ] + left[size:]
+            if held and size == 1:
+                full.add(limit)
+            size = max(1, min(size, len(held)) // 2) if held else size * (2 if careful else 1)
+            careful = careful and not held
+        outcomes += [_held(request) for request in left]
+    return outcomes
+
+
+def _limit(request: Request) -> str:
+    """What a limit on the number of jobs may hang on."""
+    slurm = request.slurm
+    return f"{slurm.partition}\0{slurm.qos}\0{slurm.account}\0{sorted(request.shape.sbatch.items())}"
+
+
+def _held(request: Request) -> Outcome:
+    """A request that waits with us, and says so in its experiment's folder, once."""
+    before = request.experiment.job_at(request.seen)
+    if before is None or not before.held or before.cancelled:
+        if not request.experiment.intend_job(Job(
+                token=uuid.uuid4().hex[:12], cluster="", submitted=time.time(), user=claims.user_name(),
+                host=socket.gethostname(), grid=request.grid, code=dict(request.code), number=request.number)):
+            return Outcome(request.experiment, trouble=BUSY)
+        request.experiment.record_job(request.number, error=NO_ROOM)
+    return Outcome(request.experiment, trouble=NO_ROOM, held=True)
 
 
 def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> list[Outcome]:
@@ -76,7 +121,7 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
         if request.experiment.intend_job(job):
             mine.append((request, task))
         else:
-            outcomes.append(Outcome(request.experiment, trouble="another command submits it at this moment"))
+            outcomes.append(Outcome(request.experiment, trouble=BUSY))
     _fault("intent")
     if not mine:
         return outcomes
@@ -136,9 +181,12 @@ def _place(order: Order, mine: Sequence[tuple[Request, int]], executor: Executor
     try:
         receipt = executor.submit(order)
     except NotSubmitted as error:
-        for request, _ in mine:
-            request.experiment.record_job(request.number, error=str(error))
-        return [Outcome(request.experiment, trouble=str(error)) for request, _ in mine]
+        full = isinstance(error, NoRoom)  # of a grid: one job for itself has nobody who would put it in later
+        outcomes = [Outcome(request.experiment, trouble=str(error), held=full and bool(request.grid))
+                    for request, _ in mine]
+        for (request, _), outcome in zip(mine, outcomes, strict=True):
+            request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if outcome.held else str(error))
+        return outcomes
     except Unanswered as error:  # the intent stays: the next command finds out
         return [Outcome(request.experiment, trouble=f"{error}; whether it was submitted, the next command will know")
                 for request, _ in mine]
@@ -226,7 +274,7 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
     ids = []
     for experiment in experiments:
         job = experiment.job()
-        if job is not None and job.ids:
+        if job is not None and (job.ids or job.held):
             experiment.cancel_job(job.number, claims.user_name())
             ids += job.ids
     if ids:

@@ -19,13 +19,13 @@ from dora.grid import RunGridArgs
 
 from .. import claims, upstream
 from ..errors import UserError
-from ..store import CODES, XPS, Experiment
+from ..store import CODES, XPS, Experiment, State
 from . import submission
 from .executor import Executor
 from .grids import Wants, explore, find_explorer
 from .info import overrides
 from .logs import follow, log_of, print_log
-from .monitor import Monitor, exit_code
+from .monitor import Charge, Monitor, exit_code
 from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, make_plan, noteworthy, stopped, summary
 from .resources import Shape, stored
@@ -137,7 +137,8 @@ class Sync:
         others = self.wants.others()
         for sig, experiment in experiments.items():
             job = experiment.job()
-            scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()))
+            scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()),
+                                     job.code.get("snapshot", "") if job else "")
             scene.job_ids[sig] = job.ids if job else []
         for sheep in scene.sheep:
             sheep.status = statuses[sheep.xp.sig]
@@ -166,9 +167,16 @@ class Sync:
     # --- plan ---
 
     def plan(self, scene: Scene) -> list[Action]:
-        wanted = [Wanted(sheep.xp.sig, stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg)),
-                         [str(item) for item in self.main.drift(sheep.xp)]) for sheep in scene.sheep]
-        return make_plan(wanted, scene.known, self.rules, self.user, scene.leaving, self.args.cancel, self.args.clear)
+        waits = any(known.code and known.status.state == State.WAITING for known in scene.known.values())
+        code = self.main.todays_snapshot() if waits else ""
+        wanted = [Wanted(sheep.xp.sig, self._resources(scene, sheep), [str(item) for item in self.main.drift(sheep.xp)],
+                         code) for sheep in scene.sheep]
+        return make_plan(wanted, scene.known, self.rules, self.user, scene.leaving, self.args.cancel, self.args.clear,
+                         updates_code())
+
+    def _resources(self, scene: Scene, sheep: Sheep) -> dict[str, Any]:
+        with _at_place(sheep):
+            return stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg))
 
     def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
         return scene.herd.slurm_configs[sheep.xp.sig]
@@ -183,6 +191,9 @@ class Sync:
         for action in noteworthy(actions):
             name = names.get(action.sig, "")
             print(f"  {SIGNS[action.verb]} {action.sig}  {name:<{width}}  {action.reason}".rstrip())
+        older = sum(action.older for action in actions)
+        if older:
+            print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 dora grid {self.grid}")
         sys.stdout.flush()
 
     def _names(self, scene: Scene) -> dict[str, str]:
@@ -235,6 +246,7 @@ class Sync:
             with _at_place(sheep):
                 self.main.create(sheep.xp)
         if not self.args.cancel:
+            self.wants.take_over()
             for sheep in scene.sheep:
                 self.wants.add(sheep.xp.sig)
         outcomes = self._submit(scene, submits, {action.sig: action for action in actions})
@@ -269,12 +281,16 @@ class Sync:
     def _submit(self, scene: Scene, sheep: Sequence[Sheep], actions: Mapping[str, Action]) -> list[Outcome]:
         """Each experiment as a job, those of one `launcher.job_array()` together."""
         requests = {one.xp.sig: self._request(scene, one, actions[one.xp.sig]) for one in sheep}
-        outcomes = []
-        for group in scene.herd.job_arrays:
-            for batch in _alike([requests[sig] for sig in group if sig in requests]):
-                outcomes += submission.submit(batch, self.executor, self.dora_dir)
+        outcomes = submission.submit_all(_batches(scene.herd, requests), self.executor, self.dora_dir)
         self.executor.move()
         return outcomes
+
+    def _refill(self, scene: Scene, held: Sequence[Sheep]) -> None:
+        """Put in what waits with us, as far as there is room by now."""
+        for one in held:
+            scene.seen[one.xp.sig] = one.experiment.job_number()
+        requests = {one.xp.sig: self._request(scene, one, Action(one.xp.sig, Verb.NEW)) for one in held}
+        submission.submit_all(_batches(scene.herd, requests), self.executor, self.dora_dir, careful=True)
 
     def _request(self, scene: Scene, sheep: Sheep, action: Action) -> Request:
         root, code = self._code_of(sheep, action)
@@ -283,8 +299,10 @@ class Sync:
                        Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces)
 
     def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
-        """The code of its job: what an interrupted experiment ran before, else today's, looked at once."""
-        before = code_before(sheep.experiment, self.dora_dir) if action.verb == Verb.RESUME else None
+        """The code of its job: what it ran, or was to run, before it was interrupted or held; else today's."""
+        job = sheep.experiment.job()
+        keeps = action.verb == Verb.RESUME or (job is not None and job.held and not updates_code())
+        before = code_before(sheep.experiment, self.dora_dir) if keeps else None
         key = str(sheep.xp.cfg.get("code"))
         if before is None and key not in self._code:
             self._code[key] = self.main.code_for_jobs(sheep.xp)
@@ -293,15 +311,20 @@ class Sync:
     # --- show ---
 
     def _watch(self, scene: Scene, actions: Sequence[Action], outcomes: Sequence[Outcome]) -> int:
-        refused = [outcome for outcome in outcomes if not outcome.submitted]
+        refused = [outcome for outcome in outcomes if not outcome.submitted and not outcome.held]
         for outcome in refused:
             print(f"{outcome.experiment.sig}: {outcome.trouble}", file=sys.stderr)
+        held = sum(outcome.held for outcome in outcomes)
+        if held and not self.args.silent:
+            print(f"{held} queued by us: the scheduler takes no more at the moment. They go in as there is room, while "
+                  f"`dora grid {self.grid}` is open, or at its next call.")
         self.look(scene)
         if not scene.sheep:
             if not self.args.silent:
                 print("no experiment to show.")
             return 0
         monitor = self._monitor(scene)
+        monitor.charge = Charge(self.wants.in_charge, lambda held: self._refill(scene, held))
         if self.args.monitor:
             monitor.run()
         elif not self.args.silent:
@@ -353,6 +376,11 @@ def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[s
     return (root, job.code) if job and snapshot and root.is_dir() else None
 
 
+def updates_code() -> bool:
+    """Whether jobs that wait with older code shall run today's."""
+    return os.environ.get("DORA_UPDATE") == "1"
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Dora's rule: every pattern is somewhere in the name; one with `!` in front is nowhere in it."""
     return all(fnmatch(name, f"*{pattern.removeprefix('!')}*") != pattern.startswith("!") for pattern in patterns)
@@ -375,6 +403,12 @@ def nowhere(executor: Executor) -> tuple[str, str]:
 
 def _is_index(pattern: str) -> bool:
     return pattern.removeprefix("-").isdigit()
+
+
+def _batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
+    """What goes in together: the experiments of one `launcher.job_array()`, as far as they are alike."""
+    groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
+    return [batch for group in groups for batch in _alike(group)]
 
 
 def _alike(requests: Sequence[Request]) -> list[list[Request]]:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ..store import RunState, State
 from .sheep import Sheep
+from .status import duration
 
 STYLES = {State.RUNNING: "green", State.FAILED: "red", State.TIMED_OUT: "red", State.INTERRUPTED: "yellow",
           State.CANCELLED: "yellow", State.WAITING: "dim", State.NEW: "dim"}
@@ -201,16 +202,3 @@ def seconds_left(run: RunState) -> float | None:
     if not (run.speed and run.epochs and run.epochs > 0 and run.batches):
         return None
     return max(0.0, ((run.epochs - run.epoch) * run.batches - run.batch) / run.speed)
-
-
-def duration(seconds: float | None) -> str:
-    """`40 s`, `6 min`, `3 h 20`, `2 d 4 h`."""
-    if seconds is None:
-        return ""
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02}" if hours < 24 else f"{hours // 24} d {hours % 24} h"

@@ -25,6 +25,7 @@ class ShowProgress(Callback):
         self._drawn = self._lined = self._beaten = 0.0
         self._mark = (0.0, 0)  # time and total batches when the speed was last measured
         self._speed: float | None = None
+        self._gap: float | None = None
         self._epoch_began = 0.0
 
     # --- the epochs ---
@@ -101,9 +102,10 @@ class ShowProgress(Callback):
         return f"{self._speed:.0f} it/s" if self._speed >= 10 else f"{self._speed:.2f} it/s"
 
     def _beat(self, trainer: Trainer, epoch: int, batch: int) -> None:
-        self._beaten = time.monotonic()
+        now = time.monotonic()
+        self._gap, self._beaten = max(self._gap or 0.0, now - self._beaten), now
         self.session.report(State.RUNNING, epoch=epoch, batch=batch, step=trainer.global_step, speed=self._speed,
-                            best=self.history.best)
+                            gap=self._gap, best=self.history.best)
 
 
 def counted(what: str, number: int, of: int | None) -> str:

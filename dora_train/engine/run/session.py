@@ -186,7 +186,7 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
     epochs = xp.cfg.get("trainer", {}).get("max_epochs")
     fruitless = before.fruitless + 1 if job_id else 0  # only a job is started again by itself
     state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
-                    fruitless=fruitless,
+                    fruitless=fruitless, gap=None,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
     console = _Console(soft_wrap=True, highlight=False, markup=False)
     session = Session(experiment, ranks, signals, before, state, console, main.find)
