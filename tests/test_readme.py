@@ -73,6 +73,43 @@ def test_nothing_is_excused_that_is_not_there():
     assert set(ELSEWHERE) <= set(COMMANDS)
 
 
+# --- the recipes of "Make it yours" ---
+
+PYTHON, YAML = (re.search(rf"```{kind}\n((?:(?!```).)*?shades.*?)```", README, flags=re.DOTALL)[1]
+                for kind in ("python", "yaml"))
+RECIPES = {text.partition(",")[0].removeprefix("A ").partition(" of ")[0]: text.partition("\n")[2].rstrip("\n")
+           for text in PYTHON.split("# ")[1:]}
+
+
+def test_every_recipe_is_followed():
+    assert list(RECIPES) == ["model", "data set", "loss", "metric", "callback", "logger"]
+
+
+@pytest.mark.slow
+def test_recipes_word_for_word(copy: Project):
+    """All of them in one copy of the project, which then trains with all of them."""
+    def append(file: str, text: str) -> None:
+        path = copy.root / file
+        path.write_text(f"{path.read_text()}\n\n{text}\n")
+
+    append("dora_train/model.py", RECIPES["model"])
+    append("dora_train/data.py", RECIPES["data set"])
+    (copy.root / "conf/data/shades.yaml").write_text(YAML)
+    loss = re.search(r"    def loss\(.*?\n\n", (copy.root / "dora_train/module.py").read_text(), flags=re.DOTALL)[0]
+    copy.edit("dora_train/module.py", loss.rstrip().splitlines()[-1], RECIPES["loss"])
+    copy.edit("dora_train/module.py", 'return {"loss": self.loss(logits, labels), ',
+              'return {"loss": self.loss(logits, labels), ' + RECIPES["metric"] + " ")
+    append("dora_train/module.py", RECIPES["callback"])
+    append("dora_train/engine/run/loggers.py", RECIPES["logger"])
+    output = copy.dora("run", "data=shades", "model=linear", "logger=[tensorboard,lightning]", "trainer.max_epochs=20",
+                       "optim.lr=0.1")
+    assert "linear (" in output and "on shades (" in output and output.count("off we go") == 1
+    history = copy.xp.history()
+    assert {"loss", "acc", "confidence"} == set(history[0]["valid"]) and history[-1]["valid"]["acc"] == 1.0
+    assert history[-1]["valid"]["loss"] == 0.0, "a margin is reached, which cross entropy never is"
+    assert list((copy.xp.folder / "lightning").rglob("metrics.csv"))
+
+
 def test_links_and_files_exist():
     missing = [link for link in re.findall(r"\]\(([^)#:]+)\)", README) if not (ROOT / link).exists()]
     paths = re.findall(r"`((?:dora_train|conf|grids|tests|benchmarks|basic|pl_hydra)/[\w/.]*)`", README)

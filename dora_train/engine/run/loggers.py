@@ -5,7 +5,7 @@ written anew from the history when a run starts.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,26 @@ from ..errors import UserError
 from ..store import Experiment, written_aside
 from .history import Entry, History
 
-KNOWN = ("tensorboard", "csv")
+
+def _tensorboard(folder: Path, void: int) -> Logger:
+    """Its events lie in the experiment's folder itself, so that TensorBoard names the run by its signature.
+
+    The step is given to a run that starts anew, too: an attempt before it may have logged, and been killed before it
+    saved.
+    """
+    return TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=void)
+
+
+# name -> the logger for an experiment's folder; from the optimizer step `void` on, what was logged before is void
+LOGGERS: dict[str, Callable[[Path, int], Logger]] = {"tensorboard": _tensorboard}
+CSV = "csv"  # ours, and no logger of Lightning's
 
 
 def check_loggers(names: Sequence[str]) -> None:
     """Raises: UserError for a name that is not known."""
     for name in names:
-        if name not in KNOWN:
-            raise UserError(f'unknown logger "{name}": any of {", ".join(KNOWN)}, e.g. logger=[csv].')
+        if name not in (*LOGGERS, CSV):
+            raise UserError(f'unknown logger "{name}": any of {", ".join([*LOGGERS, CSV])}, e.g. logger=[csv].')
 
 
 def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Logger]:
@@ -32,11 +44,7 @@ def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Log
     Args:
         void: the optimizer step from which on what an earlier attempt logged is void: see `first_void_step`.
     """
-    if "tensorboard" not in names:
-        return []
-    # The events lie in the experiment's folder itself, so that TensorBoard names the run by its signature. The step is
-    # given to a run that starts anew, too: an attempt before it may have logged, and been killed before it saved.
-    return [TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=void)]
+    return [LOGGERS[name](folder, void) for name in names if name in LOGGERS]
 
 
 class LogHistory(Callback):

@@ -29,7 +29,7 @@ from .endings import EarlyStop, StopOnNan
 from .environment import RanksEnvironment, leave_group
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
-from .loggers import LogHistory, check_loggers, lightning_loggers
+from .loggers import CSV, LogHistory, check_loggers, lightning_loggers
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
 from .session import Session, current
@@ -157,7 +157,7 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         *([StopOnNan(history)] if cfg.stop_on_nan else []),
         *([EarlyStop(history, cfg.early_stopping.patience)] if cfg.early_stopping.patience else []),
         *([AverageWeights(cfg.ema.decay, ranks.world_size)] if cfg.ema.decay else []),
-        *([ShowProgress(session, history), LogHistory(session.experiment, history, "csv" in names)] if first else []),
+        *([ShowProgress(session, history), LogHistory(session.experiment, history, CSV in names)] if first else []),
         StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes),
         checkpoints,
     ]
