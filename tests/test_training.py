@@ -65,3 +65,33 @@ def test_values_that_make_no_sense(project: Project, override: str, message: str
     output = project.dora("run", override, code=1)
     assert message in output and len(output.splitlines()) == 1
     assert not project.experiments()
+
+
+# --- where the time goes ---
+
+
+def test_every_moment_is_counted_once_for_the_innermost_part():
+    from dora_train.engine.run.profile import WhereTimeGoes
+
+    now = iter(range(100))
+    profile = WhereTimeGoes(torch.device("cpu"), lambda: next(now))  # 0
+    with profile.profile("run_training_batch"):  # 1
+        with profile.profile("[LightningModule]Classifier.optimizer_step"):  # 2
+            with profile.profile("[Strategy]SingleDeviceStrategy.training_step"):  # 3, 4
+                pass
+    assert profile.seconds == {"the rest": 3, "optimizer": 2, "forward": 1}  # 5, 6
+    lines = profile.lines(began=-3, steps=2)  # 7
+    assert lines[0] == "where the time went: 10.0 s, 2 steps" and len(lines) == 11
+    assert lines[1].split() == ["start", "3.00", "s", "30.0%"]
+    assert lines[3].split() == ["forward", "1.00", "s", "10.0%", "500.00", "ms", "a", "step"]
+
+
+@pytest.mark.slow
+def test_debug_profile_says_where_the_time_went(project: Project):
+    output = project.dora("run", "debug=profile", "threads=1", "trainer.accelerator=cpu")
+    shares = {line.split("  ")[1].strip(): float(line.split("%")[0].split()[-1]) for line in output.splitlines()
+              if line.startswith("  ") and "%" in line}
+    parts = ["start", "data", "forward", "backward", "optimizer", "validation", "test", "logging", "checkpoint"]
+    assert list(shares) == [*parts, "the rest"] and sum(shares.values()) == pytest.approx(100, abs=0.6)
+    assert all(shares[part] > 0 for part in parts), "an action of Lightning's was renamed"
+    assert "where the time went" in project.xp.log.read_text()

@@ -30,6 +30,7 @@ from .environment import RanksEnvironment, leave_group
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
 from .loggers import CSV, LogHistory, check_loggers, lightning_loggers
+from .profile import WhereTimeGoes
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
 from .session import Session, current
@@ -130,6 +131,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
     _last_lines(session, result)
+    _say_profile(session, trainer, loaded.get("global_step", 0))
     return result
 
 
@@ -169,6 +171,8 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         enable_progress_bar=False, enable_model_summary=False)
     if ranks.world_size > 1:
         atexit.register(leave_group)
+    if cfg.profile:
+        trainer.profiler = WhereTimeGoes(trainer.strategy.root_device)  # type: ignore[attr-defined]
     upstream.without_signal_handlers(trainer)
     upstream.resumed_by_epochs(trainer)
     return trainer
@@ -311,6 +315,13 @@ def _last_lines(session: Session, result: dict[str, Any]) -> None:
     sig, folder = session.experiment.sig, session.experiment.folder
     session.log(f"look   dora info -f {sig}     folder   {shown_path(folder)}")
     session.log(f"curves   tensorboard --logdir {shown_path(folder.parent)}")
+
+
+def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> None:
+    profiler = trainer.profiler  # type: ignore[attr-defined]
+    if isinstance(profiler, WhereTimeGoes):
+        for line in profiler.lines(session.began, trainer.global_step - steps_before):
+            session.log(line)
 
 
 def _named(metrics: Mapping[str, float]) -> str:
