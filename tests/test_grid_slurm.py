@@ -4,6 +4,7 @@ Each has a copy of the project of its own. Jobs that only have to exist sleep (`
 """
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -125,13 +126,91 @@ def test_an_array_is_one_sbatch(project):
     assert "= 5 kept" in project.sync()
 
 
-def test_several_commands_at_once_submit_once(project):
+def test_ten_commands_at_once_of_two_grids_that_share_experiments(project):
     project.grid(ASLEEP, "launcher(seed=1)", "launcher(seed=2)")
-    commands = [project.start("grid", "question", "--no_monitoring") for _ in range(3)]
+    project.grid(ASLEEP, "launcher(seed=2)", "launcher(seed=3)", name="other")
+    commands = [project.start("grid", name, "--no_monitoring") for name in ("question", "other") * 5]
     for command in commands:
-        out, err = command.communicate(timeout=120)
+        out, err = command.communicate(timeout=240)
         assert command.returncode == 0, out + err
-    assert len(project.live()) == 2
+    assert len(project.live()) == 3 and [xp.job_number() for xp in project.xps()] == [1, 1, 1]
+
+
+LOCKS = """
+import fcntl, os
+real = fcntl.flock
+def flock(file, operation):
+    path = os.readlink(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}")
+    if not path.startswith(os.environ["DORA_DIR"]):
+        return real(file, operation)
+    open(os.environ["ASKED"], "a").write(path + chr(10))
+    FAILS
+fcntl.flock = flock
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["raise OSError(38, 'Function not implemented')", "return None"], ids=["fails", "lies"])
+def test_without_locks_on_the_outputs_folder(here, tmp_path, how):
+    """Network file systems: nothing rests on a lock there."""
+    (tmp_path / "sitecustomize.py").write_text(LOCKS.replace("FAILS", how))
+    here.env |= {"PYTHONPATH": str(tmp_path), "ASKED": str(tmp_path / "asked")}
+    here.grid("launcher(seed=1)", "launcher(seed=2)")
+    commands = [here.start("grid", "question") for _ in range(2)]
+    for command in commands:
+        out, err = command.communicate(timeout=240)
+        assert command.returncode == 0 and "2 completed" in out, out + err
+    assert [xp.state().attempt for xp in here.xps()] == [1, 1]
+
+
+class Hostile:
+    """The scheduler's commands, as one of them behaves on a bad day."""
+
+    def __init__(self, folder: Path, project: GridProject):
+        self.folder = folder / "bin"
+        self.folder.mkdir()
+        self.path = project.env["PATH"]
+
+    def made(self, program: str, line: str) -> dict[str, str]:
+        """An environment in which `program` is `line` of shell; REAL there is the program itself."""
+        script = self.folder / program
+        real = shutil.which(program, path=self.path)
+        script.write_text(f"#!/bin/sh\nREAL={real}\n{line}\n")
+        script.chmod(0o755)
+        return {"PATH": f"{self.folder}:{self.path}"}
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("program", ["squeue", "sacct"])
+@pytest.mark.parametrize("line", ["echo no contact >&2; exit 1", "exit 0", 'sleep 2; exec $REAL "$@"'],
+                         ids=["fails", "empty", "slow"])
+def test_a_scheduler_that_does_not_answer_ends_nothing(on_slurm, tmp_path, program, line):
+    project = on_slurm
+    project.grid(ASLEEP, "launcher(seed=1)")
+    project.sync()
+    project.cluster.wait(lambda: "RUNNING" in project.cluster.run("squeue", "--noheader", "--format=%T"))
+    bad = Hostile(tmp_path, project).made(program, line)
+    out = project.sync(**bad)
+    assert "= 1 kept" in out and len(project.live()) == 1 and out.count("does not answer") <= 1
+    project.dora("info", "-f", project.xps()[0].sig, **bad)
+    project.cluster.cancel_all()
+    out = project.dora("grid", "question", "--dry_run", **bad)
+    assert "completed" not in out and "+ 1 new" not in out, "silence is no end, and no absence"
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("line", ["echo Invalid job id specified >&2; exit 1", "echo no contact >&2; exit 1"],
+                         ids=["unknown", "fails"])
+def test_a_cancellation_that_does_not_arrive_is_not_believed(on_slurm, tmp_path, line):
+    project = on_slurm
+    project.grid(ASLEEP, "launcher(seed=1)")
+    project.sync()
+    bad = Hostile(tmp_path, project).made("scancel", line)
+    out = project.dora("grid", "question", "--cancel", **bad)
+    assert ("scancel does not answer" in out) == ("contact" in line)
+    assert len(project.live()) == 1 and "1 cancelled" not in project.sync()
+    assert "- 1 cancel" in project.dora("grid", "question", "--cancel")
+    project.cluster.wait(lambda: not project.live())
 
 
 @pytest.mark.parametrize("point", ["intent", "sbatch"])
