@@ -7,11 +7,12 @@ import treetable as tt
 from dora import Explorer
 from rich.console import Console
 
-from dora_train.engine.grid import table as table_module
+from dora_train.engine.grid.best import Better
+from dora_train.engine.grid.board import META, PIPE_WIDTH, Board, Column, Line, epochs, seconds_left
 from dora_train.engine.grid.sheep import Sheep
 from dora_train.engine.grid.status import Status, duration
-from dora_train.engine.grid.table import GridTable, epochs, seconds_left
-from dora_train.engine.store import Experiment, RunState, State
+from dora_train.engine.grid.table import GridTable
+from dora_train.engine.store import Birth, Experiment, RunState, State
 
 
 class Digits(Explorer):
@@ -52,7 +53,7 @@ ENTRY = {"train": {"loss": 0.5}, "valid": {"acc": 0.25}}
 def drawn(flock, explorer, width=None, **trim) -> list[str]:
     table = GridTable("mysweep", explorer, Main(), flock)
     file = io.StringIO()
-    console = Console(file=file, width=width or table_module.PIPE_WIDTH, color_system=None)
+    console = Console(file=file, width=width or PIPE_WIDTH, color_system=None)
     console.print(table.draw(table.rows(**trim)))
     return [line.rstrip() for line in file.getvalue().splitlines()]
 
@@ -73,8 +74,56 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
 def test_fits_the_width_it_has(tmp_path, width):
     flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
     lines = drawn(flock, Digits(lambda launcher: None), width)
-    assert len(lines) == 5 and max(map(len, lines)) <= width
+    note = ["too narrow for: it/s, left, train loss"] if width == 60 else []
+    assert lines[5:] == note and max(map(len, lines)) <= width
     assert "00000000" in lines[3] and "25.0%" in lines[3]  # what shrinks is the name
+
+
+def test_the_best_of_each_column_is_marked(tmp_path):
+    histories = [[{"train": {"loss": loss}, "valid": {"acc": acc}}] for loss, acc in
+                 [(0.5, 0.25), (float("nan"), 0.75), (0.1, 0.75)]]
+    *_, first, second, third = drawn(sheep(tmp_path, [State.COMPLETED] * 3, histories), Digits(lambda launcher: None))
+    assert "*" not in first and "nan" in second
+    assert second.endswith(" 75.0%*") and third.split()[-2:] == ["0.100*", "75.0%*"]
+
+
+def test_nothing_is_the_best_where_all_are_equal_or_there_is_one(tmp_path):
+    assert "*" not in "".join(drawn(sheep(tmp_path, [State.COMPLETED] * 2, [[ENTRY]] * 2), Digits(lambda _: None)))
+    assert "*" not in "".join(drawn(sheep(tmp_path, [State.COMPLETED], [[ENTRY]]), Digits(lambda _: None)))
+
+
+@pytest.mark.parametrize("metric, mode", [
+    ("valid.acc", "max"), ("test.top1", "max"), ("valid.loss", "min"), ("error_rate", "min"), ("train.sdr", "max"),
+    ("valid.best", ""), ("epoch", ""), ("valid.gloss", ""), ("lr", "")])
+def test_which_direction_is_better_by_its_name(metric, mode):
+    assert Better().mode(metric) == mode
+
+
+def told(metric, mode):
+    return Birth("00000000", [], [], {"best": {"metric": metric, "mode": mode}}, 1, 1, {}, {}, 0.0)
+
+
+def test_which_direction_is_better_as_the_experiments_were_told():
+    better = Better.of([told("valid.gloss", "max"), None])
+    assert better.mode("train.gloss") == "max" and better.mode("valid.best") == "max"
+    assert better.mode("valid.loss") == "min"
+    contrary = Better.of([told("valid.acc", "max"), told("valid.acc", "min")])
+    assert contrary.mode("valid.acc") == "" and contrary.best("valid.acc", [1, 2]) == set()
+
+
+def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the_best(tmp_path):
+    states = [State.WAITING] * 200 + [State.COMPLETED] * 280 + [State.FAILED] * 10 + [State.RUNNING] * 10
+    lines = [Line(Status(state), {"Meta": {"index": at, "state": str(state)}, "acc": at % 97})
+             for at, state in enumerate(states)]
+    board = Board("mysweep", "seed=1", [*META, Column(("acc",), "acc")], lines, most=40)
+    shown = [states[at] for at in board.chosen()]
+    assert len(shown) == 35 and shown.count(State.RUNNING) == 10
+    assert shown.count(State.FAILED) == 8 and State.WAITING not in shown
+    assert {lines[at].values["acc"] for at in board.chosen() if states[at] == State.COMPLETED} >= {96, 95, 94}
+    screen = Console(file=io.StringIO(), width=100, height=40)
+    screen.print(board)
+    text = screen.file.getvalue().splitlines()
+    assert len(text) < 40 and "and 200 waiting · 263 completed · 2 failed" in text[-1]
 
 
 def test_trimmed_to_one_or_to_the_shortest(tmp_path):

@@ -13,6 +13,6 @@
     grids.py        finding grid files, running them, and which grid wants what
     sheep.py        Dora's Sheep and Shepherd, answered from our files
     monitor.py      watching until all is done, on a terminal or in a pipe
-    table.py        the table, from Dora's Explorer
+    table.py        the table, from Dora's Explorer; board.py draws it, best.py knows which value is the best
     logs.py         a log's end, and following it
 """

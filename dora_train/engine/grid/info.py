@@ -16,11 +16,11 @@ from .. import claims
 from ..errors import UserError
 from ..store import GRIDS, XPS, Birth, Experiment, Job, RunState, State
 from . import submission
+from .board import epochs, seconds_left
 from .executor import Executor
 from .logs import last_lines, log_of, print_log
 from .places import asked
 from .status import Status, duration, look, when
-from .table import epochs, seconds_left
 
 
 def info(main: Any, args: Any, executor: Executor | None = None) -> int:

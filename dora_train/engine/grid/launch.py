@@ -9,12 +9,11 @@ from dora.conf import SubmitRules, update_from_args
 
 from .. import claims
 from ..errors import UserError
-from ..store import Experiment, State
+from ..store import ILL, Experiment, State
 from . import submission
 from .executor import Executor
 from .info import cancel
 from .logs import follow, log_of
-from .monitor import ILL
 from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, make_plan
 from .resources import Shape, stored

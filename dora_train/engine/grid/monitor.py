@@ -9,19 +9,40 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rich.live import Live
 
+from ..store import ILL, Experiment, Job
+from .board import Board, console, in_place
 from .executor import Executor
-from .plan import ILL
-from .sheep import Sheep
 from .status import Status, look
-from .table import GridTable, Row, console
 
 REDRAW = 2.0  # seconds; more where reading the files takes long
 DORA_INTERVAL = 5.0  # minutes: Dora's default of --interval, up to which the scheduler is asked as often as is polite
 POLITE = 30.0  # seconds
+
+
+class Watched(Protocol):
+    """One experiment of a table."""
+
+    experiment: Experiment
+    status: Status  # as of the last look
+
+    @property
+    def job(self) -> Job | None: ...
+
+
+class Table(Protocol):
+    """What can be watched: see table.py, and the report's."""
+
+    name: str
+    names: Sequence[str]
+    sheep: Sequence[Any]  # each is `Watched`
+
+    def rows(self, trim: int | None = None, trim_last: bool = False) -> Any: ...
+
+    def draw(self, rows: Any, most: int | None = None) -> Board: ...
 
 
 @dataclass(frozen=True)
@@ -29,15 +50,20 @@ class Charge:
     """What a monitor may do for its grid, and whether it still may."""
 
     holds: Callable[[], bool]
-    refill: Callable[[Sequence[Sheep]], None]
+    refill: Callable[[Sequence[Any]], None]
 
 
 class Monitor:
-    """What `dora grid` shows after it has acted."""
+    """What `dora grid` shows after it has acted, and `python -m dora_train.report --watch` without acting.
 
-    def __init__(self, table: GridTable, executor: Executor | None, args: Any):
-        self.table, self.executor, self.args = table, executor, args
+    Args:
+        moves: whether jobs that wait in this machine's queue are let start; False: nothing is ever touched.
+    """
+
+    def __init__(self, table: Table, executor: Executor | None, args: Any, moves: bool = True):
+        self.table, self.executor, self.args, self.moves = table, executor, args, moves
         self.charge: Charge | None = None  # None: it only watches
+        self.again = f"dora grid {table.name}" if moves else f"python -m dora_train.report {table.name} --watch"
         self._asked = float("-inf")
         self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
 
@@ -47,7 +73,7 @@ class Monitor:
         moving = [sheep for sheep in self.table.sheep if sheep.status.live] or self.table.sheep
         statuses = look([sheep.experiment for sheep in moving], self.executor, force=ask)
         for sheep in moving:
-            sheep.status = statuses[sheep.xp.sig]
+            sheep.status = statuses[sheep.experiment.sig]
         if ask:
             self._asked = time.monotonic()
             self._act()
@@ -60,11 +86,11 @@ class Monitor:
         held = [sheep for sheep in self.table.sheep if sheep.status.held]
         if held and self.charge is not None:
             self.charge.refill(held)
-        if self.executor is not None:
+        if self.executor is not None and self.moves:
             self.executor.move()
 
-    def rows(self) -> list[Row]:
-        return self.table.rows(self.args.trim, self.args.trim_last)
+    def board(self, most: int | None = None) -> Board:
+        return self.table.draw(self.table.rows(self.args.trim, self.args.trim_last), most)
 
     def show(self) -> None:
         """The table, once."""
@@ -72,7 +98,7 @@ class Monitor:
             from IPython import display  # type: ignore[import-not-found]
 
             display.clear_output(wait=True)
-        console().print(self.table.draw(self.rows()))
+        console().print(self.board())
 
     def run(self) -> None:
         """Until nothing waits or runs.
@@ -81,25 +107,25 @@ class Monitor:
             SystemExit: 130, on Ctrl-C. The jobs go on.
         """
         try:
-            if sys.stdout.isatty() and not self.args.silent and not self.args.jupyter:
+            if in_place(console()) and not self.args.silent and not self.args.jupyter:
                 self._in_place()
             else:
                 self._line_by_line()
         except KeyboardInterrupt:
             live = sum(sheep.status.live for sheep in self.table.sheep)
-            print(f"\n{live} experiments go on; watch them again: dora grid {self.table.name}", file=sys.stderr)
+            print(f"\n{live} experiments go on; watch them again: {self.again}", file=sys.stderr)
             sys.exit(130)
 
     def _in_place(self) -> None:
+        """As many lines as the screen has, so that it never scrolls; all of it at the end."""
         screen = console()
-        with Live(self.table.draw(self.rows()), console=screen, auto_refresh=False,
-                  vertical_overflow="ellipsis") as live:
-            self._until_done(lambda: live.update(self.table.draw(self.rows()), refresh=True))
-        if len(self.table.sheep) + 3 > screen.height:  # what did not fit, whole
+        with Live(self.board(screen.height), console=screen, auto_refresh=False) as live:
+            self._until_done(lambda: live.update(self.board(screen.height), refresh=True))
+        if len(self.table.sheep) > len(self.board(screen.height).chosen()):
             self.show()
 
     def _line_by_line(self) -> None:
-        before = {sheep.xp.sig: sheep.status for sheep in self.table.sheep}
+        before = {sheep.experiment.sig: sheep.status for sheep in self.table.sheep}
         self._until_done(lambda: self._print_changes(before))
         if not self.args.silent:
             self.show()
@@ -113,7 +139,7 @@ class Monitor:
             self.refresh()
             time.sleep(max(REDRAW, 10 * (time.monotonic() - started)) if self.args.interval else 0.1)
 
-    def _is_worth_waiting(self, sheep: Sheep) -> bool:
+    def _is_worth_waiting(self, sheep: Watched) -> bool:
         """Of a job that nobody here can be asked about, nothing will ever be heard."""
         if not sheep.status.live or sheep.status.certain:
             return sheep.status.live
@@ -122,14 +148,15 @@ class Monitor:
     def _print_changes(self, before: dict[str, Status]) -> None:
         """`14:02:31  77c01b9e  running on node7, job 8812   lr=0.3`."""
         for sheep, name in zip(self.table.sheep, self.table.names, strict=True):
-            old, new = before[sheep.xp.sig], sheep.status
+            sig = sheep.experiment.sig
+            old, new = before[sig], sheep.status
             if (old.state, old.cause) != (new.state, new.cause) and not self.args.silent:
                 where = f" on {new.where}" if new.where and new.live else ""
                 cause = f": {new.cause}" if new.cause else ""
-                print(f"{time.strftime('%H:%M:%S')}  {sheep.xp.sig}  {new.state}{where}{cause}   {name}", flush=True)
-            before[sheep.xp.sig] = new
+                print(f"{time.strftime('%H:%M:%S')}  {sig}  {new.state}{where}{cause}   {name}", flush=True)
+            before[sig] = new
 
 
-def exit_code(sheep: Sequence[Sheep]) -> int:
+def exit_code(sheep: Sequence[Watched]) -> int:
     """0: all is well, or on its way; 1: something failed."""
     return int(any(one.status.state in ILL for one in sheep))

@@ -68,7 +68,6 @@ class Action:
     older: bool = False  # it waits, with code that is not today's
 
 
-ILL = {State.FAILED, State.TIMED_OUT, State.INTERRUPTED, State.CANCELLED}  # not done, and nothing is on its way
 NOTHING_KNOWN = Known(Status(State.NEW))
 
 

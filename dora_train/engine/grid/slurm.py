@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import upstream
 from ..store import Job
 from .executor import JobInfo, NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered, outside
 from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_squeue
@@ -104,6 +103,8 @@ class Slurm:
         given = chosen.pop("additional_parameters", {})
         chosen = {key: value for key, value in chosen.items() if key.replace("_", "-") not in given}
         more |= {key: value for key, value in given.items() if value not in (None, "", False)}
+        from .. import upstream  # here: it imports Dora, and with it torch; whoever only asks has no need of it
+
         try:
             return upstream.sbatch(
                 order.folder, order.command, array=len(order.tasks or ()),

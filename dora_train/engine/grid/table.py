@@ -5,55 +5,17 @@ Columns come from Dora's Explorer API (`get_grid_metrics`, `process_sheep` or `p
 """
 
 import sys
-import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dora.explore import Explorer
-from rich.console import Console, Group
-from rich.table import Table
 from rich.text import Text
 
-from ..store import RunState, State
+from ..store import RunState
+from .best import Better
+from .board import META, Board, Column, Line, heading, meta
 from .sheep import Sheep
-from .status import duration
-
-STYLES = {State.RUNNING: "green", State.FAILED: "red", State.TIMED_OUT: "red", State.INTERRUPTED: "yellow",
-          State.CANCELLED: "yellow", State.WAITING: "dim", State.NEW: "dim"}
-PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column: where its value is in a line's nested dicts, and how it is written."""
-
-    path: tuple[str, ...]
-    title: str
-    format: str = ""
-    right: bool = True
-    missing: str = ""
-
-    @property
-    def ours(self) -> bool:
-        """Not the explorer's; left out where nobody fills it."""
-        return self.path[0] == "Meta"
-
-    @property
-    def shrinks(self) -> bool:
-        return self.path in (("Meta", "name"), ("Meta", "state"))
-
-    def cell(self, line: Mapping[str, Any]) -> str:
-        value: Any = line
-        for key in self.path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is None:
-            return self.missing
-        try:
-            return format(value, self.format)
-        except (TypeError, ValueError):  # text where the explorer expects a number
-            return str(value)
 
 
 @dataclass
@@ -67,15 +29,11 @@ class Row:
     metrics: Mapping[str, Any] | None = field(default_factory=dict)  # None: the explorer failed on its history
     index: int = 0
 
-    def line(self) -> dict[str, Any]:
+    def line(self) -> Line:
         """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's beside it."""
-        status = self.sheep.status
-        live = status.state == State.RUNNING
-        meta = {"index": self.index, "sig": self.sheep.xp.sig, "name": self.name, "state": str(status),
-                "sid": self.sheep.current_job_id or "", "epoch": epochs(self.run, len(self.history)),
-                "speed": f"{self.run.speed:.3g}" if live and self.run.speed else "",
-                "left": duration(seconds_left(self.run)) if live else ""}
-        return {**(self.metrics or {}), "Meta": meta}
+        ours = {"index": self.index, "sig": self.sheep.xp.sig, "name": self.name,
+                "sid": self.sheep.current_job_id or "", **meta(self.run, self.sheep.status, len(self.history))}
+        return Line(self.sheep.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None)
 
 
 class GridTable:
@@ -84,6 +42,7 @@ class GridTable:
     def __init__(self, name: str, explorer: Explorer, main: Any, sheep: Sequence[Sheep]):
         self.name, self.explorer, self.main, self.sheep = name, explorer, main, sheep
         self.names, self.base_name = main.get_names([one.xp for one in sheep]) if sheep else ([], "")
+        self.better = Better.of(one.experiment.birth() for one in sheep)
         self._said: set[str] = set()
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Row]:
@@ -122,35 +81,15 @@ class GridTable:
             self._say(error)
             return list(meta)
 
-    def draw(self, rows: Sequence[Row]) -> Group:
-        """The header line, the base name, and the table."""
-        parts: list[Any] = [Text(self.header(rows), style="bold", no_wrap=True, overflow="ellipsis")]
-        if self.base_name:
-            parts.append(Text(f"all: {self.base_name}", style="dim", no_wrap=True, overflow="ellipsis"))
-        return Group(*parts, self._table(rows))
+    def draw(self, rows: Sequence[Row], most: int | None = None) -> Board:
+        """The header line, what all share, and the table.
 
-    def header(self, rows: Sequence[Row]) -> str:
-        """`mysweep   16 XPs   1 waiting   4 running   10 completed   1 failed   14:02:31`."""
-        counts = Counter(row.sheep.status.state for row in rows)
-        states = [f"{counts[state]} {state}" for state in State if counts[state]]
-        noun = "XP" if len(rows) == 1 else "XPs"
-        return "   ".join([self.name, f"{len(rows)} {noun}", *states, time.strftime("%H:%M:%S")])
-
-    def _table(self, rows: Sequence[Row]) -> Table:
-        columns = self.columns()
-        lines = [row.line() for row in rows]
-        columns = [column for column in columns if not column.ours or any(column.cell(line) for line in lines)]
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold",
-                      row_styles=self._row_styles())
-        for column in columns:  # where the width does not do, rich shortens those that may wrap
-            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.shrinks)
-        for row, line in zip(rows, lines, strict=True):
-            style = STYLES.get(row.sheep.status.state, "")
-            table.add_row(*[
-                Text("?" if row.metrics is None and not column.ours else column.cell(line), no_wrap=True,
-                     overflow="ellipsis", style=style if column.path == ("Meta", "state") else "")
-                for column in columns])
-        return table
+        Args:
+            most: lines of the screen; None: there is no end.
+        """
+        header = heading(self.name, [row.sheep.status for row in rows])
+        return Board(header, self.base_name, self.columns(), [row.line() for row in rows], self.better,
+                     self._row_styles(), most)
 
     def _row_styles(self) -> list[str]:
         """The explorer's ANSI colours, which Dora takes in turn for the rows, as rich's styles."""
@@ -167,11 +106,6 @@ class GridTable:
             print(f"the explorer of {self.name} fails{where}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
-META = [Column(("Meta", "index"), "#"), Column(("Meta", "sig"), "sig", right=False),
-        Column(("Meta", "name"), "name", right=False), Column(("Meta", "state"), "state", right=False),
-        Column(("Meta", "epoch"), "epoch"), Column(("Meta", "speed"), "it/s"), Column(("Meta", "left"), "left")]
-
-
 def _columns(nodes: Iterable[Any], path: tuple[str, ...], title: str) -> Iterator[Column]:
     """treetable's groups and leaves, flattened: a leaf `acc` in a group `valid` is the column `valid acc`."""
     for node in nodes:
@@ -180,25 +114,3 @@ def _columns(nodes: Iterable[Any], path: tuple[str, ...], title: str) -> Iterato
             yield from _columns(node.groups, (*path, node.key), name)
         else:
             yield Column((*path, node.key), name, node.format or "", node.align != "<", node.missing or "")
-
-
-def console() -> Console:
-    """rich's, as wide as the terminal; in a pipe as wide as need be, and without colours."""
-    terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, no_color=None if terminal else True,
-                   force_terminal=None if terminal else False, highlight=False, markup=False, emoji=False)
-
-
-def epochs(run: RunState, known: int) -> str:
-    """`12/30`; empty before the first one."""
-    done = max(run.epoch, known)
-    if not done and not run.started:
-        return ""
-    return f"{done}/{run.epochs}" if run.epochs and run.epochs > 0 else str(done)
-
-
-def seconds_left(run: RunState) -> float | None:
-    """At the present speed, validation left out; None where there is no telling."""
-    if not (run.speed and run.epochs and run.epochs > 0 and run.batches):
-        return None
-    return max(0.0, ((run.epochs - run.epoch) * run.batches - run.batch) / run.speed)
