@@ -59,6 +59,21 @@ def test_what_uses_an_experiment_composes_nothing_and_needs_no_lightning():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("path", files(PACKAGE / "report"), ids=lambda path: path.name)
+def test_the_report_reads_files_alone(path: Path):
+    forbidden = ["dora", "torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "submitit",
+                 "dora_train.engine.run", "dora_train.engine.main", "dora_train.engine.upstream", "dora_train.train"]
+    assert not reaches(imported(path), *forbidden)
+
+
+def test_a_report_is_made_without_what_takes_long_to_import():
+    modules = "__main__ watch diff sheet"
+    code = "import sys; " + "".join(f"import dora_train.report.{name}; " for name in modules.split()) + \
+           "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'pandas', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_siblings_know_nothing_of_the_engine():
     for path in [*files(ROOT / "basic"), *files(ROOT / "pl_hydra")]:
         assert not reaches(imported(path), "dora_train.engine", "dora_train.train"), path

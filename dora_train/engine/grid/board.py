@@ -83,6 +83,7 @@ class Board:
     better: Better = field(default_factory=Better)
     styles: Sequence[str] = ()  # for the rows, in turn
     most: int | None = None  # lines of the screen; None: there is no end
+    final: bool = False  # only what is finished can be the best
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         yield _one_line(self.header, "bold")
@@ -128,7 +129,7 @@ class Board:
 
     def fitting(self, width: int, chosen: Sequence[int]) -> tuple[list[Column], list[Column]]:
         """The columns that fit into `width`, and those that do not; the name and the state give way first."""
-        columns = [column for column in self.columns if not column.ours or self._is_filled(column)]
+        columns = self.filled()
         spare = [column for path in SPARE for column in columns if column.path == path]
         metrics = [column for column in columns if not column.ours]
         spare += [column for column in metrics if column.path[0] == "train"]  # what is compared is seldom of these
@@ -140,12 +141,14 @@ class Board:
             columns.remove(hidden[-1])
         return columns, hidden
 
-    def _is_filled(self, column: Column) -> bool:
-        return any(column.cell(line.values) for line in self.lines)
+    def filled(self) -> list[Column]:
+        """Without those of ours that nobody has a value for."""
+        return [column for column in self.columns
+                if not column.ours or any(column.cell(line.values) for line in self.lines)]
 
     def _narrowest(self, column: Column, chosen: Sequence[int]) -> int:
-        most = max([cell_len(self._cell(column, self.lines[at])) for at in chosen], default=0)
-        marked = int(bool(self._best(column)))
+        most = max([cell_len(self.cell(column, self.lines[at])) for at in chosen], default=0)
+        marked = int(bool(self.best(column)))
         return min(max(most, cell_len(column.title)) + marked, SHRINKABLE.get(column.path, PIPE_WIDTH))
 
     # --- the cells ---
@@ -153,7 +156,7 @@ class Board:
     def _table(self, columns: Sequence[Column], chosen: Sequence[int]) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold",
                       row_styles=list(self.styles))
-        best = {column: self._best(column) for column in columns}
+        best = {column: self.best(column) for column in columns}
         for column in columns:  # where the width does not do, rich shortens those that may wrap
             table.add_column(column.title + " " * bool(best[column]), justify="right" if column.right else "left",
                              no_wrap=column.path not in SHRINKABLE)
@@ -164,13 +167,15 @@ class Board:
     def _text(self, column: Column, line: Line, at: int, best: set[int]) -> Text:
         style = STYLES.get(line.status.state, "") if column.path == ("Meta", "state") else "bold" if at in best else ""
         mark = "*" if at in best else " " * bool(best)
-        return Text(self._cell(column, line) + mark, no_wrap=True, overflow="ellipsis", style=style)
+        return Text(self.cell(column, line) + mark, no_wrap=True, overflow="ellipsis", style=style)
 
-    def _cell(self, column: Column, line: Line) -> str:
+    def cell(self, column: Column, line: Line) -> str:
         return "?" if line.broken and not column.ours else column.cell(line.values)
 
-    def _best(self, column: Column) -> set[int]:
-        values = [None if line.broken else column.value(line.values) for line in self.lines]
+    def best(self, column: Column) -> set[int]:
+        """The rows that hold the best value of a column."""
+        values = [None if line.broken or (self.final and line.status.state != State.COMPLETED)
+                  else column.value(line.values) for line in self.lines]
         return set() if column.ours else self.better.best(_metric(column), values)
 
 
@@ -209,7 +214,7 @@ def meta(run: RunState, status: Status, known: int) -> dict[str, str]:
 def console() -> Console:
     """rich's, as wide as the terminal; in a pipe as wide as need be, and without colours."""
     terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, no_color=None if terminal else True,
+    return Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, color_system="auto" if terminal else None,
                    force_terminal=None if terminal else False, highlight=False, markup=False, emoji=False)
 
 

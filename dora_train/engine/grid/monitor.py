@@ -37,8 +37,13 @@ class Table(Protocol):
     """What can be watched: see table.py, and the report's."""
 
     name: str
-    names: Sequence[str]
-    sheep: Sequence[Any]  # each is `Watched`
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def sheep(self) -> Sequence[Any]:
+        """Each is `Watched`."""
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> Any: ...
 

@@ -1,0 +1,92 @@
+"""`python -m dora_train.report`: which setting wins, by how much, and is it noise?"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..engine.errors import UserError, report_user_errors
+from ..engine.find import outputs
+from ..engine.grid.places import asked
+from .formats import FORMATS
+from .report import Report
+
+EXAMPLES = """\
+examples:
+  %(prog)s mysweep                                 a grid, the best run first
+  %(prog)s mysweep 5f3a --where lr=0.1,0.3         a grid and an experiment, of two learning rates
+  %(prog)s seeds --over seed                       mean, spread and interval over the seeds
+  %(prog)s mysweep --over seed --format latex      for the paper
+  %(prog)s mysweep --watch                         as dora grid shows it; submits nothing
+  %(prog)s --diff 5f3a 0b7d                        what differs between two
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="python -m dora_train.report", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compare experiments by what they stored. Changes nothing, and works while they run.")
+    made.add_argument("names", metavar="NAME", nargs="*",
+                      help="a grid, or the beginning of a signature; none: every experiment")
+    made.add_argument("--where", metavar="KEY=VALUE", action="append", default=[],
+                      help="only those: also != < <= > >=, several values with commas, state=..., metrics; repeatable")
+    made.add_argument("--sort", metavar="KEY", default="", help="by a metric (the best first) or a value")
+    made.add_argument("--reverse", action="store_true", help="the other way round")
+    made.add_argument("--over", metavar="KEY", action="append", default=[],
+                      help="take runs together that differ in KEY alone, e.g. seed; repeatable")
+    made.add_argument("--metrics", metavar="NAME,...", default="", help="only these, e.g. best.acc,test.acc")
+    made.add_argument("--format", choices=list(FORMATS), default="text", help="default: text")
+    does = made.add_mutually_exclusive_group()
+    does.add_argument("--watch", action="store_true", help="the table, in place, until nothing waits or runs")
+    does.add_argument("--diff", action="store_true", help="two experiments side by side")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Do what the command asks for.
+
+    Raises:
+        UserError: a name, a key or a condition that means nothing.
+    """
+    args = parser().parse_args(argv)
+    metrics = [name.strip() for name in args.metrics.split(",") if name.strip()]
+    report = Report(outputs(), args.names, args.where, args.over, args.sort, args.reverse, metrics, asked())
+    if args.watch:
+        from .watch import watch
+
+        watch(report.title or "all", report.runs, report.executor)
+    elif args.diff:
+        _print(_diff(report))
+    else:
+        _print(FORMATS[args.format](report.sheet(), report.records()))
+
+
+def _diff(report: Report) -> str:
+    from .diff import as_text
+
+    if len(report.names) != 2 or len(report.runs) != 2:
+        raise UserError("--diff takes two signatures: python -m dora_train.report --diff 5f3a 0b7d")
+    first, second = sorted(report.runs, key=lambda run: not run.sig.startswith(report.names[0]))
+    return as_text(first, second)
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write(path: str, text: str) -> None:
+    """Raises: UserError where there is no place for it."""
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}.") from error
+
+
+if __name__ == "__main__":
+    report_user_errors()
+    main()
