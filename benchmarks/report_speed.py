@@ -2,7 +2,7 @@
 
     python benchmarks/report_speed.py [EXPERIMENTS] [EPOCHS]
 
-Each figure is the median of five commands, Python's own start included, and the size of what they wrote.
+Each figure is the median of five commands, Python's own start included.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def main() -> None:
         out = Path(folder)
         first, *_ = sweep(out, rates=count // 5, seeds=5, epochs=epochs)
         commands = {"one signature": [first.sig], f"{count} runs": ["sweep"], "over seeds": ["sweep", "--over", "seed"],
-                    "as CSV": ["sweep", "--format", "csv"]}
+                    "as CSV": ["sweep", "--format", "csv"], "as a page": ["sweep", "--html", f"{out}/page.html"]}
         print(f"{count} experiments of {epochs} epochs, seconds")
         for name, args in commands.items():
             print(f"{name:<16} {statistics.median(measured(out, *args) for _ in range(ROUNDS)):.2f}")
+        print(f"the page: {(out / 'page.html').stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ either may be killed, or live on another machine. Light on purpose: it imports n
                       at each start, from the data that the run reads
       history.json    one entry an epoch, no clock in it
       result.json     best and test metrics, written at the end
+      confusion.json  how often the test set's class (row) was taken for which (column), just before; null: not known
       last.ckpt best.ckpt train.log metrics.csv events.out.tfevents.*
 """
 
@@ -380,3 +381,12 @@ class Experiment:
 
     def write_result(self, result: dict) -> None:
         write_json(self.folder / "result.json", result)
+
+    def confusion(self) -> list[list[int]] | None:
+        """[true class][given class], of the test set; the classes' names are in `inputs()`."""
+        matrix = read_json(self.folder / "confusion.json")
+        square = isinstance(matrix, list) and all(isinstance(row, list) and len(row) == len(matrix) for row in matrix)
+        return matrix if square and all(type(count) is int for row in matrix for count in row) else None
+
+    def write_confusion(self, matrix: list[list[int]] | None) -> None:
+        write_json(self.folder / "confusion.json", matrix)

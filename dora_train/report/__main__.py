@@ -19,6 +19,7 @@ examples:
   %(prog)s seeds --over seed                       mean, spread and interval over the seeds
   %(prog)s mysweep --over seed --format latex      for the paper
   %(prog)s mysweep --watch                         as dora grid shows it; submits nothing
+  %(prog)s mysweep --html mysweep.html             a page to look at, and to send
   %(prog)s --diff 5f3a 0b7d                        what differs between two
 """
 
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--format", choices=list(FORMATS), default="text", help="default: text")
     does = made.add_mutually_exclusive_group()
     does.add_argument("--watch", action="store_true", help="the table, in place, until nothing waits or runs")
+    does.add_argument("--html", metavar="FILE", help="a page: curves, parameters, a card a run; no network")
     does.add_argument("--diff", action="store_true", help="two experiments side by side")
     return made
 
@@ -56,6 +58,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from .watch import watch
 
         watch(report.title or "all", report.runs, report.executor)
+    elif args.html:
+        from .page import page
+
+        report.over = report.over or report.seeds()
+        write(args.html, page(report))
     elif args.diff:
         _print(_diff(report))
     else:

@@ -74,6 +74,11 @@ class Report:
                 raise UserError(f'"{name}" is no metric: {", ".join(known) or "none is known yet"}.')
         return wanted or known
 
+    @property
+    def over_keys(self) -> list[str]:
+        """`over`, in full."""
+        return [query.full_key(key, self.runs) for key in self.over]
+
     @cached_property
     def settings(self) -> list[Setting]:
         """Runs grouped over `over`, in order.
@@ -81,12 +86,15 @@ class Report:
         Raises:
             UserError: `over` names a key that is not there.
         """
-        keys = [query.full_key(key, self.runs) for key in self.over]
-        found = settings.group(self.runs, keys)
+        found = settings.group(self.runs, self.over_keys)
         if self.key not in self.metrics:
             return found
         found = sheet.sort_settings(found, self.key, self.better)
         return found[::-1] if self.reverse else found
+
+    def seeds(self) -> list[str]:
+        """What one groups over unless told otherwise."""
+        return ["seed"] if any("seed" in run.config for run in self.runs) else []
 
     @property
     def title(self) -> str:
@@ -98,9 +106,7 @@ class Report:
             return sheet.sheet_of_runs(self.title, self.runs, shown, self.better)
         if not self.chosen_metrics:  # one number a setting is the question
             shown = [name for name in shown if name.rpartition(".")[2] == self.metric.rpartition(".")[2]] or shown
-        keys = [query.full_key(key, self.runs) for key in self.over]
-        return sheet.sheet_of_settings(self.title, self.settings, keys, shown, self.better, self.metric)
+        return sheet.sheet_of_settings(self.title, self.settings, self.over_keys, shown, self.better, self.metric)
 
     def records(self) -> list[dict[str, Any]]:
-        keys = [query.full_key(key, self.runs) for key in self.over]
-        return records(self.settings if self.over else self.runs, self.metrics, keys)
+        return records(self.settings if self.over else self.runs, self.metrics, self.over_keys)

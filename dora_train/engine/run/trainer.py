@@ -25,6 +25,7 @@ from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
+from .confusion import Confusion
 from .endings import EarlyStop, StopOnNan
 from .environment import RanksEnvironment, leave_group
 from .history import History
@@ -239,8 +240,12 @@ def _tested(trainer: pl.Trainer, module: pl.LightningModule, data: Any, session:
     best = session.experiment.best_checkpoint
     checkpoint = best if best.exists() and history.best else session.experiment.last_checkpoint
     steps, epochs = trainer.global_step, len(history.entries)
+    confusion = Confusion(data.num_classes, session.ranks.world_size)
+    trainer.callbacks.append(confusion)  # type: ignore[attr-defined]
     trainer.test(module, EvalLoader(data.test, session.ranks), ckpt_path=checkpoint, verbose=False, weights_only=True)
-    test = history.test.means(session.ranks.world_size)
+    test, matrix = history.test.means(session.ranks.world_size), confusion.matrix()
+    if session.ranks.is_first:
+        session.experiment.write_confusion(matrix)
     return {"best": history.best, "test": test, "epochs": epochs, "steps": steps, "reason": reason}
 
 

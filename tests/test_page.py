@@ -1,0 +1,213 @@
+"""The report as a page, in a real browser: it opens without a network, hover and sort work, and text stays text."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import browser
+import pytest
+from experiments import experiment, sweep
+
+from dora_train.engine.store import State
+from dora_train.report.page import content, page
+from dora_train.report.report import Report
+
+SCRIPT = "<script>alert(1)</script>\"'&<b>"
+
+
+@pytest.fixture
+def chromium() -> None:
+    """Skips where there is no browser, saying how to get one; CI promises one, and fails instead."""
+    if browser.missing() and os.environ.get("DORA_TRAIN_REQUIRE_BROWSER"):
+        pytest.fail(browser.missing())
+    if browser.missing():
+        pytest.skip(browser.missing())
+
+
+def written(out: Path, *names: str) -> Path:
+    file = out / "report, it's (ä).html"
+    file.write_text(page(Report(out, names, over=["seed"])), encoding="utf-8")
+    return file
+
+
+def data_of(file: Path) -> dict:
+    [found] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', file.read_text(encoding="utf-8"))
+    return json.loads(found)
+
+
+def mixed(out: Path) -> dict[str, str]:
+    """A sweep, and beside it what goes wrong; signatures by what they are."""
+    sigs = {"best": sweep(out)[5].sig}
+    for at, made in enumerate(sweep(out / "copy")):
+        (out / "xps" / made.sig / "inputs.json").write_text(json.dumps({"classes": ["cat", "dog", SCRIPT]}))
+        (out / "xps" / made.sig / "confusion.json").write_text(json.dumps([[40 + at, 2, 0], [1, 50, 0], [0, 0, 30]]))
+    failed = experiment(out, {"tag": SCRIPT, "seed": 1}, 0.5, State.FAILED, 2, "sweep", f"out of memory {SCRIPT}")
+    unborn = experiment(out, {"tag": "unborn"}, 0.5, State.NEW, 0, "sweep")
+    return sigs | {"failed": failed.sig, "unborn": unborn.sig}
+
+
+# --- what is put together, without a browser ---
+
+def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path):
+    sweep(tmp_path)
+    known = content(Report(tmp_path, ["sweep"], over=["seed"]), "sweep")
+    runs = [known["runs"][at] for at in known["settings"][0]["runs"]]
+    curve = known["curves"]["valid.acc"][0]
+    last = [run["metrics"]["valid.acc"] for run in runs]
+    assert (curve["low"][-1], curve["high"][-1]) == (pytest.approx(min(last), 1e-4), pytest.approx(max(last), 1e-4))
+    assert curve["mean"][-1] == pytest.approx(sum(last) / 3, 1e-4) and curve["n"] == [3] * 5
+
+
+def test_a_curve_says_how_many_runs_are_left(tmp_path):
+    for seed, epochs in enumerate([5, 3, 1]):
+        experiment(tmp_path, {"seed": seed}, state=State.INTERRUPTED, epochs=epochs, grid="sweep")
+    assert content(Report(tmp_path, ["sweep"], over=["seed"]), "")["curves"]["train.loss"][0]["n"] == [3, 2, 2, 1, 1]
+
+
+def test_long_curves_are_thinned_and_it_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("dora_train.report.page.MOST_NUMBERS", 1000)
+    sweep(tmp_path, rates=2, seeds=1, epochs=1000)
+    known = content(Report(tmp_path, ["sweep"], over=["seed"]), "")
+    numbers = sum(len(curve["mean"]) for curves in known["curves"].values() for curve in curves)
+    assert known["stride"] == 8 and numbers == 1000
+
+
+def test_nan_and_infinity_leave_gaps(tmp_path):
+    made = experiment(tmp_path, {"seed": 1})
+    (made.folder / "history.json").write_text('[{"train": {"loss": NaN}}, {"train": {"loss": Infinity}}, '
+                                              '{"train": {"loss": 0.5}}]')
+    assert data_of(written(tmp_path))["curves"]["train.loss"] == [{"mean": [None, None, 0.5]}]
+
+
+def test_of_many_classes_the_most_frequent_confusions(tmp_path):
+    made = experiment(tmp_path, {"seed": 1})
+    matrix = [[100 if row == column else int(row + 1 == column) * row for column in range(30)] for row in range(30)]
+    made.write_confusion(matrix)
+    [run] = content(Report(tmp_path), "")["runs"]
+    assert run["confusion"]["most"][:2] == [[28, 29, 28], [27, 28, 27]] and len(run["confusion"]["most"]) == 15
+
+
+def test_no_tag_of_an_override_is_one_of_the_page(tmp_path):
+    sigs = mixed(tmp_path)
+    file = written(tmp_path, "sweep")
+    text = file.read_text(encoding="utf-8")
+    assert "<script>alert" not in text and text.count("<script") == 2
+    assert [run["values"]["tag"] for run in data_of(file)["runs"] if run["sig"] == sigs["failed"]] == [SCRIPT]
+
+
+def test_five_hundred_runs_in_five_seconds_and_ten_megabytes(tmp_path):
+    sweep(tmp_path, rates=100, seeds=5, epochs=100)
+    began = time.perf_counter()
+    file = written(tmp_path, "sweep")
+    assert time.perf_counter() - began < 5 and file.stat().st_size < 10e6
+
+
+# --- in the browser ---
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_opens_without_an_error_or_a_network(tmp_path, chromium, width, scheme):
+    mixed(tmp_path)
+    with browser.opened(width, scheme) as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        assert tab.trouble == [] and len(tab.requests) == 1
+        assert opened.evaluate("document.documentElement.scrollWidth") == width
+        assert "wins: best acc" in opened.locator("#verdict").inner_text()
+        bright = opened.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (bright == "rgb(251, 251, 250)") == (scheme == "light")
+        for canvas in opened.locator("canvas:first-of-type").all():
+            assert canvas.evaluate(DRAWN) > 300, "next to nothing is drawn"
+
+
+DRAWN = """canvas => { const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let count = 0; for (let at = 3; at < data.length; at += 4) count += data[at] > 0; return count; }"""
+
+
+@pytest.mark.slow
+def test_hover_says_what_it_is(tmp_path, chromium):
+    mixed(tmp_path)
+    with browser.opened() as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        canvas = opened.locator("figure canvas").first
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        for height in range(20, 200, 6):
+            opened.mouse.move(box["x"] + box["width"] - 17, box["y"] + height)
+            if opened.locator("#tip").is_visible():
+                break
+        words = opened.locator("#tip").inner_text()
+        assert "lr=0.0" in words and "epoch 5 · train loss 0.2" in words and "3 runs" in words
+        assert opened.locator("#runs tr.hot").count() == 3
+        opened.mouse.move(5, 5)
+        assert opened.locator("#tip").is_hidden() and opened.locator("#runs tr.hot").count() == 0
+
+
+@pytest.mark.slow
+def test_tables_sort_and_what_has_no_value_stays_last(tmp_path, chromium):
+    mixed(tmp_path)
+    with browser.opened() as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        for title, best in (("test loss", min), ("test acc", max)):
+            column = opened.locator("#runs th").all_inner_texts().index(title)
+            for way in ("best first", "worst first"):
+                opened.get_by_role("button", name=title).last.click()
+                cells = opened.locator(f"#runs td:nth-child({column + 1})").all_inner_texts()
+                numbers = [float(cell) for cell in cells if cell]
+                assert cells[-2:] == ["", ""] and len(numbers) == 9
+                assert numbers == sorted(numbers, reverse=(best is max) == (way == "best first")), (title, way)
+        assert opened.locator("#runs th[aria-sort]").all_inner_texts() == ["test acc"]
+
+
+@pytest.mark.slow
+def test_words_and_axes_choose_runs(tmp_path, chromium):
+    mixed(tmp_path)
+    with browser.opened() as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        rows = opened.locator("#runs tbody tr:visible")
+        opened.locator("#filter").fill("completed lr=0.02")
+        assert rows.count() == 3 and opened.locator("#shown").inner_text() == "3 of 11"
+        opened.locator("#filter").fill("")
+        box = opened.locator("#parallel canvas").first.bounding_box()
+        opened.mouse.move(box["x"] + 44, box["y"] + 30)  # the first axis: lr; its upper end: 0.05
+        opened.mouse.down()
+        opened.mouse.move(box["x"] + 44, box["y"] + 60)
+        opened.mouse.up()
+        assert rows.count() == 2
+        box = opened.locator("#parallel canvas").first.bounding_box()  # the table above it is shorter now
+        opened.mouse.click(box["x"] + 44, box["y"] + 200)
+        assert rows.count() == 11
+
+
+@pytest.mark.slow
+def test_a_card_says_all_of_a_run_and_text_stays_text(tmp_path, chromium):
+    sigs = mixed(tmp_path)
+    with browser.opened(400) as tab:
+        opened = tab.open(written(tmp_path, "sweep"), f"#{sigs['failed']}")
+        card = opened.locator("#card")
+        words = card.inner_text()
+        assert f"out of memory {SCRIPT}" in words and "trainer.max_epochs" not in words.partition("share")[0]
+        assert card.locator("pre").inner_text().startswith("dora run 'tag=<script>")
+        opened.keyboard.press("Escape")
+        assert card.is_hidden()
+        opened.locator("#runs tbody tr").filter(has_text=sigs["best"]).click()
+        assert [cell for cell in card.locator(".matrix td").all_inner_texts() if cell] == ["45", "2", "1", "50", "30"]
+        assert card.locator(".matrix th").all_inner_texts()[1:4] == ["cat", "dog", SCRIPT]
+        assert tab.trouble == [] and opened.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rates, seeds", [(1, 1), (100, 5)])
+def test_one_run_and_five_hundred(tmp_path, chromium, rates, seeds):
+    sweep(tmp_path, rates, seeds, epochs=100)
+    file = written(tmp_path, "sweep")
+    with browser.opened() as tab:
+        began = time.perf_counter()
+        opened = tab.open(file)
+        assert opened.locator("#runs tbody tr").count() == rates * seeds
+        assert time.perf_counter() - began < 5 and tab.trouble == []
+        assert opened.locator("#settings tbody tr:visible").count() == (10 if seeds > 1 else 0)
