@@ -75,6 +75,9 @@ def install(verbs: Any) -> None:
     dora.launch.Shepherd = _instead(verbs.launch)  # type: ignore[assignment, misc]
     dora.share.dump = verbs.export(dora.share.dump)  # type: ignore[assignment]
     dora.share.load = verbs.import_(dora.share.load)  # type: ignore[assignment]
+    if "dora.hiplot" in sys.modules:  # `python -m hiplot dora.hiplot.load`: its `load` imports the project, and goes on
+        sys.modules["dora.hiplot"].eval = _value_at  # type: ignore[attr-defined]
+        sys.modules["dora.hiplot"]._flatten = _finite  # type: ignore[attr-defined]
     for module in ("__main__", "dora.__main__"):  # the line "Injecting argv ... from sig" would come before ours
         command = sys.modules.get(module)
         if getattr(command, "simple_log", None) is not None:
@@ -88,6 +91,27 @@ def _instead(verb: Callable) -> Callable:
         sys.exit(verb(main, command_line()))
 
     return shepherd
+
+
+def _value_at(expression: str, names: Mapping[str, XP]) -> Any:
+    """What `dora.hiplot` 0.1.13 reads with `eval("xp.cfg.KEY")`, which fails on `~KEY` and on odd keys."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.select(names["xp"].cfg, expression.removeprefix("xp.cfg."))
+    except OmegaConfBaseException:
+        return None
+
+
+def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names; None for NaN and infinity, which `dora.hiplot` 0.1.13 sends as no browser can read them."""
+    import math
+
+    from .signature import flatten
+
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in flatten(metrics)}
 
 
 class _GitSave:

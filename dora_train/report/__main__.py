@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     does = made.add_mutually_exclusive_group()
     does.add_argument("--watch", action="store_true", help="the table, in place, until nothing waits or runs")
     does.add_argument("--html", metavar="FILE", help="a page: curves, parameters, a card a run; no network")
+    does.add_argument("--hiplot", metavar="FILE", help="HiPlot's page (pip install -r requirements-extra.txt)")
     does.add_argument("--diff", action="store_true", help="two experiments side by side")
     return made
 
@@ -59,10 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         watch(report.title or "all", report.runs, report.executor)
     elif args.html:
-        from .page import page
+        from . import page
 
         report.over = report.over or report.seeds()
-        write(args.html, page(report))
+        write(args.html, page.page(report))
+    elif args.hiplot:
+        from . import hiplot
+
+        write(args.hiplot, hiplot.page(report))
     elif args.diff:
         _print(_diff(report))
     else:
