@@ -1,18 +1,22 @@
-"""TensorBoard and CSV in the experiment's folder, from the same numbers as the history.
+"""TensorBoard and CSV in the experiment's folder, and wandb where asked for, from the same numbers as the history.
 
-Both are continuous over a resume: TensorBoard is told from which step on older events are void, and the CSV file is
-written anew from the history when a run starts.
+All are continuous over a resume: TensorBoard is told from which step on older events are void, the CSV file is written
+anew from the history when a run starts, and the id of a run of wandb is the signature.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
 
 from ..errors import UserError
+from ..signature import flatten
 from ..store import Experiment, written_aside
 from .history import Entry, History
 
@@ -26,16 +30,27 @@ def _tensorboard(folder: Path, void: int) -> Logger:
     return TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=void)
 
 
+def _wandb(folder: Path, void: int) -> Logger:
+    """Project, entity and WANDB_MODE=offline come from wandb's own variables."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    project = os.environ.get("WANDB_PROJECT", "dora_train")
+    return WandbLogger(name=folder.name, id=folder.name, project=project, save_dir=str(folder), resume="allow")
+
+
 # name -> the logger for an experiment's folder; from the optimizer step `void` on, what was logged before is void
-LOGGERS: dict[str, Callable[[Path, int], Logger]] = {"tensorboard": _tensorboard}
+LOGGERS: dict[str, Callable[[Path, int], Logger]] = {"tensorboard": _tensorboard, "wandb": _wandb}
 CSV = "csv"  # ours, and no logger of Lightning's
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raises: UserError for a name that is not known."""
+    """Raises: UserError for a name that is not known, or a logger that is not installed."""
+    known = [CSV, *LOGGERS]
     for name in names:
-        if name not in (*LOGGERS, CSV):
-            raise UserError(f'unknown logger "{name}": any of {", ".join([*LOGGERS, CSV])}, e.g. logger=[csv].')
+        if name not in known:
+            raise UserError(f'unknown logger "{name}": any of {", ".join(known)}, e.g. logger=[csv].')
+    if "wandb" in names and importlib.util.find_spec("wandb") is None:
+        raise UserError("logger=[wandb] needs wandb, which is not installed: pip install -r requirements-extra.txt")
 
 
 def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Logger]:
@@ -47,16 +62,33 @@ def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Log
     return [LOGGERS[name](folder, void) for name in names if name in LOGGERS]
 
 
+def log_values(logger: Logger, config: Mapping[str, Any]) -> None:
+    """The values of an experiment as its hyper-parameters: TensorBoard's HPARAMS tab, wandb's config.
+
+    Lightning's own way writes placeholders for metrics as well; the tab finds those of the epochs by itself.
+    """
+    values = {key: value if isinstance(value, (bool, int, float, str)) else str(value)
+              for key, value in flatten(config)}
+    if isinstance(logger, TensorBoardLogger):
+        _, start, _ = hparams(values, {})
+        logger.experiment.file_writer.add_summary(start)
+    else:
+        logger.log_hyperparams(values)
+
+
 class LogHistory(Callback):
     """Gives each new entry of the history to Lightning's loggers and to metrics.csv."""
 
     def __init__(self, experiment: Experiment, history: History, with_csv: bool):
-        self.history = history
+        self.experiment, self.history = experiment, history
         self.csv = CsvFile(experiment.metrics_csv) if with_csv else None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.csv:
             self.csv.rewrite(self.history.entries)
+        birth = self.experiment.birth()
+        for logger in trainer.loggers:
+            log_values(logger, birth.config if birth else {})
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = flat(self.history.entries[-1])
