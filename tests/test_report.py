@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
+import pty
+import re
 import statistics
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -328,6 +334,39 @@ time.sleep(60)
     output = process.communicate(timeout=30)[0]
     assert f"{moving.sig}  interrupted: its process is gone" in output
     assert output.count("10 XPs") == 1 and "\x1b" not in output
+
+
+def on_terminal(out: Path, *args: str, term: str, lines: int = 24, columns: int = 90) -> str:
+    """What the command writes to a terminal of that size."""
+    control, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    env = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
+    process = subprocess.Popen([sys.executable, "-m", "dora_train.report", *args], cwd=ROOT, stdin=subprocess.DEVNULL,
+                               stdout=terminal, env={**env, "DORA_DIR": str(out), "TERM": term})
+    os.close(terminal)
+    written = b""
+    with contextlib.suppress(OSError):  # the terminal is gone with its process
+        while piece := os.read(control, 65536):
+            written += piece
+    os.close(control)
+    assert process.wait() == 0
+    return written.decode()
+
+
+def test_on_a_terminal_the_live_table_is_no_higher_than_it_and_all_comes_at_the_end(tmp_path):
+    sweep(tmp_path, rates=20)
+    text = on_terminal(tmp_path, "sweep", "--watch", term="xterm-256color")
+    first = text.partition("\x1b[2K")[0]
+    assert first.count("\n") < 24 and "and 41 completed" in first and "\x1b[1m" in first
+    last = text.rpartition("60 XPs")[2]
+    assert last.count("completed") == 61  # and once in the heading
+    assert max(len(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line).rstrip()) for line in text.split("\r\n")[:20]) <= 90
+
+
+def test_a_dumb_terminal_gets_plain_lines(tmp_path):
+    sweep(tmp_path, rates=20)
+    text = on_terminal(tmp_path, "sweep", "--watch", term="dumb")
+    assert "\x1b" not in text and text.count("60 XPs") == 1
 
 
 def test_a_store_without_experiments_is_left_alone(tmp_path):
