@@ -24,10 +24,12 @@ from project import ROOT
 
 import dora_train.report
 from dora_train.engine.errors import UserError
-from dora_train.engine.store import Experiment, RunState, State
+from dora_train.engine.grid.executor import JobInfo, Phase
+from dora_train.engine.store import Experiment, Job, RunState, State
 from dora_train.report import student
 from dora_train.report.report import Report
 from dora_train.report.settings import Summary, gap
+from dora_train.report.watch import watch
 
 
 def report(out: Path, *args: str, code: int = 0, **env: str) -> str:
@@ -334,6 +336,30 @@ time.sleep(60)
     output = process.communicate(timeout=30)[0]
     assert f"{moving.sig}  interrupted: its process is gone" in output
     assert output.count("10 XPs") == 1 and "\x1b" not in output
+
+
+class Untouchable:
+    """An executor that may be asked, and nothing else."""
+
+    def answers_for(self, job):
+        return True
+
+    def jobs(self, job_ids, force=False):
+        return {job_id: JobInfo(job_id, Phase.OVER, "COMPLETED") for job_id in job_ids}
+
+    def __getattr__(self, name):
+        raise AssertionError(f"{name} was called")
+
+
+def test_watching_lets_no_job_start_and_ends_none(tmp_path, capsys):
+    sweep(tmp_path)
+    waiting = experiment(tmp_path, {"tag": "waiting"}, state=State.NEW, epochs=0, grid="sweep")
+    waiting.intend_job(Job("token", "local", 1.0, number=1))
+    waiting.record_job(1, "q1-1")
+    runs = Report(tmp_path, ["sweep"]).runs
+    assert [run.status.state for run in runs].count(State.WAITING) == 1
+    watch("sweep", runs, Untouchable())
+    assert f"{waiting.sig}  interrupted: its job ended without a word" in capsys.readouterr().out
 
 
 def on_terminal(out: Path, *args: str, term: str, lines: int = 24, columns: int = 90) -> str:

@@ -5,14 +5,12 @@ Only finished runs count. How many are not, and what they are, is part of every 
 
 import math
 import statistics
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from ..engine.errors import UserError, did_you_mean
-from ..engine.store import State
 from . import student
 from .parameters import differing, setting
 from .runs import Run
@@ -56,11 +54,6 @@ class Setting:
     @property
     def n(self) -> int:
         return len(self.finished)
-
-    @cached_property
-    def unfinished(self) -> dict[State, int]:
-        """How many are in which other state."""
-        return dict(Counter(run.status.state for run in self.runs if not run.finished))
 
     def value(self, key: str) -> Any:
         return self.runs[0].value(key)
