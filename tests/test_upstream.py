@@ -79,3 +79,20 @@ def test_lightning_still_resumes_otherwise_where_steps_are_limited():
     from pytorch_lightning.loops.fit_loop import _FitLoop
 
     assert "or self._iteration_based_training()" in inspect.getsource(_FitLoop.restarting.fset)
+
+
+def test_grid_action_still_does_no_more_than_ours():
+    source = inspect.getsource(dora.grid.grid_action)
+    assert len(source.splitlines()) == 10 and source.count("update_from_args(") == 3
+
+
+def test_the_listener_of_hydras_parser_still_drops_the_column():
+    """If not, its error says where, and `column_of` can go."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from dora_train.engine.upstream import column_of
+
+    with pytest.raises(HydraException) as error:
+        OverridesParser.create().parse_override("tag=a)b")
+    assert column_of(error.value) == 5 and "5" not in str(error.value)

@@ -8,7 +8,8 @@ import contextlib
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import dora.info
 import dora.launch
 import dora.run
 import dora.share
-from dora.conf import DoraConfig
+from dora.conf import DoraConfig, SubmitRules, update_from_args
 from dora.hydra import HydraMain as DoraHydraMain
 from dora.main import DecoratedMain
 from dora.xp import XP, _context
@@ -129,6 +130,32 @@ def command_line() -> Any:
     from dora.__main__ import get_parser
 
     return get_parser().parse_args(sys.argv[1:])
+
+
+def grid_command(argv: Sequence[str]) -> Any:
+    """The arguments of `dora grid ARGV...`, as its own parser reads them; it ends the program where it cannot."""
+    from dora.__main__ import get_parser
+
+    return get_parser().parse_args(["grid", *argv])
+
+
+def grid_action(main: Any, explorer: Any, command: Any) -> None:
+    """What `dora grid` does with an explorer that is at hand; as dora-search 0.1.13's own `grid_action`."""
+    slurm, rules, args = main.get_slurm_config(), SubmitRules(), dora.grid.RunGridArgs()
+    args._from_commandline = True
+    for part in (slurm, rules, args):
+        update_from_args(part, command)
+    dora.grid.run_grid(main, explorer, command.grid, rules, slurm, args)
+
+
+def column_of(error: Exception) -> int | None:
+    """Where in an override Hydra's parser stopped, from 0; None where it does not say.
+
+    hydra-core 1.3.8's listener is told the column, and drops it: it is still in the frame that raised.
+    """
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    column = frames[-1].f_locals.get("column") if frames else None
+    return column if isinstance(column, int) else None
 
 
 def is_dora_command() -> bool:

@@ -1,0 +1,242 @@
+"""A grid from one line of shell, or from a JSON file: `python -m dora_train.sweep KEY=A,B ... --name NAME`.
+
+It writes grids/NAME.py, a file to read, edit and commit, and then does what `dora grid NAME` does. The grammar is
+Hydra's own, and the experiments are ordinary ones: what has been run is never run again.
+"""
+
+import argparse
+import json
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Override, QuotedString, RangeSweep
+from hydra.errors import HydraException
+
+from .engine.errors import UserError, report_user_errors, shortened
+from .engine.find import ROOT, shown_path
+from .engine.grid.gridfile import Axis, Design, grid_text, is_untouched
+from .engine.signature import flatten
+from .engine.store import written_aside
+
+if TYPE_CHECKING:
+    from .engine.main import TrainMain
+
+EXAMPLES = """examples:
+  python -m dora_train.sweep 'optim.lr=0.1,0.01,1e-3' 'model=resnet18,mobilenet_v2' 'seed=range(3)' --name lr_by_model
+  python -m dora_train.sweep 'schedule.name=choice(cosine,onecycle)' trainer.max_epochs=5 --name schedules --dry_run
+  python -m dora_train.sweep 'data=glob(*mnist)' --name both_mnists --no_monitoring
+  python -m dora_train.sweep --json cases.json 'seed=range(5)' --name cases
+
+A FILE holds a list of dicts, an experiment each: [{"optim.lr": 0.1, "model": "small"}, ...]
+or a dict of lists, every combination: {"optim.lr": [0.1, 0.01], "seed": [0, 1, 2]}
+
+Any other flag is one of dora grid, with = before its value: --retry, --partition=gpu"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`python -m dora_train.sweep`; leaves with the exit code of `dora grid`.
+
+    Raises:
+        UserError: the line or the file cannot be read, asks for what is not there, or would replace another's grid.
+    """
+    args, flags = arguments(argv)
+    path = grid_path(args.name)
+    from .engine import upstream
+    from .train import main as train  # here: it brings Dora, and Dora torch; --help must not wait for that
+
+    command = upstream.grid_command([args.name, *flags, *(["--dry_run"] if args.dry_run else [])])
+    design = read(args.overrides, args.json, train)
+    check(design, train)
+    text = grid_text(design)
+    refuse_others(path, text)
+    if args.dry_run:
+        print(f"{shown_path(path)} would hold:\n\n{text}")
+    elif not path.exists() or path.read_text("utf-8") != text:
+        with written_aside(path) as aside:
+            aside.write_text(text, "utf-8")
+        print(f"wrote {shown_path(path)}: {design.size}", flush=True)
+    upstream.grid_action(train, loaded(text, path).explorer, command)
+
+
+def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Ours, and the flags of `dora grid`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dora_train.sweep", allow_abbrev=False, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Write grids/NAME.py from one line of Hydra's sweep grammar, and do what dora grid NAME does.")
+    parser.add_argument("overrides", metavar="KEY=VALUES", nargs="*",
+                        help="a,b,c  choice(a,b)  range(3)  glob(*) over the options of a group; one value is shared")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="a list of dicts, or a dict of lists: a product")
+    parser.add_argument("--name", required=True, help="of the grid: grids/NAME.py")
+    parser.add_argument("--dry_run", action="store_true", help="show the file and the plan, and change nothing")
+    args, flags = parser.parse_known_args(argv)
+    if not args.overrides and args.json is None:
+        parser.error("nothing to vary: give KEY=VALUES, or --json FILE")
+    return args, flags
+
+
+def grid_path(name: str) -> Path:
+    """Raises: UserError for a name that no grid file can have."""
+    if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
+        raise UserError(f'--name "{name}": a grid is named by a word of letters, digits and _, e.g. lr_by_model.')
+    return ROOT / "grids" / f"{name}.py"
+
+
+def refuse_others(path: Path, text: str) -> None:
+    """Raises: UserError where a person wrote or edited the file, and it is another one."""
+    if path.exists() and (before := path.read_text("utf-8", "replace")) != text and not is_untouched(before):
+        raise UserError(f"{shown_path(path)} is there already, was written or edited by hand, and holds another grid.",
+                        "take another --name, or remove it; to run it as it is: dora grid " + path.stem)
+
+
+def check(design: Design, train: "TrainMain") -> None:
+    """Compose every experiment before anything is written. Raises: UserError where one cannot be."""
+    for point in design.points():
+        train.check(train.get_xp(train.value_to_argv(point)))
+
+
+def loaded(text: str, path: Path) -> Any:
+    """The grid file as a module, from its text: with --dry_run there is no file."""
+    module = types.ModuleType(f"grids.{path.stem}")
+    module.__package__ = "grids"
+    exec(compile(text, str(path), "exec"), vars(module))
+    return module
+
+
+# --- what is varied ---
+
+def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Design:
+    """What the line and the file say together.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    shared: dict[str, Any] = {}
+    removed: list[str] = []
+    axes: list[Axis] = []
+    cases: list[dict[str, Any]] = []
+    if file is not None:
+        cases, axes, shared = read_json(file)
+    for text in overrides:
+        override = parsed(text)
+        key = override.get_key_element()
+        axes = [axis for axis in axes if axis.key != key]  # the last one counts, as everywhere
+        shared.pop(key, None)
+        if override.is_sweep_override():
+            axes.append(Axis(key, values(override, text, train)))
+        elif override.is_delete():
+            removed.append(text)
+        else:
+            shared[key] = override.value()
+    return Design(shared, removed, cases, axes)
+
+
+def parsed(text: str) -> Override:
+    """One word of the line. Raises: UserError with the position and the reason."""
+    from .engine import upstream
+
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        column = upstream.column_of(error)
+        at = f" at letter {column + 1}" if column is not None else ""
+        mark = " " * column + "^" if column is not None else ""
+        raise UserError(f"cannot read{at}: {str(error).splitlines()[0]}", f"  {text}", f"  {mark}",
+                        'write KEY=A,B,C, and quote odd text: \'tag="a b",c\'') from error
+
+
+def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
+    """All that a sweep names, with their types.
+
+    Raises:
+        UserError: it cannot be counted out, or is empty.
+    """
+    sweep = override.value()
+    if override.is_interval_sweep():
+        raise UserError(f'"{text}": an interval has no list of values.',
+                        "name them (0.1,0.03,0.01), or search within it: Search in grids/search.py")
+    if isinstance(sweep, Glob):
+        found: Sequence[Any] = _options(override, text, sweep, train)
+    elif isinstance(sweep, RangeSweep) and isinstance(sweep.range(), range) and not sweep.shuffle:
+        found = sweep.range()  # type: ignore[assignment]
+    else:
+        found = [plain(value) for value in override.sweep_iterator()]
+    if not found:
+        raise UserError(f'"{text}" names no value.')
+    return found
+
+
+def plain(value: Any) -> Any:
+    """What Hydra's parser has read, as plain Python: it keeps the quotes of text."""
+    if isinstance(value, QuotedString):
+        return value.text
+    if isinstance(value, dict):
+        return {plain(key): plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> list[str]:
+    group, groups = override.key_or_group, train.composer.groups
+    if group not in groups:
+        raise UserError(f'"{text}": glob chooses among the options of a group, and {group} is none.',
+                        f"groups: {', '.join(groups)}.")
+    found = glob.filter(groups[group])
+    if not found:
+        raise UserError(f'"{text}" fits none of {group}: {shortened(groups[group])}.')
+    return found
+
+
+# --- JSON ---
+
+def read_json(file: Path) -> tuple[list[dict[str, Any]], list[Axis], dict[str, Any]]:
+    """(cases, axes, shared) of a list of dicts, or of a dict of lists; in the latter what is no list is shared.
+
+    Raises:
+        UserError: with the place in the file.
+    """
+    try:
+        content = json.loads(file.read_text("utf-8"), object_pairs_hook=_once)
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}.") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file}:{error.lineno}:{error.colno}: {error.msg}.") from error
+    except ValueError as error:  # a key twice, or no UTF-8
+        raise UserError(f"{file}: {error}.") from error
+    if isinstance(content, list):
+        return _cases(file, content), [], {}
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{file}: a list of dicts is wanted, or a dict of lists.")
+    flat = dict(flatten(content))
+    empty = next((key for key, value in flat.items() if value == []), None)
+    if empty is not None:
+        raise UserError(f'{file}: "{empty}" names no value.')
+    lists = {key: value for key, value in flat.items() if isinstance(value, list)}
+    return [], [Axis(key, value) for key, value in lists.items()], {
+        key: value for key, value in flat.items() if key not in lists}
+
+
+def _cases(file: Path, content: list[Any]) -> list[dict[str, Any]]:
+    for number, case in enumerate(content):
+        if not isinstance(case, dict):
+            raise UserError(f"{file}: entry {number + 1} of the list is no dict of overrides: {json.dumps(case)}.")
+    if not content:
+        raise UserError(f"{file}: the list is empty.")
+    return [dict(flatten(case)) for case in content]
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ValueError(f'"{twice}" stands there twice')
+    return dict(pairs)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # grids lie there
+    report_user_errors()
+    main()
