@@ -13,5 +13,6 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     errors.py      a user's mistake, in at most four lines
     upstream.py    every private name of Dora, Hydra, submitit and Lightning that we touch
     run/           inside one run: session, ranks, trainer, loaders, history, checkpoints, signals, progress, loggers
+    search/        what to try next: space, optimizers, replay (for dora_train/search.py)
     grid/          around many runs: plan, submission, executor, status, table, info (never imports run/)
 """

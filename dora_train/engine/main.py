@@ -128,7 +128,7 @@ class TrainMain(upstream.HydraMain):
             return None
         xp = self.get_xp_from_sig(experiment.sig)
         xp.cfg = OmegaConf.create(merged(job.excluded, birth.config) | {"threads": birth.threads})
-        return run(self, xp, signals)
+        return run(self, xp, signals, job.stop)
 
     # --- an experiment from overrides, or from its signature ---
 

@@ -220,6 +220,11 @@ class Composer:
                                 if not group.startswith("hydra")}  # Hydra's own launchers and logs have no part here
         return self._groups
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The default option of each group."""
+        return {group: option for group, option in self._base(()).choices.items() if group in self.groups}
+
     def keys(self, groups: Sequence[str] = ()) -> list[str]:
         """Every dotted key of the configuration."""
         return [key for key, _ in flatten(self._base(tuple(groups)).raw)]

@@ -130,6 +130,7 @@ class Job:
     dependents: list[str] = field(default_factory=list)  # job ids, each to start if the one before it failed
     error: str = ""  # why the scheduler never got it
     writer: dict[str, Any] = field(default_factory=dict)  # the process that made the intent (claims.Holder)
+    stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
 
     @property
     def held(self) -> bool:
@@ -140,6 +141,21 @@ class Job:
     def ids(self) -> list[str]:
         """Every id that the scheduler may know it by."""
         return [job_id for job_id in (self.job_id, *self.dependents) if job_id]
+
+
+@dataclass
+class SearchRecord:
+    """The trials of a search in the order in which they were asked for: `outputs/grids/NAME/search.json`.
+
+    What came of them is not in it: that is in the experiments. With the same seed most of it can be found again
+    without it; it keeps what was asked where the file of the search, or a library, was changed since.
+    """
+
+    question: dict[str, Any] = field(default_factory=dict)  # space, objective, optimizer, seed
+    budget: int = 0  # trials, as of the start: some optimizers go by it
+    at_once: int = 1  # as of the start
+    reused: list[str] = field(default_factory=list)  # experiments that were told before the first ask
+    trials: list[dict[str, Any]] = field(default_factory=list)  # {"sig", "values", "told": how many, at its ask}
 
 
 def _from_dict(cls: type, content: Any) -> Any:
@@ -220,6 +236,19 @@ def write_once(path: Path, content: Any) -> bool:
         return False
     finally:
         aside.unlink(missing_ok=True)
+
+
+def read_search(folder: Path) -> SearchRecord | None:
+    """The record of the search whose grid has this folder; None where there is none, or it is damaged."""
+    record = _from_dict(SearchRecord, read_json(folder / "search.json"))
+    fits = record is not None and all({"sig", "values", "told"} == set(trial) for trial in record.trials)
+    return record if fits else None
+
+
+def write_search(folder: Path, record: SearchRecord) -> None:
+    """Write the record, where it is another one than before."""
+    if read_search(folder) != record:
+        write_json(folder / "search.json", asdict(record))
 
 
 def is_signature(name: str) -> bool:

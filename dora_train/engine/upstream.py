@@ -148,6 +148,11 @@ def grid_action(main: Any, explorer: Any, command: Any) -> None:
     dora.grid.run_grid(main, explorer, command.grid, rules, slurm, args)
 
 
+def overrides_of(launcher: Any) -> list[str]:
+    """What a launcher has bound so far (dora-search 0.1.13 has no public name for it)."""
+    return list(launcher._argv)
+
+
 def column_of(error: Exception) -> int | None:
     """Where in an override Hydra's parser stopped, from 0; None where it does not say.
 

@@ -11,6 +11,7 @@
     local.py        this machine: local_queue.py is the queue's folder, local_runner.py starts and watches its jobs
     resources.py    Dora's SlurmConfig -> the parameters of a job
     grids.py        finding grid files, running them, and which grid wants what
+    growing.py      an explorer whose list of experiments grows: what dora_train/search.py plugs in
     gridfile.py     the text of a grid file, for `dora_train.sweep`
     sheep.py        Dora's Sheep and Shepherd, answered from our files
     monitor.py      watching until all is done, on a terminal or in a pipe

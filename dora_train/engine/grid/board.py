@@ -84,9 +84,12 @@ class Board:
     styles: Sequence[str] = ()  # for the rows, in turn
     most: int | None = None  # lines of the screen; None: there is no end
     final: bool = False  # only what is finished can be the best
+    note: str = ""  # a line under the header
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         yield _one_line(self.header, "bold")
+        if self.note:
+            yield Text(self.note)
         if self.base:
             yield _one_line(f"all: {self.base}", "dim")
         chosen = self.chosen()
@@ -102,7 +105,8 @@ class Board:
 
     def chosen(self) -> list[int]:
         """The rows that the screen has room for, in their order: what moves, what failed, then the best."""
-        room = None if self.most is None else max(3, self.most - 5)  # heading, base, titles, two notes
+        around = 5 + bool(self.note)  # heading, note, base, titles, and two remarks below
+        room = None if self.most is None else max(3, self.most - around)
         if room is None or len(self.lines) <= room:
             return list(range(len(self.lines)))
         groups = [self._in_state(State.RUNNING), self._in_state(State.FAILED, State.TIMED_OUT, State.INTERRUPTED)]

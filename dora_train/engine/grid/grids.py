@@ -21,6 +21,7 @@ from dora.explore import Explorer, Herd, Launcher
 
 from ..errors import UserError, did_you_mean, shortened
 from ..store import GRIDS, XPS, is_signature, read_json, write_json
+from .growing import Ground, Growing
 from .sheep import Shepherd
 
 # --- finding and loading ---
@@ -87,8 +88,11 @@ def _shown(path: Path) -> str:
 # --- running ---
 
 
-def explore(explorer: Explorer, main: Any, slurm: SlurmConfig) -> Herd:
+def explore(explorer: Explorer, main: Any, slurm: SlurmConfig, ground: Ground | None = None) -> Herd:
     """Run a grid file: every experiment it names, with the resources it asks for.
+
+    Args:
+        ground: for an explorer that grows.
 
     Raises:
         UserError: with the file and line of the call that asks for what cannot be.
@@ -96,7 +100,10 @@ def explore(explorer: Explorer, main: Any, slurm: SlurmConfig) -> Herd:
     herd = Herd()
     file = _file_of(explorer)
     with _located(file):
-        explorer(Launcher(Shepherd(main, file), slurm, herd))  # type: ignore[arg-type]  # all that it needs of one
+        launcher = Launcher(Shepherd(main, file), slurm, herd)  # type: ignore[arg-type]  # all that it needs of one
+        explorer(launcher)
+        if isinstance(explorer, Growing) and ground is not None:
+            explorer.grow(launcher, ground)
     return herd
 
 

@@ -1,8 +1,8 @@
 """Watching a grid until all of it is done: in place on a terminal, a line for each change in a pipe.
 
 The files of the experiments are read every few seconds; the scheduler is asked seldom. What the scheduler had no room
-for goes in from here, unless another command is in charge of the grid by then: a monitor that is still open after the
-grid file was edited does no harm.
+for goes in from here, and a search is told of each end, unless another command is in charge of the grid by then: a
+monitor that is still open after the grid file was edited does no harm.
 """
 
 import sys
@@ -55,7 +55,8 @@ class Charge:
     """What a monitor may do for its grid, and whether it still may."""
 
     holds: Callable[[], bool]
-    refill: Callable[[Sequence[Any]], None]
+    refill: Callable[[Sequence[Any]], None]  # puts in what waits with us
+    go_on: Callable[[], tuple[Table, "Charge"]] | None = None  # of a search: asks for more; the table of all, and anew
 
 
 class Monitor:
@@ -81,18 +82,30 @@ class Monitor:
             sheep.status = statuses[sheep.experiment.sig]
         if ask:
             self._asked = time.monotonic()
-            self._act()
+            self._let_in()
+        if not all(sheep.status.live for sheep in moving):
+            self._go_on()
 
-    def _act(self) -> None:
-        """Let in what waits and can."""
+    def _let_in(self) -> None:
+        """Start what waits and can."""
+        charge = self._still_in_charge()
+        held = [sheep for sheep in self.table.sheep if sheep.status.held]
+        if held and charge is not None:
+            charge.refill(held)
+        if self.executor is not None and self.moves:
+            self.executor.move()
+
+    def _go_on(self) -> None:
+        """An experiment has ended: a search asks for what is to follow."""
+        charge = self._still_in_charge()
+        if charge is not None and charge.go_on is not None:
+            self.table, self.charge = charge.go_on()
+
+    def _still_in_charge(self) -> Charge | None:
         if self.charge is not None and not self.charge.holds():
             print(f"another command brought {self.table.name} in line since: this one only watches.", file=sys.stderr)
             self.charge = None
-        held = [sheep for sheep in self.table.sheep if sheep.status.held]
-        if held and self.charge is not None:
-            self.charge.refill(held)
-        if self.executor is not None and self.moves:
-            self.executor.move()
+        return self.charge
 
     def board(self, most: int | None = None) -> Board:
         return self.table.draw(self.table.rows(self.args.trim, self.args.trim_last), most)
@@ -154,8 +167,8 @@ class Monitor:
         """`14:02:31  77c01b9e  running on node7, job 8812   lr=0.3`."""
         for sheep, name in zip(self.table.sheep, self.table.names, strict=True):
             sig = sheep.experiment.sig
-            old, new = before[sig], sheep.status
-            if (old.state, old.cause) != (new.state, new.cause) and not self.args.silent:
+            old, new = before.get(sig), sheep.status
+            if (old is None or (old.state, old.cause) != (new.state, new.cause)) and not self.args.silent:
                 where = f" on {new.where}" if new.where and new.live else ""
                 cause = f": {new.cause}" if new.cause else ""
                 print(f"{time.strftime('%H:%M:%S')}  {sig}  {new.state}{where}{cause}   {name}", flush=True)

@@ -5,7 +5,7 @@ does with each state is in the README.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -42,6 +42,7 @@ class Wanted:
     resources: Mapping[str, Any] = field(default_factory=dict)
     drift: Sequence[str] = ()  # what its values would mean now; empty: the same
     code: str = ""  # the snapshot that a job submitted now would run; empty: not asked
+    searched: bool = False  # by a search, which keeps what it has stopped
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,9 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
                 if rules.replace_done else Action(sig, Verb.KEEP, "completed"))
     if status.state == State.INTERRUPTED:
         return Action(sig, Verb.RESUME, f"interrupted: {status.cause}")
+    if status.state == State.STOPPED and want.searched:
+        return (Action(sig, Verb.RETRY, "stopped by this search (--retry)") if rules.retry
+                else Action(sig, Verb.KEEP, "stopped by this search"))
     if status.state == State.STOPPED:
         return Action(sig, Verb.RESUME, "stopped by a search")
     reason = status.cause if status.state == State.FAILED and status.cause else str(status.state)
@@ -171,6 +175,19 @@ def _not_ours(status: Status, user: str) -> str:
 def _in_words(status: Status) -> str:
     where = f" on {status.where}" if status.where and status.state == State.RUNNING else ""
     return f"{status.state}{where}" + (f" ({status.cause})" if status.cause and not status.certain else "")
+
+
+def limited(actions: Sequence[Action], known: Mapping[str, Known], most: int) -> list[Action]:
+    """The same plan with at most `most` experiments that wait or run; the rest wait for their turn."""
+    free = most - sum(known[action.sig].status.live and not action.verb == Verb.CANCEL for action in actions
+                      if action.sig in known and not action.leaves)
+    kept = []
+    for action in actions:
+        starts = action.verb.submits and not known.get(action.sig, NOTHING_KNOWN).status.live
+        free -= starts
+        kept.append(replace(action, verb=Verb.KEEP, reason=f"its turn comes ({action.reason or action.verb.value})")
+                    if starts and free < 0 else action)
+    return kept
 
 
 # --- what a plan says as a whole ---

@@ -47,6 +47,7 @@ class Request:
     excluded: Mapping[str, Any] = field(default_factory=dict)
     grid: str = ""
     replaces: Sequence[str] = ()  # job ids that are cancelled, and must be over before this one starts
+    stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
 
     @property
     def number(self) -> int:
@@ -135,7 +136,7 @@ def _intent(request: Request, executor: Executor, token: str, name: str, task: i
         token=token, cluster=executor.name, submitted=time.time(), user=claims.user_name(), host=socket.gethostname(),
         grid=request.grid, resources=stored(request.slurm, request.shape), excluded=dict(request.excluded),
         code=dict(request.code), number=request.number, name=name, task=task, queue=executor.queue,
-        writer=asdict(Holder.here(0, token=token)))
+        writer=asdict(Holder.here(0, token=token)), stop=dict(request.stop))
 
 
 def _order(mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir: Path, is_array: bool) -> Order:

@@ -23,11 +23,12 @@ from ..store import CODES, XPS, Experiment, State
 from . import submission
 from .executor import Executor
 from .grids import Wants, explore, find_explorer
+from .growing import Ground, Growing
 from .info import overrides
 from .logs import follow, log_of, print_log
 from .monitor import Charge, Monitor, exit_code
 from .places import chosen
-from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, make_plan, noteworthy, stopped, summary
+from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, limited, make_plan, noteworthy, stopped, summary
 from .resources import Shape, stored
 from .sheep import Sheep
 from .status import look
@@ -85,6 +86,7 @@ class Sync:
         self.wants = Wants(self.dora_dir, grid)
         self.user = claims.user_name()
         self._code: dict[str, tuple[Path, Mapping[str, Any]]] = {}
+        self._goes_on = False  # past the first round of a search: the command's flags were heeded
 
     def run(self) -> tuple[list[Sheep], int]:
         """(the sheep, the exit code)."""
@@ -118,7 +120,7 @@ class Sync:
 
     def collect(self) -> Scene:
         """Run the grid file, and look at every experiment that it names or named."""
-        herd = explore(self.explorer, self.main, self.slurm)
+        herd = explore(self.explorer, self.main, self.slurm, self._ground())
         named = set(herd.sheeps)
         scene = Scene(herd, self._matching(list(herd.sheeps.values())),  # type: ignore[arg-type]  # our Shepherd made them
                       [sig for sig in self.wants.named() if sig not in named])
@@ -127,6 +129,11 @@ class Sync:
             self.executor.move()
         self.look(scene)
         return scene
+
+    def _ground(self) -> Ground:
+        asks = not (self.args.cancel or self.args.patterns or self._picks())
+        return Ground(self.main, self.wants.folder, lambda experiments: look(experiments, self.executor),
+                      asks, asks and not self.args.dry_run)
 
     def look(self, scene: Scene) -> None:
         """What is known of each experiment, now."""
@@ -167,12 +174,14 @@ class Sync:
     # --- plan ---
 
     def plan(self, scene: Scene) -> list[Action]:
+        search = self.explorer if isinstance(self.explorer, Growing) else None
         waits = any(known.code and known.status.state == State.WAITING for known in scene.known.values())
         code = self.main.todays_snapshot() if waits else ""
         wanted = [Wanted(sheep.xp.sig, self._resources(scene, sheep), [str(item) for item in self.main.drift(sheep.xp)],
-                         code) for sheep in scene.sheep]
-        return make_plan(wanted, scene.known, self.rules, self.user, scene.leaving, self.args.cancel, self.args.clear,
-                         updates_code())
+                         code, searched=search is not None) for sheep in scene.sheep]
+        actions = make_plan(wanted, scene.known, self.rules, self.user, scene.leaving, self.args.cancel,
+                            self.args.clear and not self._goes_on, updates_code())
+        return limited(actions, scene.known, search.at_once) if search else actions
 
     def _resources(self, scene: Scene, sheep: Sheep) -> dict[str, Any]:
         with _at_place(sheep):
@@ -295,8 +304,11 @@ class Sync:
     def _request(self, scene: Scene, sheep: Sheep, action: Action) -> Request:
         root, code = self._code_of(sheep, action)
         replaces = scene.job_ids[sheep.xp.sig] if action.stops else []
+        stop = {}
+        if isinstance(self.explorer, Growing) and action.verb != Verb.RETRY:  # whoever asks for more, gets it all
+            stop = self.explorer.stop_rule(sheep.xp.sig)
         return Request(sheep.experiment, self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg), scene.seen[sheep.xp.sig],
-                       Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces)
+                       Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces, stop)
 
     def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
         """The code of its job: what it ran, or was to run, before it was interrupted or held; else today's."""
@@ -311,9 +323,7 @@ class Sync:
     # --- show ---
 
     def _watch(self, scene: Scene, actions: Sequence[Action], outcomes: Sequence[Outcome]) -> int:
-        refused = [outcome for outcome in outcomes if not outcome.submitted and not outcome.held]
-        for outcome in refused:
-            print(f"{outcome.experiment.sig}: {outcome.trouble}", file=sys.stderr)
+        refused = self._say_refused(outcomes)
         held = sum(outcome.held for outcome in outcomes)
         if held and not self.args.silent:
             print(f"{held} queued by us: the scheduler takes no more at the moment. They go in as there is room, while "
@@ -324,13 +334,45 @@ class Sync:
                 print("no experiment to show.")
             return 0
         monitor = self._monitor(scene)
-        monitor.charge = Charge(self.wants.in_charge, lambda held: self._refill(scene, held))
+        monitor.charge = self._charge(scene)
         if self.args.monitor:
             monitor.run()
         elif not self.args.silent:
             monitor.show()
         drifted = any(action.reason.startswith("drifted") for action in actions)
-        return max(exit_code(scene.sheep), int(drifted), int(any("refused" in one.trouble for one in refused)))
+        return max(self._exit_code(monitor.table.sheep), int(drifted),
+                   int(any("refused" in one.trouble for one in refused)))
+
+    def _say_refused(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        refused = [outcome for outcome in outcomes if not outcome.submitted and not outcome.held]
+        for outcome in refused:
+            print(f"{outcome.experiment.sig}: {outcome.trouble}", file=sys.stderr)
+        return refused
+
+    def _exit_code(self, sheep: Sequence[Sheep]) -> int:
+        """That a trial fails is an answer as well; that all of them do, is none."""
+        if isinstance(self.explorer, Growing):
+            failed = [one for one in sheep if one.status.state == State.FAILED]
+            return max(exit_code([one for one in sheep if one not in failed]), int(self.explorer.is_in_vain()))
+        return exit_code(sheep)
+
+    def _charge(self, scene: Scene) -> Charge:
+        grows = isinstance(self.explorer, Growing) and not self.args.patterns
+        return Charge(self.wants.in_charge, lambda held: self._refill(scene, held), self._go_on if grows else None)
+
+    def _go_on(self) -> tuple[GridTable, Charge]:
+        """An experiment of a search has ended: ask for what is to follow, submit it, and show it from here on."""
+        self._goes_on, self.rules = True, SubmitRules()
+        scene = self.collect()
+        actions = self.plan(scene)
+        self._check(scene, actions)
+        self._say_refused(self.act(scene, actions))
+        self.look(scene)
+        return self._table(scene), self._charge(scene)
+
+    def _table(self, scene: Scene) -> GridTable:
+        note = self.explorer.note() if isinstance(self.explorer, Growing) else ""
+        return GridTable(self.grid, self.explorer, self.main, scene.sheep, note)
 
     def _show(self, scene: Scene) -> None:
         if scene.sheep and not self.args.silent:
@@ -339,7 +381,7 @@ class Sync:
     def _monitor(self, scene: Scene) -> Monitor:
         if self.args.trim is not None:
             self._at(scene.sheep, self.args.trim)
-        return Monitor(GridTable(self.grid, self.explorer, self.main, scene.sheep), self.executor, self.args)
+        return Monitor(self._table(scene), self.executor, self.args)
 
     def _picks(self) -> bool:
         """`-f`, `-l` and `-t` show one experiment, and do nothing."""

@@ -39,8 +39,8 @@ class Row:
 class GridTable:
     """Draws the sheep of one grid, again and again; remembers what it complained about."""
 
-    def __init__(self, name: str, explorer: Explorer, main: Any, sheep: Sequence[Sheep]):
-        self.name, self.explorer, self.main, self.sheep = name, explorer, main, sheep
+    def __init__(self, name: str, explorer: Explorer, main: Any, sheep: Sequence[Sheep], note: str = ""):
+        self.name, self.explorer, self.main, self.sheep, self.note = name, explorer, main, sheep, note
         self.names, self.base_name = main.get_names([one.xp for one in sheep]) if sheep else ([], "")
         self.better = Better.of(one.experiment.birth() for one in sheep)
         self._said: set[str] = set()
@@ -89,7 +89,7 @@ class GridTable:
         """
         header = heading(self.name, [row.sheep.status for row in rows])
         return Board(header, self.base_name, self.columns(), [row.line() for row in rows], self.better,
-                     self._row_styles(), most)
+                     self._row_styles(), most, note=self.note)
 
     def _row_styles(self) -> list[str]:
         """The explorer's ANSI colours, which Dora takes in turn for the rows, as rich's styles."""

@@ -1,16 +1,19 @@
-"""Ends before the last epoch: nothing gets better any more (complete), or the loss is no number (failed).
+"""Ends before the last epoch: nothing gets better any more (complete), the loss is no number (failed), or a search has
+no hope for it (stopped).
 
-Both are functions of the history, so that a run that was killed comes to the same end without storing how near it was.
+All are functions of the history, so that a run that was killed comes to the same end without storing how near it was.
 """
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ...optim import since_best
+from ...optim import monitored, since_best
 from ..errors import UserError
 from .history import History
+from .signals import Stopped
 
 
 class EarlyStop(Callback):
@@ -26,6 +29,29 @@ class EarlyStop(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if since_best(self.history.monitored) >= self.patience:
             trainer.should_stop = True
+
+
+class StopHopeless(Callback):
+    """Ends a search's trial after an epoch whose best so far is worse than the search wants by then.
+
+    Looks as the next epoch begins: the one before it is in the checkpoint by then, and the last one always counts.
+
+    Args:
+        rule: {"metric": "valid.acc", "mode": "max", "floors": [None, 0.4, ...]}, a floor an epoch; None: none.
+    """
+
+    def __init__(self, history: History, rule: Mapping[str, Any]):
+        self.history, self.rule = history, rule
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Raises: Stopped on every rank alike, since all have the same history."""
+        done, floors = len(self.history.entries), self.rule["floors"]
+        floor = floors[done - 1] if 0 < done <= len(floors) else None
+        metric, mode = self.rule["metric"], self.rule["mode"]
+        sign = 1.0 if mode == "max" else -1.0
+        reached = [value for value in monitored(self.history.entries, metric, mode) if math.isfinite(value)]
+        if floor is not None and reached and max(reached) < sign * floor:
+            raise Stopped(f"{metric} {sign * max(reached):.4g} after {done} epochs, the median is {floor:.4g}")
 
 
 class StopOnNan(Callback):

@@ -26,7 +26,7 @@ from ..origin import Find
 from ..store import Experiment, RunState, State
 from .mishaps import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
-from .signals import Interrupted, Signals
+from .signals import Interrupted, Signals, Stopped
 
 MOST_IN_VAIN = 3  # attempts of a job without a new checkpoint
 
@@ -56,6 +56,7 @@ class Session:
     console: Console
     find: Find  # from a signature to its experiment
     finished: bool = False
+    stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
     began: float = field(default_factory=time.monotonic)
 
     def log(self, line: str) -> None:
@@ -102,11 +103,12 @@ class Session:
         self.finished = True
 
 
-def run(main: TrainMain, xp: XP, signals: Signals | None = None) -> Any:
+def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str, Any] | None = None) -> Any:
     """Run the experiment, or say that it is finished.
 
     Args:
         signals: the flag, where it was installed earlier.
+        stop: of a search's job, when it is to end early.
 
     Raises:
         SystemExit: 128 + the signal's number where one interrupted it, 1 where it did not reach its end.
@@ -125,6 +127,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None) -> Any:
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first)
         session = _claimed(main, xp, experiment, ranks, signals)
+        session.stop = stop or {}
         with _logging_to(session), _ended(session):
             _first_line(session, xp)
             _say_shorter(session, main, xp)
@@ -319,6 +322,10 @@ def _ended(session: Session) -> Iterator[None]:
         _interrupted(session, interrupt.signum)
     except KeyboardInterrupt:
         _interrupted(session, 2)
+    except Stopped as stop:
+        session.end(State.STOPPED, str(stop))
+        session.log(f"stopped by its search: {stop} · finish it: dora run -f {session.experiment.sig}")
+        sys.exit(0)  # as it was asked to: a scheduler must not start another in its place
     except SystemExit as leaving:
         if session.finished:
             raise

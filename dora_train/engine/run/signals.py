@@ -23,6 +23,10 @@ class Interrupted(BaseException):
         return 128 + self.signum  # as a shell reports it: 130 for Ctrl-C
 
 
+class Stopped(BaseException):
+    """The run leaves after an epoch because its search has no hope for it. The message says why."""
+
+
 class Signals:
     """The flag: the number of the first signal that came, or 0."""
 

@@ -26,7 +26,7 @@ from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
 from .confusion import Confusion
-from .endings import EarlyStop, StopOnNan
+from .endings import EarlyStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
@@ -161,6 +161,7 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         *([EarlyStop(history, cfg.early_stopping.patience)] if cfg.early_stopping.patience else []),
         *([AverageWeights(cfg.ema.decay, ranks.world_size)] if cfg.ema.decay else []),
         *([ShowProgress(session, history), LogHistory(session.experiment, history, CSV in names)] if first else []),
+        *([StopHopeless(history, session.stop)] if session.stop else []),
         StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes),
         checkpoints,
     ]

@@ -1,0 +1,65 @@
+"""What came of a trial: pure functions of its history, so that every call of a search sees the same."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import UserError
+
+FIRST = 5  # trials that are never compared with others: before these, a median says little
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an optimizer is told of a trial that has ended."""
+
+    value: float | None = None  # the objective in its best epoch; None: it failed, or diverged
+    steps: tuple[float, ...] = ()  # the best so far, after each epoch
+    stopped: bool = False  # before its last epoch, as hopeless
+    silent: bool = False  # cancelled: that says nothing of its values
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a search is after: a metric of history.json, and whether more of it is better."""
+
+    metric: str  # "valid.acc"
+    mode: str  # "max" or "min"
+
+    def best(self, values: Sequence[float]) -> float:
+        return max(values) if self.mode == "max" else min(values)
+
+    def is_worse(self, value: float, other: float) -> bool:
+        return value < other if self.mode == "max" else value > other
+
+    def steps(self, history: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+        """The best so far after each epoch; an epoch without the metric, or without a number, has that of before."""
+        split, _, name = self.metric.partition(".")
+        found: list[float] = []
+        steps: list[float] = []
+        for entry in history:
+            value = entry.get(split, {}).get(name)
+            if isinstance(value, (int, float)) and math.isfinite(value):
+                found = [self.best([*found, value])]
+            steps += found
+        return tuple(steps)
+
+    def refuse_missing(self, sig: str, history: Sequence[Mapping[str, Any]]) -> None:
+        """Raises: UserError where a finished trial has no such metric: every other would fail alike."""
+        there = {f"{split}.{name}" for entry in history for split, metrics in entry.items() for name in metrics}
+        if there and self.metric not in there:
+            raise UserError(f'the objective "{self.metric}" is in no epoch of XP {sig}.',
+                            f"its history has: {', '.join(sorted(there))}.")
+
+
+def floors(outcomes: Sequence[Outcome]) -> list[float | None]:
+    """After each epoch, the median of the best so far of earlier trials: what is worse than that is hopeless.
+
+    An epoch that fewer than five of them have reached has none.
+    """
+    curves = [outcome.steps for outcome in outcomes if outcome.value is not None]
+    reached = [[curve[epoch] for curve in curves if len(curve) > epoch]
+               for epoch in range(max(map(len, curves), default=0))]
+    return [statistics.median(values) if len(values) >= FIRST else None for values in reached]

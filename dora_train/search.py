@@ -1,0 +1,216 @@
+"""A search as a grid file: it asks an optimizer what to try, and every trial is an ordinary experiment.
+
+`grids/search.py` shows one. `dora grid search` asks, submits, watches, tells and asks again until the trials are spent.
+It may be killed and called again at any time: its state is rebuilt from the experiments (engine/search/replay.py).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from dora.explore import Explore, Launcher
+
+from .engine import store, upstream
+from .engine.errors import UserError, did_you_mean
+from .engine.grid.growing import Ground, Growing
+from .engine.grid.status import Status
+from .engine.search.optimizers import Terms, make
+from .engine.search.outcomes import Objective, Outcome, floors
+from .engine.search.replay import Replay, Trial
+from .engine.search.space import Dimension, Space, choice, integer, log, uniform
+from .engine.signature import flatten
+from .engine.store import XPS, Experiment, SearchRecord, State
+
+__all__ = ["Search", "choice", "integer", "log", "uniform"]
+
+HOPE = 3  # trials that may fail in a row, from the first on, before the search gives up: a bug fails them all
+
+
+class Search(Growing):
+    """What a grid file subclasses, together with an explorer that says which columns the table shows.
+
+    The function that it decorates binds what all trials share (`bind_`, `slurm_`), and may name experiments of its own.
+    """
+
+    space: Mapping[str, Dimension] = {}  # key -> log(low, high), uniform(low, high), integer(low, high), choice(a, b)
+    objective: str = "valid.acc"  # a metric of history.json; a trial counts with its best epoch
+    mode: str = "max"  # max | min
+    trials: int = 20  # experiments in all; may be raised later
+    at_once: int = 1  # experiments that wait or run at any time; as many trials are asked for before one is told
+    optimizer: str = "nevergrad"  # nevergrad (NGOpt) | optuna (TPE) | nevergrad:DE, optuna:GP: any of theirs | random
+    seed: int = 0  # same seed, same trials, however long each takes
+    prune: str | None = None  # median: a trial below the median of earlier ones is stopped after that epoch
+    reuse: bool = False  # true: finished experiments within the space, of whatever grid, are told before the first ask
+
+    def __init__(self, explore: Explore):
+        super().__init__(explore)
+        self._check()
+        self._replay: Replay | None = None
+        self._record = SearchRecord()
+        self._outcomes: dict[str, Outcome] = {}
+        self._causes: list[str] = []
+        self._folder = ""
+
+    def _check(self) -> None:
+        """Raises: UserError for a setting that is none, or makes no sense."""
+        known = list(Search.__annotations__)
+        for name in [name for name in vars(type(self)) if not name.startswith("_")]:
+            if name not in known and not callable(getattr(self, name)):
+                raise UserError(f'a search has no "{name}"{did_you_mean(name, known)}')
+        if not self.space or not all(hasattr(dimension, "rounded") for dimension in self.space.values()):
+            raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
+        if self.mode not in ("max", "min") or self.prune not in (None, "median"):
+            raise UserError(f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".')
+        if not (isinstance(self.trials, int) and isinstance(self.at_once, int) and min(self.trials, self.at_once) >= 1):
+            raise UserError(f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on.")
+
+    # --- what the grid asks of it ---
+
+    def grow(self, launcher: Launcher, ground: Ground) -> None:
+        names = Names(ground.main, upstream.overrides_of(launcher))
+        if self._replay is None or self._folder != str(ground.folder):
+            self._replay = self._begun(names, ground)
+            self._folder = str(ground.folder)
+        replay = self._replay
+        self._learn(replay.trials, ground)
+        while ground.asks and len(replay.trials) < self.trials and not self.is_in_vain():
+            trial = replay.ask(self.at_once)
+            if trial is None:
+                break
+            self._learn([trial], ground)
+        for trial in replay.trials:
+            launcher(dict(trial.values))
+        self._record.trials = [{"sig": trial.sig, "values": dict(trial.values), "told": trial.told}
+                               for trial in replay.trials]
+        if ground.writes:
+            store.write_search(ground.folder, self._record)
+
+    def stop_rule(self, sig: str) -> dict[str, Any]:
+        trials = self._replay.trials if self._replay and self.prune else []
+        trial = next((trial for trial in trials if trial.sig == sig), None)
+        if trial is None:
+            return {}
+        earlier = [self._outcomes[one.sig] for one in trials[:trial.told] if one.sig in self._outcomes]
+        found = floors(earlier)
+        return {"metric": self.objective, "mode": self.mode, "floors": found} if any(
+            floor is not None for floor in found) else {}
+
+    def note(self) -> str:
+        replay = self._replay
+        if replay is None:
+            return ""
+        trials = [trial for trial in replay.trials if trial.sig in self._outcomes]
+        text = f"{len(trials)} of {max(self.trials, len(replay.trials))} trials are over"
+        if replay.is_exhausted:
+            text = f"{len(trials)} trials are over, and no suggestion is new: the space is small"
+        if self.is_in_vain():
+            return f"the first {len(trials)} trials all failed, so no more are tried: {self._causes[0]}"
+        good = {trial.sig: value for trial in trials if (value := self._outcomes[trial.sig].value) is not None}
+        if good:
+            best = self._objective.best(list(good.values()))
+            text += f", best {self.objective} {best:.4g} ({next(sig for sig in good if good[sig] == best)})"
+        return text
+
+    def is_in_vain(self) -> bool:
+        ended = [self._outcomes[trial.sig] for trial in self._replay.trials if trial.sig in self._outcomes
+                 ] if self._replay else []
+        return len(ended) >= HOPE and all(outcome.value is None for outcome in ended)
+
+    # --- its state, from the record and the experiments ---
+
+    @property
+    def _objective(self) -> Objective:
+        return Objective(self.objective, self.mode)
+
+    @property
+    def _question(self) -> dict[str, Any]:
+        """What makes it this search: with another one, the record is that of another."""
+        return {"space": {key: repr(dimension) for key, dimension in self.space.items()}, "seed": self.seed,
+                "objective": self.objective, "mode": self.mode, "optimizer": self.optimizer}
+
+    def _begun(self, names: "Names", ground: Ground) -> Replay:
+        """The search as the record left it; a new one where there is none, or the question is another."""
+        record = store.read_search(ground.folder)
+        trials = [Trial(**trial) for trial in record.trials] if record else []
+        if record is None or record.question != self._question or any(
+                names.sig(trial.values) != trial.sig for trial in trials):
+            record, trials = SearchRecord(self._question, self.trials, self.at_once), []
+            record.reused = [sig for sig, _ in names.within(self.space)] if self.reuse else []
+        self._record, self._outcomes = record, {}
+        terms = Terms(self.space, self._objective, self.seed, record.budget, record.at_once)
+        replay = Replay(make(self.optimizer, terms), self._outcomes, names.sig)
+        self._learn(trials, ground)
+        for sig in record.reused:
+            steps = self._objective.steps(names.main.experiment(sig).history())
+            values = names.values(sig, self.space)
+            if values is not None and steps:
+                replay.reuse(values, Outcome(steps[-1], steps))
+        for trial in trials:
+            replay.repeat(trial)
+        return replay
+
+    def _learn(self, trials: Iterable[Trial], ground: Ground) -> None:
+        """Look at the trials of which it was not known that they have ended."""
+        new = [ground.main.experiment(trial.sig) for trial in trials if trial.sig not in self._outcomes]
+        statuses = ground.look(new)
+        for experiment in new:
+            outcome = self._outcome(experiment, statuses[experiment.sig])
+            if outcome is not None:
+                self._outcomes[experiment.sig] = outcome
+
+    def _outcome(self, experiment: Experiment, status: Status) -> Outcome | None:
+        """What came of a trial; None where it has not ended."""
+        if status.state in (State.FAILED, State.TIMED_OUT):
+            self._causes.append(status.cause or str(status.state))
+            return Outcome()
+        if status.state == State.CANCELLED:
+            return Outcome(silent=True)
+        if status.state not in (State.COMPLETED, State.STOPPED):
+            return None
+        history = experiment.history()
+        self._objective.refuse_missing(experiment.sig, history)
+        steps = self._objective.steps(history)
+        return Outcome(steps[-1] if steps else None, steps, status.state == State.STOPPED)
+
+
+class Names:
+    """From values to experiments, and back.
+
+    Args:
+        shared: the overrides that all trials share.
+    """
+
+    def __init__(self, main: Any, shared: list[str]):
+        self.main, self.shared = main, shared
+
+    def _xp(self, values: Mapping[str, Any]) -> Any:
+        return self.main.get_xp([*self.shared, *self.main.value_to_argv(dict(values))])
+
+    def sig(self, values: Mapping[str, Any]) -> str:
+        return str(self._xp(values).sig)
+
+    def values(self, sig: str, space: Space) -> dict[str, Any] | None:
+        """The values of a stored experiment; None where it lies outside the space, or differs in more than that."""
+        birth = self.main.experiment(sig).birth()
+        if birth is None:
+            return None
+        there = dict(self.main.composer.choices) | dict(flatten(birth.config)) | dict(birth.delta)
+        values = {key: there.get(key) for key in space}
+        if not all(dimension.holds(values[key]) for key, dimension in space.items()):
+            return None
+        xp = self._xp(values)
+        return values if xp.sig == sig and not self.main.drift(xp) else None
+
+    def within(self, space: Space) -> list[tuple[str, dict[str, Any]]]:
+        """The finished experiments within the space, those that ended first before the others."""
+        keep: Callable[[str], bool] = lambda key: key not in space  # noqa: E731
+        shared = {key for key, _ in self.main.get_xp(self.shared).delta if keep(key)}
+        found = []
+        for path in (self.main.dora.dir / XPS).glob("*/birth.json"):
+            experiment = Experiment(path.parent)
+            birth, run = experiment.birth(), experiment.state()
+            if birth is None or run.state != State.COMPLETED or {key for key, _ in birth.delta if keep(key)} != shared:
+                continue
+            values = self.values(experiment.sig, space)
+            if values is not None:
+                found.append((run.ended or 0.0, experiment.sig, values))
+        return [(sig, values) for _, sig, values in sorted(found, key=lambda one: one[:2])]
