@@ -103,7 +103,7 @@ class Search(Growing):
         if replay.is_exhausted:
             text = f"{len(trials)} trials are over, and no suggestion is new: the space is small"
         if self.is_in_vain():
-            return f"the first {len(trials)} trials all failed, so no more are tried: {self._causes[0]}"
+            return f"all of the first {len(trials)} trials failed, so no more are tried: {self._causes[0]}"
         good = {trial.sig: value for trial in trials if (value := self._outcomes[trial.sig].value) is not None}
         if good:
             best = self._objective.best(list(good.values()))
@@ -111,8 +111,7 @@ class Search(Growing):
         return text
 
     def is_in_vain(self) -> bool:
-        ended = [self._outcomes[trial.sig] for trial in self._replay.trials if trial.sig in self._outcomes
-                 ] if self._replay else []
+        ended = [outcome for outcome in self._outcomes.values() if not outcome.silent]
         return len(ended) >= HOPE and all(outcome.value is None for outcome in ended)
 
     # --- its state, from the record and the experiments ---

@@ -34,7 +34,6 @@ ELSEWHERE = {
     "python -m dora_train.report --diff SIG SIG": "test_report.py",
     "python -m dora_train.sweep 'optim.lr=0.1,0.01' 'seed=range(3)' trainer.max_epochs=5 --name lr_by_seed":
         "test_sweep.py",
-    "pip install -r requirements-extra.txt": "as make does, for the tests",
     "dora grid search": "test_search.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }

@@ -217,8 +217,9 @@ def test_the_record_is_read_as_it_was_written(tmp_path: Path):
     record = SearchRecord({"seed": 0}, 20, 2, ["5f3a91c2"], [{"sig": "77c01b9e", "values": {"a": 1}, "told": 0}])
     write_search(tmp_path, record)
     assert read_search(tmp_path) == record
-    (tmp_path / "search.json").write_text('{"trials": [{"sig": 1}]}')
-    assert read_search(tmp_path) is None, "damaged: most of it is found again"
+    for damage in ('{"trials": [{"sig": 1}]}', '{"trials": [1]}', '{"trials": null}', '{"reused": 1}', "[]", '{"tri'):
+        (tmp_path / "search.json").write_text(damage)
+        assert read_search(tmp_path) is None, "most of it is found again in the experiments"
 
 
 # --- the plan ---
@@ -272,12 +273,13 @@ def local(tmp_path: Path, machine: Machine) -> GridProject:
     return GridProject(tmp_path, machine)
 
 
-def write(project: GridProject, *lines: str, name: str = "question") -> None:
-    (project.folder / "grids" / f"{name}.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines) + TAIL)
+def write(project: GridProject, *lines: str, asleep: bool = False) -> None:
+    tail = TAIL.replace("launcher.bind_", 'launcher.slurm_(setup=["sleep 300"]).bind_') if asleep else TAIL
+    (project.folder / "grids" / "question.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines) + tail)
 
 
-def trials(project: GridProject, name: str = "question") -> list[Experiment]:
-    record = read_search(project.out / "grids" / name)
+def trials(project: GridProject) -> list[Experiment]:
+    record = read_search(project.out / "grids" / "question")
     assert record is not None
     return [Experiment(project.out / "xps" / trial["sig"]) for trial in record.trials]
 
@@ -312,13 +314,17 @@ def test_killed_at_any_time_it_goes_on(local: GridProject):
 
 @pytest.mark.slow
 def test_a_dry_run_leaves_no_trace_and_cancel_asks_for_nothing(local: GridProject):
-    write(local)
+    write(local, asleep=True)
     assert "question: + 2 new" in local.dora("grid", "question", "--dry_run")
     assert not local.out.exists() or not list(local.out.rglob("search.json"))
     assert "question: + 2 new" in local.sync()
     assert "question: - 2 cancel" in local.dora("grid", "question", "--cancel", DORA_YES="1")
     local.cluster.wait(lambda: not local.live())
     assert len(trials(local)) == 2 and len(local.xps()) == 2
+    write(local)
+    out = local.dora("grid", "question", code=1)
+    assert "4 of 4 trials are over" in out and "2 cancelled" in out and "2 completed" in out, "that tells it nothing"
+    assert "4 completed" in local.dora("grid", "question", "--retry")
 
 
 @pytest.mark.slow
@@ -334,7 +340,7 @@ def test_failures_are_told_and_the_search_goes_on(local: GridProject):
 def test_where_all_fail_it_gives_up(local: GridProject):
     write(local, 'space = {"optim.lr": log(1e30, 1e31)}', "trials = 20", "at_once = 1")
     out = local.dora("grid", "question", code=1)
-    assert "the first 3 trials all failed, so no more are tried: diverged" in out
+    assert "all of the first 3 trials failed, so no more are tried: diverged" in out
     assert len(local.xps()) == 3
 
 

@@ -241,7 +241,9 @@ def write_once(path: Path, content: Any) -> bool:
 def read_search(folder: Path) -> SearchRecord | None:
     """The record of the search whose grid has this folder; None where there is none, or it is damaged."""
     record = _from_dict(SearchRecord, read_json(folder / "search.json"))
-    fits = record is not None and all({"sig", "values", "told"} == set(trial) for trial in record.trials)
+    if record is None or not isinstance(record.trials, list) or not isinstance(record.reused, list):
+        return None
+    fits = all(isinstance(trial, dict) and {"sig", "values", "told"} == set(trial) for trial in record.trials)
     return record if fits else None
 
 
