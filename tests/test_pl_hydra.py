@@ -110,6 +110,15 @@ def test_multirun_gives_each_point_the_folder_that_it_would_have_alone(project: 
 
 
 @pytest.mark.slow
+def test_hydras_optuna_sweeper_works(project: Project):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="pip install --no-deps hydra-optuna-sweeper")
+    output = run(project, "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.direction=maximize",
+                 "optim.lr=interval(0.01,0.1)", *QUICK)
+    results = [stored(path) for path in sorted((project.out / "pl_hydra").glob("*/result.json"))]
+    assert len(results) == 2 and "Best value: " + str(max(one["best"]["value"] for one in results)) in output
+
+
+@pytest.mark.slow
 def test_an_edited_default_is_not_mixed_into_an_old_run(project: Project):
     run(project, *QUICK)
     path = project.out / "pl_hydra" / "debug=fast" / "config.json"

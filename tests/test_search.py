@@ -384,3 +384,50 @@ def test_mistakes_in_a_search_cost_a_line(local: GridProject):
         assert words in local.dora("grid", "question", "--dry_run", code=1)
     write(local, 'objective = "valid.f1"', "trials = 1")
     assert 'the objective "valid.f1" is in no epoch' in local.dora("grid", "question", code=1)
+
+
+# --- stopping early ---
+
+def stops(accs: list[float], floors: list, mode: str = "max") -> bool:
+    """Whether a run with this history leaves as its next epoch begins."""
+    from types import SimpleNamespace
+
+    from dora_train.engine.run.endings import StopHopeless
+    from dora_train.engine.run.signals import Stopped
+
+    history = SimpleNamespace(entries=[{"valid": {"acc": acc}} for acc in accs])
+    rule = {"metric": "valid.acc", "mode": mode, "floors": floors}
+    try:
+        StopHopeless(history, rule).on_train_epoch_start(None, None)  # type: ignore[arg-type]
+    except Stopped as stop:
+        assert f"after {len(accs)} epochs" in str(stop)
+        return True
+    return False
+
+
+def test_what_is_below_the_median_stops():
+    assert stops([0.1], [0.2]) and not stops([0.2], [0.2]) and not stops([0.3], [0.2])
+    assert stops([0.3], [0.2], "min") and not stops([0.1], [0.2], "min")
+    assert not stops([], [0.2]) and not stops([0.1], [None]) and not stops([0.1, 0.1], [0.2]), "no floor there"
+    assert not stops([0.5, 0.1], [0.4, 0.4]), "its best epoch counts"
+    assert stops([float("nan"), 0.1], [None, 0.4]) and not stops([float("nan")], [0.4])
+
+
+def test_a_trial_is_compared_with_those_that_were_told_before_it():
+    """Else what stops it would hang on when somebody looked."""
+    from dora_train.engine.search.replay import Trial
+    from dora_train.search import Search
+
+    class Question(Search):
+        space = SPACE
+        prune = "median"
+
+    search = Question(lambda launcher: None)
+    search._replay = Replay(make("random", terms()), search._outcomes, sig)
+    search._replay.trials = [Trial(str(number), {}, max(0, number - 1)) for number in range(8)]
+    search._outcomes.update({str(number): Outcome(number, (number,)) for number in range(8)})
+    assert search.stop_rule("5") == {} and search.stop_rule("none") == {}, "four were told"
+    assert search.stop_rule("6") == {"metric": "valid.acc", "mode": "max", "floors": [2]}
+    assert search.stop_rule("7")["floors"] == [2.5]
+    search.prune = None
+    assert search.stop_rule("7") == {}
