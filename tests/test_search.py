@@ -22,7 +22,7 @@ from dora_train.engine.grid.status import Status
 from dora_train.engine.search import optimizers
 from dora_train.engine.search.optimizers import Terms, make
 from dora_train.engine.search.outcomes import Objective, Outcome, floors
-from dora_train.engine.search.replay import Replay
+from dora_train.engine.search.replay import Replay, Trial
 from dora_train.engine.search.space import choice, integer, log, uniform
 from dora_train.engine.store import Experiment, SearchRecord, State, read_search, write_search
 
@@ -122,8 +122,9 @@ def test_a_small_space_ends_the_search_and_repeats_nothing(name: str):
     space = {"seed": integer(0, 1), "optim.name": choice("sgd", "adam")}
     outcomes: dict[str, Outcome] = {}
     replay = Replay(make(name, terms(space)), outcomes, sig)
-    while trial := replay.ask(2):
-        outcomes[trial.sig] = Outcome(0.5, (0.5,))
+    for _ in range(10):
+        if trial := replay.ask(2):
+            outcomes[trial.sig] = Outcome(0.5, (0.5,))
     assert replay.is_exhausted and 2 <= len(replay.trials) <= 4
     assert len({trial.sig for trial in replay.trials}) == len(replay.trials)
     again = Replay(make(name, terms(space)), outcomes, sig)
@@ -139,6 +140,40 @@ def test_the_record_is_right_where_a_result_has_changed(name: str):
     for trial in record:
         replay.repeat(trial)
     assert replay.trials == record and replay.ask(3) is not None
+
+
+class Counting:
+    """Suggests 0, 1, 2 ..., and remembers what it was told of."""
+
+    def __init__(self) -> None:
+        self.next, self.told = 0, []
+
+    def ask(self) -> optimizers.Asked:
+        self.next += 1
+        return optimizers.Asked({"seed": self.next - 1})
+
+    def adopt(self, values) -> optimizers.Asked:
+        return optimizers.Asked(dict(values), "adopted")
+
+    def tell(self, asked: optimizers.Asked, outcome: Outcome) -> None:
+        self.told.append((asked.values["seed"], asked.handle, outcome.value))
+
+
+def test_where_the_record_has_another_trial_that_one_is_told():
+    optimizer, outcomes = Counting(), {sig({"seed": seed}): Outcome(seed / 10) for seed in range(9)}
+    outcomes[sig({"seed": 8})] = Outcome(silent=True)
+    replay = Replay(optimizer, outcomes, sig)
+    for told, seed in enumerate((0, 7, 2, 8)):
+        replay.repeat(Trial(sig({"seed": seed}), {"seed": seed}, told))
+    assert replay.ask(1) and optimizer.told == [(0, None, 0.0), (7, "adopted", 0.7), (2, None, 0.2)]
+
+
+def test_a_repetition_is_answered_with_what_is_known():
+    optimizer, outcomes = Counting(), {sig({"seed": 0}): Outcome(0.5)}
+    replay = Replay(optimizer, outcomes, sig)
+    replay.ask(1)
+    optimizer.next = 0
+    assert replay.ask(1).values == {"seed": 1} and optimizer.told == [(0, None, 0.5), (0, None, 0.5)]
 
 
 def test_experiments_of_others_are_told_before_the_first(name: str):
@@ -415,7 +450,6 @@ def test_what_is_below_the_median_stops():
 
 def test_a_trial_is_compared_with_those_that_were_told_before_it():
     """Else what stops it would hang on when somebody looked."""
-    from dora_train.engine.search.replay import Trial
     from dora_train.search import Search
 
     class Question(Search):
