@@ -15,7 +15,10 @@ class Digits(Search, ClassifierExplorer):
     objective = "valid.acc"
     trials = 20
     at_once = 2
-    optimizer = "nevergrad"  # or optuna, or any of theirs: nevergrad:DE, optuna:GP
+    optimizer = "nevergrad"  # or optuna, or any of theirs: nevergrad:DE, optuna:GP; random needs neither
+    # seed = 1          # other trials; the same seed: the same trials, however long each takes
+    # prune = "median"  # stop what is below the median of earlier trials; any other grid finishes it, bit for bit
+    # reuse = True      # begin with what other grids have run within the space
 
 
 @Digits

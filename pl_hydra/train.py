@@ -3,6 +3,9 @@
 Hydra composes the configuration, names the folder and sweeps (`-m optim.lr=0.05,0.1`); Lightning loops, checkpoints and
 logs. Data, model and module are `dora_train`'s; callbacks.py has what it takes to resume exactly. What Dora adds on top
 (signatures, grids, jobs that are never doubled) is in `dora_train/`.
+
+Hydra's Optuna sweeper works (`pip install --no-deps hydra-optuna-sweeper`, 1.3.0; `-m hydra/sweeper=optuna
+'optim.lr=interval(0.01,0.1)'`); its Nevergrad sweeper (1.2.0) wants numpy below 1.20 and Python below 3.11.
 """
 
 import json
