@@ -3,13 +3,14 @@
 Torch only, so that `basic/` uses the same as the LightningModule, and a check of the configuration needs no Lightning.
 """
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
+OPTIMIZERS = ("sgd", "adam", "adamw")
 SCHEDULES = ("none", "cosine", "onecycle", "plateau")
 
 
@@ -22,12 +23,28 @@ def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) ->
     for name, block in (("optim", optim), ("schedule", schedule), ("trainer", trainer)):
         if not block:
             raise ValueError(f"{name}=null: its settings are needed.")
-    build_optimizer([nn.Parameter(torch.zeros(1))], **optim)
+    check_optimizer(**optim)
     endless = trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
     Schedule(**{**schedule, "warmup_epochs": 0}, steps_per_epoch=1, total_steps=math.inf if endless else 1)
     smoothing = (loss or {}).get("label_smoothing", 0)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss.label_smoothing={smoothing}: it takes 0 or more, and less than 1.")
+
+
+def check_optimizer(name: str, **numbers: float) -> None:
+    """Whether `build_optimizer` takes this. None is made: torch 2.14 then imports torch._dynamo, which takes seconds.
+
+    Raises:
+        ValueError: an unknown name or key, or a negative number.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f'unknown optim.name "{name}": {", ".join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}.')
+    keys = list(inspect.signature(build_optimizer).parameters)[1:]
+    for key, value in numbers.items():
+        if key not in keys:
+            raise ValueError(f"optim.{key}: there is no such key. optim has: {', '.join(keys)}.")
+        if not value >= 0:
+            raise ValueError(f"optim.{key}={value}: it takes 0 or more.")
 
 
 def build_optimizer(parameters: Any, name: str, lr: float, momentum: float,
@@ -39,7 +56,7 @@ def build_optimizer(parameters: Any, name: str, lr: float, momentum: float,
         return torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
-    raise ValueError(f'unknown optim.name "{name}": sgd, adam or adamw.')
+    raise ValueError(f'unknown optim.name "{name}".')
 
 
 class Schedule:

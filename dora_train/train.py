@@ -6,23 +6,29 @@ What comes before `main` (signature, folder, claim) and behind `train` (devices,
 
 from .engine.main import hydra_main
 
+# Asked before anything is on disk, with the configuration's values of these names, once for each that differ. A
+# ValueError's message is shown to the user.
 
-def check(cfg):
-    """Whether there is such a model, such data and such an optimizer: asked before anything is on disk.
-
-    Raises:
-        ValueError: its message is shown to the user.
-    """
+def data_exists(data):
     from .data import check_data
+
+    check_data(**data)
+
+
+def model_exists(model, model_args):
     from .model import check_model
+
+    check_model(model, **(model_args or {}))
+
+
+def training_is_sound(optim, schedule, trainer, loss):
     from .optim import check_training
 
-    check_data(**cfg.data)
-    check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
-    check_model(cfg.model, **(cfg.model_args or {}))
+    check_training(optim, schedule, trainer, loss)
 
 
-@hydra_main(config_name="config", config_path="../conf", version_base="1.3", check=check)
+@hydra_main(config_name="config", config_path="../conf", version_base="1.3",
+            checks=[data_exists, model_exists, training_is_sound])
 def main(cfg):
     from .counters import seed_all
     from .data import load_data

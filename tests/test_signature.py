@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dora.conf import DoraConfig
-from dora.xp import XP
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import ROOT
@@ -20,6 +19,7 @@ from project import ROOT
 from dora_train.engine.errors import UserError
 from dora_train.engine.main import quoted
 from dora_train.engine.signature import Composer, flatten, merged, split, unflatten
+from dora_train.engine.xp import XP
 
 STOCK = """
 import json, sys
@@ -66,7 +66,7 @@ def dora_config() -> DoraConfig:
 
 def sig(composer: Composer, argv: list[str]) -> str:
     composed = composer.compose(argv)
-    return XP(dora_config(), composed.cfg, composed.argv, composed.delta).sig
+    return XP(dora_config(), composed.values, composed.argv, composed.delta).sig
 
 
 number = st.floats(1e-6, 1e3, allow_nan=False).map(lambda value: float(f"{value:.4g}"))
@@ -166,3 +166,19 @@ def test_flatten_and_back():
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
     assert split({"a": 1, "slurm": {"gpus": 1}, "b": {"c": 2}}, ["slurm.*", "a"]) == (
         {"b": {"c": 2}}, {"a": 1, "slurm": {"gpus": 1}})
+
+
+def test_a_configuration_is_made_of_values_when_it_is_asked_for(composer: Composer):
+    composed = composer.compose(["optim.lr=1", "tag=${seed}"])
+    xp = XP(dora_config(), composed.values, composed.argv, composed.delta)
+    assert xp.values["optim"]["lr"] == 1.0 and xp.values["tag"] == 0
+    assert xp.cfg.optim.lr == 1.0 and xp.cfg is xp.cfg
+    xp.values = {"optim": {"lr": 2.0}}
+    assert xp.cfg.optim.lr == 2.0
+
+
+def test_what_follows_an_override_sees_it(composer: Composer):
+    assert composer.compose(["optim=null", "+optim.lr=3"]).values["optim"] == {"lr": 3}
+    with pytest.raises(UserError, match='unknown key "optim.lr"'):
+        composer.compose(["optim=null", "optim.lr=3"])
+    assert composer.compose(["+a={b: 1}", "a.b=2"]).values["a"] == {"b": 2}

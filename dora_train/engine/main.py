@@ -4,6 +4,7 @@ Dora's command, a job on a node and a rank of a local run all come in here. Torc
 `run/`, once an experiment is entered; reading one costs nothing of that.
 """
 
+import inspect
 import json
 import os
 import socket
@@ -17,7 +18,6 @@ from typing import Any
 
 import yaml
 from dora.conf import DoraConfig, SlurmConfig
-from dora.xp import XP
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,8 +27,9 @@ from .errors import UserError, report_user_errors, shortened
 from .find import find
 from .origin import locate, sha256
 from .run.signals import Signals
-from .signature import RULE, Composer, flatten, is_excluded, merged, resolved, split, unflatten
+from .signature import RULE, Composer, flatten, is_excluded, merged, split, unflatten
 from .store import XPS, Birth, Experiment, State
+from .xp import XP
 
 REPLACED = {  # settings of Dora that make no sense here, and what does their work
     "git_save": "a job runs a snapshot of the files as they are: code: snapshot, or live",
@@ -37,7 +38,6 @@ REPLACED = {  # settings of Dora that make no sense here, and what does their wo
     "post_git_save_commands": "a snapshot needs no commands",
     "use_rendezvous": "ranks meet through a port",
 }
-CHECKED = ("data", "model", "model_args", "optim", "schedule", "loss", "trainer")  # what the early check can depend on
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
 
 
@@ -67,23 +67,23 @@ class Drift:
 
 
 def hydra_main(config_name: str, config_path: str, version_base: str | None = "1.3",
-               check: Callable[[Any], None] | None = None) -> Callable[[Callable], "TrainMain"]:
-    """Dora's decorator of the same name, with an early check.
+               checks: Sequence[Callable[..., None]] = ()) -> Callable[[Callable], "TrainMain"]:
+    """Dora's decorator of the same name, with early checks.
 
     Args:
         config_name, config_path, version_base: as Hydra's.
-        check: called with the configuration before a folder is made; raises ValueError, whose message the user
-            sees, where the configuration asks for what is not there.
+        checks: each is called before a folder is made, with the configuration's values of its parameters' names;
+            raises ValueError, whose message the user sees, where they ask for what is not there.
     """
-    return lambda main: TrainMain(main, config_name, config_path, version_base, check)
+    return lambda main: TrainMain(main, config_name, config_path, version_base, checks)
 
 
 class TrainMain(upstream.HydraMain):
     """Dora's main with our signature, start line, claims and errors."""
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
-                 check: Callable[[Any], None] | None):
-        self._check = check
+                 checks: Sequence[Callable[..., None]]):
+        self._checks = checks
         self._checked_before: set[str] = set()
         folder = upstream.config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
@@ -127,7 +127,7 @@ class TrainMain(upstream.HydraMain):
             print(f"XP {experiment.sig}: another submission took this one's place; nothing to do")
             return None
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.cfg = OmegaConf.create(merged(job.excluded, birth.config) | {"threads": birth.threads})
+        xp.values = merged(job.excluded, birth.config) | {"threads": birth.threads}
         return run(self, xp, signals, job.stop)
 
     # --- an experiment from overrides, or from its signature ---
@@ -141,7 +141,7 @@ class TrainMain(upstream.HydraMain):
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
             return self._frozen(argv.sig, argv.extra)
         composed = self.composer.compose(self._checked(argv))
-        return XP(dora=self.dora, cfg=composed.cfg, argv=composed.argv, delta=composed.delta)
+        return XP(self.dora, composed.values, composed.argv, composed.delta)
 
     def get_argv_from_sig(self, sig: str) -> FrozenArgv:
         """The stored argv of an experiment, by any unambiguous beginning of its signature.
@@ -156,10 +156,8 @@ class TrainMain(upstream.HydraMain):
         """The experiment as it is stored: nothing is composed, so this works when the configuration does not."""
         experiment = self.find(sig)
         birth = experiment.birth()
-        config = birth.config if birth else {}
         delta = [(key, value) for key, value in birth.delta] if birth else None
-        return XP(dora=self.dora, cfg=OmegaConf.create(config), argv=experiment.argv() or [], delta=delta,
-                  sig=experiment.sig)
+        return XP(self.dora, birth.config if birth else {}, experiment.argv() or [], delta, experiment.sig)
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.
@@ -191,14 +189,14 @@ class TrainMain(upstream.HydraMain):
         if birth is None:  # made by stock Dora: all there is are its overrides
             return self.get_xp(list(experiment.argv() or []) + list(excluded))
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.cfg = self.composer.compose(self._checked(excluded)).cfg
+        xp.values = self.composer.compose(self._checked(excluded)).values
         self.use_frozen(xp, birth)
         return xp
 
     # --- birth ---
 
     def create(self, xp: XP) -> Experiment:
-        """Make the experiment's folder, unless it is there; leaves `xp.cfg` with the values that it runs.
+        """Make the experiment's folder, unless it is there; leaves `xp` with the values that it runs.
 
         Raises:
             UserError: the signature would mean something else today, or the configuration asks for what is not there.
@@ -207,7 +205,7 @@ class TrainMain(upstream.HydraMain):
         birth = experiment.birth()
         if birth is None:
             self.check(xp)
-            experiment.write_birth(self._birth(xp, resolved(xp.cfg)))
+            experiment.write_birth(self._birth(xp))
             birth = experiment.birth()
             assert birth is not None
         else:
@@ -215,11 +213,11 @@ class TrainMain(upstream.HydraMain):
         self.use_frozen(xp, birth)
         return experiment
 
-    init_xp = create  # Dora's name: `dora grid --init` and `dora import`
+    init_xp = create  # type: ignore[assignment]  # Dora's name: `dora grid --init` and `dora import`
 
     def use_frozen(self, xp: XP, birth: Birth) -> None:
-        """Leave `xp.cfg` with the values that the experiment was made with."""
-        xp.cfg = OmegaConf.create(merged(resolved(xp.cfg), birth.config) | {"threads": birth.threads})
+        """Leave `xp` with the values that the experiment was made with."""
+        xp.values = merged(xp.values, birth.config) | {"threads": birth.threads}
 
     def refuse_if_waiting(self, experiment: Experiment) -> None:
         """Raises: UserError where the experiment waits or runs as a job; the job will do what is asked for."""
@@ -257,7 +255,7 @@ class TrainMain(upstream.HydraMain):
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
         """The folder of the code that a job submitted now runs, and what is known of it."""
         code = code_of(Path.cwd())
-        live = not self.dora.git_save or str(xp.cfg.get("code", "snapshot")) == "live"
+        live = not self.dora.git_save or str(xp.values.get("code", "snapshot")) == "live"
         root = Path.cwd() if live else snapshot(Path.cwd(), self.dora.dir)
         return root, code | {"snapshot": "" if live else root.name}
 
@@ -267,25 +265,24 @@ class TrainMain(upstream.HydraMain):
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
-        config = resolved(xp.cfg)
-        locate(config.get("continue_from") or "", self.find)
-        if self._check is None:
-            return
-        question = json.dumps({key: config.get(key) for key in CHECKED}, default=str)
-        if question in self._checked_before:  # a grid asks a thousand times, mostly the same
-            return
-        try:
-            self._check(OmegaConf.create(config))
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        self._checked_before.add(question)
+        locate(xp.values.get("continue_from") or "", self.find)
+        for check in self._checks:
+            asked = {name: xp.values.get(name) for name in inspect.signature(check).parameters}
+            question = f"{check.__name__} {json.dumps(asked, default=str)}"
+            if question in self._checked_before:  # a grid asks a thousand times, mostly the same
+                continue
+            try:
+                check(**asked)
+            except ValueError as error:
+                raise UserError(str(error)) from error
+            self._checked_before.add(question)
 
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made."""
         birth = self.experiment(xp).birth()
         if birth is None or os.environ.get("DORA_DRIFT") == "old":  # old: take the frozen values, and go on
             return []
-        counted = dict(flatten(self._counted(resolved(xp.cfg))))
+        counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(birth.config))
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
                 if key not in counted or counted[key] != was]
@@ -309,14 +306,14 @@ class TrainMain(upstream.HydraMain):
         """
         birth = self.experiment(xp).birth()
         frozen = dict(flatten(birth.config)) if birth else {}
-        return unflatten([(key, value) for key, value in flatten(resolved(xp.cfg)) if key not in frozen])
+        return unflatten([(key, value) for key, value in flatten(xp.values) if key not in frozen])
 
-    def _birth(self, xp: XP, config: Mapping[str, Any]) -> Birth:
+    def _birth(self, xp: XP) -> Birth:
         return Birth(
             sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
-            config=self._counted(config), rule=RULE, threads=config.get("threads") or 1, code=code_of(Path.cwd()),
+            config=self._counted(xp.values), rule=RULE, threads=xp.values.get("threads") or 1, code=code_of(Path.cwd()),
             versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
-            origin=self._origin(config))
+            origin=self._origin(xp.values))
 
     def _origin(self, config: Mapping[str, Any]) -> dict[str, str]:
         given = config.get("continue_from") or ""
@@ -335,7 +332,7 @@ class TrainMain(upstream.HydraMain):
             if birth is None or self._without(key, birth.delta) != self._without(key, delta):
                 continue
             epochs = dict(flatten(birth.config)).get(key) or 0
-            if 0 < epochs < xp.cfg.trainer.max_epochs and experiment.state().state is State.COMPLETED:
+            if 0 < epochs < xp.values["trainer"]["max_epochs"] and experiment.state().state is State.COMPLETED:
                 found.append((epochs, experiment.sig))
         return (self.experiment(max(found)[1]), max(found)[0]) if found else None
 
@@ -349,7 +346,7 @@ class TrainMain(upstream.HydraMain):
     def get_slurm_config(self) -> SlurmConfig:
         """The resources of a job: `slurm:` of the configuration, over defaults that fit any cluster."""
         slurm = SlurmConfig(gpus=0, mem_per_gpu=4, cpus_per_gpu=2, partition="")
-        block = resolved(self.composer.compose([]).cfg).get("slurm", {})
+        block = self.composer.compose([]).values.get("slurm", {})
         for key, value in block.items():
             if not hasattr(slurm, key):
                 raise UserError(f'unknown key "slurm.{key}" in the configuration.',
@@ -357,7 +354,7 @@ class TrainMain(upstream.HydraMain):
             setattr(slurm, key, value)
         return slurm
 
-    def get_xp_history(self, xp: XP) -> list[dict]:
+    def get_xp_history(self, xp: XP) -> list[dict]:  # type: ignore[override]  # all of ours
         return self.experiment(xp).history()
 
     def value_to_argv(self, arg: Any) -> list[str]:

@@ -33,7 +33,7 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     """
     xp = main.get_xp(main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv)
     experiment = main.experiment(xp)
-    executor = executor or chosen(xp.cfg)
+    executor = executor or chosen(xp.values)
     if args.cancel:
         print(cancel(experiment, executor))
         return 0
@@ -45,7 +45,7 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
         submission.settle([experiment], executor)
     seen = experiment.job_number()
     job, status = experiment.job(), look([experiment], executor, force=True)[experiment.sig]
-    wanted = Wanted(experiment.sig, stored(slurm, Shape.of(xp.cfg)), [str(item) for item in main.drift(xp)])
+    wanted = Wanted(experiment.sig, stored(slurm, Shape.of(xp.values)), [str(item) for item in main.drift(xp)])
     known = {experiment.sig: Known(status, job.resources if job else {})}
     action = make_plan([wanted], known, rules, claims.user_name(), clear=args.clear)[0]
     if action.verb.submits:
@@ -75,7 +75,7 @@ def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, r
     main.create(xp)
     before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
     root, code = before or main.code_for_jobs(xp)
-    request = Request(experiment, slurm, Shape.of(xp.cfg), seen, Path(root), code, main.excluded(xp), "", replaces)
+    request = Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code, main.excluded(xp), "", replaces)
     outcome = submission.submit([request], executor, Path(main.dora.dir))[0]
     if not outcome.submitted:
         raise UserError(f"{experiment.sig}: {outcome.trouble}")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import dora.shep
-from dora.xp import XP
 
 from ..store import Experiment, Job, State
+from ..xp import XP
 from .logs import log_of
 from .status import Status
 
@@ -27,6 +27,8 @@ DORA_WORDS = {  # the words that explorers written for Dora compare with; None: 
 
 class Sheep(dora.shep.Sheep):
     """One experiment of a grid, with the attributes that Dora documents: xp, job, state(), is_done(), log."""
+
+    xp: XP
 
     def __init__(self, xp: XP, experiment: Experiment, place: str = ""):
         self.xp = xp

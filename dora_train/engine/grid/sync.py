@@ -81,7 +81,7 @@ class Sync:
                  args: RunGridArgs, executor: Executor | None = None):
         self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
         self.slurm = slurm or main.get_slurm_config()
-        self.executor: Executor = executor or chosen(main.composer.compose([]).cfg)
+        self.executor: Executor = executor or chosen(main.composer.compose([]).values)
         self.dora_dir = Path(main.dora.dir)
         self.wants = Wants(self.dora_dir, grid)
         self.user = claims.user_name()
@@ -185,7 +185,7 @@ class Sync:
 
     def _resources(self, scene: Scene, sheep: Sheep) -> dict[str, Any]:
         with _at_place(sheep):
-            return stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg))
+            return stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.values))
 
     def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
         return scene.herd.slurm_configs[sheep.xp.sig]
@@ -307,15 +307,16 @@ class Sync:
         stop = {}
         if isinstance(self.explorer, Growing) and action.verb != Verb.RETRY:  # whoever asks for more, gets it all
             stop = self.explorer.stop_rule(sheep.xp.sig)
-        return Request(sheep.experiment, self._slurm_of(scene, sheep), Shape.of(sheep.xp.cfg), scene.seen[sheep.xp.sig],
-                       Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces, stop)
+        return Request(sheep.experiment, self._slurm_of(scene, sheep), Shape.of(sheep.xp.values),
+                       scene.seen[sheep.xp.sig], Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces,
+                       stop)
 
     def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
         """The code of its job: what it ran, or was to run, before it was interrupted or held; else today's."""
         job = sheep.experiment.job()
         keeps = action.verb == Verb.RESUME or (job is not None and job.held and not updates_code())
         before = code_before(sheep.experiment, self.dora_dir) if keeps else None
-        key = str(sheep.xp.cfg.get("code"))
+        key = str(sheep.xp.values.get("code"))
         if before is None and key not in self._code:
             self._code[key] = self.main.code_for_jobs(sheep.xp)
         return before or self._code[key]

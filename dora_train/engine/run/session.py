@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dora.xp import XP
 from rich.console import Console
 
 from ...errors import DataError
@@ -24,6 +23,7 @@ from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
 from ..store import Experiment, RunState, State
+from ..xp import XP
 from .mishaps import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
 from .signals import Interrupted, Signals, Stopped
