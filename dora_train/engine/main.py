@@ -278,14 +278,26 @@ class TrainMain(upstream.HydraMain):
             self._checked_before.add(question)
 
     def drift(self, xp: XP) -> list[Drift]:
-        """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made."""
+        """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
+
+        Raises:
+            UserError: by chance, another experiment has the same signature.
+        """
         birth = self.experiment(xp).birth()
+        if birth is not None and birth.rule == RULE:
+            xp.refuse_collision(birth.delta)
         if birth is None or os.environ.get("DORA_DRIFT") == "old":  # old: take the frozen values, and go on
             return []
         counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(birth.config))
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
                 if key not in counted or counted[key] != was]
+
+    def added(self, xp: XP) -> dict[str, Any]:
+        """The keys that the configuration did not have yet when the experiment was made, and their values."""
+        birth = self.experiment(xp).birth()
+        frozen = dict(flatten(birth.config)) if birth else {}
+        return {key: value for key, value in flatten(self._counted(xp.values)) if birth and key not in frozen}
 
     def refuse_drift(self, xp: XP) -> None:
         """Raises: UserError where the same signature would now mean another experiment."""

@@ -1,12 +1,14 @@
 """Dora's XP, with its configuration as plain values: a grid holds thousands, and most are only looked at."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dora.xp
 from dora.conf import DoraConfig
 from omegaconf import OmegaConf
 
+from .errors import UserError
 from .signature import Delta
 
 
@@ -22,6 +24,20 @@ class XP(dora.xp.XP):
                  sig: str | None = None):
         self.values = values
         super().__init__(dora, None, list(argv), delta, sig)
+
+    def refuse_collision(self, delta: Iterable[Sequence[Any]]) -> None:
+        """A signature has 32 bits: of 100,000 experiments, one pair is to be expected that shares one by chance.
+
+        Args:
+            delta: of an experiment with the same signature.
+
+        Raises:
+            UserError: it is another one.
+        """
+        if _sorted(delta) != _sorted(self.delta or []):
+            other = " ".join(f"{key}={value}" for key, value in delta) or "(the defaults)"
+            raise UserError(f"XP {self.sig} is the name of another experiment already: {other}. That is chance "
+                            "(a signature has 32 bits).", "make another name: tag=WORD")
 
     @property
     def values(self) -> Mapping[str, Any]:
@@ -43,3 +59,8 @@ class XP(dora.xp.XP):
     @cfg.setter
     def cfg(self, cfg: Any) -> None:  # Dora's own __init__ sets one
         self._cfg = cfg
+
+
+def _sorted(delta: Iterable[Sequence[Any]]) -> list[str]:
+    """Comparable, whether it was stored or not."""
+    return sorted(json.dumps(list(pair), default=str) for pair in delta)

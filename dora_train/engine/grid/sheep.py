@@ -7,7 +7,7 @@ folder and the status that status.py gave it.
 import os
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,11 @@ class Shepherd:
 
     main: Any
     grid_file: str = ""
+    met: dict[str, XP] = field(default_factory=dict)  # by signature
 
     def get_sheep_from_argv(self, argv: Sequence[str]) -> Sheep:
         xp = self.main.get_xp(argv)
+        xp.refuse_collision(self.met.setdefault(xp.sig, xp).delta or [])
         return Sheep(xp, self.main.experiment(xp), self._place())
 
     def _place(self) -> str:

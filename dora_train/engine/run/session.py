@@ -130,6 +130,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
             _first_line(session, xp)
+            _say_added(session, main, xp)
             _say_shorter(session, main, xp)
             with upstream.entered(xp):
                 return main.main(xp.cfg)
@@ -230,6 +231,13 @@ def _first_line(session: Session, xp: XP) -> None:
     else:
         start = "new" if session.state.attempt == 1 else f"new (attempt {session.state.attempt})"
     session.log(f"XP {xp.sig}  {_overrides(xp)}  {start}  {shown_path(session.experiment.folder)}")
+
+
+def _say_added(session: Session, main: TrainMain, xp: XP) -> None:
+    """A key that came since the experiment was made is no other experiment: what it did before is its default."""
+    added = " ".join(f"{key}={value}" for key, value in main.added(xp).items())
+    if added:
+        session.log(f"keys that the configuration has only since: {added}")
 
 
 def _say_shorter(session: Session, main: TrainMain, xp: XP) -> None:
