@@ -10,9 +10,11 @@ import time
 
 import pytest
 import torch
+from dora.share import dump
 from project import BIN, QUICK, ROOT, SIGNALS, Project, same_run, sig_of, stored, weights
 
 from dora_train.engine.run.ranks import free_port
+from dora_train.engine.share import exported
 from dora_train.engine.store import State
 
 SIX = ["trainer.max_epochs=6", "threads=1", "optim.lr=0.1"]
@@ -253,12 +255,43 @@ def test_export_and_import(project: Project, tmp_path):
     sig = sig_of(project.dora("run", *QUICK))
     text = project.dora("export", sig)
     other = Project(tmp_path / "other")
-    done = subprocess.run([BIN / "dora", "import"], input=text, text=True, capture_output=True, cwd=ROOT, env=other.env)
+    done = imported(text, other)
     assert done.returncode == 0 and sig in done.stderr, done.stderr
     assert other.xp.sig == sig and "  new  " in other.dora("run", "-f", sig)
-    done = subprocess.run([BIN / "dora", "import"], input="garbage\n", text=True, capture_output=True, cwd=ROOT,
-                          env=other.env)
-    assert done.returncode == 1 and "no export of Dora" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_metrics_go_along_where_they_are_asked_for(reference: Project, tmp_path):
+    ours = reference.xp
+    text = Project(reference.out, env={"DORA_EXPORT_METRICS": "1"}).dora("export", ours.sig)
+    other = Project(tmp_path / "other")
+    for _ in range(2):  # the second time it is there already
+        done = imported(text, other)
+        assert done.returncode == 0 and ours.sig in done.stderr, done.stderr
+    assert other.xp.birth() == ours.birth() and other.xp.result() == ours.result()
+    assert other.xp.history() == ours.history() and other.xp.confusion() == ours.confusion()
+    assert "nothing to do" in other.dora("run", "-f", ours.sig)
+    assert f"{ours.result()['test']['acc']:.4g}" in other.dora("info", "-f", ours.sig)
+
+
+@pytest.mark.parametrize("text", ["garbage", dump({"a": 1}), dump([[1]]), dump([{"birth": {"sig": "../../x"}}])])
+def test_what_is_no_export_is_refused(project: Project, text: str):
+    done = imported(text, project)
+    assert done.returncode == 1 and "what came in is no export" in done.stderr and "Traceback" not in done.stderr
+    assert not project.out.exists()
+
+
+def test_a_record_under_a_foreign_name_is_refused(project: Project, reference: Project, monkeypatch):
+    monkeypatch.setenv("DORA_EXPORT_METRICS", "1")
+    record = exported([], reference.xp)
+    record["birth"]["sig"] = "../../x"
+    done = imported(dump([record]), project)
+    assert done.returncode == 1 and "it is not imported" in done.stderr and not project.out.exists()
+
+
+def imported(text: str, project: Project) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BIN / "dora", "import"], input=text + "\n", text=True, capture_output=True, cwd=ROOT,
+                          env=project.env)
 
 
 @pytest.mark.slow

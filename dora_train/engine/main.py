@@ -27,6 +27,7 @@ from .errors import UserError, report_user_errors, shortened
 from .find import find
 from .origin import locate, sha256
 from .run.signals import Signals
+from .share import Imported
 from .signature import RULE, Composer, flatten, is_excluded, merged, split, unflatten
 from .store import XPS, Birth, Experiment, State
 from .xp import XP
@@ -44,12 +45,12 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-sea
 class FrozenArgv(list):
     """The argv of a stored experiment, knowing whose it is: Dora adds the overrides of the command line to it."""
 
-    def __init__(self, sig: str, argv: Sequence[str], extra: Sequence[str] = ()):
-        super().__init__([*argv, *extra])
-        self.sig, self.stored, self.extra = sig, list(argv), list(extra)
+    def __init__(self, experiment: Experiment, extra: Sequence[str] = ()):
+        super().__init__([*(experiment.argv() or []), *extra])
+        self.experiment, self.extra = experiment, list(extra)
 
     def __add__(self, other: list) -> "FrozenArgv":  # type: ignore[override]
-        return FrozenArgv(self.sig, self.stored, [*self.extra, *other])
+        return FrozenArgv(self.experiment, [*self.extra, *other])
 
 
 @dataclass
@@ -138,8 +139,10 @@ class TrainMain(upstream.HydraMain):
         Raises:
             UserError: the overrides do not fit the configuration.
         """
+        if isinstance(argv, Imported):
+            return self._taken_in(argv)
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
-            return self._frozen(argv.sig, argv.extra)
+            return self._frozen(argv.experiment.sig, argv.extra)
         composed = self.composer.compose(self._checked(argv))
         return XP(self.dora, composed.values, composed.argv, composed.delta)
 
@@ -149,15 +152,14 @@ class TrainMain(upstream.HydraMain):
         Raises:
             UserError: there is no such experiment, or several.
         """
-        experiment = self.find(sig)
-        return FrozenArgv(experiment.sig, experiment.argv() or [])
+        return FrozenArgv(self.find(sig))
 
     def get_xp_from_sig(self, sig: str) -> XP:
         """The experiment as it is stored: nothing is composed, so this works when the configuration does not."""
         experiment = self.find(sig)
         birth = experiment.birth()
         delta = [(key, value) for key, value in birth.delta] if birth else None
-        return XP(self.dora, birth.config if birth else {}, experiment.argv() or [], delta, experiment.sig)
+        return XP(self.dora, birth.config if birth else {}, FrozenArgv(experiment), delta, experiment.sig)
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.
@@ -192,6 +194,18 @@ class TrainMain(upstream.HydraMain):
         xp.values = self.composer.compose(self._checked(excluded)).values
         self.use_frozen(xp, birth)
         return xp
+
+    def _taken_in(self, argv: Imported) -> XP:
+        """An experiment that another clone has finished.
+
+        Raises:
+            UserError: its signature is not that of its values.
+        """
+        birth = argv.birth
+        if XP(self.dora, birth.config, birth.argv, [(key, value) for key, value in birth.delta]).sig != birth.sig:
+            raise UserError(f"what came in as {birth.sig} has other values than that signature: it is not imported.")
+        argv.put_down(self.dora.dir)
+        return self.get_xp_from_sig(birth.sig)
 
     # --- birth ---
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
+from .share import Imported, exported
 
 if TYPE_CHECKING:
     from .main import TrainMain
@@ -55,12 +56,12 @@ def launch(main: "TrainMain", args: Any) -> int | None:
 
 
 def export(dump: Callable) -> Callable:
-    """Dora's `dump`, with an error where there is nothing to export."""
+    """Dora's `dump`, with metrics where they are asked for, and an error where there is nothing to export."""
 
     def dump_some(all_argv: list) -> str:
         if not all_argv:
             raise UserError("dora export needs signatures: dora export 5f3a91c2 ...")
-        return dump(all_argv)
+        return dump([exported(argv, getattr(argv, "experiment", None)) for argv in all_argv])
 
     return dump_some
 
@@ -73,8 +74,12 @@ def import_(load: Callable) -> Callable:
             all_argv = load(text)
         except Exception as error:  # base64, zlib and JSON each have their own
             raise UserError("what came in is no export of Dora: paste what dora export printed, whole.") from error
-        if not isinstance(all_argv, list) or not all(isinstance(argv, list) for argv in all_argv):
+        if not isinstance(all_argv, list) or not all(_is_argv(argv) or isinstance(argv, dict) for argv in all_argv):
             raise UserError("what came in is no export of Dora: it holds no list of overrides.")
-        return all_argv
+        return [Imported(argv) if isinstance(argv, dict) else argv for argv in all_argv]
 
     return load_checked
+
+
+def _is_argv(argv: Any) -> bool:
+    return isinstance(argv, list) and all(isinstance(word, str) for word in argv)

@@ -23,7 +23,7 @@ class XP(dora.xp.XP):
     def __init__(self, dora: DoraConfig, values: Mapping[str, Any], argv: Sequence[str], delta: Delta | None = None,
                  sig: str | None = None):
         self.values = values
-        super().__init__(dora, None, list(argv), delta, sig)
+        super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # a list, and more than that
 
     def refuse_collision(self, delta: Iterable[Sequence[Any]]) -> None:
         """A signature has 32 bits: of 100,000 experiments, one pair is to be expected that shares one by chance.
