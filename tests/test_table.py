@@ -171,6 +171,19 @@ def test_doras_own_explorer_works(tmp_path):
     assert "running" in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), Explorer(lambda launcher: None))[3]
 
 
+def test_what_a_run_writes_tells_the_time_that_is_left():
+    from types import SimpleNamespace
+
+    from dora_train.engine.run.progress import ShowProgress
+
+    written = {}
+    session = SimpleNamespace(report=lambda state, **what: written.update(what))
+    progress = ShowProgress(session, SimpleNamespace(best={}))  # type: ignore[arg-type]
+    progress._speed = 5.0
+    progress._beat(SimpleNamespace(num_training_batches=100, global_step=150), 1, 50)  # type: ignore[arg-type]
+    assert seconds_left(RunState(**written, epochs=2)) == 10
+
+
 def test_words_for_progress():
     assert epochs(RunState(epochs=30, epoch=12), 12) == "12/30"
     assert epochs(RunState(), 0) == "" and epochs(RunState(), 3) == "3" and epochs(RunState(epochs=-1), 3) == "3"

@@ -104,8 +104,8 @@ class ShowProgress(Callback):
     def _beat(self, trainer: Trainer, epoch: int, batch: int) -> None:
         now = time.monotonic()
         self._gap, self._beaten = max(self._gap or 0.0, now - self._beaten), now
-        self.session.report(State.RUNNING, epoch=epoch, batch=batch, step=trainer.global_step, speed=self._speed,
-                            gap=self._gap, best=self.history.best)
+        self.session.report(State.RUNNING, epoch=epoch, batch=batch, batches=batches_of(trainer) or 0,
+                            step=trainer.global_step, speed=self._speed, gap=self._gap, best=self.history.best)
 
 
 def counted(what: str, number: int, of: int | None) -> str:
