@@ -73,10 +73,28 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_fits_the_width_it_has(tmp_path, width):
     flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
-    lines = drawn(flock, Digits(lambda launcher: None), width)
-    note = ["too narrow for: it/s, left, train loss"] if width == 60 else []
-    assert lines[5:] == note and max(map(len, lines)) <= width
-    assert "00000000" in lines[3] and "25.0%" in lines[3]  # what shrinks is the name
+    _, _, above, titles, row, _, *notes = drawn(flock, Digits(lambda launcher: None), width)
+    assert notes == (["too narrow for: it/s, left, train loss"] if width == 60 else [])
+    assert above.split() == (["valid"] if width == 60 else ["train", "valid"]) and titles.endswith("acc")
+    assert max(map(len, (above, titles, row, *notes))) <= width
+    assert "00000000  lr=0.1 a_rather_lo" in row and "running" in row and "25.0%" in row  # what shrinks is the name
+
+
+def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_before_names():
+    columns = [*META, *(Column((split, name), f"{split} {name}", ".3f") for split, name in [
+        ("train", "loss"), ("train", "acc"), ("valid", "loss"), ("valid", "best"), ("valid", "gap")])]
+    metrics = {"train": {"loss": 0.5, "acc": 0.5}, "valid": {"loss": 0.5, "best": 0.75, "gap": 0.25}}
+    ours = {"index": 0, "sig": "00000000", "name": "lr=0.1 momentum=0.9 seed=0", "epoch": "2/3",
+            "state": "torch.OutOfMemoryError: CUDA out of memory"}
+    line = Line(Status(State.FAILED), {**metrics, "Meta": ours})
+    screens = {}
+    for width in (100, 70, 60):
+        screen = Console(file=io.StringIO(), width=width)
+        screen.print(Board("mysweep", "", columns, [line], Better({"best": "max"})))
+        screens[width] = [text.rstrip() for text in screen.file.getvalue().splitlines()]
+    assert "lr=0.1 momentum=0.9 seed=0  torch.OutOfM" in screens[100][3] and len(screens[100]) == 4
+    assert screens[70][4] == "too narrow for: train loss, train acc, valid loss"
+    assert screens[60][2].split()[-1] == "best" and "lr=0.1 momentum=0.9…  torch.OutO…" in screens[60][3]
 
 
 def test_the_best_of_each_column_is_marked(tmp_path):
@@ -117,13 +135,13 @@ def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the
              for at, state in enumerate(states)]
     board = Board("mysweep", "seed=1", [*META, Column(("acc",), "acc")], lines, most=40)
     shown = [states[at] for at in board.chosen()]
-    assert len(shown) == 35 and shown.count(State.RUNNING) == 10
+    assert len(shown) == 33 and shown.count(State.RUNNING) == 10
     assert shown.count(State.FAILED) == 8 and State.WAITING not in shown
     assert {lines[at].values["acc"] for at in board.chosen() if states[at] == State.COMPLETED} >= {96, 95, 94}
     screen = Console(file=io.StringIO(), width=100, height=40)
     screen.print(board)
     text = screen.file.getvalue().splitlines()
-    assert len(text) < 40 and "and 200 waiting · 263 completed · 2 failed" in text[-1]
+    assert len(text) < 40 and "and 200 waiting · 265 completed · 2 failed" in text[-1]
 
 
 def test_trimmed_to_one_or_to_the_shortest(tmp_path):

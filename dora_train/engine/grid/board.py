@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.cells import cell_len
@@ -23,7 +23,7 @@ STYLES = {State.RUNNING: "green", State.FAILED: "red", State.TIMED_OUT: "red", S
           State.CANCELLED: "yellow", State.WAITING: "dim", State.NEW: "dim"}
 PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
 GAP = 2  # columns between two of the table
-SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "name"): 12, ("Meta", "state"): 9}  # how narrow they may get
+SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "state"): 11, ("Meta", "name"): 18}  # how narrow, in this order
 SPARE = [("Meta", "speed"), ("Meta", "left"), ("Meta", "sid")]  # the first to go where even that does not do
 
 
@@ -41,6 +41,10 @@ class Column:
     def ours(self) -> bool:
         """Not a metric; left out where nobody fills it."""
         return self.path[0] == "Meta"
+
+    def stacked(self) -> "Column":
+        """With a line for each word of its title: often half as wide."""
+        return replace(self, title=self.title.replace(" ", "\n"))
 
     def value(self, values: Mapping[str, Any]) -> Any:
         found: Any = values
@@ -87,25 +91,26 @@ class Board:
     note: str = ""  # a line under the header
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
-        yield _one_line(self.header, "bold")
+        yield Text(self.header, style="bold")
         if self.note:
             yield Text(self.note)
         if self.base:
             yield _one_line(f"all: {self.base}", "dim")
         chosen = self.chosen()
         columns, hidden = self.fitting(options.max_width, chosen)
-        yield self._table(columns, chosen)
+        yield self._table(columns, chosen, options.max_width)
         if len(chosen) < len(self.lines):
             left = set(range(len(self.lines))) - set(chosen)
             yield _one_line(f"and {counted([self.lines[index].status for index in sorted(left)], ' · ')}", "dim")
         if hidden:
-            yield _one_line(f"too narrow for: {', '.join(column.title for column in hidden)}", "dim")
+            names = (" ".join(column.title.split()) for column in hidden)
+            yield _one_line(f"too narrow for: {', '.join(names)}", "dim")
 
     # --- which rows ---
 
     def chosen(self) -> list[int]:
         """The rows that the screen has room for, in their order: what moves, what failed, then the best."""
-        around = 5 + bool(self.note)  # heading, note, base, titles, and two remarks below
+        around = 7 + bool(self.note)  # two lines of heading, note, base, two of titles, and two remarks below
         room = None if self.most is None else max(3, self.most - around)
         if room is None or len(self.lines) <= room:
             return list(range(len(self.lines)))
@@ -122,23 +127,34 @@ class Board:
 
     def _by_rank(self) -> list[int]:
         """Finished ones, the best first: by the last column that has a best value."""
-        ranked = [column for column in self.columns if not column.ours and self.better.mode(_metric(column))]
         done = self._in_state(State.COMPLETED, State.STOPPED)
-        if not ranked:
+        column = self._compared()
+        if column is None or not self.better.mode(_metric(column)):
             return done
-        column = ranked[-1]
         return sorted(done, key=lambda at: self.better.key(_metric(column), column.value(self.lines[at].values)))
+
+    def _compared(self) -> Column | None:
+        """What experiments are compared by: the last column that has a best value, else the last metric."""
+        metrics = [column for column in self.columns if not column.ours]
+        found = [column for column in metrics if self.better.mode(_metric(column))] or metrics
+        return found[-1] if found else None
 
     # --- which columns ---
 
     def fitting(self, width: int, chosen: Sequence[int]) -> tuple[list[Column], list[Column]]:
-        """The columns that fit into `width`, and those that do not; the name and the state give way first."""
+        """The columns that fit into `width`, and those that do not.
+
+        Titles are stacked first, then names and states cut; of the metrics, the one to compare by stays to the end.
+        """
         columns = self.filled()
+        if sum(self._widest(column, chosen) + GAP for column in columns) - GAP > width:
+            columns = [column.stacked() for column in columns]
+        narrowest = {column: min(self._widest(column, chosen), SHRINKABLE.get(column.path, PIPE_WIDTH))
+                     for column in columns}
         spare = [column for path in SPARE for column in columns if column.path == path]
-        metrics = [column for column in columns if not column.ours]
-        spare += [column for column in metrics if column.path[0] == "train"]  # what is compared is seldom of these
-        spare += [column for column in reversed(metrics) if column.path[0] != "train"][:-1]
-        narrowest = {column: self._narrowest(column, chosen) for column in columns}
+        compared = self._compared()
+        metrics = [column for column in columns if not column.ours and compared and column.path != compared.path]
+        spare += sorted(metrics, key=lambda column: column.path[0] != "train")
         hidden: list[Column] = []
         while spare and sum(narrowest[column] + GAP for column in columns) - GAP > width:
             hidden.append(spare.pop(0))
@@ -150,20 +166,31 @@ class Board:
         return [column for column in self.columns
                 if not column.ours or any(column.cell(line.values) for line in self.lines)]
 
-    def _narrowest(self, column: Column, chosen: Sequence[int]) -> int:
-        most = max([cell_len(self.cell(column, self.lines[at])) for at in chosen], default=0)
-        marked = int(bool(self.best(column)))
-        return min(max(most, cell_len(column.title)) + marked, SHRINKABLE.get(column.path, PIPE_WIDTH))
+    def _widths(self, columns: Sequence[Column], chosen: Sequence[int], width: int) -> dict[Column, int]:
+        """How wide each may be: the state gives way before the name."""
+        widths = {column: self._widest(column, chosen) for column in columns}
+        for path, least in SHRINKABLE.items():
+            for column in columns:
+                if column.path == path:
+                    over = sum(widths.values()) + GAP * (len(columns) - 1) - width
+                    widths[column] -= max(0, min(over, widths[column] - least))
+        return widths
+
+    def _widest(self, column: Column, chosen: Sequence[int]) -> int:
+        cells = [*column.title.splitlines(), *(self.cell(column, self.lines[at]) for at in chosen)]
+        return max(map(cell_len, cells), default=0) + bool(self.best(column))
 
     # --- the cells ---
 
-    def _table(self, columns: Sequence[Column], chosen: Sequence[int]) -> Table:
+    def _table(self, columns: Sequence[Column], chosen: Sequence[int], width: int) -> Table:
         table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold",
                       row_styles=list(self.styles))
         best = {column: self.best(column) for column in columns}
-        for column in columns:  # where the width does not do, rich shortens those that may wrap
-            table.add_column(column.title + " " * bool(best[column]), justify="right" if column.right else "left",
-                             no_wrap=column.path not in SHRINKABLE)
+        widths = self._widths(columns, chosen, width)
+        for column in columns:  # where even that does not do, rich shortens those that may wrap
+            title = "\n".join(line + " " * bool(best[column]) for line in column.title.splitlines())
+            table.add_column(title, justify="right" if column.right else "left", vertical="bottom",
+                             max_width=widths[column], no_wrap=column.path not in SHRINKABLE)
         for at in chosen:
             table.add_row(*[self._text(column, self.lines[at], at, best[column]) for column in columns])
         return table

@@ -131,7 +131,8 @@ class Monitor:
                 self._line_by_line()
         except KeyboardInterrupt:
             live = sum(sheep.status.live for sheep in self.table.sheep)
-            print(f"\n{live} experiments go on; watch them again: {self.again}", file=sys.stderr)
+            go_on = "1 experiment goes on; watch it" if live == 1 else f"{live} experiments go on; watch them"
+            print(f"\n{go_on} again: {self.again}", file=sys.stderr)
             sys.exit(130)
 
     def _in_place(self) -> None:
