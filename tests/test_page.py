@@ -201,6 +201,18 @@ def test_a_card_says_all_of_a_run_and_text_stays_text(tmp_path, chromium):
 
 
 @pytest.mark.slow
+def test_a_long_run_hides_no_short_ones_and_no_number_of_values_is_too_many(tmp_path, chromium):
+    for seed, (acc, epochs) in enumerate([(0.3, 3), (0.5, 3), (0.99, 2000)]):
+        experiment(tmp_path, {"optim.lr": 0.1 + seed}, acc, epochs=epochs, total=epochs, grid="sweep")
+    with browser.opened() as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        low, high = opened.evaluate("(({low, high}) => [low, high])(charts.at(-1).range)")
+        assert low < 0.3 and high > 0.98
+        opened.evaluate('new Curves("many", [{mean: Array(300000).fill(1)}], 1, {shade, shown}, overCurve).name')
+        assert tab.trouble == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("rates, seeds", [(1, 1), (100, 5)])
 def test_one_run_and_five_hundred(tmp_path, chromium, rates, seeds):
     sweep(tmp_path, rates, seeds, epochs=100)

@@ -135,7 +135,7 @@ def _run(run: Run, keys: Sequence[str], common: dict[str, Any]) -> dict[str, Any
              "code": str(code.get("commit") or "")[:9] + (f" + {dirty} changed files" if dirty else ""),
              "versions": ", ".join(f"{name} {version}" for name, version in birth.versions.items()) if birth else "",
              "folder": shown_path(run.experiment.folder), "log": shown_path(log) if log else ""}
-    return {"sig": run.sig, "state": str(run.status.state), "finished": run.finished,
+    return {"sig": run.sig, "state": str(run.status.state), "brief": str(run.status), "finished": run.finished,
             "cause": "" if run.finished else run.status.cause, "epochs": facts["epochs"],
             "values": {key: _value(run.value(key)) for key in keys}, "metrics": run.metrics,
             "config": {key: text(value) for key, value in run.config.items() if key not in common},

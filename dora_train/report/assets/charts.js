@@ -31,13 +31,22 @@ function ticks(low, high, count) {
 function decades(low, high) {
   const found = [];
   for (let power = Math.ceil(Math.log10(low) - 1e-9); 10 ** power <= high * (1 + 1e-9); power += 1) found.push(10 ** power);
-  return found.length > 1 ? found : ticks(low, high, 4);
+  const step = Math.ceil(found.length / 8);
+  return found.length > 1 ? found.filter((_, at) => at % step === 0) : ticks(low, high, 4);
 }
 
 function short(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value), round = Number(value.toPrecision(4));
   return size >= 1e6 || (size > 0 && size < 1e-4) ? round.toExponential() : String(round);
+}
+
+const SAMPLES = 50;
+
+/** Some values of a curve, as many of a short one as of a long one: thousands of epochs must not outweigh three. */
+function sampled(values) {
+  const there = values.filter((value) => value !== null && value !== undefined);
+  return there.length ? Array.from({ length: SAMPLES }, (_, at) => there[Math.floor(at / SAMPLES * there.length)]) : [];
 }
 
 /** Where most values lie: a run that diverged must not flatten all the others. */
@@ -69,10 +78,10 @@ class Curves {
     this.canvas.setAttribute("role", "img");
     this.canvas.setAttribute("aria-label", `${name} by epoch`);
     this.figure.append(caption, this.canvas, this.over);
-    const values = curves.flatMap((curve) => curve?.mean ?? []);
     this.length = Math.max(...curves.map((curve) => curve ? curve.mean.length : 0));
-    const known = values.filter((value) => value !== null), lowest = Math.min(...known), highest = Math.max(...known);
-    if (lowest > 0 && highest > 5 * lowest) caption.append(this.logButton());
+    const { low, high } = span(curves.flatMap((curve) => sampled(curve?.mean ?? []))) || { low: 0, high: 0 };
+    this.log = low > 0 && high > 1000 * low;
+    if (low > 0 && high > 5 * low) caption.append(this.logButton());
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerdown", (event) => this.point(event));
     this.canvas.addEventListener("pointerleave", () => this.tell(null));
@@ -81,7 +90,7 @@ class Curves {
   logButton() {
     const button = document.createElement("button");
     button.textContent = "log";
-    button.setAttribute("aria-pressed", "false");
+    button.setAttribute("aria-pressed", String(this.log));
     button.addEventListener("click", () => {
       this.log = !this.log;
       button.setAttribute("aria-pressed", String(this.log));
@@ -93,7 +102,7 @@ class Curves {
   frame(width, height) {
     const shown = this.curves.filter((curve, at) => curve && this.ask.shown(at));
     const range = span((shown.length ? shown : this.curves.filter(Boolean)).flatMap(
-      (curve) => curve.low ? [...curve.low, ...curve.high] : curve.mean)) || { low: 0, high: 1 };
+      (curve) => curve.low ? [...sampled(curve.low), ...sampled(curve.high)] : sampled(curve.mean))) || { low: 0, high: 1 };
     if (this.log && range.low <= 0) range.low = range.high / 1e4;
     const scale = this.log ? Math.log10 : (value) => value;
     const [bottom, top] = [scale(range.low), scale(range.high)];

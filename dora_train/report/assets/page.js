@@ -31,10 +31,10 @@ function dot(setting) {
   return made;
 }
 
-/** Four digits behind the point, as a column wants them; small and large numbers with an exponent. */
+/** Counts as they are, else four digits behind the point, as a column wants them; small and large ones with an exponent. */
 function figure(value) {
   if (value === null || value === undefined) return "";
-  if (Number.isInteger(value)) return String(value);
+  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value);
   return value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e4) ? value.toFixed(4) : value.toExponential(2);
 }
 
@@ -152,7 +152,7 @@ function runsTable() {
   const columns = [
     { title: "run", value: (run) => run.sig, cell: (run) => make("span", { class: "sig" }, dot(settingOf[at.get(run)]), run.sig) },
     ...valueColumns(null),
-    { title: "state", value: (run) => run.state, cell: (run) => make("span", { class: run.state.replace(" ", "-"), title: run.cause }, run.cause || run.state) },
+    { title: "state", value: (run) => run.state, cell: (run) => make("span", { class: run.state.replace(" ", "-"), title: run.cause }, run.brief) },
     { title: "epoch", value: (run) => parseInt(run.epochs, 10), cell: (run) => run.epochs, right: true },
     ...(metrics.length ? metrics : report.metrics).map((name) => ({
       title: spoken(name), right: true, mode: report.modes[name], counts: (run) => run.finished,
@@ -262,7 +262,8 @@ function heading() {
   if (!first || report.settings.length < 2 || !report.modes[report.metric]) return;
   const words = (setting) => make("b", {}, setting.name);
   const [mean, std, n] = first.metrics[report.metric];
-  byId("verdict").append(words(first), ` wins: ${spoken(report.metric)} ${figure(mean)}${std === null ? "" : ` ± ${figure(std)} over ${n} runs`}`);
+  const level = second?.metrics[report.metric][0] === mean;
+  byId("verdict").append(words(first), ...(level ? [" and ", words(second)] : []), ` ${level ? "are level" : "wins"}: ${spoken(report.metric)} ${figure(mean)}${std === null ? "" : ` ± ${figure(std)} over ${n} runs`}`);
   if (!second?.gap) return;
   const [difference, half, noise] = second.gap;
   const doubt = half === null ? ", of single runs" : noise ? `, which is within the noise (± ${figure(half)})` : ` (± ${figure(half)}), more than noise`;
