@@ -12,7 +12,7 @@ import browser
 import pytest
 from experiments import experiment, sweep
 
-from dora_train.engine.store import State
+from dora_train.engine.store import GRIDS, SearchRecord, State, write_search
 from dora_train.report.page import content, page
 from dora_train.report.report import Report
 
@@ -104,6 +104,35 @@ def test_five_hundred_runs_in_five_seconds_and_ten_megabytes(tmp_path):
     began = time.perf_counter()
     file = written(tmp_path, "sweep")
     assert time.perf_counter() - began < 5 and file.stat().st_size < 10e6
+
+
+def searched(out: Path) -> list[str]:
+    """A search of five trials: two complete, a better one stopped, one failed, one waiting; their signatures."""
+    made = [experiment(out, {"optim.lr": 0.1}, 0.7, grid="search"),
+            experiment(out, {"optim.lr": 0.2}, 0.5, State.FAILED, 0, "search", "diverged"),
+            experiment(out, {"optim.lr": 0.3}, 0.8, State.STOPPED, 2, "search", "valid.acc 0.75 after 2 epochs"),
+            experiment(out, {"optim.lr": 0.4}, 0.6, grid="search"),
+            experiment(out, {"optim.lr": 0.5}, 0.9, State.INTERRUPTED, 1, "search")]
+    sigs = [one.sig for one in made]
+    question = {"objective": "valid.acc", "mode": "max", "optimizer": "optuna"}
+    write_search(out / GRIDS / "search", SearchRecord(question, 5, 2, [], [
+        {"sig": sig, "values": {}, "told": 0} for sig in sigs]))
+    return sigs
+
+
+def test_the_objective_over_the_trials_of_a_search(tmp_path):
+    sigs = searched(tmp_path)
+    report = Report(tmp_path, ["search"], over=["seed"])
+    [search] = content(report, "")["searches"]
+    assert [report.runs[at].sig for at in search["runs"]] == sigs, "in the order in which they were asked for"
+    assert search["values"] == pytest.approx([0.68, None, 0.75, 0.58, 0.8])
+    assert search["best"] == pytest.approx([0.68, 0.68, 0.75, 0.75, 0.75]), "what is not over may get worse"
+    [search] = content(Report(tmp_path, ["search"], ["lr!=0.3"]), "")["searches"]
+    assert search["runs"][2] is search["values"][2] is None and search["best"][-1] == pytest.approx(0.68)
+    assert content(Report(tmp_path, sigs), "")["searches"] == [] != content(Report(tmp_path), "")["searches"]
+    (tmp_path / GRIDS / "search" / "search.json").write_text(
+        json.dumps({"question": 3, "trials": [{"sig": 1, "values": 2, "told": 3}]}))
+    assert content(report, "")["searches"][0]["values"] == [None]
 
 
 # --- in the browser ---
@@ -198,6 +227,22 @@ def test_a_card_says_all_of_a_run_and_text_stays_text(tmp_path, chromium):
         assert [cell for cell in card.locator(".matrix td").all_inner_texts() if cell] == ["45", "2", "1", "50", "30"]
         assert card.locator(".matrix th").all_inner_texts()[1:4] == ["cat", "dog", SCRIPT]
         assert tab.trouble == [] and opened.evaluate("document.documentElement.scrollWidth") == 400
+
+
+@pytest.mark.slow
+def test_a_search_shows_what_each_trial_reached(tmp_path, chromium):
+    sigs = searched(tmp_path)
+    with browser.opened() as tab:
+        opened = tab.open(written(tmp_path, "search"))
+        assert opened.locator("#trials figcaption").inner_text() == "search: valid acc by trial, optuna"
+        canvas = opened.locator("#trials canvas").first
+        assert canvas.evaluate(DRAWN) > 1000 and tab.trouble == []
+        box, spot = canvas.bounding_box(), opened.evaluate("trials[0].place(2)")
+        opened.mouse.move(box["x"] + spot["x"] + 3, box["y"] + spot["y"] - 3)
+        assert sigs[2] in opened.locator("#tip").inner_text() and opened.locator("#runs tr.hot").count() == 1
+        opened.mouse.click(box["x"] + spot["x"], box["y"] + spot["y"])
+        assert "valid.acc 0.75 after 2 epochs" in opened.locator("#card").inner_text()
+        assert "stopped" in opened.locator("#runs tbody tr").filter(has_text=sigs[2]).inner_text()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ A map. Nothing is imported here but on need, and nothing of it imports torch, Do
     settings.py    runs that differ in their seed alone, together; student.py: how far their mean can be trusted
     sheet.py       the table: columns and lines; records.py: the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
-    page.py        the page of --html; assets/ is its look and its script
+    page.py        the page of --html; assets/ is its look and its script; trials.py: the searches on it
     hiplot.py      the page of --hiplot
     diff.py        two experiments side by side
     watch.py       the live table

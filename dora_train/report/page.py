@@ -24,6 +24,7 @@ from .report import Report
 from .runs import Run, flat
 from .settings import Setting
 from .sheet import gaps_of
+from .trials import searches
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_NUMBERS = 600_000  # of all curves together: some 5 MB; what is above is thinned out
@@ -37,7 +38,7 @@ def page(report: Report) -> str:
     title = " ".join(report.names) or "all experiments"
     data = json.dumps(finite(content(report, title)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {"title": html.escape(title), "style": _asset("page.css"), "data": data.replace("<", "\\u003c"),
-             "script": _asset("charts.js") + _asset("page.js")}
+             "script": "".join(map(_asset, ("charts.js", "trials.js", "page.js")))}
     return re.sub(r"@@(\w+)@@", lambda mark: parts[mark[1]], _asset("page.html"))
 
 
@@ -61,7 +62,7 @@ def content(report: Report, title: str) -> dict[str, Any]:
         "parameters": [{"key": key, "title": names[key]} for key in keys],
         "settings": _settings(report, settings, place, [key for key in keys if key not in report.over_keys], names),
         "runs": [_run(run, keys, common) for run in runs], "common": {key: text(common[key]) for key in common},
-        "classes": _classes(runs), "curves": curves, "stride": stride}
+        "classes": _classes(runs), "curves": curves, "stride": stride, "searches": searches(report)}
 
 
 # --- settings and their curves ---

@@ -1,6 +1,6 @@
 "use strict";
-// Two charts on canvas: a learning curve with bands, and parallel coordinates. Each takes the data it draws and a few
-// functions to ask and to tell; neither knows of the other, nor of the tables.
+// Three charts on canvas: a learning curve with bands, a search's trials, and parallel coordinates. Each takes the data
+// it draws and a few functions to ask and to tell; none knows of the others, nor of the tables.
 
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif';
 
@@ -60,49 +60,22 @@ function span(values) {
   return { low, high };
 }
 
-class Curves {
-  /**
-   * @param name the metric
-   * @param curves one for each setting, or null: {mean, low, high, n}, a value an epoch
-   * @param stride every which epoch they hold
-   * @param ask {shade(setting) -> colour or "", shown(setting) -> bool}
-   * @param tell(setting or null, epoch, x, y): what the pointer is at
-   */
-  constructor(name, curves, stride, ask, tell) {
-    Object.assign(this, { name, curves, stride, ask, tell, log: false, hot: null });
+/** A figure whose x axis counts from 1: two canvases, the upper one for what the pointer is at. */
+class Chart {
+  constructor(title, label) {
+    Object.assign(this, { log: false, stride: 1, length: 0 });
     this.figure = document.createElement("figure");
-    const caption = document.createElement("figcaption");
-    caption.append(name.replace(".", " "));
+    this.caption = document.createElement("figcaption");
+    this.caption.append(title);
     this.canvas = document.createElement("canvas");
     this.over = document.createElement("canvas");
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", `${name} by epoch`);
-    this.figure.append(caption, this.canvas, this.over);
-    this.length = Math.max(...curves.map((curve) => curve ? curve.mean.length : 0));
-    const { low, high } = span(curves.flatMap((curve) => sampled(curve?.mean ?? []))) || { low: 0, high: 0 };
-    this.log = low > 0 && high > 1000 * low;
-    if (low > 0 && high > 5 * low) caption.append(this.logButton());
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
-    this.canvas.addEventListener("pointerdown", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => this.tell(null));
+    this.canvas.setAttribute("aria-label", label);
+    this.figure.append(this.caption, this.canvas, this.over);
   }
 
-  logButton() {
-    const button = document.createElement("button");
-    button.textContent = "log";
-    button.setAttribute("aria-pressed", String(this.log));
-    button.addEventListener("click", () => {
-      this.log = !this.log;
-      button.setAttribute("aria-pressed", String(this.log));
-      this.draw();
-    });
-    return button;
-  }
-
-  frame(width, height) {
-    const shown = this.curves.filter((curve, at) => curve && this.ask.shown(at));
-    const range = span((shown.length ? shown : this.curves.filter(Boolean)).flatMap(
-      (curve) => curve.low ? [...sampled(curve.low), ...sampled(curve.high)] : sampled(curve.mean))) || { low: 0, high: 1 };
+  /** Where numbers of a range lie on a canvas of this size. */
+  lay(range, width, height) {
     if (this.log && range.low <= 0) range.low = range.high / 1e4;
     const scale = this.log ? Math.log10 : (value) => value;
     const [bottom, top] = [scale(range.low), scale(range.high)];
@@ -111,18 +84,6 @@ class Curves {
     this.x = (at) => this.box.left + (this.length < 2 ? 0.5 : at / (this.length - 1)) * (this.box.right - this.box.left);
     this.y = (value) => this.box.bottom - (scale(value) - bottom + pad) / (top - bottom + 2 * pad || 1) * (this.box.bottom - this.box.top);
     this.range = range;
-  }
-
-  draw() {
-    const { context, width, height } = sheet(this.canvas);
-    this.frame(width, height);
-    this.axes(context);
-    this.clip(context);
-    const order = this.curves.map((_, at) => at).filter((at) => this.curves[at] && this.ask.shown(at)).reverse();
-    const many = order.length > 60;
-    for (const at of order) if (this.ask.shade(at)) this.band(context, at, 0.13);
-    for (const at of order) this.line(context, at, this.ask.shade(at) ? 1.8 : 1, this.ask.shade(at) || !many ? 1 : 0.4);
-    this.mark(this.hot);
   }
 
   axes(context) {
@@ -162,6 +123,58 @@ class Curves {
       if (open) context.lineTo(this.x(at), this.y(value)); else context.moveTo(this.x(at), this.y(value));
       open = true;
     });
+  }
+}
+
+class Curves extends Chart {
+  /**
+   * @param name the metric
+   * @param curves one for each setting, or null: {mean, low, high, n}, a value an epoch
+   * @param stride every which epoch they hold
+   * @param ask {shade(setting) -> colour or "", shown(setting) -> bool}
+   * @param tell(setting or null, epoch, x, y): what the pointer is at
+   */
+  constructor(name, curves, stride, ask, tell) {
+    super(name.replace(".", " "), `${name} by epoch`);
+    Object.assign(this, { name, curves, stride, ask, tell, hot: null });
+    this.length = Math.max(...curves.map((curve) => curve ? curve.mean.length : 0));
+    const { low, high } = span(curves.flatMap((curve) => sampled(curve?.mean ?? []))) || { low: 0, high: 0 };
+    this.log = low > 0 && high > 1000 * low;
+    if (low > 0 && high > 5 * low) this.caption.append(this.logButton());
+    this.canvas.addEventListener("pointermove", (event) => this.point(event));
+    this.canvas.addEventListener("pointerdown", (event) => this.point(event));
+    this.canvas.addEventListener("pointerleave", () => this.tell(null));
+  }
+
+  logButton() {
+    const button = document.createElement("button");
+    button.textContent = "log";
+    button.setAttribute("aria-pressed", String(this.log));
+    button.addEventListener("click", () => {
+      this.log = !this.log;
+      button.setAttribute("aria-pressed", String(this.log));
+      this.draw();
+    });
+    return button;
+  }
+
+  frame(width, height) {
+    const shown = this.curves.filter((curve, at) => curve && this.ask.shown(at));
+    const range = span((shown.length ? shown : this.curves.filter(Boolean)).flatMap(
+      (curve) => curve.low ? [...sampled(curve.low), ...sampled(curve.high)] : sampled(curve.mean))) || { low: 0, high: 1 };
+    this.lay(range, width, height);
+  }
+
+  draw() {
+    const { context, width, height } = sheet(this.canvas);
+    this.frame(width, height);
+    this.axes(context);
+    this.clip(context);
+    const order = this.curves.map((_, at) => at).filter((at) => this.curves[at] && this.ask.shown(at)).reverse();
+    const many = order.length > 60;
+    for (const at of order) if (this.ask.shade(at)) this.band(context, at, 0.13);
+    for (const at of order) this.line(context, at, this.ask.shade(at) ? 1.8 : 1, this.ask.shade(at) || !many ? 1 : 0.4);
+    this.mark(this.hot);
   }
 
   line(context, at, width, alpha) {

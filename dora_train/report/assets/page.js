@@ -9,6 +9,7 @@ const settingOf = [];
 report.settings.forEach((setting, at) => setting.runs.forEach((run) => { settingOf[run] = at; }));
 let chosen = null; // the runs that the axes leave; null: all
 let charts = [];
+let trials = [];
 let parallel = null;
 
 function make(tag, attributes = {}, ...children) {
@@ -167,6 +168,7 @@ function runsTable() {
 function highlight(setting, run = null, spot = null) {
   for (const chart of charts) chart.mark(setting, spot && spot.chart === chart ? spot.at : null);
   if (parallel) parallel.mark(run);
+  for (const chart of trials) chart.mark(run);
   const runs = setting === null ? new Set() : new Set(run === null ? report.settings[setting].runs : [run]);
   for (const [row, line] of tables.runs.lines) line.classList.toggle("hot", runs.has(report.runs.indexOf(row)));
   if (tables.settings) for (const [row, line] of tables.settings.lines) line.classList.toggle("hot", row === report.settings[setting]);
@@ -289,6 +291,12 @@ function drawCurves() {
   }));
 }
 
+function drawTrials() {
+  byId("trials-section").hidden = !report.searches.length;
+  trials = report.searches.map((search) => new Trials(search, (run) => report.runs[run].finished, overLine, openCard));
+  byId("trials").replaceChildren(...trials.map((chart) => chart.figure));
+}
+
 function drawParallel() {
   const axes = report.parameters.filter(({ key }) => !report.over.includes(key)).slice(0, 14).map(({ key, title }) => ({ title, values: report.runs.map((run) => run.values[key]) }));
   if (report.runs.length < 2 || !axes.length || !report.metric) return;
@@ -324,6 +332,7 @@ function limitSettings() {
 }
 
 function draw() {
+  trials.forEach((chart) => chart.draw());
   charts.forEach((chart) => chart.draw());
   if (parallel) parallel.draw();
 }
@@ -335,6 +344,7 @@ if (grouped) {
   byId("settings-note").textContent = `Runs that differ in ${report.over.join(", ")} alone: mean ± standard deviation over n finished runs, and the 95% interval of the mean. Behind: distance to the best; noise where its 95% interval holds 0.`;
 }
 byId("settings-more").addEventListener("click", () => { byId("settings-more").dataset.all = "yes"; limitSettings(); });
+drawTrials();
 drawCurves();
 drawParallel();
 if (tables.settings) limitSettings();
