@@ -1,11 +1,13 @@
 """TensorBoard and CSV in the experiment's folder, and wandb where asked for, from the same numbers as the history.
 
 All are continuous over a resume: TensorBoard is told from which step on older events are void, the CSV file is written
-anew from the history when a run starts, and the id of a run of wandb is the signature.
+anew from the history when a run starts, and the id of a run of wandb is the signature; of the epochs before, it is
+given those that it has not got.
 """
 
 import csv
 import importlib.util
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..errors import UserError
 from ..signature import flatten
 from ..store import Experiment, written_aside
 from .history import Entry, History
+from .progress import batches_of
 
 
 def _tensorboard(folder: Path, void: int) -> Logger:
@@ -89,6 +92,20 @@ class LogHistory(Callback):
         birth = self.experiment.birth()
         for logger in trainer.loggers:
             log_values(logger, birth.config if birth else {})
+            self._catch_up(trainer, logger)
+
+    def _catch_up(self, trainer: Trainer, logger: Logger) -> None:
+        """Give wandb the epochs that it has not got: all of them where it is offline.
+
+        wandb 0.31 keeps up to 32 KB in memory, some hundred epochs, which a SIGKILL takes away; and each attempt's
+        offline folder is synced by itself. A row is an epoch, so that its count of rows says where it is.
+        """
+        got = getattr(getattr(logger, "experiment", None), "starting_step", None)  # TensorBoard's has none
+        if not isinstance(got, int):
+            return
+        steps = math.ceil((batches_of(trainer) or 1) / trainer.accumulate_grad_batches)
+        for epoch, entry in enumerate(self.history.entries[got:], got + 1):
+            logger.log_metrics({**flat(entry), "epoch": epoch}, step=epoch * steps)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = flat(self.history.entries[-1])
