@@ -6,6 +6,7 @@ Hydra's own, and the experiments are ordinary ones: what has been run is never r
 
 import argparse
 import json
+import math
 import sys
 import types
 from collections.abc import Sequence
@@ -94,9 +95,14 @@ def refuse_others(path: Path, text: str) -> None:
 
 
 def check(design: Design, train: "TrainMain") -> None:
-    """Compose every experiment before anything is written. Raises: UserError where one cannot be."""
-    for point in design.points():
-        train.check(train.get_xp(train.value_to_argv(point)))
+    """Compose every experiment before anything is written. Raises: UserError where one cannot be; of a list, which."""
+    each = math.prod(len(axis.values) for axis in design.axes)
+    for number, point in enumerate(design.points()):
+        try:
+            train.check(train.get_xp(train.value_to_argv(point)))
+        except UserError as error:
+            place = f"entry {number // each + 1} of the list: " if design.cases else ""
+            raise UserError(f"{place}{error}") from error
 
 
 def loaded(text: str, path: Path) -> Any:

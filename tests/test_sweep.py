@@ -218,6 +218,9 @@ def test_a_dry_run_shows_file_and_plan_and_leaves_nothing(here: Project):
     assert sorted(here.root.rglob("*.py")) == before and not (here.out / "xps").exists()
     assert "unknown key \"optim.lrr\": did you mean optim.lr?" in sweeps(here, "optim.lrr=1,2", "--name", "q", code=1)
     assert 'unknown model "resnet1"' in sweeps(here, "model=small,resnet1", "--name", "q", code=1)
+    cases = stored(here.root, '[{"optim.lr": 0.1}, {"optim.lr": 0.2}, {"optim.lrr": 0.2}]')
+    output = sweeps(here, "--json", str(cases), "seed=1,2", "--name", "q", code=1)
+    assert 'entry 3 of the list: unknown key "optim.lrr": did you mean optim.lr?' in output
     assert "a word of letters" in sweeps(here, "seed=1,2", "--name", "../q", code=1)
     assert "unrecognized arguments: --nonsense" in sweeps(here, "seed=1,2", "--name", "q", "--nonsense", code=2)
     assert sorted(here.root.rglob("*.py")) == before
