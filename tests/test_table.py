@@ -185,6 +185,19 @@ def test_an_explorers_own_meta(tmp_path):
     assert titles.split() == ["sig", "state", "train", "loss", "valid", "acc"]
 
 
+def test_an_explorers_own_colours_take_turns(tmp_path):
+    class Coloured(Digits):
+        def get_colors(self):
+            return ["0", "38;5;245"]
+
+    flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
+    table = GridTable("mysweep", Coloured(lambda launcher: None), Main(), flock)
+    screen = Console(file=io.StringIO(), width=200, color_system="256", force_terminal=True)
+    screen.print(table.draw(table.rows()))
+    first, second = screen.file.getvalue().splitlines()[3:5]
+    assert "38;5;245" in second and "38;5;245" not in first
+
+
 def test_doras_own_explorer_works(tmp_path):
     assert "running" in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), Explorer(lambda launcher: None))[3]
 
