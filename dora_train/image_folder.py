@@ -71,7 +71,8 @@ class Listing:
 
     Attributes:
         paths: relative to `root`, joined with it.
-        stamps: name, size in bytes and mtime in ns of each: what tells whether a packed file is still right.
+        stamps: name, size in bytes, mtime and ctime in ns of each: what tells whether a packed file is still right.
+            The ctime moves with every write; an mtime can be set back, as `cp -p` and `rsync -t` do.
         parts: the part of each image.
     """
 
@@ -80,7 +81,7 @@ class Listing:
     paths: list[str]
     labels: list[int]
     parts: list[str]
-    stamps: list[tuple[str, int, int]]
+    stamps: list[tuple[str, int, int, int]]
 
     def key(self) -> str:
         """Changes when any image does."""
@@ -137,7 +138,8 @@ def _add_class(listing: Listing, folder: Path, part: str, label: int) -> None:
             stat = entry.stat()
         except OSError as error:
             raise DataError(f"cannot read {entry.path}: {error.strerror}.") from error
-        listing.stamps.append((f"{part}/{folder.name}/{entry.name}", stat.st_size, stat.st_mtime_ns))
+        name = f"{part}/{folder.name}/{entry.name}"
+        listing.stamps.append((name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         listing.paths.append(entry.path)
         listing.labels.append(label)
         listing.parts.append(part)

@@ -1,6 +1,6 @@
 """Decoded images in one file of uint8 that all jobs of a machine map into their memory: written once, never changed.
 
-Called by image_folder.py. The name tells what is in it (size, and a hash of the images' names, sizes and times), so a
+Called by image_folder.py. The name tells what is in it (side, and a hash of the images' names, sizes and times), so a
 file is right or it is not there.
 """
 

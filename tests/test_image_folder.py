@@ -106,6 +106,20 @@ def test_a_change_is_noticed(root: Path):
     assert len(packs(root)) == 4
 
 
+def test_other_pixels_under_the_same_size_and_time_are_noticed(root: Path):
+    first = batches(load(root))
+    image = root / "train" / "cat" / "0000.png"
+    Image.new("RGB", (20, 20), "red").save(image)  # both as short, and of the same mtime
+    image.write_bytes(image.read_bytes().ljust(2000))
+    os.utime(image, ns=(10**18, 10**18))
+    old = load(root)
+    Image.new("RGB", (20, 20), "blue").save(image)
+    image.write_bytes(image.read_bytes().ljust(2000))
+    os.utime(image, ns=(10**18, 10**18))
+    new = load(root)
+    assert not equal(batches(new), batches(old)) and not equal(batches(old), first)
+
+
 def test_a_truncated_pack_is_made_again(root: Path):
     expected = batches(load(root))
     file = packs(root)[0]
