@@ -28,11 +28,14 @@ def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str) -> Iterator[bool]:
     """Hold the lock beside `path`, whose folder is made; waits for another process that holds it.
 
     Args:
         what: what the other one does meanwhile, for the log: "downloads cifar10".
+
+    Yields:
+        Whether it is held: on a folder without locks, another process may do the same at the same time.
 
     Raises:
         DataError: the folder cannot be written.
@@ -47,7 +50,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 raise
             lock = None  # type: ignore[assignment]
     try:
-        yield
+        yield lock is not None
     finally:
         if lock is not None:
             lock.release()

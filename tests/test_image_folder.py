@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -285,6 +286,22 @@ def test_what_a_killed_process_left_is_swept_away(root: Path):
     (file.parent / f".{file.name}.12345").write_bytes(b"half")
     load(root)
     assert packs(root) == [file]
+
+
+def test_where_there_are_no_locks_nobody_sweeps(root: Path, monkeypatch: pytest.MonkeyPatch):
+    """What lies there may be the work of a process that decodes the same at this moment."""
+    load(root)
+    [file] = packs(root)
+    file.unlink()
+    other = file.parent / f".{file.name}.12345"
+    other.write_bytes(b"half")
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("dora_train.cache.FileLock.acquire", refuse)
+    load(root)
+    assert file.exists() and other.read_bytes() == b"half"
 
 
 # --- several at once ---
