@@ -24,6 +24,8 @@ log = logging.getLogger("dora_train")
 
 def small(num_classes: int, width: int = 32) -> nn.Module:
     """Three convolutions and an average: some 50 k parameters, made for images of 8 to 32 pixels."""
+    if not (isinstance(width, int) and width >= 1):
+        raise ValueError(f"model_args.width={width}: it takes a whole number of channels, 1 or more.")
 
     def block(channels: int, features: int, stride: int) -> nn.Sequential:
         convolution = nn.Conv2d(channels, features, 3, stride, padding=1, bias=False)
@@ -42,6 +44,8 @@ SMALL_IMAGE = 64
 LEAST = {"alexnet": 63, "convnext": 32, "densenet": 29, "googlenet": 15, "inception_v3": 299, "squeezenet1_0": 21,
          "squeezenet1_1": 17, "vgg": 32}  # pixels of a side below which they fail (inception: its auxiliary output)
 EXACT = {"maxvit": 224, "vit": 224}  # these take one size
+GIVEN = {"name": "the model is chosen by model=NAME", "num_classes": "the data say it",
+         "image_size": "the data say it. To resize all images: model_args.resize=224"}  # no keywords of the user's
 AUXILIARY = {"googlenet": 0.3, "inception_v3": 0.4}  # weights of these losses: arXiv 1409.4842; TF-slim's inception_v3
 
 
@@ -89,15 +93,16 @@ def _untrained(name: str, num_classes: int, image_size: int, model_args: dict[st
     return _structure(name, num_classes, image_size, **model_args)
 
 
-def check_model(name: str, **model_args: Any) -> None:
+def check_model(name: str, /, **model_args: Any) -> None:
     """Whether there is such a model, and takes these keywords; takes no memory, and downloads nothing.
 
     Raises:
         ValueError: there is none, and the message names the nearest; or it does not take them.
     """
     _check_name(name)
-    if "image_size" in model_args:
-        raise ValueError("model_args.image_size: the data say it. To resize all images: model_args.resize=224.")
+    for key, hint in GIVEN.items():
+        if key in model_args:
+            raise ValueError(f"model_args.{key}: {hint}.")
     with _WithoutMemory():
         if name in MODELS:
             _built(name, MODELS[name], {"num_classes": 2, **model_args}, list(model_args))
@@ -131,7 +136,8 @@ def _built(name: str, build: Callable[..., nn.Module], args: dict[str, Any], giv
         if not given or not (foreign or "unexpected keyword" in str(error)):
             raise
         shown = ", ".join(f"{key}={args.get(key)}" for key in given)
-        raise ValueError(f"{name} cannot be built with {shown}: {error}") from error
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{name} cannot be built with {shown}: {why}") from error
 
 
 # --- torchvision's networks ---
@@ -158,6 +164,8 @@ def _structure(name: str, num_classes: int, image_size: int, stem: str = "", wei
     given = list(args)
     if stem not in ("", "imagenet"):
         raise ValueError(f"model_args.stem={stem}: it takes imagenet, or blank for one that suits the images.")
+    if resize is not None and not (isinstance(resize, int) and resize >= 1):
+        raise ValueError(f"model_args.resize={resize}: it takes a whole number of pixels, 1 or more.")
     chosen = _weights(name, weights)
     if name in AUXILIARY:
         args = {"init_weights": True, **args}  # else torchvision warns that it does

@@ -175,6 +175,12 @@ def test_weights_that_there_are_not():
     ("resnet18", {"width": 3}, "resnet18 cannot be built with width=3"),
     ("resnet18", {"stem": "cifar"}, "stem=cifar: it takes imagenet"),
     ("resnet18", {"image_size": 64}, "model_args.resize"),
+    ("resnet18", {"num_classes": 3}, "model_args.num_classes: the data say it"),
+    ("small", {"name": "resnet18"}, "model_args.name: the model is chosen by model=NAME"),
+    ("resnet18", {"resize": 0}, "model_args.resize=0: it takes a whole number"),
+    ("resnet18", {"resize": 12.5}, "model_args.resize=12.5"),
+    ("small", {"width": 0}, "model_args.width=0"),
+    ("maxvit_t", {"input_size": [64, 64]}, "is not divisible by partition size 7"),
     ("vit_b_16", {"resize": 32}, "vit_b_16 takes images of 224 x 224 only"),
     ("mobilenet_v2", {"stem": "imagenet", "dropout": "much"}, "mobilenet_v2 cannot be built with dropout=much"),
 ])
