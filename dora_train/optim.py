@@ -4,6 +4,7 @@ Torch only, so that `basic/` uses the same as the LightningModule, and a check o
 """
 
 import inspect
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine",
+              "transformer-engine-float16", "64", "32", "16", "bf16")  # as Lightning 2.6.6 takes them
 SCHEDULES = ("none", "cosine", "onecycle", "plateau")
 
 
@@ -26,6 +29,11 @@ def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) ->
     check_optimizer(**optim)
     endless = trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
     Schedule(**{**schedule, "warmup_epochs": 0}, steps_per_epoch=1, total_steps=math.inf if endless else 1)
+    precision = str(trainer.get("precision") or PRECISIONS[0])
+    if precision not in PRECISIONS:
+        close = difflib.get_close_matches(precision, PRECISIONS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"{', '.join(PRECISIONS[:5])} ..."
+        raise ValueError(f'unknown trainer.precision "{precision}": {hint}')
     smoothing = (loss or {}).get("label_smoothing", 0)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss.label_smoothing={smoothing}: it takes 0 or more, and less than 1.")

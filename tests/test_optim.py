@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 
-from dora_train.optim import Schedule, check_training, cuts, monitored, since_best
+from dora_train.optim import PRECISIONS, Schedule, check_training, cuts, monitored, since_best
 
 OPTIM = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
 TRAINER = {"max_epochs": 3, "max_steps": -1}
@@ -63,6 +64,16 @@ def test_what_the_past_says():
 def test_mistakes(schedule: dict, loss: dict, message: str):
     with pytest.raises(ValueError, match=message):
         check_training(OPTIM, {"warmup_epochs": 1.0, **schedule}, TRAINER, loss)
+
+
+def test_precisions_are_lightnings():
+    from lightning_fabric.plugins.precision.precision import _PRECISION_INPUT
+
+    theirs = {str(word) for part in get_args(_PRECISION_INPUT) for word in get_args(part)}
+    assert set(PRECISIONS) == theirs
+    for said, hint in [("bf16-mixd", "did you mean bf16-mixed?"), ("half", "32-true, 16-mixed")]:
+        with pytest.raises(ValueError, match=f'unknown trainer.precision "{said}": {hint}'.replace("?", r"\?")):
+            check_training(OPTIM, {"name": "none", "warmup_epochs": 0}, TRAINER | {"precision": said})
 
 
 @pytest.mark.parametrize("name", ["cosine", "onecycle"])
