@@ -48,6 +48,12 @@ def test_the_average_is_what_is_validated_kept_and_tested(project: Project):
 
 
 @pytest.mark.slow
+def test_the_average_has_the_precision_of_the_weights(project: Project):
+    project.dora("run", *QUICK, "ema.decay=0.9", "trainer.precision=bf16-true", "trainer.accelerator=cpu")
+    assert weights(project.xp.best_checkpoint)["model.5.weight"].dtype == torch.bfloat16
+
+
+@pytest.mark.slow
 def test_compiled_and_channels_last_weights_keep_their_names(project: Project):
     project.dora("run", *QUICK, "compile=true", "channels_last=true")
     names = weights(project.xp.best_checkpoint).keys()

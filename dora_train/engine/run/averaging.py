@@ -26,8 +26,9 @@ class AverageWeights(WeightAveraging):
         self.swapped = False  # within a validation, the module holds the average
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lightning 2.6.6 copies the module before it moves it: a GPU's average would stay on the CPU."""
+        """Lightning 2.6.6 copies the module before it moves it, and before it takes the precision (bf16-true)."""
         pl_module.to(trainer.strategy.root_device)
+        trainer.precision_plugin.convert_module(pl_module)
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
