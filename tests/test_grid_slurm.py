@@ -213,14 +213,29 @@ def test_a_cancellation_that_does_not_arrive_is_not_believed(on_slurm, tmp_path,
     project.cluster.wait(lambda: not project.live())
 
 
-@pytest.mark.parametrize("point", ["intent", "sbatch"])
-def test_killed_between_intent_and_record(project, point):
-    project.grid(ASLEEP, "launcher(seed=1)")
+ARRAY = ["with launcher.job_array():", "    launcher(seed=1)", "    launcher(seed=2)"]
+
+
+@pytest.mark.parametrize("point, lines, live", [
+    ("sbatch", ["launcher(seed=1)"], 1), ("one intent", ARRAY, 0), ("one record", ARRAY, 2)])
+def test_killed_between_intent_and_record(project, point, lines, live):
+    project.grid(ASLEEP, *lines)
     project.dora("grid", "question", "--no_monitoring", code=137, DORA_FAULT=point)
-    assert len(project.live()) == (point == "sbatch")
+    before = project.live()
+    assert len(before) == live
     project.sync()
-    names = project.live()
-    assert len(names) == 1 and project.xps()[0].job().name == names[0] and project.xps()[0].job().job_id
+    jobs = [xp.job() for xp in project.xps()]
+    assert len(jobs) == len(project.live()) == 1 + (lines is ARRAY) and all(job.job_id for job in jobs)
+    assert {job.name for job in jobs} == set(project.live()) and (not before or before == project.live())
+
+
+def test_killed_between_a_cancellation_and_the_job_in_its_place(project):
+    project.grid('launcher.slurm_(setup=["sleep 300"], nodelist=["n1"], cpus_per_gpu=4)', "launcher(seed=1)")
+    project.sync()
+    out = project.dora("grid", "question", "-R", "--no_monitoring", code=137, DORA_FAULT="cancelled")
+    assert "~ 1 replace" in out
+    project.cluster.wait(lambda: not project.live())
+    assert "~ 1 resume" in project.sync() and len(project.live()) == 1
 
 
 def test_other_resources_replace_a_job_that_waits(project):

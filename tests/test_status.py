@@ -154,6 +154,13 @@ def test_the_cause_names_who_and_where():
     assert decide(Facts(job=job(cancelled="me"), info=info(word="FAILED"))).cause == "cancelled by me"
 
 
+def test_a_job_that_gave_way_to_one_that_never_came_is_taken_up_again():
+    gone = info(word="CANCELLED", by="me")
+    assert decide(Facts(job=job(), info=gone, in_vain=True)).state == State.INTERRUPTED
+    assert decide(Facts(job=job(), info=gone)).state == State.CANCELLED
+    assert decide(Facts(job=job(cancelled="me"), info=gone, in_vain=True)).state == State.CANCELLED, "asked for"
+
+
 def test_failed_before_it_started_says_the_last_line_of_its_log():
     status = decide(Facts(job=job(), info=info(word="FAILED", exit_code=1), reason=lambda: "ImportError: no x"))
     assert (status.state, status.cause) == (State.FAILED, "ImportError: no x")

@@ -180,6 +180,16 @@ def test_what_is_replaced_is_cancelled_after_the_intent(tmp_path):
     assert fake.cancelled == ["100"] and xp.job().job_id == "101"
 
 
+def test_a_replacement_that_is_refused_loses_nothing(tmp_path):
+    """Its job was cancelled for it: nobody asked for an end."""
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    submit([request(xp, tmp_path)], fake, tmp_path)
+    fake.fails = NotSubmitted("refused")
+    submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)
+    fake.jobs = lambda job_ids, force=False: {job_id: JobInfo(job_id, Phase.OVER, "CANCELLED") for job_id in job_ids}
+    assert fake.cancelled == ["100"] and look([xp], fake)[xp.sig].state == State.INTERRUPTED
+
+
 def test_the_command_survives_the_shell(tmp_path):
     import shlex
 

@@ -92,6 +92,7 @@ class Facts:
     job: Job | None = None
     info: JobInfo | None = None
     cancelled: str = ""  # who asked for the end of the last attempt
+    in_vain: bool = False  # a submission after the job was begun, and there never was a job of it
     reason: Callable[[], str] = lambda: ""  # the last word of the log
     now: float = field(default_factory=time.time)
 
@@ -193,6 +194,8 @@ def _judged(facts: Facts, said: State) -> Status:
     if word == "FAILED":
         return _status(facts, State.FAILED, facts.reason() or f"its job ended with code {info.exit_code}")
     state, cause = WORDS.get(word, (State.INTERRUPTED, word.lower()))
+    if state == State.CANCELLED and facts.in_vain:  # nobody wanted its end, but another job in its place
+        return _interrupted(facts, "its job gave way to another, which was never submitted")
     if state == State.CANCELLED and info.by:
         cause += f" by {info.by}"
     if word in ("NODE_FAIL", "BOOT_FAIL") and info.node:
@@ -257,7 +260,7 @@ def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInf
         return Facts(run, last, job=job)
     _, alive = claims.holder(experiment, lambda holder: _job_lives(infos.get(holder.job_id)))
     return Facts(run, last, alive, job, current(job, infos), experiment.attempt_cancelled(last.attempt) if last else "",
-                 lambda: reason_in(log_of(experiment, job)))
+                 job is not None and experiment.job_number() > job.number, lambda: reason_in(log_of(experiment, job)))
 
 
 def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:

@@ -31,7 +31,7 @@ from .resources import Shape, parameters, stored
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
 BUSY = "another command submits it at this moment"
-FAULT = "DORA_FAULT"  # names a point at which this process ends itself, for the tests that kill it there
+FAULT = "DORA_FAULT"  # names the `_fault` at which this process ends itself, for the tests that kill it there
 
 
 @dataclass(frozen=True)
@@ -121,12 +121,13 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
         job = _intent(request, executor, token, name, task if is_array else None)
         if request.experiment.intend_job(job):
             mine.append((request, task))
+            _fault("one intent")
         else:
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
-    _fault("intent")
     if not mine:
         return outcomes
     executor.cancel([job_id for request, _ in mine for job_id in request.replaces])
+    _fault("cancelled")
     order = _order(mine, token, name, dora_dir, is_array)
     return outcomes + _place(order, mine, executor)
 
@@ -201,6 +202,7 @@ def _recorded(order: Order, request: Request, task: int, main_id: str, dependent
     job_id = main_id if index is None else f"{main_id}_{index}"
     log = str(executor.log_path(order, main_id, index))
     if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(request, job_id):
+        _fault("one record")
         return Outcome(request.experiment, job_id)
     executor.cancel([job_id, *dependents])  # too slow: another command gave this intent up
     return Outcome(request.experiment, trouble="another command took it over")
