@@ -247,6 +247,17 @@ def test_cancel_asks_the_first_process_then_ends_the_group(here: Here):
     here.machine.wait(lambda: not here.machine.processes())
 
 
+def test_a_cancellation_that_is_killed_half_way_starts_nothing(here: Here, monkeypatch):
+    job = here.submit("touch ran")
+    with monkeypatch.context() as patched:
+        patched.setattr(Queue, "end", lambda *args: os._exit(9))
+        half = FORK.Process(target=here.executor.cancel, args=[[job]])
+        half.start()
+        half.join(10)
+    here.executor.move()
+    assert half.exitcode == 9 and not here.runners() and here.info(job).word == "CANCELLED"
+
+
 def test_who_does_not_leave_is_ended(here: Here, monkeypatch):
     monkeypatch.setattr(local_runner, "GRACE", 0.5)
     job = here.submit("trap \"\" TERM; touch up; while true; do sleep 0.1; done")

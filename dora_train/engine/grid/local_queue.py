@@ -177,8 +177,8 @@ class Queue:
             os.makedirs(self.path("jobs", number), exist_ok=True)
             write(self.path("jobs", number, "cancel"), by)
             if phase == PENDING:
+                self.started(number)  # first: one that has ended, and stands in the line, would start
                 self.end(number, "CANCELLED")
-                self.started(number)
 
     def cancelled_by(self, number: str) -> str:
         return _read(self.path("jobs", number, "cancel"))
