@@ -106,6 +106,7 @@ def test_by_signature_with_overrides_and_anew(project: Project):
     sig = sig_of(project.dora("run", *QUICK))
     assert "nothing to do" in project.dora("run", "-f", sig[:4])
     assert "nothing to do" in project.dora("run", "-f", sig, "threads=2"), "what does not count changes nothing"
+    assert "nothing to do" in project.dora("run", *QUICK, "sbatch.reservation=lab")
     other = sig_of(project.dora("run", "-f", sig, "seed=1"))
     assert other != sig and stored(project.out / "xps" / other / "birth.json")["argv"] == [*QUICK, "seed=1"]
     assert "  new  " in project.dora("run", "--clear", "-f", sig)
@@ -234,6 +235,9 @@ def test_the_default_values_changed(copy: Project):
     assert sig_of(copy.dora("run", *QUICK, "tag=anew")) != sig, "a word makes it another experiment"
     copy.env["DORA_DRIFT"] = "old"
     assert "nothing to do" in copy.dora("run", *QUICK)
+    del copy.env["DORA_DRIFT"]
+    copy.edit("conf/config.yaml", "exclude: [threads,", "exclude: [optim.momentum, threads,")
+    assert "nothing to do" in copy.dora("run", *QUICK), "a key that counts no more"
 
 
 def test_a_broken_configuration_leaves_readers_working(copy: Project):

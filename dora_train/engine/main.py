@@ -294,6 +294,8 @@ class TrainMain(upstream.HydraMain):
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
 
+        A key that `dora.exclude` has taken in since counts no more.
+
         Raises:
             UserError: by chance, another experiment has the same signature.
         """
@@ -305,7 +307,7 @@ class TrainMain(upstream.HydraMain):
         counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(birth.config))
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
-                if key not in counted or counted[key] != was]
+                if not is_excluded(key, self.dora.exclude) and (key not in counted or counted[key] != was)]
 
     def added(self, xp: XP) -> dict[str, Any]:
         """The keys that the configuration did not have yet when the experiment was made, and their values."""
