@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from project import Project
 
@@ -23,12 +25,14 @@ MISTAKES = [
     (["trainer.max_epochs=-1"], "needs an end"),
     (["+trainer.max_epoch=3"], 'unknown key "trainer.max_epoch": did you mean max_epochs?'),
     (["+trainer.devices=2"], "trainer.devices is not set here"),
+    (["trainer.strategy=ddp"], "trainer.strategy is not set here"),
     (["logger=[foo]"], 'unknown logger "foo"'),
     (["dora.dir=elsewhere"], "DORA_DIR=folder"),
     (["-f", "deadbeef"], 'there is no experiment "deadbeef"'),
     (["-f", "../x"], '"../x" is not a signature'),
     (["-f", "a" * 1000], "is not a signature"),
     (["--ddp_workers", "2"], "--ddp_workers goes with -d"),
+    (["-d", "--ddp_workers", "-1"], "--ddp_workers -1: it takes 1 or more."),
     (["--git_save"], "snapshot"),
 ]
 
@@ -66,3 +70,11 @@ def test_near():
 
 def test_a_user_error_has_no_empty_lines():
     assert str(UserError("a", "", "b")) == "a\nb"
+
+
+def test_a_grid_is_told_of_a_refused_keyword_before_its_jobs_are(copy: Project):
+    copy.env["DORA_CLUSTER"] = "local"
+    copy.edit("grids/mysweep.py", "for batch_size in", 'launcher("trainer.devices=2")\n    for batch_size in')
+    output = copy.dora("grid", "mysweep", code=1)
+    assert re.match(r"grids/mysweep.py:\d+: trainer.devices is not set here", output), output
+    assert not (copy.out / "xps").exists()

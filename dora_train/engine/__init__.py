@@ -11,6 +11,7 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     code.py        the code of a run: commit, changed files, and the snapshot that a job runs
     job.py         what a job starts with
     errors.py      a user's mistake, in at most four lines
+    replaced.py    settings of Dora and of Lightning that have no place here
     upstream.py    every private name of Dora, Hydra, submitit and Lightning that we touch
     run/           inside one run: session, ranks, trainer, loaders, history, checkpoints, signals, progress, loggers
     search/        what to try next: space, optimizers, replay (for dora_train/search.py)

@@ -26,19 +26,13 @@ from .code import code_of, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened
 from .find import find
 from .origin import locate, sha256
+from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
 from .signature import RULE, Composer, flatten, is_excluded, merged, split, unflatten
 from .store import XPS, Birth, Experiment, State
 from .xp import XP
 
-REPLACED = {  # settings of Dora that make no sense here, and what does their work
-    "git_save": "a job runs a snapshot of the files as they are: code: snapshot, or live",
-    "shared": "set DORA_DIR to a common folder, or use dora export and dora import",
-    "local_code": "a job runs a snapshot of the files as they are: code: snapshot",
-    "post_git_save_commands": "a snapshot needs no commands",
-    "use_rendezvous": "ranks meet through a port",
-}
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
 
 
@@ -177,6 +171,7 @@ class TrainMain(upstream.HydraMain):
             if arg.lstrip("+~").startswith("dora."):
                 raise UserError(f'"{arg}": dora.* is read before any override.',
                                 "where things land: DORA_DIR=folder; the rest: conf/config.yaml")
+            refuse_trainer_key(arg.partition("=")[0].lstrip("+").strip())
         return list(argv)
 
     def _counting(self, overrides: Sequence[str]) -> bool:
@@ -460,8 +455,8 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     """Raises: UserError for a setting that Dora does not have, or that is replaced here."""
     config = DoraConfig()
     for key, value in block.items():
-        if key in REPLACED and value:
-            raise UserError(f"dora.{key} has no place here: {REPLACED[key]}.")
+        if key in DORA and value:
+            raise UserError(f"dora.{key} has no place here: {DORA[key]}.")
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)

@@ -14,10 +14,13 @@ def prepare_run(argv: Sequence[str], main: "TrainMain", clear: bool = False) -> 
     """Before `dora run`: flags that would be passed over in silence. The run itself looks at the rest.
 
     Raises:
-        UserError: --ddp_workers without -d.
+        UserError: --ddp_workers without -d, or less than one.
     """
-    if main.command is not None and main.command.ddp_workers and not main.command.ddp:
+    workers = main.command.ddp_workers if main.command is not None else None
+    if workers and not main.command.ddp:  # type: ignore[union-attr]
         raise UserError("--ddp_workers goes with -d: dora run -d --ddp_workers 2")
+    if workers is not None and workers < 1:
+        raise UserError(f"--ddp_workers {workers}: it takes 1 or more.")
 
 
 def run_ranks(main: "TrainMain", argv: Sequence[str], num_workers: int | None = None) -> None:

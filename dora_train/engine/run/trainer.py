@@ -21,6 +21,7 @@ from ... import counters
 from .. import upstream
 from ..errors import UserError, near
 from ..find import shown_path
+from ..replaced import refuse_trainer_key
 from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
@@ -37,19 +38,6 @@ from .ranks import Ranks
 from .session import Session, current
 from .start import start_from
 
-OURS = {  # keywords of Lightning's Trainer that are not the user's, and where they come from
-    "devices": "the ranks: dora run -d --ddp_workers 2, torchrun, or slurm.gpus",
-    "num_nodes": "the ranks: job.nodes",
-    "strategy": "the ranks: one process, or DDP",
-    "callbacks": "dora_train/engine/run/trainer.py",
-    "logger": "logger=[tensorboard,csv]",
-    "plugins": "the ranks",
-    "default_root_dir": "DORA_DIR",
-    "use_distributed_sampler": "dora_train/data.py: its batches are shared by the ranks already",
-    "enable_checkpointing": "the run always keeps last.ckpt and best.ckpt",
-    "enable_progress_bar": "the run shows a bar on a terminal, lines elsewhere",
-}
-
 
 def check_trainer(cfg: Any) -> None:
     """Whether a trainer can be built from `cfg` on this machine, before anything is on disk.
@@ -61,8 +49,7 @@ def check_trainer(cfg: Any) -> None:
     assert isinstance(given, Mapping)
     known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
     for key in map(str, given):
-        if key in OURS:
-            raise UserError(f"trainer.{key} is not set here: it comes from {OURS[key]}.")
+        refuse_trainer_key(f"trainer.{key}")
         if key not in known:
             close = near(key, known)
             raise UserError(f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
