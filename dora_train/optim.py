@@ -3,8 +3,8 @@
 Torch only, so that `basic/` uses the same as the LightningModule, and a check of the configuration needs no Lightning.
 """
 
-import inspect
 import difflib
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
