@@ -89,6 +89,7 @@ class Board:
     most: int | None = None  # lines of the screen; None: there is no end
     final: bool = False  # only what is finished can be the best
     note: str = ""  # a line under the header
+    _best: dict[tuple[str, ...], set[int]] = field(default_factory=dict)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Any]:
         yield Text(self.header, style="bold")
@@ -205,6 +206,11 @@ class Board:
 
     def best(self, column: Column) -> set[int]:
         """The rows that hold the best value of a column."""
+        if column.path not in self._best:  # asked for several times a drawing, of every row that there is
+            self._best[column.path] = self._find_best(column)
+        return self._best[column.path]
+
+    def _find_best(self, column: Column) -> set[int]:
         values = [None if line.broken or (self.final and line.status.state != State.COMPLETED)
                   else column.value(line.values) for line in self.lines]
         return set() if column.ours else self.better.best(_metric(column), values)

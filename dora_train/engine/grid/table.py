@@ -12,63 +12,75 @@ from typing import Any
 from dora.explore import Explorer
 from rich.text import Text
 
-from ..store import RunState
+from ..store import RunState, State
 from .best import Better
 from .board import META, Board, Column, Line, heading, meta
 from .sheep import Sheep
+from .status import Status
 
 
 @dataclass
 class Row:
     """All that is shown of one experiment."""
 
-    sheep: Sheep
     name: str
+    status: Status
     run: RunState
-    history: list[dict]
+    epochs: int  # in its history
     metrics: Mapping[str, Any] | None = field(default_factory=dict)  # None: the explorer failed on its history
     index: int = 0
+    sig: str = ""
+    job_id: str = ""
 
     def line(self) -> Line:
         """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's beside it."""
-        ours = {"index": self.index, "sig": self.sheep.xp.sig, "name": self.name,
-                "sid": self.sheep.current_job_id or "", **meta(self.run, self.sheep.status, len(self.history))}
-        return Line(self.sheep.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None)
+        ours = {"index": self.index, "sig": self.sig, "name": self.name, "sid": self.job_id,
+                **meta(self.run, self.status, self.epochs)}
+        return Line(self.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None)
 
 
 class GridTable:
-    """Draws the sheep of one grid, again and again; remembers what it complained about."""
+    """Draws the sheep of one grid, again and again; a finished run is read once."""
 
     def __init__(self, name: str, explorer: Explorer, main: Any, sheep: Sequence[Sheep], note: str = ""):
         self.name, self.explorer, self.main, self.sheep, self.note = name, explorer, main, sheep, note
         self.names, self.base_name = main.get_names([one.xp for one in sheep]) if sheep else ([], "")
         self.better = Better.of(one.experiment.birth() for one in sheep)
-        self._said: set[str] = set()
+        self._said: set[str] = set()  # what it complained about
+        self._kept: dict[str, tuple[int | None, Row]] = {}  # of finished runs, and how far their history was to go
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Row]:
         """Each experiment with its metrics; histories cut to that of row `trim`, or to the shortest."""
-        default = "" if self.base_name else "(defaults)"
-        rows = [Row(sheep, name or default, sheep.experiment.state(), sheep.experiment.history(), index=index)
-                for index, (sheep, name) in enumerate(zip(self.sheep, self.names, strict=True))]
         length = None
-        if trim is not None and rows:
-            length = len(rows[trim].history)
-        elif trim_last and rows:
-            length = min(len(row.history) for row in rows)
-        for row in rows:
-            row.history = row.history[:length]
-            row.metrics = self._metrics(row)
-        return rows
+        if trim is not None and self.sheep:
+            length = len(self.sheep[trim].experiment.history())
+        elif trim_last and self.sheep:
+            length = min(len(sheep.experiment.history()) for sheep in self.sheep)
+        return [self._row(index, sheep, name, length)
+                for index, (sheep, name) in enumerate(zip(self.sheep, self.names, strict=True))]
 
-    def _metrics(self, row: Row) -> Mapping[str, Any] | None:
+    def _row(self, index: int, sheep: Sheep, name: str, length: int | None) -> Row:
+        sig = sheep.xp.sig
+        before, kept = self._kept.get(sig, (None, None))
+        if kept is not None and kept.status == sheep.status and before == length:
+            return kept
+        history = sheep.experiment.history()[:length]
+        row = Row(name or ("" if self.base_name else "(defaults)"), sheep.status, sheep.experiment.state(),
+                  len(history), self._metrics(sheep, history), index, sig, sheep.current_job_id or "")
+        own = type(self.explorer).process_sheep is not Explorer.process_sheep  # it may look at anything, at any time
+        if sheep.status.state == State.COMPLETED and not own:
+            self._kept[sig] = length, row
+        return row
+
+    def _metrics(self, sheep: Sheep, history: list[dict]) -> Mapping[str, Any] | None:
         try:
             try:
-                found = self.explorer.process_sheep(row.sheep, row.history)
+                found = self.explorer.process_sheep(sheep, history)
             except NotImplementedError:
-                found = self.explorer.process_history(row.history)
+                found = self.explorer.process_history(history)
             return found if isinstance(found, Mapping) else {}
         except Exception as error:
-            self._say(error, f" on {row.sheep.xp.sig}")
+            self._say(error, f" on {sheep.xp.sig}")
             return None
 
     def columns(self) -> list[Column]:
@@ -87,7 +99,7 @@ class GridTable:
         Args:
             most: lines of the screen; None: there is no end.
         """
-        header = heading(self.name, [row.sheep.status for row in rows])
+        header = heading(self.name, [row.status for row in rows])
         return Board(header, self.base_name, self.columns(), [row.line() for row in rows], self.better,
                      self._row_styles(), most, note=self.note)
 
