@@ -32,7 +32,7 @@ from .environment import RanksEnvironment, leave_group
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
 from .loggers import CSV, LogHistory, check_loggers, lightning_loggers
-from .profile import WhereTimeGoes
+from .profile import Unasked, WhereTimeGoes
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
 from .session import Session, current
@@ -111,6 +111,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.is_first:
         put_aside(session.experiment, checkpoint)
         session.experiment.write_inputs(asdict(data.inputs))
+    upstream.without_idle_work(trainer, module)
     trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     reason = end_reason(trainer)
     _write_history(session, history)
@@ -160,8 +161,7 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         enable_progress_bar=False, enable_model_summary=False)
     if ranks.world_size > 1:
         atexit.register(leave_group)
-    if cfg.profile:
-        trainer.profiler = WhereTimeGoes(trainer.strategy.root_device)  # type: ignore[attr-defined]
+    trainer.profiler = WhereTimeGoes(trainer.strategy.root_device) if cfg.profile else Unasked()  # type: ignore
     upstream.without_signal_handlers(trainer)
     upstream.resumed_by_epochs(trainer)
     return trainer

@@ -1,0 +1,176 @@
+"""Images/s of a whole run beside a bare PyTorch loop and stock Lightning: `python benchmarks/whole_run.py`.
+
+All three train one network, in one process, on the same ready batches, in turns: what differs is what each does around
+a step. Ours is the trainer of `dora run` with all its callbacks, checkpoints, history, TensorBoard, CSV and the bar of
+a terminal; stock Lightning logs loss and accuracy by `self.log` at each step and epoch to TensorBoard, with its bar and
+its checkpoint. The clock runs from the tenth batch until `fit` returns, the epoch's checkpoint included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import pytorch_lightning as pl  # noqa: E402
+import torch  # noqa: E402
+from pytorch_lightning.loggers import TensorBoardLogger  # noqa: E402
+from rich.console import Console  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from dora_train.data import load_data  # noqa: E402
+from dora_train.engine.run import session as sessions  # noqa: E402
+from dora_train.engine.run.history import History  # noqa: E402
+from dora_train.engine.run.loaders import TrainLoader  # noqa: E402
+from dora_train.engine.run.ranks import Ranks  # noqa: E402
+from dora_train.engine.run.signals import Signals  # noqa: E402
+from dora_train.engine.run.trainer import build_trainer  # noqa: E402
+from dora_train.engine.store import Experiment, RunState  # noqa: E402
+from dora_train.engine.upstream import without_idle_work  # noqa: E402
+from dora_train.model import build_model  # noqa: E402
+from dora_train.module import Classifier  # noqa: E402
+from dora_train.train import main as train_main  # noqa: E402
+
+WARM = 10  # batches before the clock starts
+
+
+class Ready:
+    """Batches that are in memory already, as many as asked for; notes when the clock starts."""
+
+    def __init__(self, batches: list[Any], steps: int):
+        self.batches, self.steps, self.began = batches, steps, 0.0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        for step in range(self.steps):
+            if step == WARM:
+                self.began = time.perf_counter()
+            yield self.batches[step % len(self.batches)]
+
+    def epoch(self, *_: Any) -> Iterator[Any]:
+        return iter(self)
+
+    def size_of(self, index: int) -> int:
+        return len(self.batches[index % len(self.batches)][1])
+
+
+class Stock(pl.LightningModule):
+    """As Lightning's documentation writes one."""
+
+    def __init__(self, network: torch.nn.Module):
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        logits = self.network(batch[0])
+        loss = F.cross_entropy(logits, batch[1])
+        acc = (logits.argmax(1) == batch[1]).float().mean()
+        self.log_dict({"loss": loss, "acc": acc}, on_step=True, on_epoch=True, prog_bar=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return optimizer_of(self.network)
+
+
+def optimizer_of(network: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+
+
+def bare(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
+    """The vanilla loop, without anything."""
+    optimizer = optimizer_of(network)
+    for images, labels in ready:
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+
+def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
+    cfg = train_main.get_xp(["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.accelerator=cpu"]).cfg
+    experiment = Experiment(folder / "00000000")
+    experiment.folder.mkdir(parents=True)
+    console = Console(file=open(os.devnull, "w"), force_terminal=True)
+    session = sessions.Session(experiment, Ranks(), Signals(), RunState(), RunState(), console, train_main.find)
+    trainer = build_trainer(cfg, session, History("valid.acc", "max", 0, 1), 1)
+    loader = TrainLoader(ready, Ranks())
+    loader.trainer = trainer
+    module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss, steps_per_epoch=len(ready))
+    without_idle_work(trainer, module)
+    trainer.fit(module, loader)
+
+
+def stock(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=TensorBoardLogger(str(folder)),
+                         enable_model_summary=False, default_root_dir=str(folder))
+    with contextlib.redirect_stdout(open(os.devnull, "w")):
+        trainer.fit(Stock(network), ready)
+
+
+def seconds_a_step(way: Callable, network: torch.nn.Module, ready: Ready) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        network.train()
+        way(network, ready, Path(folder))
+        return (time.perf_counter() - ready.began) / (len(ready) - WARM)
+
+
+def measure(width: int, steps: int, rounds: int, batches: list[Any]) -> str:
+    """A row of the table: medians of the rounds, in each of which the three take turns."""
+    network = build_model("small", 10, 8, width=width)
+    ways = (bare, ours, stock)
+    found = []
+    for number in range(rounds + 1):  # the first round warms up
+        order = ways if number % 2 else ways[::-1]
+        times = {way: 1000 * seconds_a_step(way, network, Ready(batches, steps)) for way in order}
+        found.append([times[way] for way in ways])
+    plain, mine, theirs = zip(*found[1:])
+    ratio = [one / other for one, other in zip(plain, mine)]
+    ours_adds = [one - other for one, other in zip(mine, plain)]
+    stock_adds = [one - other for one, other in zip(theirs, plain)]
+    share = statistics.median(ours_adds) / statistics.median(stock_adds)
+    return (f"| {width} | {statistics.median(plain):.2f} | {spread(ratio, '.3f')} | {spread(ours_adds, '+.2f')} | "
+            f"{spread(stock_adds, '+.2f')} | {share:.2f} |")
+
+
+def spread(values: list[float], style: str) -> str:
+    return f"{statistics.median(values):{style}} ({min(values):{style}} .. {max(values):{style}})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[8, 24, 72])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of an epoch, about")
+    parser.add_argument("--threads", type=int, default=1)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)
+    batches = list(load_data("digits", 64).train.epoch())[:-1]
+    print(f"batches of 64 digits, {given.threads} thread(s), {given.rounds} rounds; torch {torch.__version__}, "
+          f"Lightning {pl.__version__}\n")
+    print("| width | bare, ms a step | images/s, ours / bare | ours adds, ms | stock adds, ms | ours / stock |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for width in given.widths:
+        network = build_model("small", 10, 8, width=width)
+        probe = seconds_a_step(bare, network, Ready(batches, 40))
+        print(measure(width, max(100, int(given.seconds / probe)), given.rounds, batches), flush=True)
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    main()
