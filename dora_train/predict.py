@@ -10,6 +10,7 @@ import csv
 import io
 import itertools
 import json
+import logging
 import math
 import os
 import sys
@@ -24,12 +25,13 @@ from torch import Tensor, nn
 from .data import Data, load_data
 from .engine.errors import UserError, report_user_errors
 from .engine.find import find, outputs, shown_path
-from .engine.store import Birth, Experiment, is_whole
+from .engine.store import Birth, Experiment, State, is_whole
 from .errors import DataError
 from .image_folder import cores, is_image
 from .inputs import Inputs
 from .model import build_untrained
 
+log = logging.getLogger("dora_train")
 BATCH_SIZE = 64
 A_WORKER = 256  # images that are worth the start of a process that decodes (0.1 s)
 
@@ -71,6 +73,8 @@ class Trained:
 def load(sig: str) -> Trained:
     """The network of an experiment with its best weights; the last ones where there are no best.
 
+    Of an unfinished one, those of as far as it came: a warning says so.
+
     Args:
         sig: any unambiguous beginning of its signature.
 
@@ -84,6 +88,9 @@ def load(sig: str) -> Trained:
 
 def _load(experiment: Experiment) -> Trained:
     birth, checkpoint = _birth(experiment), _checkpoint(experiment)
+    state = experiment.state()
+    if state.state is not State.COMPLETED:
+        log.warning(f"XP {experiment.sig} is not finished ({state.state}): {checkpoint.name} is as far as it came")
     weights, config = _weights(checkpoint), birth.config
     inputs = Inputs.read(experiment.inputs()) or _data(config).inputs
     network = _network(experiment, birth, inputs)

@@ -303,3 +303,4 @@ def test_a_run_cut_short_is_used_as_far_as_it_came(project: Project):
     project.killed("dora", "run", "threads=1", "trainer.max_epochs=500", epoch=2, signum=signal.SIGKILL)
     done = run(project, project.xp.sig)
     assert done.returncode == 0 and set(json.loads(done.stdout)) == {"loss", "acc"}, done.stderr
+    assert f"XP {project.xp.sig} is not finished (" in done.stderr and "best.ckpt is as far as it came" in done.stderr
