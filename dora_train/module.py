@@ -5,6 +5,7 @@ engine averages them over the epoch and all ranks, and writes them to history, T
 return one more; to change the loss, edit `loss`.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,15 +27,14 @@ class Classifier(pl.LightningModule):
         optim: name (sgd, adam, adamw), lr, momentum, weight_decay.
         schedule: name, warmup_epochs and more, as `Schedule` takes them.
         loss: label_smoothing, of the training.
-        steps_per_epoch: optimizer steps, for the length of the warm-up.
     """
 
     monitored: Sequence[float] = ()  # the run puts here what each past epoch reached: see optim.py
 
-    def __init__(self, model: nn.Module, optim: Any, schedule: Any, loss: Any, steps_per_epoch: int):
+    def __init__(self, model: nn.Module, optim: Any, schedule: Any, loss: Any):
         super().__init__()
         self.model = model
-        self.optim, self.schedule, self.steps_per_epoch = dict(optim), dict(schedule), steps_per_epoch
+        self.optim, self.schedule = dict(optim), dict(schedule)
         self.label_smoothing = loss["label_smoothing"]
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
@@ -66,8 +66,9 @@ class Classifier(pl.LightningModule):
         optimizer = build_optimizer(self.parameters(), **self.optim)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        self.factor = Schedule(**self.schedule, steps_per_epoch=self.steps_per_epoch,
-                               total_steps=self.trainer.estimated_stepping_batches)
+        total = self.trainer.estimated_stepping_batches  # asked first: it counts the batches of an epoch
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        self.factor = Schedule(**self.schedule, steps_per_epoch=steps, total_steps=total)
         return optimizer
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:

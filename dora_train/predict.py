@@ -169,7 +169,7 @@ def measure(trained: Trained) -> dict[str, float]:
         raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} now has "
                         f"{len(data.classes)} others: it cannot be measured.")
     loss = config.get("loss") or {"label_smoothing": 0.0}
-    module = Classifier(trained.network, config["optim"], config["schedule"], loss, len(data.train)).eval()
+    module = Classifier(trained.network, config["optim"], config["schedule"], loss).eval()
     averages = Averages()
     batches = _limited(config["trainer"].get("limit_test_batches"), len(data.test))
     for number, batch in enumerate(itertools.islice(data.test.epoch(), batches)):

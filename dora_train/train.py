@@ -39,7 +39,7 @@ def main(cfg):
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
     model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
-    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss, steps_per_epoch=len(data.train))
+    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
     return train(module, data, cfg)  # resumes where the last attempt stopped
 
 

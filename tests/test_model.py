@@ -109,7 +109,7 @@ def test_all_images_can_be_resized():
 def test_auxiliary_losses_are_trained_with_their_weight():
     torch.manual_seed(0)
     network: Any = build_model("googlenet", 5, image_size=32)
-    module = Classifier(network, {}, {}, {"label_smoothing": 0.0}, 1)
+    module = Classifier(network, {}, {}, {"label_smoothing": 0.0})
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([0, 1, 2, 3])
     for dropout in (layer for layer in network.modules() if isinstance(layer, nn.Dropout)):
         dropout.p = 0.0

@@ -123,7 +123,7 @@ def test_same_loss_of_networks_with_auxiliary_outputs():
 
     first, second, labels = torch.randn(7, 10), torch.randn(7, 10), torch.arange(7)
     outputs = WithAuxiliary(first, (second, first), 0.3)
-    classifier = Classifier(torch.nn.Identity(), {}, {}, {"label_smoothing": 0.1}, 1)
+    classifier = Classifier(torch.nn.Identity(), {}, {}, {"label_smoothing": 0.1})
     assert losses_of(outputs, labels, 0.1).equal(classifier.loss(outputs, labels))
     assert losses_of(outputs, labels).equal(classifier.eval().loss(outputs, labels)), "smoothed in training alone"
 

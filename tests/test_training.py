@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from project import QUICK, Project, weights
 
 from dora_train.engine.store import State
+from dora_train.module import Classifier
 
 
 def test_a_run_that_diverges_has_failed(project: Project):
@@ -71,6 +73,18 @@ def test_values_that_make_no_sense(project: Project, override: str, message: str
     output = project.dora("run", override, code=1)
     assert message in output and len(output.splitlines()) == 1
     assert not project.experiments()
+
+
+def test_a_warm_up_lasts_epochs_as_they_are_trained():
+    """Of as many batches as the trainer is limited to, and of as many to a step."""
+    module = Classifier(torch.nn.Linear(2, 3), {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0},
+                        {"name": "cosine", "warmup_epochs": 2.0}, {"label_smoothing": 0.0})
+    batches = [(torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64))] * 9
+    trainer = pl.Trainer(max_epochs=4, limit_train_batches=7, accumulate_grad_batches=2, accelerator="cpu",
+                         logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                         enable_model_summary=False)
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    assert module.factor.warmup_steps == 8 and module.factor.total_steps == trainer.global_step == 16
 
 
 # --- where the time goes ---
