@@ -75,6 +75,13 @@ def test_values_that_make_no_sense(project: Project, override: str, message: str
     assert not project.experiments()
 
 
+@pytest.mark.slow
+def test_the_loss_is_that_of_a_sample_however_many_batches_make_a_step(project: Project):
+    project.dora("run", *QUICK, "optim.lr=0", "trainer.accumulate_grad_batches=4", "trainer.accelerator=cpu")
+    entry = project.xp.history()[0]
+    assert entry["train"]["loss"] == pytest.approx(entry["valid"]["loss"], rel=0.1)
+
+
 def test_a_warm_up_lasts_epochs_as_they_are_trained():
     """Of as many batches as the trainer is limited to, and of as many to a step."""
     module = Classifier(torch.nn.Linear(2, 3), {"name": "sgd", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.0},

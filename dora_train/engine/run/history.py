@@ -117,6 +117,8 @@ class History(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
                            batch_idx: int) -> None:
+        if outputs.get("loss") is not None:  # Lightning 2.6.6 has divided it by the batches that make a step
+            outputs = {**outputs, "loss": outputs["loss"] * trainer.accumulate_grad_batches}
         self.train.add(outputs, num_samples(batch))
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
