@@ -108,7 +108,7 @@ def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
     trainer = build_trainer(cfg, session, History("valid.acc", "max", 0, 1), 1)
     loader = TrainLoader(ready, Ranks())
     loader.trainer = trainer
-    module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss, steps_per_epoch=len(ready))
+    module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss)
     without_idle_work(trainer, module)
     trainer.fit(module, loader)
 

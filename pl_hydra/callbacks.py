@@ -101,7 +101,8 @@ class History(pl.Callback):
         self.valid = Means()
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        self.train.add(outputs, len(batch[1]))
+        loss = outputs["loss"] * trainer.accumulate_grad_batches  # Lightning has divided it by these
+        self.train.add({**outputs, "loss": loss}, len(batch[1]))
 
     def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         if not trainer.sanity_checking:

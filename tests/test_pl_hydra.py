@@ -141,7 +141,7 @@ def test_mistake_is_a_value_error_before_anything_is_built(override: str, messag
 
 
 def test_an_exception_is_in_the_log(project: Project):
-    assert "Traceback" in run(project, "trainer.precision=7-wrong", code=1)
+    assert "Traceback" in run(project, "+trainer.profiler=7-wrong", code=1)
     [log] = project.out.glob("pl_hydra/*/train.log")
     assert "7-wrong" in log.read_text() and "Traceback" in log.read_text()
 

@@ -117,7 +117,7 @@ class History(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
                            batch_idx: int) -> None:
-        if outputs.get("loss") is not None:  # Lightning 2.6.6 has divided it by the batches that make a step
+        if trainer.accumulate_grad_batches > 1:  # Lightning 2.6.6 has divided it by the batches that make a step
             outputs = {**outputs, "loss": outputs["loss"] * trainer.accumulate_grad_batches}
         self.train.add(outputs, num_samples(batch))
 
