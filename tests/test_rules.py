@@ -15,7 +15,7 @@ from project import ROOT
 PACKAGE = ROOT / "dora_train"
 ENGINE = PACKAGE / "engine"
 ROOMS = {"data", "model", "module", "train"}
-MEETING = {"train", "predict", "sweep", "search"}  # where the rooms and the engine meet
+MEETING = {"train", "predict", "sweep", "search", "code"}  # where the rooms and the engine meet
 
 
 def imported(path: Path, top_level_only: bool = False) -> Iterator[str]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, upstream, verbs
-from .code import code_of, content_hash, snapshot
+from .code import Code, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened
 from .find import find
 from .origin import locate, sha256
@@ -80,6 +81,7 @@ class TrainMain(upstream.HydraMain):
                  checks: Sequence[Callable[..., None]]):
         self._checks = checks
         self._checked_before: set[str] = set()
+        self._said_too_large = False
         folder = upstream.config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
@@ -263,10 +265,33 @@ class TrainMain(upstream.HydraMain):
 
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
         """The folder of the code that a job submitted now runs, and what is known of it."""
-        code = code_of(Path.cwd())
-        live = not self.dora.git_save or str(xp.values.get("code", "snapshot")) == "live"
-        root = Path.cwd() if live else snapshot(Path.cwd(), self.dora.dir)
-        return root, code | {"snapshot": "" if live else root.name}
+        if not self.dora.git_save or str(xp.values.get("code", "snapshot")) == "live":
+            return Path.cwd(), self.code.stored() | {"hash": ""}
+        root = snapshot(Path.cwd(), self.dora.dir)
+        if root.name != self.code.hash:  # a file was edited since
+            self.code = Code.of(Path.cwd())
+        return root, self.code.stored() | {"hash": root.name}
+
+    @cached_property
+    def code(self) -> Code:
+        """The files as this command found them; what it imported is what it runs, whatever is edited since."""
+        return Code.of(Path.cwd())
+
+    def keep_code(self, experiment: Experiment) -> str:
+        """Keep with the experiment what makes these files differ from their commit; without git there is nothing.
+
+        Returns:
+            Why that cannot be, once a command.
+        """
+        code = self.code
+        if not code.dirty or experiment.patch(code.hash).exists():
+            return ""
+        if code.patch is not None:
+            experiment.write_patch(code.hash, code.patch)
+            return ""
+        said, self._said_too_large = self._said_too_large, True
+        return "" if said else ("what differs from the commit is too large to be kept with the experiment (over 1 MiB):"
+                                " commit it, or name the large files in .gitignore")
 
     def todays_snapshot(self) -> str:
         """The name of the snapshot that `code_for_jobs` would make; nothing is written."""
@@ -334,7 +359,7 @@ class TrainMain(upstream.HydraMain):
     def _birth(self, xp: XP) -> Birth:
         return Birth(
             sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
-            config=self._counted(xp.values), rule=RULE, threads=xp.values.get("threads") or 1, code=code_of(Path.cwd()),
+            config=self._counted(xp.values), rule=RULE, threads=xp.values.get("threads") or 1, code=self.code.stored(),
             versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
             origin=self._origin(xp.values))
 

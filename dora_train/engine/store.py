@@ -8,6 +8,8 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       birth.json      written once: argv, delta, the values that count, rule, code, versions, threads
       state.json      what the run last said of itself: its state, cause, epoch, step, speed, best metrics
       attempts/N.json who started it the Nth time: the claim (see claims.py)
+      attempts/N.start.json  the first epoch that this attempt trained, and the code that it ran
+      code/HASH.patch what leads from the commit to the files that it ran, where they were not those of the commit
       jobs/N.json     the job it was submitted as the Nth time: token, executor, resources, excluded values. Made
                       before the scheduler is told, exclusively, and never changed: whoever makes it, submits
       jobs/N.id.json  the job id that the scheduler gave, or why it gave none
@@ -87,6 +89,21 @@ class RunState:
     ended: float | None = None
     host: str = ""
     job_id: str = ""
+    codes: int = 0  # different ones that it ran so far; 0: not known
+
+
+@dataclass
+class Start:
+    """What an attempt set out with: written once, when it is known where it goes on."""
+
+    epoch: int  # the first that it trains, from 1
+    code: dict[str, Any]  # {"commit": ..., "dirty": [paths], "hash": of all files, which names a snapshot}
+    step: int = 0  # optimizer steps before it
+
+    def same_code(self, other: "Start") -> bool:
+        """By content, where both know it."""
+        keys = ["hash"] if self.code.get("hash") and other.code.get("hash") else ["commit", "dirty"]
+        return all(self.code.get(key) == other.code.get(key) for key in keys)
 
 
 @dataclass
@@ -99,7 +116,7 @@ class Birth:
     config: dict[str, Any]  # the values that count in the signature, resolved
     rule: int  # the version of the signature's rule
     threads: int  # changes sums, hence frozen; does not count in the signature
-    code: dict[str, Any]  # {"commit": ..., "dirty": [paths]}
+    code: dict[str, Any]  # as Start's
     versions: dict[str, str]  # {"python": "3.11.7", "torch": ...}
     born: float
     host: str = ""
@@ -121,7 +138,7 @@ class Job:
     grid: str = ""  # the grid that submitted it
     resources: dict[str, Any] = field(default_factory=dict)  # what it was submitted with, to see a change
     excluded: dict[str, Any] = field(default_factory=dict)  # the values that do not count, as of the submission
-    code: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, Any] = field(default_factory=dict)  # as Start's; its hash is empty where it runs the live files
     cancelled: str = ""  # by whom and when, as the user asked for it
     number: int = 0  # it is the Nth submission; 0: not stored yet
     name: str = ""  # the scheduler's name of the job: how one is found whose id was never recorded
@@ -360,6 +377,8 @@ class Experiment:
         for key in ("job_id", "log", "dependents", "error"):
             if isinstance(record, dict) and key in record:
                 setattr(job, key, record[key])
+        if "snapshot" in job.code:  # how a hash was named in earlier files
+            job.code["hash"] = job.code.pop("snapshot")
         job.number, job.cancelled = number, self._cancelled_by(self.jobs, number)
         return job
 
@@ -389,6 +408,45 @@ class Experiment:
     def _cancelled_by(folder: Path, number: int) -> str:
         mark = read_json(folder / f"{number}.cancel.json")
         return str(mark.get("by") or "someone") if isinstance(mark, dict) else ""
+
+    def write_start(self, attempt: int, start: Start) -> None:
+        write_once(self.attempts / f"{attempt}.start.json", asdict(start))
+
+    def starts(self) -> list[Start]:
+        """Of all attempts that came to train, in their order."""
+        numbers = sorted(int(path.name.partition(".")[0]) for path in self.attempts.glob("*.start.json")
+                         if path.name.partition(".")[0].isdigit())
+        found = (_from_dict(Start, read_json(self.attempts / f"{number}.start.json")) for number in numbers)
+        return [start for start in found if start and isinstance(start.code, dict)]
+
+    def codes(self) -> list[Start]:
+        """The codes that it ran, in order, each with where it began; one that it came back to is there again.
+
+        One of which nothing is left, as the next attempt went on from before it, does not count. Before the first
+        attempt: the code that is to run.
+        """
+        starts, birth = self.starts(), self.birth()
+        if not starts:
+            job = self.job()
+            code = (job.code if job else {}) or (birth.code if birth else {})
+            return [Start(1, code)] if code else []
+        if starts[0].step and birth:  # it began before there were such files
+            starts.insert(0, Start(1, birth.code))
+        found: list[Start] = []
+        for start in starts:
+            while found and found[-1].step >= start.step:
+                found.pop()
+            if not found or not found[-1].same_code(start):
+                found.append(start)
+        return found
+
+    def patch(self, name: str) -> Path:
+        """What led from a commit to the files whose hash is `name`; missing where they were those of the commit."""
+        return self.folder / "code" / f"{name}.patch"
+
+    def write_patch(self, name: str, patch: bytes) -> None:
+        with written_aside(self.patch(name)) as aside:
+            aside.write_bytes(patch)
 
     def history(self) -> list[dict]:
         """One entry an epoch, e.g. `{"train": {"loss": 0.2, "acc": 0.9}, "valid": {...}}`."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..engine.code import in_words
 from .parameters import text
 from .runs import Run
 
@@ -13,7 +14,7 @@ Pair = tuple[str, Any, Any]
 def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
     """(name, value of the one, value of the other) of all that differs, by part; empty: nothing does."""
     return {"values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
-            "code": _pairs(_code(one), _code(other)),
+            "code": _pairs(*_codes(one, other)),
             "versions": _pairs(_versions(one), _versions(other)),
             "run": _pairs(_run(one), _run(other)),
             "result": _pairs(one.metrics, other.metrics),
@@ -30,10 +31,15 @@ def _same(a: Any, b: Any) -> bool:
     return both_nan or a == b
 
 
-def _code(run: Run) -> dict[str, Any]:
-    job = run.experiment.job()
-    code = (job.code if job and job.code else run.birth.code if run.birth else {}) or {}
-    return {"commit": str(code.get("commit") or "")[:9], "changed files": ", ".join(code.get("dirty") or [])}
+def _codes(*runs: Run) -> list[dict[str, Any]]:
+    """By their content as well, where all of them know it."""
+    exact = all(start.code.get("hash") for run in runs for start in run.codes)
+    return [{"commit": in_words(run.codes), "changed files": ", ".join(_changed(run)),
+             "content": ", ".join(start.code["hash"] for start in run.codes) if exact else ""} for run in runs]
+
+
+def _changed(run: Run) -> list[str]:
+    return list(dict.fromkeys(name for start in run.codes for name in start.code.get("dirty") or []))
 
 
 def _versions(run: Run) -> dict[str, str]:

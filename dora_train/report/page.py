@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..engine.code import in_words
 from ..engine.find import shown_path
 from ..engine.grid.best import is_number
 from ..engine.grid.board import counted, epochs
@@ -129,11 +130,9 @@ def _short(value: float | None) -> float | None:
 def _run(run: Run, keys: Sequence[str], common: dict[str, Any]) -> dict[str, Any]:
     birth, state = run.birth, run.state
     log = log_of(run.experiment, run.experiment.job())
-    code = (birth.code if birth else {}) or {}
-    dirty = len(code.get("dirty") or [])
     facts = {"epochs": epochs(state, len(run.history)), "where": run.status.where,
              "ended": when(state.ended) if not run.status.live else "", "grids": ", ".join(run.grids),
-             "code": str(code.get("commit") or "")[:9] + (f" + {dirty} changed files" if dirty else ""),
+             "code": in_words(run.codes),
              "versions": ", ".join(f"{name} {version}" for name, version in birth.versions.items()) if birth else "",
              "folder": shown_path(run.experiment.folder), "log": shown_path(log) if log else ""}
     return {"sig": run.sig, "state": str(run.status.state), "brief": str(run.status), "finished": run.finished,

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..engine.grid.executor import Executor
 from ..engine.grid.status import Status, look
-from ..engine.store import Birth, Experiment, RunState, State
+from ..engine.store import Birth, Experiment, RunState, Start, State
 
 
 @dataclass(eq=False)
@@ -73,6 +73,11 @@ class Run:
             found |= {"best.epoch": best["epoch"]} if isinstance(best.get("epoch"), int) else {}
         test = self.result.get("test")
         return found | {f"test.{key}": value for key, value in _numbers(test if isinstance(test, Mapping) else {})}
+
+    @cached_property
+    def codes(self) -> list[Start]:
+        """The codes that it ran, each with where it began."""
+        return self.experiment.codes()
 
     @property
     def command(self) -> str:

@@ -24,7 +24,7 @@ STYLES = {State.RUNNING: "green", State.FAILED: "red", State.TIMED_OUT: "red", S
 PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
 GAP = 2  # columns between two of the table
 SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "state"): 11, ("Meta", "name"): 18}  # how narrow, in this order
-SPARE = [("Meta", "speed"), ("Meta", "left"), ("Meta", "sid")]  # the first to go where even that does not do
+SPARE = [("Meta", name) for name in ("code", "speed", "left", "sid")]  # the first to go where even that does not do
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ class Column:
 
 META = [Column(("Meta", "index"), "#"), Column(("Meta", "sig"), "sig", right=False),
         Column(("Meta", "name"), "name", right=False), Column(("Meta", "state"), "state", right=False),
-        Column(("Meta", "epoch"), "epoch"), Column(("Meta", "speed"), "it/s"), Column(("Meta", "left"), "left")]
+        Column(("Meta", "epoch"), "epoch"), Column(("Meta", "speed"), "it/s"), Column(("Meta", "left"), "left"),
+        Column(("Meta", "code"), "code", right=False)]
 
 
 @dataclass(frozen=True)
@@ -245,7 +246,8 @@ def meta(run: RunState, status: Status, known: int) -> dict[str, str]:
     live = status.state == State.RUNNING
     return {"state": str(status), "epoch": epochs(run, known),
             "speed": f"{run.speed:.3g}" if live and run.speed else "",
-            "left": duration(seconds_left(run)) if live else ""}
+            "left": duration(seconds_left(run)) if live else "",
+            "code": f"{run.codes} codes" if run.codes > 1 else ""}
 
 
 def console() -> Console:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import claims
+from ..code import in_words
 from ..errors import UserError
-from ..store import GRIDS, XPS, Birth, Experiment, Job, RunState, State
+from ..store import GRIDS, XPS, Birth, Experiment, RunState, State
 from . import submission
 from .board import epochs, seconds_left
 from .executor import Executor
@@ -100,8 +101,8 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
     log = log_of(experiment, job)
     pairs = [("state", _state(status, run)), ("cause", _cause(status)), ("epochs", _epochs(experiment, run, status)),
              ("metrics", _last(experiment)), ("best", _best(experiment, run)), ("test", _test(experiment)),
-             ("code", _code(birth, job)), ("versions", _versions(birth)), ("folder", _shown(experiment.folder)),
-             ("log", _shown(log) if log else "")]
+             ("code", in_words(experiment.codes())), ("versions", _versions(birth)),
+             ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else "")]
     return [_first(experiment, dora_dir, birth), *(f"{key:<10} {text}" for key, text in pairs if text),
             *_tail(status, log), *_commands(experiment, status, dora_dir)]
 
@@ -178,16 +179,6 @@ def _in_words(metrics: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _code(birth: Birth | None, job: Job | None) -> str:
-    """`3fa2c1e + 2 changed files`: of its last job, else of its birth."""
-    code = (job.code if job and job.code else birth.code if birth else {}) or {}
-    if not code.get("commit") and not code.get("dirty"):
-        return ""
-    dirty = code.get("dirty") or []
-    more = f" + {len(dirty)} changed file{'s' * (len(dirty) != 1)}" if dirty else ""
-    return f"{str(code.get('commit') or 'no commit')[:9]}{more}"
 
 
 def _versions(birth: Birth | None) -> str:

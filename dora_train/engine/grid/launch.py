@@ -19,7 +19,7 @@ from .plan import SIGNS, Action, Known, Verb, Wanted, make_plan
 from .resources import Shape, stored
 from .status import look
 from .submission import Request
-from .sync import code_before, nowhere, refuse_dev
+from .sync import code_before, kept, nowhere, refuse_dev
 
 
 def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
@@ -74,7 +74,7 @@ def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, r
         seen, replaces = 0, []
     main.create(xp)
     before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
-    root, code = before or main.code_for_jobs(xp)
+    root, code = before or kept(main, experiment, main.code_for_jobs(xp))
     request = Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code, main.excluded(xp), "", replaces)
     outcome = submission.submit([request], executor, Path(main.dora.dir))[0]
     if not outcome.submitted:

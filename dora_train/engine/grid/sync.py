@@ -145,7 +145,7 @@ class Sync:
         for sig, experiment in experiments.items():
             job = experiment.job()
             scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()),
-                                     job.code.get("snapshot", "") if job else "")
+                                     job.code.get("hash", "") if job else "")
             scene.job_ids[sig] = job.ids if job else []
         for sheep in scene.sheep:
             sheep.status = statuses[sheep.xp.sig]
@@ -319,7 +319,7 @@ class Sync:
         key = str(sheep.xp.values.get("code"))
         if before is None and key not in self._code:
             self._code[key] = self.main.code_for_jobs(sheep.xp)
-        return before or self._code[key]
+        return before or kept(self.main, sheep.experiment, self._code[key])
 
     # --- show ---
 
@@ -411,10 +411,18 @@ def follow_experiment(experiment: Experiment, executor: Executor) -> None:
         sys.exit(130)
 
 
+def kept(main: Any, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
+    """The same code, its changes kept with the experiment; those of live files are kept when they run."""
+    trouble = main.keep_code(experiment) if code[1]["hash"] else ""
+    if trouble:
+        print(f"warning: {trouble}", file=sys.stderr)
+    return code
+
+
 def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[str, Any]] | None:
     """The snapshot that its last job ran, and what is known of it; None where there is none any more."""
     job = experiment.job()
-    snapshot = job.code.get("snapshot") if job else ""
+    snapshot = job.code.get("hash") if job else ""
     root = dora_dir / CODES / str(snapshot)
     return (root, job.code) if job and snapshot and root.is_dir() else None
 

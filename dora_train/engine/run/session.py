@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
-from ..store import Experiment, RunState, State
+from ..store import Experiment, RunState, Start, State
 from ..xp import XP
 from .mishaps import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
@@ -55,6 +55,7 @@ class Session:
     state: RunState
     console: Console
     find: Find  # from a signature to its experiment
+    code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
     finished: bool = False
     stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
     began: float = field(default_factory=time.monotonic)
@@ -72,6 +73,14 @@ class Session:
         if state is not State.RUNNING:
             self.state.ended = time.time()
         self.experiment.write_state(self.state)
+
+    def begins(self, epoch: int, step: int) -> None:
+        """The training goes on at this epoch, after this many steps: that is where this attempt's code comes in."""
+        if not self.ranks.is_first:
+            return
+        self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step))
+        codes = self.experiment.codes()
+        self.state.codes = sum(not any(code.same_code(other) for other in codes[:at]) for at, code in enumerate(codes))
 
     def origin(self) -> dict[str, str]:
         """What `continue_from` named when the experiment was made."""
@@ -132,6 +141,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             _first_line(session, xp)
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
+            _keep_code(session, main)
             with upstream.entered(xp):
                 return main.main(xp.cfg)
 
@@ -209,6 +219,20 @@ def _refuse_in_vain(session: Session, before: RunState) -> None:
         cause = f"{MOST_IN_VAIN} attempts without a new checkpoint; the last: {before.cause or 'ended without a word'}"
         session.report(State.FAILED, cause=cause)
         raise UserError(f"XP {session.experiment.sig}: {cause}")
+
+
+def _keep_code(session: Session, main: TrainMain) -> None:
+    """What code this is: a job that runs a snapshot was told; there is no git where that lies."""
+    if not session.ranks.is_first:
+        return
+    job, token = session.experiment.job(), os.environ.get(JOB, "")
+    if job is not None and token and job.token == token and job.code.get("hash"):
+        session.code = job.code
+        return
+    session.code = main.code.stored()
+    if not any(start.code == session.code for start in session.experiment.starts()):  # else it was kept, or said
+        if trouble := main.keep_code(session.experiment):
+            session.log(f"warning: {trouble}")
 
 
 # --- what is said at the start ---

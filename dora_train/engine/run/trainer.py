@@ -112,6 +112,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         put_aside(session.experiment, checkpoint)
         session.experiment.write_inputs(asdict(data.inputs))
     upstream.without_idle_work(trainer, module)
+    session.begins(first_epoch(loaded), loaded.get("global_step", 0))
     trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
     reason = end_reason(trainer)
     _write_history(session, history)
@@ -177,6 +178,11 @@ def first_void_step(checkpoint: Mapping[str, Any]) -> int:
         return 1
     epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return checkpoint["global_step"] + (epoch["ready"] == epoch["processed"])
+
+
+def first_epoch(checkpoint: Mapping[str, Any]) -> int:
+    """The first that is trained from here on, from 1; the checkpoint may hold a part of it."""
+    return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1 if checkpoint else 1
 
 
 def trainer_keywords(cfg: Any) -> dict[str, Any]:
