@@ -32,6 +32,8 @@ def test_a_key_that_came_since_is_a_line_and_no_stop(copy: Project):
     output = copy.dora("run", *argv)
     assert "keys that the configuration has only since: novelty=3\n" in output
     assert "resumes at epoch" in output and "finished" in output
+    copy.edit("conf/config.yaml", "novelty: 3", "novelty: 4")
+    assert "was made when novelty was 3; it is 4 now" in copy.dora("run", *argv, code=1), "it has run with 3 by now"
 
 
 @pytest.mark.slow

@@ -228,7 +228,7 @@ class TrainMain(upstream.HydraMain):
 
     def use_frozen(self, xp: XP, birth: Birth) -> None:
         """Leave `xp` with the values that the experiment was made with."""
-        xp.values = merged(xp.values, birth.config) | {"threads": birth.threads}
+        xp.values = merged(xp.values, self._frozen_values(xp, birth)) | {"threads": birth.threads}
 
     def refuse_if_waiting(self, experiment: Experiment) -> None:
         """Raises: UserError where the experiment waits or runs as a job; the job will do what is asked for."""
@@ -325,15 +325,25 @@ class TrainMain(upstream.HydraMain):
         if birth is None or os.environ.get("DORA_DRIFT") == "old":  # old: take the frozen values, and go on
             return []
         counted = dict(flatten(self._counted(xp.values)))
-        frozen = dict(flatten(birth.config))
+        frozen = dict(flatten(self._frozen_values(xp, birth)))
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
                 if not is_excluded(key, self.dora.exclude) and (key not in counted or counted[key] != was)]
 
     def added(self, xp: XP) -> dict[str, Any]:
-        """The keys that the configuration did not have yet when the experiment was made, and their values."""
+        """The keys that the configuration did not have yet when the experiment last ran, and their values."""
         birth = self.experiment(xp).birth()
-        frozen = dict(flatten(birth.config)) if birth else {}
+        frozen = dict(flatten(self._frozen_values(xp, birth))) if birth else {}
         return {key: value for key, value in flatten(self._counted(xp.values)) if birth and key not in frozen}
+
+    def _frozen_values(self, xp: XP, birth: Birth) -> dict[str, Any]:
+        """What the experiment was made with, and of the keys that came since, what it first ran with."""
+        known = {key for key, _ in flatten(birth.config)}
+        if all(key in known for key, _ in flatten(self._counted(xp.values))):  # mostly: no more files are read
+            return birth.config
+        added: dict[str, Any] = {}
+        for start in self.experiment(xp).starts():
+            added = start.added | added
+        return merged(unflatten(list(added.items())), birth.config)
 
     def refuse_drift(self, xp: XP) -> None:
         """Raises: UserError where the same signature would now mean another experiment."""

@@ -99,6 +99,7 @@ class Start:
     epoch: int  # the first that it trains, from 1
     code: dict[str, Any]  # {"commit": ..., "dirty": [paths], "hash": of all files, which names a snapshot}
     step: int = 0  # optimizer steps before it
+    added: dict[str, Any] = field(default_factory=dict)  # values of dotted keys that came after the experiment was made
 
     def same_code(self, other: "Start") -> bool:
         """By content, where both know it."""

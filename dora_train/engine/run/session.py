@@ -56,6 +56,7 @@ class Session:
     console: Console
     find: Find  # from a signature to its experiment
     code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
+    added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
     finished: bool = False
     stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
     began: float = field(default_factory=time.monotonic)
@@ -78,7 +79,7 @@ class Session:
         """The training goes on at this epoch, after this many steps: that is where this attempt's code comes in."""
         if not self.ranks.is_first:
             return
-        self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step))
+        self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step, self.added))
         codes = self.experiment.codes()
         self.state.codes = sum(not any(code.same_code(other) for other in codes[:at]) for at, code in enumerate(codes))
 
@@ -259,9 +260,10 @@ def _first_line(session: Session, xp: XP) -> None:
 
 def _say_added(session: Session, main: TrainMain, xp: XP) -> None:
     """A key that came since the experiment was made is no other experiment: what it did before is its default."""
-    added = " ".join(f"{key}={value}" for key, value in main.added(xp).items())
-    if added:
-        session.log(f"keys that the configuration has only since: {added}")
+    session.added = main.added(xp)
+    if session.added:
+        words = " ".join(f"{key}={value}" for key, value in session.added.items())
+        session.log(f"keys that the configuration has only since: {words}")
 
 
 def _say_shorter(session: Session, main: TrainMain, xp: XP) -> None:
