@@ -8,7 +8,7 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     store.py       the experiment's folder: names, formats, atomic writes. The two wings meet here
     find.py        from the beginning of a signature to its experiment
     claims.py      who holds an experiment
-    code.py        the code of a run: commit, changed files, and the snapshot that a job runs
+    code.py        the code of a run: commit, changed files, patch, and the snapshot that a job runs
     job.py         what a job starts with
     errors.py      a user's mistake, in at most four lines
     replaced.py    settings of Dora and of Lightning that have no place here

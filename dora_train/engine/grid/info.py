@@ -148,7 +148,8 @@ def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
     if not text:
         return ""
     if status.state == State.RUNNING and run.speed:
-        text += f"   {run.speed:.3g} it/s   {duration(seconds_left(run))} left"
+        left = duration(seconds_left(run))
+        text += f"   {run.speed:.3g} it/s" + (f"   {left} left" if left else "")
     return text + (f"   last heard of {when(run.updated)}" if run.updated and status.state != State.COMPLETED else "")
 
 
