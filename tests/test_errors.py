@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from project import Project
+from omegaconf import OmegaConf
+from project import ROOT, Project
 
 from dora_train.engine.errors import UserError, did_you_mean, near, shortened
 
@@ -26,6 +27,7 @@ MISTAKES = [
     (["+trainer.max_epoch=3"], 'unknown key "trainer.max_epoch": did you mean max_epochs?'),
     (["+trainer.devices=2"], "trainer.devices is not set here"),
     (["trainer.strategy=ddp"], "trainer.strategy is not set here"),
+    (["trainer.max_time=soon"], "'soon')` is not a valid duration"),
     (["logger=[foo]"], 'unknown logger "foo"'),
     (["dora.dir=elsewhere"], "DORA_DIR=folder"),
     (["-f", "deadbeef"], 'there is no experiment "deadbeef"'),
@@ -49,6 +51,27 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
     project.env["CUDA_VISIBLE_DEVICES"] = ""
     output = project.dora("run", "trainer.accelerator=gpu", code=1)
     assert "torch sees no such device" in output and not project.out.exists()
+
+
+@pytest.mark.parametrize("given, said", [
+    ("trainer.max_epochs=0", "trainer.max_epochs=0: nothing would be trained."),
+    ("trainer.max_epochs=-2", "Lightning's Trainer refuses a value of trainer: `max_epochs` must be"),
+    ("trainer.limit_train_batches=few", "trainer.limit_train_batches=few: it takes a number, 0 or more."),
+    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: it takes more than 0."),
+    ("trainer.precision=foo", "Precision 'foo' is invalid"),
+    ("trainer.accelerator=foo", "invalid accelerator name"),
+    ("best.mode=up", "best.mode=up: it is max or min."),
+    ("threads=0", "threads=0: it takes 1 or more."),
+])
+def test_a_value_that_lightning_would_trip_over(given: str, said: str):
+    from dora_train.engine.run.checks import check_run
+
+    cfg = OmegaConf.load(ROOT / "conf" / "config.yaml")
+    check_run(cfg)
+    cfg.merge_with_dotlist([given])
+    with pytest.raises(UserError) as refused:
+        check_run(cfg)
+    assert said in str(refused.value) and len(str(refused.value).splitlines()) <= 4
 
 
 def test_settings_of_dora_that_make_no_sense_are_refused(copy: Project):

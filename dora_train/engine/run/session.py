@@ -173,11 +173,12 @@ def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
     Raises:
         UserError: it asks for what is not there, or means something else today.
     """
-    from .trainer import check_trainer
+    from .checks import check_run
 
+    _quieten()
     birth = main.experiment(xp).birth()
     if is_first:
-        check_trainer(xp.cfg)
+        check_run(xp.cfg)
         main.create(xp)
     elif birth is not None:
         main.use_frozen(xp, birth)
@@ -312,7 +313,6 @@ def _logging_to(session: Session) -> Iterator[None]:
     """Send our lines and everybody's warnings to the console and to train.log."""
     logger, root = logging.getLogger("dora_train"), logging.getLogger()
     logger.setLevel(logging.INFO)
-    _quieten()
     if not session.ranks.is_first:
         yield
         return

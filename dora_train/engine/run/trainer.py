@@ -5,7 +5,6 @@ order they act at an epoch's end: history, display, loggers, then the checkpoint
 """
 
 import atexit
-import inspect
 import math
 import time
 from collections.abc import Mapping
@@ -14,73 +13,28 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Timer
 
 from ... import counters
 from .. import upstream
-from ..errors import UserError, near
+from ..errors import UserError
 from ..find import shown_path
-from ..replaced import refuse_trainer_key
 from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
+from .checks import trainer_keywords
 from .confusion import Confusion
 from .endings import EarlyStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
 from .history import History
 from .loaders import EvalLoader, SameAsOneRank, TrainLoader
-from .loggers import CSV, LogHistory, check_loggers, lightning_loggers
+from .loggers import CSV, LogHistory, lightning_loggers
 from .profile import Unasked, WhereTimeGoes
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
 from .session import Session, current
 from .start import start_from
-
-
-def check_trainer(cfg: Any) -> None:
-    """Whether a trainer can be built from `cfg` on this machine, before anything is on disk.
-
-    Raises:
-        UserError: a keyword that is not the user's or not Lightning's, an unknown logger, a GPU that is not there.
-    """
-    given = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(given, Mapping)
-    known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
-    for key in map(str, given):
-        refuse_trainer_key(f"trainer.{key}")
-        if key not in known:
-            close = near(key, known)
-            raise UserError(f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
-                            f"Lightning's Trainer takes: {', '.join(known[:14])} ...")
-    check_loggers(list(cfg.logger or []))
-    if cfg.checkpoint.keep not in ("all", "last", "best") or cfg.checkpoint.every_epochs < 1:
-        raise UserError("checkpoint.keep is all, last or best; checkpoint.every_epochs is 1 or more.")
-    patience, decay = cfg.early_stopping.patience, cfg.ema.decay
-    if patience is not None and not (isinstance(patience, int) and patience >= 1):
-        raise UserError(f"early_stopping.patience={patience}: it takes a whole number of epochs, or null for none.")
-    if decay is not None and not (isinstance(decay, float) and 0 < decay < 1):
-        raise UserError(f"ema.decay={decay}: it takes a number between 0 and 1, e.g. 0.999, or null for none.")
-    check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)
-
-
-def _in_job() -> bool:
-    import os
-
-    return "DORA_TRAIN_JOB" in os.environ
-
-
-def check_accelerator(accelerator: str, gpus_of_job: int = 0) -> None:
-    """Raises: UserError where a GPU was asked for and torch sees none: nothing trains on the CPU in silence."""
-    there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available(),
-             "mps": torch.backends.mps.is_available(), "cpu": True, "auto": True}
-    if not there.get(accelerator, True):
-        raise UserError(f"trainer.accelerator={accelerator}: torch sees no such device here.",
-                        "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take trainer.accelerator=auto")
-    if gpus_of_job and accelerator != "cpu" and torch.cuda.device_count() == 0:
-        raise UserError(f"the job was given {gpus_of_job} GPU(s), but torch sees none on this node.",
-                        "look at nvidia-smi there; to train on the CPU: slurm.gpus=0")
 
 
 def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
@@ -183,13 +137,6 @@ def first_void_step(checkpoint: Mapping[str, Any]) -> int:
 def first_epoch(checkpoint: Mapping[str, Any]) -> int:
     """The first that is trained from here on, from 1; the checkpoint may hold a part of it."""
     return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1 if checkpoint else 1
-
-
-def trainer_keywords(cfg: Any) -> dict[str, Any]:
-    """`cfg.trainer` as Lightning takes it; a blank key is Lightning's own default."""
-    given = OmegaConf.to_container(cfg.trainer, resolve=True)
-    assert isinstance(given, dict)
-    return {str(key): value for key, value in given.items() if value is not None}
 
 
 def devices(cfg: Any, ranks: Ranks) -> dict[str, Any]:
