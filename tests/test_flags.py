@@ -60,6 +60,7 @@ def test_package(project: Project):
 def test_info(project: Project):
     assert "was never started" in project.dora("info", *QUICK, code=1)
     sig = sig_of(project.dora("run", *QUICK))
+    assert f"dora run -f {sig} seed=7\n" in project.dora("info", "-f", sig, "seed=7", code=1)
     shown = project.dora("info", "-f", sig)
     assert len(shown.splitlines()) <= 14
     for word in (sig, "debug=fast", "completed", "valid loss", "best", "test", "torch", "outputs", "train.log"):

@@ -65,9 +65,10 @@ def find(main: Any, args: Any) -> Experiment:
     else:
         argv = main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv
         experiment = main.experiment(main.get_xp(argv))
+    words = [*(["-f", args.from_sig] if args.from_sig else []), *args.argv]
     if not (experiment.exists() or experiment.argv() is not None):
         raise UserError(f"XP {experiment.sig} was never started.",
-                        f"start it: dora run {shlex.join(args.argv)}".rstrip())
+                        f"start it: dora run {shlex.join(words)}".rstrip())
     return experiment
 
 
@@ -197,7 +198,7 @@ def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[st
     if status.live:
         return [f"{'watch':<10} dora info -f {sig} -t     stop   dora info -f {sig} -C"]
     if status.state == State.COMPLETED:
-        return [f"{'curves':<10} tensorboard --logdir {_shown(experiment.folder)}"]
+        return [f"{'curves':<10} tensorboard --logdir {shlex.quote(_shown(experiment.folder))}"]
     grids = grids_of(experiment, dora_dir)
     again = f"     as grid   dora grid {grids[0]} --retry" if grids else ""
     return [f"{'again':<10} dora run -f {sig}{again}"]

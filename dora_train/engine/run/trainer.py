@@ -6,6 +6,7 @@ order they act at an epoch's end: history, display, loggers, then the checkpoint
 
 import atexit
 import math
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -260,7 +261,7 @@ def _last_lines(session: Session, result: dict[str, Any]) -> None:
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
     session.log(f"look   dora info -f {sig}     folder   {shown_path(folder)}")
-    session.log(f"curves   tensorboard --logdir {shown_path(folder.parent)}")
+    session.log(f"curves   tensorboard --logdir {shlex.quote(shown_path(folder.parent))}")
 
 
 def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> None:
