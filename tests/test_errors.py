@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 from omegaconf import OmegaConf
-from project import ROOT, Project
+from project import BIN, QUICK, ROOT, Project
 
 from dora_train.engine.errors import UserError, did_you_mean, near, shortened
 
@@ -72,6 +73,21 @@ def test_a_value_that_lightning_would_trip_over(given: str, said: str):
     with pytest.raises(UserError) as refused:
         check_run(cfg)
     assert said in str(refused.value) and len(str(refused.value).splitlines()) <= 4
+
+
+def test_outputs_that_cannot_be_written(project: Project):
+    project.out.write_text("a file")
+    for verb in ("run", "launch"):
+        output = project.dora(verb, *QUICK, code=1)
+        assert output.startswith(f"cannot write {project.out}") and "DORA_DIR=folder" in output, output
+        assert len(output.splitlines()) == 2
+
+
+def test_a_reader_that_leaves_is_no_error(project: Project):
+    """`dora info -l | head -1`, and whatever else prints."""
+    done = subprocess.run(f"{BIN}/dora grid mysweep --dry_run | true", shell=True, text=True, cwd=project.root,
+                          env=project.env | {"DORA_CLUSTER": "local"}, capture_output=True)
+    assert done.stderr == ""
 
 
 def test_settings_of_dora_that_make_no_sense_are_refused(copy: Project):

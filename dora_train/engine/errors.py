@@ -5,8 +5,12 @@ with 1. Anything else that escapes is a bug, and keeps its traceback.
 """
 
 import difflib
+import os
+import select
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 
@@ -45,17 +49,41 @@ def shortened(words: Iterable[str], most: int = 12) -> str:
     return ", ".join(known[:most]) + more
 
 
+@contextmanager
+def writable(folder: Path) -> Iterator[None]:
+    """Where results land, a file may stand, or a read-only disk, or another user's folder: no bug of ours.
+
+    Raises:
+        UserError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {error.filename or f'into {folder}'}: {error.strerror or error}.",
+                        "make room or rights there, or take another folder: DORA_DIR=folder") from error
+
+
 def report_user_errors() -> None:
     """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with 1.
 
-    Dora's command knows nothing of our errors, so this is the one place that all verbs share.
+    What `dora info | head` leaves behind is no error either. Dora's command knows nothing of ours, so this is the one
+    place that all verbs share.
     """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(error, file=sys.stderr, flush=True)
+        elif isinstance(error, BrokenPipeError) and _reader_is_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
         elif not isinstance(error, KeyboardInterrupt):  # Ctrl-C speaks for itself, and exits with 130
             before(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def _reader_is_gone() -> bool:
+    """Whether our output goes into a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # a closed end is always told
+    return bool(poll.poll(0))

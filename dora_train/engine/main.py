@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, upstream, verbs
 from .code import Code, content_hash, snapshot
-from .errors import UserError, report_user_errors, shortened
+from .errors import UserError, report_user_errors, shortened, writable
 from .find import find
 from .origin import locate, sha256
 from .replaced import DORA, refuse_trainer_key
@@ -210,13 +210,15 @@ class TrainMain(upstream.HydraMain):
         """Make the experiment's folder, unless it is there; leaves `xp` with the values that it runs.
 
         Raises:
-            UserError: the signature would mean something else today, or the configuration asks for what is not there.
+            UserError: the signature would mean something else today, the configuration asks for what is not there, or
+                nothing can be written.
         """
         experiment = self.experiment(xp)
         birth = experiment.birth()
         if birth is None:
             self.check(xp)
-            experiment.write_birth(self._birth(xp))
+            with writable(experiment.folder):
+                experiment.write_birth(self._birth(xp))
             birth = experiment.birth()
             assert birth is not None
         else:

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ...errors import DataError
 from .. import claims, upstream
-from ..errors import UserError
+from ..errors import UserError, writable
 from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
@@ -136,7 +136,8 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first)
-        session = _claimed(main, xp, experiment, ranks, signals)
+        with writable(experiment.folder):
+            session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
             _first_line(session, xp)
