@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from project import BIN, QUICK, ROOT, Project
 
 from dora_train.engine.errors import UserError, did_you_mean, near, shortened
+from dora_train.engine.store import State
 
 MISTAKES = [
     (["optim.lrr=0.1"], 'unknown key "optim.lrr": did you mean optim.lr?\noptim has: name, lr, momentum'),
@@ -17,6 +18,7 @@ MISTAKES = [
     (["optim.lr=abc"], "optim.lr=abc: it takes a number (default: 0.05)."),
     (["seed=true"], "seed=true: it takes a whole number (default: 0)."),
     (["optim.lr"], '"optim.lr" has no value: write optim.lr=VALUE.'),
+    (["optim.lr=???"], "optim.lr has no value yet (???)"),
     (["optim.lr=0.1,0.2"], "names several values; one run takes one."),
     (["model=resnt18"], 'unknown model "resnt18": did you mean resnet18'),
     (["model_args.foo=3"], "small cannot be built with foo=3"),
@@ -61,6 +63,7 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: it takes more than 0."),
     ("trainer.precision=foo", "Precision 'foo' is invalid"),
     ("trainer.accelerator=foo", "invalid accelerator name"),
+    ("best.metric=acc", "best.metric=acc: it is a metric of history.json"),
     ("best.mode=up", "best.mode=up: it is max or min."),
     ("threads=0", "threads=0: it takes 1 or more."),
 ])
@@ -73,6 +76,12 @@ def test_a_value_that_lightning_would_trip_over(given: str, said: str):
     with pytest.raises(UserError) as refused:
         check_run(cfg)
     assert said in str(refused.value) and len(str(refused.value).splitlines()) <= 4
+
+
+def test_a_metric_that_nothing_measures_is_said_after_the_first_epoch(project: Project):
+    output = project.dora("run", *QUICK, "best.metric=valid.f1", code=1)
+    assert output.endswith("best.metric=valid.f1: valid has no such metric.\nvalid has: loss, acc.\n")
+    assert project.xp.state().state is State.FAILED
 
 
 def test_outputs_that_cannot_be_written(project: Project):

@@ -301,6 +301,9 @@ class TrainMain(upstream.HydraMain):
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
+        missing = [key for key, value in flatten(xp.values) if value == "???"]
+        if missing:
+            raise UserError(f"{missing[0]} has no value yet (???): write {missing[0]}=VALUE.")
         locate(xp.values.get("continue_from") or "", self.find)
         for check in self._checks:
             asked = {name: xp.values.get(name) for name in inspect.signature(check).parameters}

@@ -38,6 +38,9 @@ def check_run(cfg: Any) -> None:
         raise UserError(f"early_stopping.patience={patience}: it takes a whole number of epochs, or null for none.")
     if decay is not None and not (isinstance(decay, float) and 0 < decay < 1):
         raise UserError(f"ema.decay={decay}: it takes a number between 0 and 1, e.g. 0.999, or null for none.")
+    split, _, metric = str(cfg.best.metric).partition(".")
+    if split not in ("train", "valid") or not metric:
+        raise UserError(f"best.metric={cfg.best.metric}: it is a metric of history.json, e.g. valid.acc or train.loss.")
     if cfg.best.mode not in ("max", "min"):
         raise UserError(f"best.mode={cfg.best.mode}: it is max or min.")
     check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)

@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from ...optim import monitored
+from ..errors import UserError
 from .loaders import num_samples
 
 Entry = dict[str, dict[str, float]]
@@ -150,8 +151,12 @@ class History(Callback):
         self.train, self.valid = Averages(), Averages()
 
     def _note_best(self) -> None:
+        """Raises: UserError where the first epoch measured others: without it no epoch would ever be the best."""
         split, _, metric = self.metric.partition(".")
         value = self.entries[-1].get(split, {}).get(metric)
+        if value is None and len(self.entries) == 1 and split in self.entries[0]:
+            raise UserError(f"best.metric={self.metric}: {split} has no such metric.",
+                            f"{split} has: {', '.join(self.entries[0][split])}.")
         before = self.best.get("value")
         self.improved = value is not None and value == value and (  # NaN is never the best
             before is None or (value > before if self.mode == "max" else value < before))
