@@ -29,6 +29,7 @@ MISTAKES = [
     (["trainer.max_epochs=-1"], "needs an end"),
     (["+trainer.max_epoch=3"], 'unknown key "trainer.max_epoch": did you mean max_epochs?'),
     (["+trainer.devices=2"], "trainer.devices is not set here"),
+    (["trainer=null"], "trainer=null: its settings are needed."),
     (["trainer.strategy=ddp"], "trainer.strategy is not set here"),
     (["trainer.max_time=soon"], "'soon')` is not a valid duration"),
     (["logger=[foo]"], 'unknown logger "foo"'),

@@ -21,9 +21,10 @@ TRAINER = {  # and where it comes from
     "plugins": "the ranks",
     "default_root_dir": "DORA_DIR",
     "use_distributed_sampler": "dora_train/data.py: its batches are shared by the ranks already",
-    "enable_checkpointing": "the run always keeps last.ckpt and best.ckpt",
-    "enable_progress_bar": "the run shows a bar on a terminal, lines elsewhere",
-    "enable_model_summary": "the run says the number of parameters",
+    "enable_checkpointing": "the run, which always keeps last.ckpt and best.ckpt",
+    "enable_progress_bar": "the run: a bar on a terminal, lines elsewhere",
+    "enable_model_summary": "the run, which says the number of parameters",
+    "barebones": "logger=[] and checkpoint.every_epochs",
 }
 
 

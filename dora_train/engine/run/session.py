@@ -174,10 +174,12 @@ def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
     Raises:
         UserError: it asks for what is not there, or means something else today.
     """
+    birth = main.experiment(xp).birth()
+    if birth is None and is_first:
+        main.check(xp)  # before Lightning is imported, which takes seconds
     from .checks import check_run
 
     _quieten()
-    birth = main.experiment(xp).birth()
     if is_first:
         check_run(xp.cfg)
         main.create(xp)
