@@ -90,7 +90,8 @@ class Local:
         if not all(self._is_ours(job_id) for job_id in order.after):
             raise NotSubmitted(f"refused: it takes the place of job {', '.join(order.after)} of another queue, which "
                                "was asked to end; call again in a minute")
-        self._pass_over([key for key in FOREIGN if wanted.get(key)])
+        self._pass_over([key for key in FOREIGN if wanted.get(key)]
+                        + [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())])
         order.folder.mkdir(parents=True, exist_ok=True)
         lines = [*wanted.get("setup", ()), *order.setup, f"exec {order.command}"]
         number = self._queue.add({
