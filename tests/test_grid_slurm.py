@@ -312,7 +312,8 @@ def test_launch_info_and_cancel(project):
     overrides = ["debug=fast", "trainer.max_epochs=5000"]
     out = project.dora("launch", *overrides, "--no_tail", "-c", "a comment")
     xp = project.xps()[0]
-    assert f"+ {xp.sig}" in out and xp.job().job_id in out
+    where = "on this machine (DORA_CLUSTER=local)" if project.is_local else "on SLURM (sbatch found"
+    assert f"+ {xp.sig}" in out and f"job {xp.job().job_id} {where}" in out
     assert f"= {xp.sig}" in project.dora("launch", *overrides, "--no_tail")
     shown = project.dora("info", "-j", xp.job().job_id)
     assert shown.startswith(xp.sig) and len(shown.splitlines()) <= 15

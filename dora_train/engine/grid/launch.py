@@ -81,7 +81,8 @@ def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, r
         raise UserError(f"{experiment.sig}: {outcome.trouble}")
     reason = f"   {action.reason}" if action.reason else ""
     executor.move()
-    print(f"{SIGNS[action.verb]} {experiment.sig}  {main.get_name(xp)}   job {outcome.job_id}{reason}", flush=True)
+    job = f"job {outcome.job_id} {executor.where()}"
+    print(f"{SIGNS[action.verb]} {experiment.sig}  {main.get_name(xp)}   {job}{reason}", flush=True)
 
 
 def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:
