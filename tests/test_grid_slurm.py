@@ -92,7 +92,7 @@ def test_cancel_and_retry(project):
 def test_dry_run_touches_nothing(here):
     here.grid("launcher(seed=1)")
     assert "+ 1 new" in here.dora("grid", "question", "--dry_run")
-    assert not here.out.exists() and not here.live()
+    assert not here.out.exists() and not here.cluster.folder.exists()
 
 
 def test_a_job_that_fails_before_it_starts_and_one_that_raises(project):

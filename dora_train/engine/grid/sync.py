@@ -96,7 +96,7 @@ class Sync:
             return scene.sheep, self._pick(scene)
         actions = self.plan(scene)
         self._check(scene, actions)
-        missing = self.executor.missing()
+        missing = self._missing()
         blocked = bool(missing) and any(action.verb.submits or action.stops for action in actions)
         if self.args.dry_run or not blocked:
             self._print_plan(scene, actions, missing)
@@ -115,6 +115,10 @@ class Sync:
         if self.args.cancel:
             return scene.sheep, 0
         return scene.sheep, self._watch(scene, actions, outcomes)
+
+    def _missing(self) -> str:
+        """Why nothing can be submitted; a dry run does not make the local queue to find that out."""
+        return "" if self.args.dry_run and self.executor.name == "local" else self.executor.missing()
 
     # --- collect ---
 
