@@ -3,16 +3,21 @@
 Each has a copy of the project of its own. Jobs that only have to exist sleep (`setup`), before any Python starts.
 """
 
+import fcntl
 import os
+import pty
 import shutil
 import signal
+import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from grid_project import ASLEEP, HEAD, GridProject
+from grid_project import ASLEEP, DORA, HEAD, GridProject
 
+from dora_train.engine import claims
 from dora_train.engine.store import State
 
 
@@ -40,6 +45,26 @@ def room_for_two(on_slurm) -> Iterator[GridProject]:
 def here(tmp_path, machine) -> GridProject:
     """For what no executor has a part in."""
     return GridProject(tmp_path, machine)
+
+
+def on_terminal(project: GridProject, *command: object, answer: str = "", code: int = 0) -> str:
+    """What a command shows on a terminal of its own, which asks for an answer at the most once."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([str(word) for word in command], cwd=project.folder, env=project.env,
+                               stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    os.close(theirs)
+    shown = ""
+    while True:
+        try:
+            shown += os.read(ours, 4096).decode()
+        except OSError:  # its other end is closed
+            break
+        if shown.rstrip().endswith("[y/N]"):
+            os.write(ours, f"{answer}\n".encode())
+    os.close(ours)
+    assert process.wait(30) == code, shown
+    return shown
 
 
 def test_to_completion_then_a_line_more_and_one_less(project):
@@ -75,6 +100,47 @@ def test_an_empty_grid_stops_with_the_plan(here):
     assert "DORA_YES=1" in here.sync(code=1) and len(here.live()) == 1
     assert "- 1 cancel" in here.sync(DORA_YES="1")
     here.cluster.wait(lambda: not here.live())
+
+
+@pytest.mark.slow
+def test_on_a_terminal_it_asks_once_before_it_cancels_and_enter_means_no(here):
+    here.grid(ASLEEP, "launcher(seed=1)", "launcher(seed=2)")
+    here.sync()
+    here.grid(ASLEEP, "launcher(seed=1)", "launcher(seed=3)")
+    command = (DORA, "grid", "question", "--no_monitoring")
+    shown = on_terminal(here, *command, code=1)
+    assert "- 1 cancel" in shown and shown.count("[y/N]") == 1 and "nothing was done" in shown
+    assert len(here.live()) == 2 and len(here.xps()) == 2
+    on_terminal(here, *command, answer="y")
+    assert len(here.xps()) == 3
+    here.cluster.wait(lambda: len(here.live()) == 2)
+
+
+@pytest.mark.slow
+def test_what_a_terminal_runs_or_ran_is_not_submitted(here):
+    terminal = here.start("run", "debug=fast", "trainer.max_epochs=5000", "seed=2")
+    here.cluster.wait(lambda: any(xp.state().epoch for xp in here.xps()))
+    terminal.send_signal(signal.SIGSTOP)  # it lives, and takes nobody's time
+    here.dora("run", "debug=fast", "seed=1")
+    here.grid("launcher(seed=1)", 'launcher({"trainer.max_epochs": 5000}, seed=2)')
+    out = here.sync()
+    assert "= 2 kept" in out and "1 running" in out and "1 completed" in out and not here.live()
+    assert "= 2 kept" in here.dora("grid", "question", "--cancel") and terminal.poll() is None
+    terminal.kill()
+    terminal.communicate(timeout=60)
+
+
+@pytest.mark.slurm
+def test_inside_an_interactive_job_of_slurm(on_slurm):
+    """Its variables are all there, and mean nothing to a run or a grid that a person starts."""
+    project = on_slurm
+    project.grid("launcher(seed=1)")
+    line = f"{DORA} run debug=fast && DORA_CLUSTER=local srun --pty --ntasks=1 {DORA} grid question"
+    on_terminal(project, "salloc", "--ntasks=2", "bash", "-c", line)
+    ran, job = sorted(project.xps(), key=lambda xp: xp.job() is not None)
+    assert [xp.state().state for xp in (ran, job)] == [State.COMPLETED] * 2
+    assert ran.job() is None and claims.latest(ran).job_id == "" and job.job().cluster == "local"
+    assert not list(job.submitit.glob("*_1_log.out")), "one rank"
 
 
 def test_cancel_and_retry(project):
@@ -146,6 +212,7 @@ def flock(file, operation):
     open(os.environ["ASKED"], "a").write(path + chr(10))
     FAILS
 fcntl.flock = flock
+open(os.environ["ASKED"], "a").write("in place" + chr(10))
 """
 
 
@@ -161,6 +228,7 @@ def test_without_locks_on_the_outputs_folder(here, tmp_path, how):
         out, err = command.communicate(timeout=240)
         assert command.returncode == 0 and "2 completed" in out, out + err
     assert [xp.state().attempt for xp in here.xps()] == [1, 1]
+    assert "in place" in (tmp_path / "asked").read_text()
 
 
 class Hostile:
@@ -199,8 +267,8 @@ def test_a_scheduler_that_does_not_answer_ends_nothing(on_slurm, tmp_path, progr
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("line", ["echo Invalid job id specified >&2; exit 1", "echo no contact >&2; exit 1"],
-                         ids=["unknown", "fails"])
+@pytest.mark.parametrize("line", ["echo Invalid job id specified >&2; exit 1", "echo no contact >&2; exit 1",
+                                  "exit 0"], ids=["unknown", "fails", "empty"])
 def test_a_cancellation_that_does_not_arrive_is_not_believed(on_slurm, tmp_path, line):
     project = on_slurm
     project.grid(ASLEEP, "launcher(seed=1)")
@@ -318,10 +386,17 @@ def test_launch_info_and_cancel(project):
     shown = project.dora("info", "-j", xp.job().job_id)
     assert shown.startswith(xp.sig) and len(shown.splitlines()) <= 15
     project.cluster.wait(lambda: xp.state().epoch > 0)
-    project.dora("launch", "-f", xp.sig, "-C")
+    assert "cancelled" in project.dora("info", "-j", xp.job().job_id, "-C")
     project.cluster.wait(lambda: not project.live())
-    assert "cancelled by " in project.dora("info", "-f", xp.sig)
+    before = stamps(project.out)
+    for flags, words in (([], "cancelled by "), (["-l"], f"XP {xp.sig}"), (["-t"], "epoch "), (["-m"], "Metrics[")):
+        assert words in project.dora("info", "-f", xp.sig, *flags)
+    assert stamps(project.out) == before, "info changes nothing"
     assert xp.last_checkpoint.exists()
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    return {path: path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
 def test_ctrl_c_leaves_the_jobs(project):
