@@ -114,6 +114,16 @@ def test_an_array_is_one_submission_and_one_small_file(tmp_path):
     assert tasks[0] == [str(xps[0].folder), xps[0].job().token] and tasks[1] is None
 
 
+def test_a_task_costs_the_same_however_many_an_array_has(tmp_path):
+    written = {}
+    for count in (10, 200):
+        folder = tmp_path / f"of {count:03}"
+        folder.mkdir()
+        submit([request(experiment(folder, number), folder) for number in range(count)], Fake(folder / "jobs"), folder)
+        written[count] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / count
+    assert written[200] < 1.05 * written[10] and written[200] < 5000, "bytes"
+
+
 @pytest.mark.parametrize("fails, state", [
     (NotSubmitted("refused"), State.NEW), (Unanswered("timed out"), State.WAITING)])
 def test_a_refusal_is_no_job_but_silence_may_be_one(tmp_path, fails, state):
