@@ -410,7 +410,7 @@ def test_three_hundred_that_wait_cost_next_to_nothing(here: Here):
 
 
 def test_a_folder_whose_locks_do_nothing_is_refused(here: Here, monkeypatch):
-    monkeypatch.setattr("dora_train.engine.grid.local_queue.fcntl.flock", lambda *args: None)
+    monkeypatch.setattr("dora_train.engine.grid.local_files.fcntl.flock", lambda *args: None)
     assert "locks do not work there" in Local().missing()
 
 

@@ -8,7 +8,8 @@
     submission.py   each experiment is submitted once, whatever is killed in between
     executor.py     what is asked of whatever runs jobs; places.py chooses one
     slurm.py        SLURM; slurm_text.py reads its words
-    local.py        this machine: local_queue.py is the queue's folder, local_runner.py starts and watches its jobs
+    local.py        this machine: local_queue.py is the queue's folder (local_files.py: what it is made of),
+                    local_runner.py starts its jobs and watches over them
     resources.py    Dora's SlurmConfig -> the parameters of a job
     grids.py        finding grid files, running them, and which grid wants what
     growing.py      an explorer whose list of experiments grows: what dora_train/search.py plugs in

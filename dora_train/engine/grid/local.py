@@ -18,7 +18,8 @@ from typing import Any
 from .. import claims
 from ..store import Job
 from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, outside
-from .local_queue import OVER, PENDING, Queue, is_locked, lock, text
+from .local_files import is_locked, lock, text
+from .local_queue import OVER, PENDING, Queue
 
 PLACE = "DORA_QUEUE"  # names the folder of the queue
 PHASES = {PENDING: Phase.PENDING, OVER: Phase.OVER}

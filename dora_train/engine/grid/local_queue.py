@@ -14,7 +14,7 @@
 
 The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken for another's. The
 folder must be on a local disk, where locks are inherited (local.py looks). It is private: a job keeps its environment.
-This module and local_runner.py import little: a process of a runner stays for as long as its job runs.
+This module, local_files.py and local_runner.py import little: a process of a runner stays for as long as its job runs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+
+from .local_files import Locks, is_locked, listed, opened, read, write
 
 PENDING, RUNNING, OVER = "pending", "running", "over"
 LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
@@ -63,7 +65,7 @@ class Queue:
 
     def id(self) -> str:
         """`q3f1a`; empty where there is no queue yet."""
-        return _read(self.path("id"))
+        return read(self.path("id"))
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -87,7 +89,7 @@ class Queue:
 
     def waiting(self) -> list[str]:
         """The numbers of the jobs that wait, first in first."""
-        names = [name.removesuffix(".json") for name in _listed(self.path("waiting")) if name.endswith(".json")]
+        names = [name.removesuffix(".json") for name in listed(self.path("waiting")) if name.endswith(".json")]
         return sorted((name for name in names if name[0].isdigit()), key=_place)
 
     def job(self, number: str) -> dict | None:
@@ -118,7 +120,7 @@ class Queue:
 
     def _take(self, number: str, job: dict, spoken_for: set[str]) -> Taken | str:
         os.makedirs(self.path("jobs", number), exist_ok=True)
-        with _opened() as fds:
+        with opened() as fds:
             if not fds.lock(self.path("jobs", number, "alive")):
                 return "running"  # its runner has yet to take it out of the line
             if not self._lock_slot(fds, number, job.get("limit", 1)):
@@ -134,9 +136,9 @@ class Queue:
                 return "running"
             return Taken(number, shared, fds.keep()[-1], gpus)
 
-    def _lock_slot(self, fds: _Fds, number: str, limit: int) -> bool:
+    def _lock_slot(self, fds: Locks, number: str, limit: int) -> bool:
         """Lock a slot, if fewer than `limit` are in use; its content says by whom."""
-        names = sorted(_listed(self.path("slots")), key=int)
+        names = sorted(listed(self.path("slots")), key=int)
         free = [name for name in names if not is_locked(self.path("slots", name))]
         if len(names) - len(free) >= limit:
             return False
@@ -155,10 +157,10 @@ class Queue:
         """Jobs that run, and whose runner was killed; each with the right to watch over it."""
         found = []
         with self.held():
-            for slot in _listed(self.path("slots")):
-                number = _read(self.path("slots", slot))
+            for slot in listed(self.path("slots")):
+                number = read(self.path("slots", slot))
                 if number and is_locked(self.path("slots", slot)):
-                    with _opened() as fds:
+                    with opened() as fds:
                         if fds.lock(self.path("jobs", number, "watched")):
                             found.append(Taken(number, [], fds.keep()[0], []))
         return found
@@ -181,7 +183,7 @@ class Queue:
                 self.end(number, "CANCELLED")
 
     def cancelled_by(self, number: str) -> str:
-        return _read(self.path("jobs", number, "cancel"))
+        return read(self.path("jobs", number, "cancel"))
 
     def end(self, number: str, word: str, code: int = 0, signum: int = 0) -> None:
         """Write down how a job ended."""
@@ -224,95 +226,11 @@ class Queue:
         return {"word": "CANCELLED" if self.cancelled_by(number) else LOST}
 
     def _numbers(self) -> list[str]:
-        names = {*self.waiting(), *_listed(self.path("jobs"))}
+        names = {*self.waiting(), *listed(self.path("jobs"))}
         return [name for name in names if name[0].isdigit()]
 
     def _waiting(self, number: str) -> str:
         return self.path("waiting", f"{number}.json")
-
-
-# --- files and locks ---
-
-
-class _Fds:
-    """Open files that are locked, to be kept together or let go together."""
-
-    def __init__(self) -> None:
-        self.kept: list[int] = []
-
-    def lock(self, path: str) -> bool:
-        fd = lock(path)
-        self.kept += [fd] if fd is not None else []
-        return fd is not None
-
-    def keep(self) -> list[int]:
-        kept, self.kept = self.kept, []
-        return kept
-
-
-@contextmanager
-def _opened() -> Iterator[_Fds]:
-    fds = _Fds()
-    try:
-        yield fds
-    finally:
-        for fd in fds.kept:
-            os.close(fd)
-
-
-def lock(path: str) -> int | None:
-    """The open file, locked; None where another process holds it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    return fd
-
-
-def is_locked(path: str) -> bool:
-    """Whether somebody holds the file. Asked while the queue is held: the answer locks it for a moment."""
-    if not os.path.exists(path):
-        return False
-    fd = lock(path)
-    if fd is not None:
-        os.close(fd)
-    return fd is None
-
-
-def write(path: str, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = f"{path}.{os.getpid()}.tmp"
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
-
-
-def text(raw_bytes: bytes) -> str:
-    """Bytes of the system (paths, an environment) as text that JSON can hold, whatever the locale is."""
-    return raw_bytes.decode("utf-8", "surrogateescape")
-
-
-def raw(words: str) -> bytes:
-    return words.encode("utf-8", "surrogateescape")
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def _place(number: str) -> tuple[int, int]:

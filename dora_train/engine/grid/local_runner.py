@@ -14,7 +14,8 @@ import time
 import traceback
 from contextlib import suppress
 
-from .local_queue import Queue, Taken, raw
+from .local_files import raw
+from .local_queue import Queue, Taken
 
 PERIOD = 0.2  # seconds between two looks
 GRACE = 30.0  # seconds from asking a job to leave to ending it: time for a checkpoint

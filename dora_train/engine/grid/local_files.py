@@ -1,0 +1,93 @@
+"""Files that are locked, written whole, or read if they are there: what the local queue is made of.
+
+A lock (flock) belongs to an open file, and to every process that inherits it. local_queue.py calls all of this;
+local.py looks with it whether locks work in a folder. Standard library only, as there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Locks:
+    """Open files that are locked, to be kept together or let go together."""
+
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+
+    def lock(self, path: str) -> bool:
+        fd = lock(path)
+        self.kept += [fd] if fd is not None else []
+        return fd is not None
+
+    def keep(self) -> list[int]:
+        kept, self.kept = self.kept, []
+        return kept
+
+
+@contextmanager
+def opened() -> Iterator[Locks]:
+    fds = Locks()
+    try:
+        yield fds
+    finally:
+        for fd in fds.kept:
+            os.close(fd)
+
+
+def lock(path: str) -> int | None:
+    """The open file, locked; None where another process holds it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def is_locked(path: str) -> bool:
+    """Whether somebody holds the file. Asked while the queue is held: the answer locks it for a moment."""
+    if not os.path.exists(path):
+        return False
+    fd = lock(path)
+    if fd is not None:
+        os.close(fd)
+    return fd is None
+
+
+def write(path: str, text: str) -> None:
+    """Write a file whole or not at all."""
+    aside = f"{path}.{os.getpid()}.tmp"
+    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
+def text(raw_bytes: bytes) -> str:
+    """Bytes of the system (paths, an environment) as text that JSON can hold, whatever the locale is."""
+    return raw_bytes.decode("utf-8", "surrogateescape")
+
+
+def raw(words: str) -> bytes:
+    return words.encode("utf-8", "surrogateescape")
+
+
+def read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
