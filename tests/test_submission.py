@@ -9,9 +9,10 @@ from dora.conf import SlurmConfig
 
 from dora_train.engine.grid import submission
 from dora_train.engine.grid.executor import JobInfo, NotSubmitted, Phase, Receipt, Unanswered
+from dora_train.engine.grid.request import Request
 from dora_train.engine.grid.resources import Shape
 from dora_train.engine.grid.status import look
-from dora_train.engine.grid.submission import Request, settle, submit
+from dora_train.engine.grid.submission import settle, submit
 from dora_train.engine.store import Experiment, RunState, State
 
 

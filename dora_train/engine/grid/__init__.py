@@ -5,7 +5,7 @@
     info.py         `dora info`: one experiment on a dozen lines; changes nothing
     plan.py         (wanted, known) -> actions with reasons: pure
     status.py       what state an experiment is in: one table, from its folder and its executor
-    submission.py   each experiment is submitted once, whatever is killed in between
+    submission.py   each experiment is submitted once, whatever is killed in between; request.py is what it is given
     executor.py     what is asked of whatever runs jobs; places.py chooses one
     slurm.py        SLURM; slurm_text.py reads its words
     local.py        this machine: local_queue.py is the queue's folder (local_files.py: what it is made of),

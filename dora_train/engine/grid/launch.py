@@ -16,10 +16,10 @@ from .info import cancel
 from .logs import follow, log_of
 from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, make_plan
+from .request import Request, code_before, kept
 from .resources import Shape, stored
 from .status import look
-from .submission import Request
-from .sync import code_before, kept, nowhere, refuse_dev
+from .sync import nowhere, refuse_dev
 
 
 def launch(main: Any, args: Any, executor: Executor | None = None) -> int:

@@ -14,58 +14,23 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-from dora.conf import SlurmConfig
 
 from .. import claims, store
 from ..claims import Holder
 from ..errors import UserError
 from ..store import ARRAYS, NO_ROOM, Experiment, Job
 from .executor import Executor, NoRoom, NotSubmitted, Order, Unanswered
-from .resources import Shape, parameters, stored
+from .request import Outcome, Request
+from .resources import parameters, stored
 
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
 BUSY = "another command submits it at this moment"
 FAULT = "DORA_FAULT"  # names the `_fault` at which this process ends itself, for the tests that kill it there
-
-
-@dataclass(frozen=True)
-class Request:
-    """An experiment to submit."""
-
-    experiment: Experiment
-    slurm: SlurmConfig
-    shape: Shape
-    seen: int  # the number of submissions when it was decided to make this one
-    code_root: Path
-    code: Mapping[str, Any] = field(default_factory=dict)
-    excluded: Mapping[str, Any] = field(default_factory=dict)
-    grid: str = ""
-    replaces: Sequence[str] = ()  # job ids that are cancelled, and must be over before this one starts
-    stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
-
-    @property
-    def number(self) -> int:
-        return self.seen + 1
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a request."""
-
-    experiment: Experiment
-    job_id: str = ""
-    trouble: str = ""  # why there is no job of ours
-    held: bool = False  # for want of room: it waits with us
-
-    @property
-    def submitted(self) -> bool:
-        return bool(self.job_id)
 
 
 def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path,

@@ -19,7 +19,7 @@ from dora.grid import RunGridArgs
 
 from .. import claims, upstream
 from ..errors import UserError
-from ..store import CODES, XPS, Experiment, State
+from ..store import XPS, Experiment, State
 from . import submission
 from .executor import Executor
 from .grids import Wants, explore, find_explorer
@@ -29,10 +29,10 @@ from .logs import follow, log_of, print_log
 from .monitor import Charge, Monitor, exit_code
 from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, limited, make_plan, noteworthy, stopped, summary
+from .request import Outcome, Request, batches, code_before, kept
 from .resources import Shape, stored
 from .sheep import Sheep
 from .status import look
-from .submission import Outcome, Request
 from .table import GridTable
 
 __all__ = ["find_explorer", "run_grid"]
@@ -294,7 +294,7 @@ class Sync:
     def _submit(self, scene: Scene, sheep: Sequence[Sheep], actions: Mapping[str, Action]) -> list[Outcome]:
         """Each experiment as a job, those of one `launcher.job_array()` together."""
         requests = {one.xp.sig: self._request(scene, one, actions[one.xp.sig]) for one in sheep}
-        outcomes = submission.submit_all(_batches(scene.herd, requests), self.executor, self.dora_dir)
+        outcomes = submission.submit_all(batches(scene.herd, requests), self.executor, self.dora_dir)
         self.executor.move()
         return outcomes
 
@@ -303,7 +303,7 @@ class Sync:
         for one in held:
             scene.seen[one.xp.sig] = one.experiment.job_number()
         requests = {one.xp.sig: self._request(scene, one, Action(one.xp.sig, Verb.NEW)) for one in held}
-        submission.submit_all(_batches(scene.herd, requests), self.executor, self.dora_dir, careful=True)
+        submission.submit_all(batches(scene.herd, requests), self.executor, self.dora_dir, careful=True)
 
     def _request(self, scene: Scene, sheep: Sheep, action: Action) -> Request:
         root, code = self._code_of(sheep, action)
@@ -415,22 +415,6 @@ def follow_experiment(experiment: Experiment, executor: Executor) -> None:
         sys.exit(130)
 
 
-def kept(main: Any, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
-    """The same code, its changes kept with the experiment; those of live files are kept when they run."""
-    trouble = main.keep_code(experiment) if code[1]["hash"] else ""
-    if trouble:
-        print(f"warning: {trouble}", file=sys.stderr)
-    return code
-
-
-def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    """The snapshot that its last job ran, and what is known of it; None where there is none any more."""
-    job = experiment.job()
-    snapshot = job.code.get("hash") if job else ""
-    root = dora_dir / CODES / str(snapshot)
-    return (root, job.code) if job and snapshot and root.is_dir() else None
-
-
 def updates_code() -> bool:
     """Whether jobs that wait with older code shall run today's."""
     return os.environ.get("DORA_UPDATE") == "1"
@@ -458,20 +442,6 @@ def nowhere(executor: Executor) -> tuple[str, str]:
 
 def _is_index(pattern: str) -> bool:
     return pattern.removeprefix("-").isdigit()
-
-
-def _batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
-    """What goes in together: the experiments of one `launcher.job_array()`, as far as they are alike."""
-    groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
-    return [batch for group in groups for batch in _alike(group)]
-
-
-def _alike(requests: Sequence[Request]) -> list[list[Request]]:
-    """Those that one array can hold: the same code, resources and shape."""
-    groups: dict[str, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(f"{request.code_root}\0{stored(request.slurm, request.shape)}", []).append(request)
-    return list(groups.values())
 
 
 @contextmanager

@@ -1,0 +1,80 @@
+"""What is asked of a submission: an experiment, as which job, and with which code; and what came of it.
+
+`sync.py` and `launch.py` make requests, `submission.py` sees to each of them.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dora.conf import SlurmConfig
+from dora.explore import Herd
+
+from ..store import CODES, Experiment
+from .resources import Shape, stored
+
+
+@dataclass(frozen=True)
+class Request:
+    """An experiment to submit."""
+
+    experiment: Experiment
+    slurm: SlurmConfig
+    shape: Shape
+    seen: int  # the number of submissions when it was decided to make this one
+    code_root: Path
+    code: Mapping[str, Any] = field(default_factory=dict)
+    excluded: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = ""
+    replaces: Sequence[str] = ()  # job ids that are cancelled, and must be over before this one starts
+    stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
+
+    @property
+    def number(self) -> int:
+        return self.seen + 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a request."""
+
+    experiment: Experiment
+    job_id: str = ""
+    trouble: str = ""  # why there is no job of ours
+    held: bool = False  # for want of room: it waits with us
+
+    @property
+    def submitted(self) -> bool:
+        return bool(self.job_id)
+
+
+def batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
+    """What goes in together: the experiments of one `launcher.job_array()`, as far as they are alike."""
+    groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
+    return [batch for group in groups for batch in _alike(group)]
+
+
+def _alike(requests: Sequence[Request]) -> list[list[Request]]:
+    """Those that one array can hold: the same code, resources and shape."""
+    groups: dict[str, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(f"{request.code_root}\0{stored(request.slurm, request.shape)}", []).append(request)
+    return list(groups.values())
+
+
+def kept(main: Any, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
+    """The same code, its changes kept with the experiment; those of live files are kept when they run."""
+    trouble = main.keep_code(experiment) if code[1]["hash"] else ""
+    if trouble:
+        print(f"warning: {trouble}", file=sys.stderr)
+    return code
+
+
+def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    """The snapshot that its last job ran, and what is known of it; None where there is none any more."""
+    job = experiment.job()
+    snapshot = job.code.get("hash") if job else ""
+    root = dora_dir / CODES / str(snapshot)
+    return (root, job.code) if job and snapshot and root.is_dir() else None
