@@ -3,7 +3,7 @@
     sync.py         `dora grid`: collect, plan, act, show
     launch.py       `dora launch`: the same for one experiment
     info.py         `dora info`: one experiment on a dozen lines; changes nothing
-    plan.py         (wanted, known) -> actions with reasons: pure
+    plan.py         (wanted, known) -> actions with reasons: pure; consent.py prints it, and asks
     status.py       what state an experiment is in: one table, from its folder and its executor
     submission.py   each experiment is submitted once, whatever is killed in between; request.py is what it is given
     executor.py     what is asked of whatever runs jobs; places.py chooses one

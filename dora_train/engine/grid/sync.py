@@ -21,6 +21,7 @@ from .. import claims, upstream
 from ..errors import UserError
 from ..store import XPS, Experiment, State
 from . import submission
+from .consent import confirm, print_plan
 from .executor import Executor
 from .grids import Wants, explore, find_explorer
 from .growing import Ground, Growing
@@ -28,7 +29,7 @@ from .info import overrides
 from .logs import follow, log_of, print_log
 from .monitor import Charge, Monitor, exit_code
 from .places import chosen
-from .plan import SIGNS, Action, Known, Verb, Wanted, is_alarming, limited, make_plan, noteworthy, stopped, summary
+from .plan import Action, Known, Verb, Wanted, is_alarming, limited, make_plan, stopped
 from .request import Outcome, Request, batches, code_before, kept
 from .resources import Shape, stored
 from .sheep import Sheep
@@ -98,8 +99,8 @@ class Sync:
         self._check(scene, actions)
         missing = self._missing()
         blocked = bool(missing) and any(action.verb.submits or action.stops for action in actions)
-        if self.args.dry_run or not blocked:
-            self._print_plan(scene, actions, missing)
+        if not self.args.silent and (self.args.dry_run or not blocked):
+            print_plan(self.grid, actions, self._names(scene), "" if missing else self.executor.where())
         if self.args.dry_run:
             self._show(scene)
             return scene.sheep, 0
@@ -194,21 +195,6 @@ class Sync:
     def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
         return scene.herd.slurm_configs[sheep.xp.sig]
 
-    def _print_plan(self, scene: Scene, actions: Sequence[Action], missing: str) -> None:
-        if self.args.silent:
-            return
-        where = "" if missing else self.executor.where()
-        print(f"{self.grid}: {summary(actions)}   {where}".rstrip())
-        names = self._names(scene)
-        width = max((len(names.get(action.sig, "")) for action in noteworthy(actions)), default=0)
-        for action in noteworthy(actions):
-            name = names.get(action.sig, "")
-            print(f"  {SIGNS[action.verb]} {action.sig}  {name:<{width}}  {action.reason}".rstrip())
-        older = sum(action.older for action in actions)
-        if older:
-            print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 dora grid {self.grid}")
-        sys.stdout.flush()
-
     def _names(self, scene: Scene) -> dict[str, str]:
         names = {}
         if scene.sheep:
@@ -220,28 +206,12 @@ class Sync:
         return names
 
     def _confirm(self, scene: Scene, actions: Sequence[Action]) -> None:
-        """Ask before running work ends, or results go.
-
-        Raises:
-            UserError: the answer is no, or nobody is there to be asked and the plan looks like a mistake.
-        """
-        if os.environ.get("DORA_YES") == "1" or not upstream.from_command_line(self.args):
-            return
-        alarm = "" if self.args.cancel else is_alarming(actions, scene.known)
-        anew = [action for action in actions if action.anew and self._has_results(action.sig)]
-        stops = stopped(actions)
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            questions = [f"cancel {len(stops)} experiments that wait or run"] * bool(stops)
-            questions += [f"remove the results of {len(anew)} experiments"] * bool(anew)
-            questions += [f"{alarm}: go on"] * bool(alarm and not stops)
-            if questions and not _yes(f"{' and '.join(questions)}? [y/N] "):
-                raise UserError("nothing was done.")
-        elif alarm or (anew and self.args.clear):
-            raise UserError(f"stopped: {alarm or f'it would remove the results of {len(anew)} experiments'}.",
-                            f"if that is meant: DORA_YES=1 dora grid {self.grid}")
-
-    def _has_results(self, sig: str) -> bool:
-        return Experiment(self.dora_dir / XPS / sig).exists()
+        """Ask before running work ends, or results go; a notebook is not asked."""
+        if upstream.from_command_line(self.args):
+            alarm = "" if self.args.cancel else is_alarming(actions, scene.known)
+            anew = [Experiment(self.dora_dir / XPS / action.sig) for action in actions if action.anew]
+            lost = sum(experiment.exists() for experiment in anew)
+            confirm(self.grid, len(stopped(actions)), lost, alarm, self.args.clear)
 
     # --- act ---
 
@@ -452,10 +422,3 @@ def _at_place(sheep: Sheep) -> Iterator[None]:
     except UserError as error:
         place = f"{sheep.place}: " if sheep.place else ""
         raise UserError(f"{place}{error}") from error
-
-
-def _yes(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
-        return False
