@@ -4,8 +4,8 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# Two processes, each with its own cluster: half of the tests' time is waiting. A file's tests stay together.
-PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),2) --dist loadfile
+# Three processes, each with its own cluster: half of the tests' time is waiting. A file's tests stay together.
+PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help run test test-fast chaos lint clean
