@@ -116,7 +116,14 @@ def split(config: Mapping[str, Any], exclude: Sequence[str]) -> tuple[dict[str, 
 
 
 def is_excluded(key: str, exclude: Sequence[str]) -> bool:
-    return any(fnmatch(key, pattern) for pattern in exclude)
+    """Whether one of the patterns of `dora.exclude` takes this dotted key out of the signature."""
+    return _matches(key, tuple(exclude))
+
+
+@lru_cache(maxsize=10_000)
+def _matches(key: str, patterns: tuple[str, ...]) -> bool:
+    """A grid asks a thousand times for the same seventy keys."""
+    return any(fnmatch(key, pattern) for pattern in patterns)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
