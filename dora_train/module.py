@@ -66,8 +66,9 @@ class Classifier(pl.LightningModule):
         optimizer = build_optimizer(self.parameters(), **self.optim)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        total = self.trainer.estimated_stepping_batches  # asked first: it counts the batches of an epoch
+        self.trainer.fit_loop.setup_data()  # counts the batches of an epoch
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        total = self.trainer.estimated_stepping_batches
         self.factor = Schedule(**self.schedule, steps_per_epoch=steps, total_steps=total)
         return optimizer
 
