@@ -342,7 +342,10 @@ class Sync:
         actions = self.plan(scene)
         self._check(scene, actions)
         self._say_refused(self.act(scene, actions))
-        self.look(scene)
+        begun = [sheep for sheep in scene.sheep if not sheep.status.live]
+        statuses = look([sheep.experiment for sheep in begun], self.executor, force=True)
+        for sheep in begun:  # not of the others: one that has ended since is yet to be told, by the monitor's next look
+            sheep.status = statuses[sheep.xp.sig]
         return self._table(scene), self._charge(scene)
 
     def _table(self, scene: Scene) -> GridTable:
