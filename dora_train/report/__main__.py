@@ -63,11 +63,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         from . import page
 
         report.over = report.over or report.seeds()
-        write(args.html, page.page(report))
+        write(args.html, page.page(report), report)
     elif args.hiplot:
         from . import hiplot
 
-        write(args.hiplot, hiplot.page(report))
+        write(args.hiplot, hiplot.page(report), report)
     elif args.diff:
         _print(_diff(report))
     else:
@@ -91,12 +91,13 @@ def _print(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def write(path: str, text: str) -> None:
+def write(path: str, text: str, report: Report) -> None:
     """Raises: UserError where there is no place for it."""
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
+    print(f"{path}: {len(report.runs)} experiment{'s' * (len(report.runs) != 1)}, {len(text.encode()) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -60,13 +60,13 @@ def _plain(value: Any) -> Any:
 
 
 def titles(keys: Sequence[str]) -> dict[str, str]:
-    """Each key's last part, where that names one of them only.
+    """Each key's last part, where that names one of them only, and says something by itself.
 
-    >>> titles(["optim.lr", "optim.name", "data.name"])
-    {'optim.lr': 'lr', 'optim.name': 'optim.name', 'data.name': 'data.name'}
+    >>> titles(["optim.lr", "schedule.name"])
+    {'optim.lr': 'lr', 'schedule.name': 'schedule.name'}
     """
     ends = [key.rpartition(".")[2] for key in keys]
-    return {key: end if ends.count(end) == 1 else key for key, end in zip(keys, ends)}
+    return {key: end if ends.count(end) == 1 and end != "name" else key for key, end in zip(keys, ends)}
 
 
 def text(value: Any) -> str:
