@@ -95,7 +95,7 @@ def test_names_are_safe_and_tell_experiments_apart(one: dict, other: dict):
 @pytest.mark.parametrize("argv, message", [
     (["--lrr", "0.1"], "unrecognized arguments: --lrr 0.1: did you mean --lr?"),
     (["--lr", "x"], "argument --lr: invalid float value: 'x'"),
-    (["--lr=-1"], "Invalid learning rate: -1.0"),
+    (["--lr=-1"], "optim.lr=-1.0: it takes 0 or more."),
     (["--epochs", "0"], "--epochs and --threads take 1 or more"),
     (["--optim", "sdg"], "argument --optim: invalid choice: 'sdg' (choose from"),
     (["--model", "resnet1"], 'unknown model "resnet1": did you mean resnet18'),

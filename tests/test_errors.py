@@ -24,6 +24,7 @@ MISTAKES = [
     (["model_args.foo=3"], "small cannot be built with foo=3"),
     (["data=digit"], 'unknown data "digit": did you mean digits?'),
     (["debug=fats"], 'unknown debug "fats": did you mean fast?'),
+    (["optim=adam"], "optim=adam: it takes a dict: {key: value}. Did you mean optim.name=adam?"),
     (["optim.name=sdg"], 'unknown optim.name "sdg"'),
     (["schedule.name=cosin"], 'unknown schedule.name "cosin"'),
     (["trainer.max_epochs=-1"], "needs an end"),
@@ -59,6 +60,7 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
 
 @pytest.mark.parametrize("given, said", [
     ("trainer.max_epochs=0", "trainer.max_epochs=0: nothing would be trained."),
+    ("trainer.max_time=00:00:00:00", "trainer.max_time=00:00:00:00: nothing would be trained."),
     ("trainer.max_epochs=-2", "Lightning's Trainer refuses a value of trainer: `max_epochs` must be"),
     ("trainer.limit_train_batches=few", "trainer.limit_train_batches=few: it takes a number, 0 or more."),
     ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: it takes more than 0."),
@@ -91,6 +93,17 @@ def test_outputs_that_cannot_be_written(project: Project):
         output = project.dora(verb, *QUICK, code=1)
         assert output.startswith(f"cannot write {project.out}") and "DORA_DIR=folder" in output, output
         assert len(output.splitlines()) == 2
+
+
+@pytest.mark.parametrize("args, said", [
+    (["grid", "seeds", "optim", "--dry_run"], "no experiment of seeds is named like optim.\ne.g. "),
+    (["launch", "code=snapshots"], "code=snapshots: a job runs a snapshot, or the live files"),
+    (["launch", "job.nodes=0"], "a job needs at least 0 GPUs and 1 node"),
+], ids=["pattern", "code", "nodes"])
+def test_a_mistake_about_jobs_is_one_message(args: list[str], said: str, project: Project):
+    project.env |= {"DORA_CLUSTER": "local"}
+    output = project.dora(*args, code=1)
+    assert said in output and len(output.splitlines()) <= 4, output
 
 
 def test_a_reader_that_leaves_is_no_error(project: Project):

@@ -266,8 +266,15 @@ class TrainMain(upstream.HydraMain):
         return asked().is_running(holder.job_id)
 
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
-        """The folder of the code that a job submitted now runs, and what is known of it."""
-        if not self.dora.git_save or str(xp.values.get("code", "snapshot")) == "live":
+        """The folder of the code that a job submitted now runs, and what is known of it.
+
+        Raises:
+            UserError: the configuration asks for neither a snapshot nor the live files.
+        """
+        kind = str(xp.values.get("code", "snapshot"))
+        if kind not in ("snapshot", "live"):
+            raise UserError(f"code={kind}: a job runs a snapshot, or the live files: code=snapshot or code=live.")
+        if not self.dora.git_save or kind == "live":
             return Path.cwd(), self.code.stored() | {"hash": ""}
         root = snapshot(Path.cwd(), self.dora.dir)
         if root.name != self.code.hash:  # a file was edited since

@@ -165,7 +165,9 @@ def coerced(key: str, value: Any, default: Any, text: str) -> Any:
     else:
         fits = isinstance(value, type(default))
     if not fits:
-        raise UserError(f'{key}={text}: it takes {_kind(default)} (default: {_shown(default)}).')
+        if isinstance(default, dict) and "name" in default:
+            raise UserError(f"{key}={text}: it takes {_kind(default)}. Did you mean {key}.name={text}?")
+        raise UserError(f"{key}={text}: it takes {_kind(default)} (default: {_shown(default)}).")
     return value
 
 

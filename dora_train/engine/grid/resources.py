@@ -41,7 +41,8 @@ class Shape:
         """
         block = (cfg.get("job") if cfg is not None else None) or {}
         options = (cfg.get("sbatch") if cfg is not None else None) or {}
-        return cls(int(block.get("nodes") or 1), block.get("tasks_per_node"), _options(options))
+        nodes = block.get("nodes")
+        return cls(1 if nodes is None else int(nodes), block.get("tasks_per_node"), _options(options))
 
 
 def _options(given: Mapping[Any, Any]) -> dict[str, Any]:

@@ -163,11 +163,15 @@ class Sync:
         """Those that the patterns leave: by name (`*` allowed, `!` in front negates), then by index.
 
         Raises:
-            UserError: there is no such index.
+            UserError: no name fits, or there is no such index.
         """
         indices = [int(pattern) for pattern in self.args.patterns if _is_index(pattern)]
         patterns = [pattern for pattern in self.args.patterns if not _is_index(pattern)]
         left = [one for one in sheep if matches(self.main.get_name(one.xp), patterns)] if patterns else sheep
+        if sheep and not left:
+            raise UserError(f"no experiment of {self.grid} is named like {' '.join(patterns)}.",
+                            f"e.g. {self.main.get_name(sheep[0].xp) or '(the defaults)'}; all: dora grid {self.grid} "
+                            "--dry_run")
         return [self._at(left, index) for index in indices] if indices else left
 
     def _at(self, sheep: Sequence[Sheep], index: int) -> Sheep:

@@ -71,8 +71,8 @@ def check_trainer(keywords: Mapping[str, Any]) -> None:
             raise UserError(f"trainer.{key}={value}: it takes a number, 0 or more.")
         if key in ABOVE_ZERO and value <= 0:
             raise UserError(f"trainer.{key}={value}: it takes more than 0.")
-        if key in ("max_epochs", "max_steps") and value == 0:
-            raise UserError(f"trainer.{key}=0: nothing would be trained. No limit: -1")
+        if key in ("max_epochs", "max_steps", "max_time") and not str(value).strip("0:"):
+            raise UserError(f"trainer.{key}={value}: nothing would be trained.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run's own trainer says it again
