@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,8 @@ for line in sys.stdin:
     print(time.process_time() - began, flush=True)
 """
 TRACED = "%file,read,write,readv,writev,pread64,pwrite64,fsync"
+KINDS = {"read": "read", "pread64": "read", "readv": "read", "write": "write", "pwrite64": "write", "writev": "write",
+         "fsync": "fsync"}
 
 
 def overrides(index: int) -> list[str]:
@@ -116,13 +119,13 @@ def commands(folder: Path, counts: list[int], rounds: int) -> None:
     for count in counts:
         figures = median_of(words, root, env | {"BIG": str(count)}, min(3, rounds))
         print(row(f"`dora grid --dry_run`, experiments: {count:,}", figures), flush=True)
-    initialise(root, env)
+    initialise(root, env, 1000)
     print(row("the second call of 1,000: all are known", median_of(words, root, env | {"BIG": "1000"}, 3)))
 
 
-def initialise(root: Path, env: dict[str, str]) -> None:
-    """Make the folders of a thousand experiments, as `dora grid --init` does, and none of their jobs."""
-    lines = ",\n".join(repr(overrides(index)) for index in range(1000))
+def initialise(root: Path, env: dict[str, str], count: int) -> None:
+    """Make the folders of the grid's first experiments, as `dora grid --init` does, and none of their jobs."""
+    lines = ",\n".join(repr(overrides(index)) for index in range(count))
     (root / "make_all.py").write_text(f"from dora_train.train import main\n\nfor argv in [{lines}]:\n"
                                       "    main.create(main.get_xp(argv))\n")
     subprocess.run([sys.executable, "make_all.py"], cwd=root, env=env, check=True, stdout=subprocess.DEVNULL)
@@ -198,22 +201,28 @@ def refresh(monitor: Any) -> float:
 def files(folder: Path) -> None:
     """System calls on the files below DORA_DIR, and bytes, of each operation on one experiment."""
     root, out = copied(folder), folder / "outputs"
-    env = os.environ | {"DORA_DIR": str(out), "DORA_QUEUE": f"{folder}/queue", "DORA_CLUSTER": "local", "BIG": "1",
-                        "DORA_YES": "1"}
-    one = ["dora", "run", "trainer.max_epochs=1", "logger=[]"]
-    steps = [("`dora run`, an epoch", one), ("`dora run`, finished", one),
-             ("`dora info -f`", ["dora", "info", "-f", "SIG"]),
-             ("`report SIG`", ["python", "-m", "dora_train.report", "SIG"]),
-             ("`dora grid --dry_run`", ["dora", "grid", "big", "--dry_run", "--no_monitoring"])]
-    print("\n| operation on one experiment | calls that name a path | of these found nothing | reads | writes | fsync "
-          "| bytes read | bytes written |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for name, words in steps:
-        sig = next((path.name for path in (out / "xps").glob("*")), "") if (out / "xps").exists() else ""
-        words = [{"dora": DORA, "python": sys.executable, "SIG": sig}.get(word, word) for word in words]
-        print(f"| {name} | {' | '.join(map(str, traced(words, root, env, out)))} |")
+    env = os.environ | {"DORA_DIR": str(out), "DORA_QUEUE": f"{folder}/queue", "DORA_CLUSTER": "local"}
+    print("| operation | calls that name a path | of these found nothing | reads | writes | fsync | bytes read "
+          "| bytes written |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    run = [DORA, "run", "trainer.max_epochs=1", "logger=[]"]
+    show("`dora run`, an epoch", traced(run, root, env, out))
+    [one] = (out / "xps").glob("*")
+    show("`dora run`, finished", traced(run, root, env, out))
+    show("`dora info -f`", traced([DORA, "info", "-f", one.name], root, env, out))
+    initialise(root, env, 11)
+    plan, report = [DORA, "grid", "big", "--dry_run", "--no_monitoring"], [sys.executable, "-m", "dora_train.report"]
+    few, many = (traced(plan, root, env | {"BIG": count}, out) for count in ("1", "11"))
+    show("`dora grid --dry_run`, for each experiment that is there", [(b - a) / 10 for a, b in zip(few, many)])
+    few, many = traced([*report, one.name], root, env, out), traced(report, root, env, out)
+    show("`python -m dora_train.report`, for each", [(b - a) / 11 for a, b in zip(few, many)])
 
 
-def traced(words: list[str], root: Path, env: dict[str, str], out: Path) -> list[str]:
+def show(name: str, figures: Sequence[float]) -> None:
+    print(f"| {name} | {' | '.join(f'{figure:,.0f}' for figure in figures)} |", flush=True)
+
+
+def traced(words: list[str], root: Path, env: dict[str, str], out: Path) -> list[float]:
+    """Of one command: calls that name a path, of these in vain, reads, writes, fsyncs, bytes read, bytes written."""
     log = out.parent / "strace"
     subprocess.run(["strace", "-f", "-y", "-e", f"trace={TRACED}", "-o", str(log), *words], cwd=root, env=env,
                    stdout=subprocess.DEVNULL, check=True)
@@ -223,13 +232,12 @@ def traced(words: list[str], root: Path, env: dict[str, str], out: Path) -> list
         call = re.match(r"\d+ +(\w+)\((.*)\) += (-?\d+)", line)
         if call is None or str(out) not in line:
             continue
-        kind = {"pread64": "read", "readv": "read", "pwrite64": "write", "writev": "write"}.get(call[1], call[1])
-        kind = kind if kind in ("read", "write", "fsync") else "path"
+        kind = KINDS.get(call[1], "path")
         counts[kind] += 1
         counts["missing"] += kind == "path" and "ENOENT" in line
         if kind in moved:
             moved[kind] += max(0, int(call[3]))
-    return [f"{value:,}" for value in [*counts.values(), *moved.values()]]
+    return [*counts.values(), *moved.values()]
 
 
 def main() -> None:
