@@ -17,8 +17,8 @@ from .engine.search.optimizers import Terms, make
 from .engine.search.outcomes import Objective, Outcome, floors
 from .engine.search.replay import Replay, Trial
 from .engine.search.space import Dimension, Space, choice, integer, log, uniform
-from .engine.signature import flatten
 from .engine.store import XPS, Experiment, SearchRecord, State
+from .engine.values import flatten
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]
 

@@ -20,8 +20,8 @@ from hydra.errors import HydraException
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.find import ROOT, shown_path
 from .engine.grid.gridfile import Axis, Design, grid_text, is_untouched
-from .engine.signature import flatten
 from .engine.store import written_aside
+from .engine.values import flatten
 
 if TYPE_CHECKING:
     from .engine.main import TrainMain

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from project import ROOT
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.main import quoted
-from dora_train.engine.signature import Composer, flatten, merged, split, unflatten
+from dora_train.engine.quoting import quoted
+from dora_train.engine.signature import Composer
+from dora_train.engine.values import flatten, merged, split, unflatten
 from dora_train.engine.xp import XP
 
 STOCK = """

@@ -27,11 +27,13 @@ from .code import Code, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened, writable
 from .find import find
 from .origin import locate, sha256
+from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
-from .signature import RULE, Composer, flatten, is_excluded, merged, split, unflatten
+from .signature import RULE, Composer
 from .store import XPS, Birth, Experiment, State
+from .values import flatten, is_excluded, merged, split, unflatten
 from .xp import XP
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
@@ -437,43 +439,6 @@ class TrainMain(upstream.HydraMain):
         if isinstance(arg, (list, tuple)):
             return [text for part in arg for text in self.value_to_argv(part)]
         raise UserError(f"a launcher takes text, a dict or a list of them, not {arg!r}.")
-
-
-def quoted(value: Any) -> str:
-    """A Python value as Hydra's grammar reads it back, whatever letters it holds.
-
-    Raises:
-        UserError: a type that a configuration cannot hold.
-    """
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
-        value = value.item()  # numpy's and torch's scalars
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)  # inf and nan as well: Hydra reads them as floats
-    if isinstance(value, (str, Path)):
-        return _quoted_text(str(value))
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{quoted(inner)}" for key, inner in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(quoted(inner) for inner in value) + "]"
-    raise UserError(f"a configuration cannot hold {value!r} ({type(value).__name__}).")
-
-
-def _quoted_text(text: str) -> str:
-    """In single quotes, where Hydra's grammar escapes the quote, and the backslashes before one, only."""
-    parts, backslashes = [], 0
-    for letter in text + "'":  # the closing quote escapes what stands before it as well
-        if letter == "\\":
-            backslashes += 1
-            continue
-        parts.append("\\" * (2 * backslashes if letter == "'" else backslashes))
-        backslashes = 0
-        parts.append("\\'" if letter == "'" else letter)
-    body = "".join(parts)
-    return "'" + body[:-2] + "'"
 
 
 def versions() -> dict[str, str]:

@@ -109,7 +109,7 @@ def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names; None for NaN and infinity, which `dora.hiplot` 0.1.13 sends as no browser can read them."""
     import math
 
-    from .signature import flatten
+    from .values import flatten
 
     return {key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in flatten(metrics)}

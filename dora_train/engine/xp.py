@@ -9,7 +9,7 @@ from dora.conf import DoraConfig
 from omegaconf import OmegaConf
 
 from .errors import UserError
-from .signature import Delta
+from .values import Delta
 
 
 class XP(dora.xp.XP):

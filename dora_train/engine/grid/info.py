@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ..store import GRIDS, XPS, Birth, Experiment, RunState, State
 from . import submission
 from .board import epochs, seconds_left
 from .executor import Executor
-from .logs import last_lines, log_of, print_log
+from .logs import follow, last_lines, log_of, print_log
 from .places import asked
 from .status import Status, duration, look, when
 
@@ -42,8 +43,6 @@ def info(main: Any, args: Any, executor: Executor | None = None) -> int:
     elif args.log:
         print_log(_log(experiment))
     elif args.tail:
-        from .sync import follow_experiment
-
         follow_experiment(experiment, executor)
     else:
         print("\n".join(lines(experiment, Path(main.dora.dir), executor)))
@@ -219,6 +218,15 @@ def _log(experiment: Experiment) -> Path:
     if path is None:
         raise UserError(f"XP {experiment.sig} has no log yet.")
     return path
+
+
+def follow_experiment(experiment: Experiment, executor: Executor) -> None:
+    """Its log as it grows, until it neither waits nor runs, or Ctrl-C."""
+    try:
+        follow(lambda: log_of(experiment, experiment.job()),
+               lambda: not look([experiment], executor)[experiment.sig].live)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 # --- its end ---

@@ -25,8 +25,8 @@ from .consent import confirm, print_plan
 from .executor import Executor
 from .grids import Wants, explore, find_explorer
 from .growing import Ground, Growing
-from .info import overrides
-from .logs import follow, log_of, print_log
+from .info import follow_experiment, overrides
+from .logs import print_log
 from .monitor import Charge, Monitor, exit_code
 from .places import chosen
 from .plan import Action, Known, Verb, Wanted, is_alarming, limited, make_plan, stopped
@@ -381,15 +381,6 @@ class Sync:
         else:
             follow_experiment(sheep.experiment, self.executor)
         return 0
-
-
-def follow_experiment(experiment: Experiment, executor: Executor) -> None:
-    """Its log as it grows, until it neither waits nor runs, or Ctrl-C."""
-    try:
-        follow(lambda: log_of(experiment, experiment.job()),
-               lambda: not look([experiment], executor)[experiment.sig].live)
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def updates_code() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import claims
 from ..errors import UserError
-from ..signature import is_excluded
+from ..values import is_excluded
 from .ranks import free_port
 from .signals import Signals
 

@@ -18,8 +18,8 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from ..errors import UserError
-from ..signature import flatten
 from ..store import Experiment, written_aside
+from ..values import flatten
 from .history import Entry, History
 from .progress import batches_of
 
