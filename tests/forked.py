@@ -99,10 +99,11 @@ def arm(fault: Fault, out: str) -> None:
     """Send this process a signal, SIGKILL if none is named, at an occurrence of something.
 
     `write`: just before a change to a file or folder below `out`; `train`, `eval`: in a forward pass with or without
-    gradients; `torch.save`: when a checkpoint's file is half written; `events`: TensorBoard's file is half written.
+    gradients; `torch.save`: when a checkpoint's file is half written; `events`: when an event of TensorBoard's is.
     `count` only counts them all.
     """
     import torch
+    from tensorboard.summary.writer.record_writer import RecordWriter
     from torch.nn import functional
 
     def reached(what: str) -> bool:
@@ -128,6 +129,16 @@ def arm(fault: Fault, out: str) -> None:
             die()
         real_save(content, path, **kwargs)
 
+    def write(self: Any, data: bytes) -> None:
+        if reached("events"):
+            whole = io.BytesIO()
+            real_write(RecordWriter(whole), data)
+            self._writer.write(whole.getvalue()[:len(whole.getvalue()) // 2])
+            self._writer.flush()
+            die()
+        real_write(self, data)
+
+    real_write, RecordWriter.write = RecordWriter.write, write
     real_loss, functional.cross_entropy = functional.cross_entropy, loss
     real_save, torch.save = torch.save, save
     sys.addaudithook(hook)

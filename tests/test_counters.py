@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
+import numpy
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,12 +71,14 @@ def test_the_global_generator_has_no_part_in_it():
     assert torch.equal(draws(torch.arange(9), "row", 3), first[1])
 
 
-def test_seed_all_is_what_torch_draws_from():
+@pytest.mark.parametrize("draw", [lambda: torch.rand(4).tolist(), random.random, lambda: numpy.random.rand(4).tolist()])
+def test_seed_all_is_what_global_generators_draw_from(draw: Callable[[], Any]):
     seed_all("step", 0, 1)
-    first = torch.rand(4)
-    torch.rand(100)
+    first, second = draw(), draw()
     seed_all("step", 0, 1)
-    assert torch.equal(torch.rand(4), first)
+    assert draw() == first != second
+    seed_all("step", 0, 2)
+    assert draw() != first
 
 
 def test_another_process_draws_the_same():

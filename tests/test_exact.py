@@ -59,10 +59,12 @@ VARIANTS = {
     "a DataLoader with two workers": [*FILES, "data.num_workers=2", EVERY_STEP],
 }
 HEAD = "nn.Flatten()"
+STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
 POINTS: dict[str, Fault] = {
     "in a batch": ("train", 8), "in the first batch": ("train", 1), "in the last batch": ("train", 20),
     "in validation": ("eval", 5), "in the sanity check": ("eval", 1), "in the test": ("eval", 12),
     "in the first checkpoint": ("torch.save", 1), "in best.ckpt": ("torch.save", 3), "in last.ckpt": ("torch.save", 4),
+    "in TensorBoard's file": ("events", 12),
 }
 
 pytestmark = pytest.mark.slow
@@ -286,16 +288,31 @@ def test_killed_in_the_first_second(signum: int, references: References, project
 
 
 def test_an_unseeded_draw_is_seen(copy: Project, tmp_path: Path):
-    """The comparison above can fail: one draw that depends on the process, and it does."""
-    copy.edit("dora_train/engine/run/loaders.py", 'self.seed_all("step", ', 'torch.seed(); (lambda *_: None)("step", ')
-    copy.edit("dora_train/engine/run/loaders.py", "from pytorch_lightning", "import torch\nfrom pytorch_lightning")
-    copy.edit("dora_train/model.py", HEAD, f"{HEAD}, nn.Dropout(0.3)")
-    other = Project(tmp_path / "other", copy.root)
-    finish(other, TINY)
+    """The comparison above can fail: a draw of a generator that the steps share is the same in each whole run, and
+    another one where an attempt began in between."""
+    copy.edit("dora_train/module.py", "class Classifier(", "import torch\nDRAWS = torch.Generator().manual_seed(0)\n\n"
+              "class Classifier(")
+    copy.edit("dora_train/module.py", STEP, f"{STEP}\n        noise = torch.rand((), generator=DRAWS)\n"
+              "        batch = batch[0] + noise, batch[1]")
+    whole, again = (Project(tmp_path / name, copy.root) for name in ("whole", "again"))
+    for project in (whole, again):
+        finish(project, TINY)
+    same(again.xp, whole.xp)
     killed_by(("train", 12), copy, TINY)
     finish(copy, TINY)
     with pytest.raises(AssertionError):
-        same(copy.xp, other.xp)
+        same(copy.xp, whole.xp)
+
+
+def test_what_others_draw_in_a_step_is_seeded_too(copy: Project, tmp_path: Path):
+    """Mixing images, or dropping layers at random, is often written with Python's or numpy's generator."""
+    copy.edit("dora_train/module.py", STEP, f"{STEP}\n        import random, numpy\n"
+              "        batch = batch[0] + random.random() + numpy.random.rand(), batch[1]")
+    whole = Project(tmp_path / "whole", copy.root)
+    finish(whole, TINY)
+    killed_by(("train", 12), copy, TINY)
+    finish(copy, TINY)
+    same(copy.xp, whole.xp)
 
 
 # --- two ranks ---
