@@ -60,6 +60,7 @@ VARIANTS = {
 }
 HEAD = "nn.Flatten()"
 STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
+EVAL_STEP = "def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
 POINTS: dict[str, Fault] = {
     "in a batch": ("train", 8), "in the first batch": ("train", 1), "in the last batch": ("train", 20),
     "in validation": ("eval", 5), "in the sanity check": ("eval", 1), "in the test": ("eval", 12),
@@ -304,14 +305,20 @@ def test_an_unseeded_draw_is_seen(copy: Project, tmp_path: Path):
         same(copy.xp, whole.xp)
 
 
-def test_what_others_draw_in_a_step_is_seeded_too(copy: Project, tmp_path: Path):
-    """Mixing images, or dropping layers at random, is often written with Python's or numpy's generator."""
-    copy.edit("dora_train/module.py", STEP, f"{STEP}\n        import random, numpy\n"
-              "        batch = batch[0] + random.random() + numpy.random.rand(), batch[1]")
-    whole = Project(tmp_path / "whole", copy.root)
-    finish(whole, TINY)
-    killed_by(("train", 12), copy, TINY)
-    finish(copy, TINY)
+@pytest.mark.parametrize("step, fault", [
+    (STEP, ("train", 12)),
+    (EVAL_STEP, ("eval", 6)),  # after a checkpoint within the validation
+    (EVAL_STEP, ("eval", 12)),  # in the test: nothing is left to train
+], ids=["train", "valid", "test"])
+def test_what_a_step_draws_by_itself_is_seeded(step: str, fault: Fault, copy: Project, tmp_path: Path):
+    """Mixing images, say, from any of the global generators."""
+    copy.edit("dora_train/module.py", step, f"{step}\n        import random, numpy, torch\n"
+              "        noise = random.random() + numpy.random.rand() + float(torch.rand(()))\n"
+              "        batch = batch[0] + noise, batch[1]")
+    whole, args = Project(tmp_path / "whole", copy.root), [*TINY, EVERY_STEP]
+    finish(whole, args)
+    killed_by(fault, copy, args)
+    finish(copy, args)
     same(copy.xp, whole.xp)
 
 

@@ -49,8 +49,8 @@ class SameAsOneRank(Callback):
     """What makes several ranks compute what one would: fair shares, one rank's buffers, draws by counter.
 
     Args:
-        seed_all: seeds torch's global generators from (purpose, *counters); they are seeded anew at each batch, so
-            that dropout does not depend on what came before.
+        seed_all: seeds the global generators from (purpose, *counters); they are seeded anew at each batch, so that
+            dropout does not depend on what came before.
     """
 
     def __init__(self, ranks: Ranks, seed: int, seed_all: Callable[..., None]):
@@ -61,6 +61,14 @@ class SameAsOneRank(Callback):
         self.seed_all("step", self.seed, trainer.current_epoch, batch_idx, self.ranks.rank)
         if self.ranks.world_size > 1:
             self._share = self._weight(trainer, batch_idx, num_samples(batch))
+
+    def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int,
+                                  *args: Any) -> None:
+        self.seed_all("valid", self.seed, trainer.current_epoch, batch_idx, self.ranks.rank)
+
+    def on_test_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int,
+                            *args: Any) -> None:
+        self.seed_all("test", self.seed, batch_idx, self.ranks.rank)
 
     def _weight(self, trainer: Trainer, batch_idx: int, mine: int) -> float:
         """What turns DDP's mean of the ranks' means into the mean over the batch: shares differ by one sample."""
