@@ -74,6 +74,7 @@ def _command(args: list[str], folder: str, env: dict[str, str], output: str, fau
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     sys.stdout, sys.stderr = (io.TextIOWrapper(open(fd, "wb", 0), write_through=True) for fd in (1, 2))
+    multiprocessing.set_start_method(None, force=True)  # a loader's workers come as they do in a command of its own
     sys.argv = ["dora", *args]
     sys.path[:] = [folder, *(path for path in sys.path if "site-packages" in path or "lib/python" in path)]
     if fault:

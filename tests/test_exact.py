@@ -554,6 +554,15 @@ def test_moved_to_another_folder(how: Any, project: Project, references: Referen
     same(moved.xp, references.run("", TINY)[0])
 
 
+def test_another_number_of_workers(project: Project, references: References):
+    """From none to two, in the middle of an epoch, and back."""
+    none, two = references.args("a DataLoader"), references.args("a DataLoader with two workers")
+    for number, args in enumerate((none, two)):
+        killed_by(("train", 8 - number), project, args)
+    finish(project, none)
+    same(project.xp, references.run("a DataLoader", none)[0])
+
+
 def test_another_number_of_ranks_is_said_once_and_best_survives(project: Project, references: References):
     """The sums of two ranks are rounded otherwise; all else is the same."""
     xp = interrupted(project)
