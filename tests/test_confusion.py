@@ -19,7 +19,10 @@ def test_it_agrees_with_the_accuracy_whatever_the_ranks(tmp_path):
         total = sum(map(sum, matrix))
         assert len(matrix) == len(project.xp.inputs()["classes"]) == 10 and total == 299
         assert sum(matrix[at][at] for at in range(10)) / total == pytest.approx(result["test"]["acc"])
-    assert one.xp.confusion() == two.xp.confusion()
+    mine, theirs = one.xp.confusion(), two.xp.confusion()
+    assert list(map(sum, mine)) == list(map(sum, theirs)), "every sample once, in the row of its class"
+    moved = sum(abs(a - b) for rows in zip(mine, theirs) for a, b in zip(*rows)) / 2
+    assert moved <= 3, "two ranks round otherwise, which a doubtful image may be taken for another class by"
 
 
 class Net(torch.nn.Module):

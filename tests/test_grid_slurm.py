@@ -406,7 +406,7 @@ def test_ctrl_c_leaves_the_jobs(project):
     time.sleep(4)
     command.send_signal(signal.SIGINT)
     out, err = command.communicate(timeout=30)
-    assert command.returncode == 130 and "go on" in err and "Traceback" not in err, out + err
+    assert command.returncode == 130 and "1 experiment goes on" in err and "Traceback" not in err, out + err
     assert len(project.live()) == 1
 
 

@@ -310,7 +310,9 @@ def test_a_runner_that_was_killed(here: Here):
 def test_the_job_of_a_runner_that_was_killed_can_be_cancelled(here: Here):
     job = here.run("trap \"echo saved > saved; exit 143\" TERM; touch up; sleep 300 & wait")
     here.until_file("up")
-    here.runners()[0].kill()
+    [runner] = here.runners()
+    runner.kill()
+    runner.wait()  # until the kernel has freed its locks, it is there
     here.executor.cancel([job])
     here.until(job)
     assert here.info(job).word == "CANCELLED" and here.lines("saved") == ["saved"]
