@@ -1,16 +1,25 @@
-"""What exactness costs: images/s of Lightning's fit with it and without it, on the same loader and network.
+"""What exactness costs: images/s of Lightning's fit with it and without it, on the same loader and network; and what
+part of the training time checkpoints take at the defaults, where an epoch takes 20 s.
 
     python benchmarks/exactness.py [PAIRS]
+    python benchmarks/exactness.py checkpoints [MODEL ...]
 
 With: draws by counter (order, augmentation), all generators seeded at each step, a look at signals and the clock
 between two steps. Without: draws from torch's global generator, and neither of the others. Each pair fits both, in
 turns, for three epochs, of which the first does not count. Steps here take a few milliseconds: the worst case.
+
+Checkpoints are written into DORA_DIR, else the temporary folder: on a disk, not in memory. Training stands still while
+one is written, so that the time within the callback is all that it costs. Each epoch is the best here, and writes both
+files: the worst case again. Longer epochs have one every 10 minutes beside that at their end, and pay less.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import statistics
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -24,12 +33,16 @@ import torch
 from dora_train import counters
 from dora_train.data import load_data
 from dora_train.engine.run.boundary import StepBoundary
+from dora_train.engine.run.checkpoints import AtomicCheckpointIO, Checkpoints
+from dora_train.engine.run.history import History
 from dora_train.engine.run.loaders import SameAsOneRank, TrainLoader
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.signals import Signals
+from dora_train.engine.store import Experiment
 from dora_train.model import build_model
 
 EPOCHS, REPEATS = 3, 10  # epochs of a fit; how often an epoch goes through the digits
+LONG, LONG_EPOCHS = 20, 5  # seconds of an epoch between checkpoints; epochs, of which the first does not count
 
 
 class Speed(pl.Callback):
@@ -46,9 +59,9 @@ class Speed(pl.Callback):
 
 
 class Module(pl.LightningModule):
-    def __init__(self):
+    def __init__(self, model: str = "small"):
         super().__init__()
-        self.model = build_model("small", 10)
+        self.model = build_model(model, 10, 8)
 
     def training_step(self, batch, _):
         return torch.nn.functional.cross_entropy(self.model(batch[0]), batch[1])
@@ -88,9 +101,77 @@ def images_per_second(exact: bool) -> float:
     return statistics.median(speed.speeds[1:])
 
 
+# --- checkpoints ---
+
+class TimedCheckpoints(Checkpoints):
+    """Seconds of each epoch without its checkpoints, and of these."""
+
+    def __init__(self, experiment: Experiment, history: History):
+        super().__init__(experiment, history, True, 1, lambda: None)
+        self.training, self.saving = [], []
+
+    def on_train_epoch_start(self, *_):
+        self.began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer, module):
+        began, self.history.improved = time.perf_counter(), True
+        super().on_train_epoch_end(trainer, module)
+        self.saving.append(time.perf_counter() - began)
+        self.training.append(began - self.began)
+
+
+class Steps:
+    """So many batches of digits an epoch."""
+
+    def __init__(self, batches, steps: int):
+        self.batches, self.steps = batches, steps
+
+    def __len__(self):
+        return self.steps
+
+    def epoch(self, epoch, start, rank, world_size):
+        for step in range(start, self.steps):
+            if step % len(self.batches) == 0 or step == start:
+                passes = self.batches.epoch(epoch + step, 0, rank, world_size)
+            yield next(passes)
+
+
+def fitted(model: str, steps: int, epochs: int) -> tuple[TimedCheckpoints, float]:
+    """(the times of a fit with checkpoints at the defaults, MB of an epoch's files)."""
+    loader = TrainLoader(Steps(load_data("digits", 64).train, steps), Ranks())
+    with tempfile.TemporaryDirectory(dir=os.environ.get("DORA_DIR")) as folder:
+        experiment, history = Experiment(Path(folder) / "xp"), History("train.loss", "min", 0, 1)
+        checkpoints = TimedCheckpoints(experiment, history)
+        boundary = StepBoundary(Signals(), 1, checkpoints.save_last, 10)
+        loader.trainer = pl.Trainer(
+            max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+            callbacks=[SameAsOneRank(Ranks(), 0, counters.seed_all), history, boundary, checkpoints],
+            plugins=[AtomicCheckpointIO()], default_root_dir=folder)
+        loader.trainer.fit(Module(model), loader)
+        files = experiment.last_checkpoint, experiment.best_checkpoint
+        return checkpoints, sum(path.stat().st_size for path in files) / 1e6
+
+
+def checkpoint_cost(model: str) -> None:
+    steps = math.ceil(LONG / statistics.median(fitted(model, 20, 3)[0].training) * 20)
+    times, size = fitted(model, steps, LONG_EPOCHS)
+    training, saving = times.training[1:], times.saving[1:]
+    parts = [save / train for save, train in zip(saving, training)]
+    spread = f"{min(saving) * 1000:.0f} .. {max(saving) * 1000:.0f}"
+    print(f"{model}: checkpoints of {size:.1f} MB an epoch take {statistics.median(saving) * 1000:.0f} ms ({spread}), "
+          f"the rest of it {statistics.median(training):.1f} s: {statistics.median(parts):.2%} "
+          f"(medians of {len(parts)} epochs, torch {torch.__version__})")
+
+
+# --- images/s ---
+
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(2)
+    if sys.argv[1:2] == ["checkpoints"]:
+        for model in sys.argv[2:] or ["small", "resnet18"]:
+            checkpoint_cost(model)
+        return
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 9
     images_per_second(True)  # warm
     rows = []
