@@ -39,13 +39,13 @@ def test_after_three_attempts_without_a_checkpoint_it_has_failed(experiment: Exp
     run = experiment.state()
     assert run.state is State.FAILED and run.attempt == 4
     assert run.cause == "3 attempts without a new checkpoint; the last: killed by signal 9"
+    assert attempt(experiment).state.fruitless == 1, "a retry counts anew"
 
 
 def test_each_checkpoint_gives_it_three_more(experiment: Experiment):
     for _ in range(6):
-        one = attempt(experiment)
-        one.saved()
-        one.report(State.INTERRUPTED, cause="killed by signal 9")
+        attempt(experiment).saved()
+        assert experiment.state().fruitless == 0, "on disk at once: it may be killed any moment"
         attempt(experiment).report(State.INTERRUPTED, cause="killed by signal 9")
 
 

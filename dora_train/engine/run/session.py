@@ -89,8 +89,10 @@ class Session:
         return birth.origin if birth else {}
 
     def saved(self) -> None:
-        """A checkpoint is whole on disk: this attempt was not in vain."""
-        self.state.fruitless = 0
+        """A checkpoint is whole on disk: this attempt was not in vain. Written at once: it may be killed any moment."""
+        if self.state.fruitless:
+            self.state.fruitless = 0
+            self.report(State.RUNNING)
 
     def end(self, state: State, cause: str) -> None:
         """The last word of a run that did not reach its end. On a full disk there is none: its process is gone.
@@ -203,7 +205,8 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
     if ranks.is_first:
         attempt = claims.claim(experiment, job_id, token, ask=main.ask).attempt
     epochs = xp.cfg.get("trainer", {}).get("max_epochs")
-    fruitless = before.fruitless + 1 if job_id else 0  # only a job is started again by itself
+    in_vain = 0 if before.state.ended else before.fruitless  # after an end, somebody has asked for another start
+    fruitless = in_vain + 1 if job_id else 0  # only a job is started again by itself
     state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
                     fruitless=fruitless, gap=None,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
