@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from forked import Run
 from grid_project import GridProject
 from project import Project
+from slurm_cluster import is_alive
 from test_exact import same
 
 from dora_train.engine import claims
@@ -85,6 +87,10 @@ def pid(xp: Experiment) -> int:
     holder = claims.latest(xp)
     assert holder and holder.alive()
     return holder.pid
+
+
+def lives(process: int) -> bool:
+    return psutil.pid_exists(process) and is_alive(psutil.Process(process))
 
 
 @pytest.fixture
@@ -217,44 +223,55 @@ def test_two_ranks(project: Cluster, shape: str):
     same(xp, alone.xp)
 
 
+def restarted(project: Cluster) -> None:
+    """Nodes that were lost are there again, and what was requeued starts at once."""
+    for node, state in project.cluster.node_states().items():
+        if "down" in state:
+            project.cluster.resume_node(node)
+    for job, state in project.cluster.live_jobs().items():
+        if state == "PENDING":
+            project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
+
+
+def kill(project: Cluster, xp: Experiment) -> None:
+    os.kill(pid(xp), signal.SIGKILL)
+
+
 def test_chaos(project: Cluster):
-    """Six experiments, while requeues, signals, kills, preemptions and lost nodes come at random."""
+    """Six experiments, while requeues, signals, kills, preemptions and lost nodes come at random.
+
+    Each hits a living process with work left: its steps are slow until all have come.
+    """
     seed = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
-    draws = random.Random(seed)
-    lines = [f"{LINE} seed={number})" for number in range(6)]
-    xps = project.submitted(*lines)
-    rounds = int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 4
-    for _ in range(rounds):
+    print(f"DORA_TRAIN_SEED={seed}")
+    draws, known = random.Random(seed), [requeue, usr2, term, preempt, lose_node, kill]
+    xps = project.submitted(*(f"{LINE} seed={number})" for number in range(6)))
+
+    def running() -> list[Experiment]:
+        """Those whose attempt is not in vain any more."""
+        return [xp for xp in xps if (holder := claims.latest(xp)) and holder.alive() and saved(xp) > holder.since * 1e9]
+
+    def can_be_hit() -> list[Experiment]:
+        restarted(project)
+        if not project.live():
+            project.sync()
+        return running()
+
+    for _ in range(int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 3):
+        project.cluster.wait(can_be_hit, timeout=120)
         time.sleep(draws.uniform(0, 2))
-        for node, state in project.cluster.node_states().items():
-            if "down" in state:
-                project.cluster.resume_node(node)
-        running = [xp for xp in xps if (holder := claims.latest(xp)) and holder.alive() and saved(xp)]
-        what = draws.choice([requeue, usr2, term, preempt, lose_node, "kill"])
-        if running:
-            victim = draws.choice(running)
-            if what == "kill":
-                os.kill(pid(victim), signal.SIGKILL)
-            else:
-                what(project, victim)  # type: ignore[operator]
-        for job, state in project.cluster.live_jobs().items():
-            if state == "PENDING":
-                project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
-        project.sync(code=0)
+        what, victim = draws.choice(known), draws.choice(project.cluster.wait(running))
+        before, process = claims.latest(victim), pid(victim)
+        what(project, victim)
+        project.cluster.wait(lambda process=process: not lives(process))
+        assert claims.latest(victim) == before and victim.state().state is not State.COMPLETED, what.__name__
+        project.sync()
     project.slow.unlink()
 
     def over() -> bool:
-        for node, state in project.cluster.node_states().items():
-            if "down" in state:
-                project.cluster.resume_node(node)
-        for job, state in project.cluster.live_jobs().items():
-            if state == "PENDING":
-                project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
-        if not project.live():
-            project.sync()
+        can_be_hit()
         return all(xp.state().state is State.COMPLETED for xp in xps)
 
     project.cluster.wait(over, timeout=400)
-    assert sum(xp.state().attempt for xp in xps) > 6, "nothing was hit"
     for number, xp in enumerate(xps):
         same(xp, project.undisturbed(f"seed={number}", name=f"undisturbed {number}"))
