@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -404,6 +405,19 @@ def test_two_copies_at_once_do_not_meet(project: Project, tmp_path: Path, two_ra
     same(other.xp, two_ranks)
 
 
+# --- what is kept ---
+
+@pytest.mark.parametrize("keep, left", [("all", {"best", "last", "previous"}), ("last", {"best", "last"}),
+                                        ("best", {"best"})])
+def test_what_a_finished_run_keeps(keep: str, left: set[str], project: Project, references: References):
+    killed_by(("train", 13), project, [*TINY, f"checkpoint.keep={keep}"])
+    assert {path.stem for path in project.xp.folder.glob("*.ckpt")} == {"best", "last", "previous"}, "until it is"
+    finish(project, [*TINY, f"checkpoint.keep={keep}"])
+    assert {path.stem for path in project.xp.folder.glob("*.ckpt")} == left
+    assert project.xp.result() == references.run("", TINY)[0].result()
+    assert "nothing to do" in finish(project, TINY)
+
+
 # --- damage ---
 
 def interrupted(project: Project, args: list[str] = TINY) -> Experiment:
@@ -561,6 +575,33 @@ def test_another_number_of_workers(project: Project, references: References):
         killed_by(("train", 8 - number), project, args)
     finish(project, none)
     same(project.xp, references.run("a DataLoader", none)[0])
+
+
+@pytest.mark.parametrize("stored, words", [
+    ({"ranks": 1, "device": "cuda"}, "on cpu now, on cuda before"),
+    ({"ranks": 2, "device": "cpu"}, "1 ranks now, 2 before"),
+    ({"ranks": 1, "device": "cpu"}, ""), ({}, ""),
+])
+def test_another_device_is_said(stored: dict[str, Any], words: str):
+    from dora_train.engine.run.ranks import Ranks
+    from dora_train.engine.run.trainer import moved
+
+    trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
+    said = moved({"callbacks": {"History": stored}}, Ranks(), trainer)
+    assert said == (f"{words}: floating point may differ from here on" if words else "")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("point", ["in a batch", "in validation", "in the test"])
+def test_killed_on_a_gpu(point: str, project: Project, tmp_path: Path):
+    args = [*TINY, "trainer.accelerator=gpu", "trainer.deterministic=true", EVERY_STEP]
+    whole = Project(tmp_path / "whole")
+    for each in (whole, project):
+        each.env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic algorithms ask for
+    finish(whole, args)
+    killed_by(POINTS[point], project, args)
+    finish(project, args)
+    same(project.xp, whole.xp)
 
 
 def test_another_number_of_ranks_is_said_once_and_best_survives(project: Project, references: References):
