@@ -568,6 +568,17 @@ def test_moved_to_another_folder(how: Any, project: Project, references: Referen
     same(moved.xp, references.run("", TINY)[0])
 
 
+def test_where_the_clock_is_behind(project: Project, references: References):
+    """TensorBoard reads files by the second of their start; twice, since an order that was mended must last."""
+    for fault in (("train", 8), ("train", 8)):
+        killed_by(fault, project, TINY)
+        for path in project.xp.folder.glob("events.out.tfevents.*"):
+            *head, second, rest = path.name.split(".", 4)
+            path.rename(path.with_name(".".join([*head, str(int(second) + 1000), rest])))
+    finish(project, TINY)
+    same(project.xp, references.run("", TINY)[0])
+
+
 def test_another_number_of_workers(project: Project, references: References):
     """From none to two, in the middle of an epoch, and back."""
     none, two = references.args("a DataLoader"), references.args("a DataLoader with two workers")

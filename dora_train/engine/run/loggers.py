@@ -9,6 +9,7 @@ import csv
 import importlib.util
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,25 @@ def _tensorboard(folder: Path, void: int) -> Logger:
     The step is given to a run that starts anew, too: an attempt before it may have logged, and been killed before it
     saved.
     """
+    in_order(folder)
     return TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=void)
+
+
+def in_order(folder: Path) -> None:
+    """Have TensorBoard read the files of earlier attempts before the one that is about to be made.
+
+    It reads them by their names, which begin with the second of their start (tensorboard 2.21's EventFileWriter), and
+    each says from which step on what was read before is void. On another machine, or after its clock was set back, the
+    new one would come first, and its epochs be gone.
+    """
+    moved, limit = [], int(time.time()) - 1
+    for path in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
+        *head, second, rest = path.name.split(".", 4)
+        limit = min(limit, int(second))
+        moved.append((path, path.with_name(".".join([*head, f"{limit:010}", rest]))))
+        limit -= 1
+    for path, aside in reversed(moved):  # the oldest first: a kill in between changes no order
+        path.rename(aside)
 
 
 def _wandb(folder: Path, void: int) -> Logger:
