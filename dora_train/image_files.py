@@ -4,9 +4,11 @@ Used by image_folder.py, and by inputs.py for the images that a trained network 
 image becomes an input.
 """
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,20 @@ def _leave_signals_to_the_run(worker: int) -> None:
     """SLURM signals every process of a job: a worker that dies of it would fail the run that is about to save."""
     for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end_workers() -> None:
+    """What a process's end does with daemons, by a signal that they do not ignore: it would wait for them for ever.
+
+    There are some left where a traceback holds their loader, or Lightning leaves within a validation.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an accident
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
+
+
+Finalize(None, _end_workers, exitpriority=0)  # before multiprocessing's own end, in children of it too, unlike atexit
 
 
 class InFiles:

@@ -52,6 +52,13 @@ class Run:
             return False
         return True
 
+    def children(self) -> list[psutil.Process]:
+        """Its processes, of which it may have none yet, or any more."""
+        try:
+            return psutil.Process(self.process.pid).children()
+        except psutil.NoSuchProcess:
+            return []
+
     def wait(self, timeout: float = 120) -> int:
         self.process.join(timeout)
         if self.process.exitcode is None:

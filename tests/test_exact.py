@@ -213,14 +213,46 @@ def test_killed(point: str, references: References, project: Project):
     same(project.xp, references.run("", TINY)[0])
 
 
-@pytest.mark.parametrize("name", ["momentum, cosine, augmentation", "averaged weights"])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_run(signum: int, references: References, project: Project):
+    """SLURM signals each process of a job, a terminal each of its group: a loader's workers must outlive it."""
+    name = "a DataLoader with two workers"
+    args = references.args(name)
+    run = Run(project, "run", *args)
+    deadline = time.monotonic() + 60
+    while not (project.experiments() and (workers := run.children()) and project.xp.last_checkpoint.exists()):
+        assert run.poll() is None and time.monotonic() < deadline, run.text
+        time.sleep(0.002)
+    for worker in workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            worker.send_signal(signum)
+    time.sleep(0.02)  # the run must not have been told to leave before a worker could die of it
+    assert run.kill(signum) and run.wait() == 128 + signum, run.text
+    assert project.xp.state().state is State.INTERRUPTED, project.xp.state().cause
+    finish(project, args)
+    same(project.xp, references.run(name, args)[0])
+
+
+@pytest.mark.parametrize("name", ["momentum, cosine, augmentation", "averaged weights",
+                                  "a DataLoader with two workers"])
 def test_signalled_in_validation(name: str, references: References, project: Project):
-    """Nothing that was trained is trained again: the next attempt begins with that validation."""
+    """Nothing that was trained is trained again: the next attempt begins with that validation.
+
+    With workers: those of the training wait for more to do, and must not be waited for.
+    """
     args = references.args(name)
     run = Run(project, "run", *args, fault=("eval", 5, signal.SIGTERM))
     assert run.wait() == 143, run.text
     assert "resumed at epoch 2, its validation" in finish(project, args)
     same(project.xp, references.run(name, args)[0])
+
+
+def test_a_failure_with_workers_leaves(copy: Project, references: References):
+    """In the batches themselves, whose workers the traceback holds."""
+    copy.edit("dora_train/batches.py", "pixels = self.augmentation.moved(", "raise ValueError('no'); (")
+    run = Run(copy, "run", *references.args("a DataLoader with two workers"))
+    assert run.wait(60) == 1 and "ValueError: no" in run.text, run.text
+    assert copy.xp.state().cause == "ValueError: no"
 
 
 def test_killed_in_validation_after_a_checkpoint_within_it(references: References, project: Project):
