@@ -228,9 +228,7 @@ def restarted(project: Cluster) -> None:
     for node, state in project.cluster.node_states().items():
         if "down" in state:
             project.cluster.resume_node(node)
-    for job, state in project.cluster.live_jobs().items():
-        if state == "PENDING":
-            project.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+1", check=False)
+    project.cluster.hurry_all()
 
 
 def kill(project: Cluster, xp: Experiment) -> None:

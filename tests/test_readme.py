@@ -28,6 +28,7 @@ ELSEWHERE = {
     "python -m pl_hydra.train -m optim.lr=0.1,0.3 trainer.max_epochs=2": "test_pl_hydra.py",
     "python -m dora_train.predict SIG": "test_predict.py",
     "python -m dora_train.predict SIG photos/ --output classes.csv": "test_predict.py",
+    "python -m dora_train.code SIG FOLDER": "test_code.py",
     "python -m dora_train.report mysweep": "test_report.py",
     "python -m dora_train.report seeds --over seed": "test_report.py",
     "python -m dora_train.report mysweep --html mysweep.html": "test_page.py",
