@@ -9,7 +9,7 @@ LocalExecutor, whose jobs call `dora run`, start from nothing and end when all i
 at once. GB: by how much the machine's free memory fell meanwhile.
 
 What waits is measured with no command open, and without the jobs that run: the queue's own processes, their memory as
-PSS, where a shared page counts once. About 4 minutes on 2 idle cores.
+PSS, where a shared page counts once. About 3 minutes on 2 idle cores.
 """
 
 from __future__ import annotations
