@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from project import QUICK, Project
+
+from dora_train.engine.run.loggers import in_order
 
 RUN = ["trainer.max_epochs=30", "threads=1", "trainer.accelerator=cpu"]
 
@@ -114,3 +117,13 @@ def records(content: bytes, block: int = 32768) -> Iterator[bytes]:
         if kind in (1, 4):  # whole, or its last part
             yield data
             data = b""
+
+
+def test_event_files_of_others_are_left_alone(tmp_path: Path):
+    others = ["events.out.tfevents.backup", "events.out.tfevents.1x.host.1.0", "events.out.tfevents.17"]
+    for name in (*others, "events.out.tfevents.9999999999.my.host.1.0"):
+        (tmp_path / name).touch()
+    in_order(tmp_path)
+    *_, second, rest = next(tmp_path.glob("*.my.host.1.0")).name.split(".", 4)
+    assert int(second) < time.time() and rest == "my.host.1.0"
+    assert {path.name for path in tmp_path.iterdir()} > set(others)

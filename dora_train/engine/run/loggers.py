@@ -43,8 +43,10 @@ def in_order(folder: Path) -> None:
     new one would come first, and its epochs be gone.
     """
     moved, limit = [], int(time.time()) - 1
-    for path in sorted(folder.glob("events.out.tfevents.*"), reverse=True):
+    for path in sorted(folder.glob("events.out.tfevents.[0-9]*.*"), reverse=True):
         *head, second, rest = path.name.split(".", 4)
+        if not second.isdecimal():  # somebody else's
+            continue
         limit = min(limit, int(second))
         moved.append((path, path.with_name(".".join([*head, f"{limit:010}", rest]))))
         limit -= 1
