@@ -140,9 +140,11 @@ def stock(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
 
 def keep_memory() -> None:
     """Else glibc gives large blocks back to the system, or not, by its heap's history: up to 4 ms of page faults."""
+    libc = ctypes.CDLL(None)
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 1 << 26)):
-        ctypes.CDLL(None).mallopt(option, value)
+        if hasattr(libc, "mallopt"):  # not on macOS
+            libc.mallopt(option, value)
 
 
 def seconds_a_step(way: Callable, network: torch.nn.Module, ready: Ready) -> float:
