@@ -11,6 +11,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -56,6 +57,8 @@ innodb-log-file-size=8M
 innodb-flush-log-at-trx-commit=0
 innodb-flush-method=nosync
 innodb-doublewrite=0
+# A server that starts deletes what looks like temporary tables: in /tmp those of other clusters, too.
+tmpdir={folder}/tmp
 """
 
 SLURMDBD_CONF = """\
@@ -207,7 +210,7 @@ class SlurmCluster:
 
     def _write_files(self) -> None:
         self.ports = free_ports("mariadb", "slurmdbd", "slurmctld", *NODES)
-        for subfolder in ("state", *(f"spool/{name}" for name in NODES)):
+        for subfolder in ("state", "tmp", *(f"spool/{name}" for name in NODES)):
             (self.folder / subfolder).mkdir(parents=True)
         for number in range(2):
             (self.folder / f"gpu{number}").symlink_to("/dev/null")
@@ -336,7 +339,9 @@ class SlurmCluster:
         def reached() -> str:
             state = (self.live_jobs if live else self.jobs)().get(job_id, "")
             if state in FINAL_STATES and state not in states:
-                raise ClusterError(f"job {job_id} ended as {state}, awaited: {', '.join(states)}")
+                log = (self.folder / "slurmctld.log").read_text(errors="replace").splitlines()
+                told = "\n".join(line for line in log if f"JobId={job_id}" in line or "update_node" in line)
+                raise ClusterError(f"job {job_id} ended as {state}, awaited: {', '.join(states)}\n{told}")
             return state if state in states else ""
 
         return self.wait(reached, timeout)
@@ -457,13 +462,15 @@ def expand(ids: str) -> list[str]:
 def kill_processes(folder: Path, node: str = "") -> None:
     """End what runs for the cluster in this folder, or only the jobs on one of its nodes, and wait until it is gone.
 
+    All are stopped first: one that saw another die could still tell the controller that the job has failed. Then
     SIGKILL, because nothing in the folder is wanted any more and only this signal ends a job that ignores the others.
     Searched again until nothing is found: a daemon may have started one more process meanwhile.
     """
     while found := processes(folder, node):
-        for process in found:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+        for signum in (signal.SIGSTOP, signal.SIGKILL):
+            for process in found:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.send_signal(signum)
         psutil.wait_procs(found, timeout=0.2)
 
 
