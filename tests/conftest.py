@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from slurm_cluster import SlurmCluster
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # tests and jobs at the same time must not fight for cores
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+# A shell starts what it puts into the background with Ctrl-C ignored, and what a test starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for _name in [name for name in os.environ if name.startswith(
         ("SLURM_", "DORA_DIR", "DORA_PACKAGE", "DORA_CLUSTER", "DORA_QUEUE", "DORA_YES"))]:
     del os.environ[_name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import browser
@@ -99,11 +98,10 @@ def test_no_tag_of_an_override_is_one_of_the_page(tmp_path):
     assert [run["values"]["tag"] for run in data_of(file)["runs"] if run["sig"] == sigs["failed"]] == [SCRIPT]
 
 
-def test_five_hundred_runs_in_five_seconds_and_ten_megabytes(tmp_path):
+def test_five_hundred_runs_in_ten_megabytes(tmp_path):
+    """How long that takes is in `benchmarks/report_speed.py`."""
     sweep(tmp_path, rates=100, seeds=5, epochs=100)
-    began = time.perf_counter()
-    file = written(tmp_path, "sweep")
-    assert time.perf_counter() - began < 5 and file.stat().st_size < 10e6
+    assert written(tmp_path, "sweep").stat().st_size < 10e6
 
 
 def searched(out: Path) -> list[str]:
@@ -263,8 +261,6 @@ def test_one_run_and_five_hundred(tmp_path, chromium, rates, seeds):
     sweep(tmp_path, rates, seeds, epochs=100)
     file = written(tmp_path, "sweep")
     with browser.opened() as tab:
-        began = time.perf_counter()
         opened = tab.open(file)
-        assert opened.locator("#runs tbody tr").count() == rates * seeds
-        assert time.perf_counter() - began < 5 and tab.trouble == []
+        assert opened.locator("#runs tbody tr").count() == rates * seeds and tab.trouble == []
         assert opened.locator("#settings tbody tr:visible").count() == (10 if seeds > 1 else 0)

@@ -68,10 +68,8 @@ def test_checkpoints_hold_the_history_and_run_no_code(reference: Project):
 
 def test_a_finished_run_has_nothing_to_do(reference: Project):
     files = {path: path.stat().st_mtime_ns for path in reference.xp.folder.iterdir()}
-    began = time.monotonic()
     output = reference.dora("run", *SIX)
     assert "nothing to do" in output and "finished" in output
-    assert time.monotonic() - began < 60
     assert {path: path.stat().st_mtime_ns for path in reference.xp.folder.iterdir()} == files
 
 
