@@ -450,6 +450,14 @@ def test_what_a_finished_run_keeps(keep: str, left: set[str], project: Project, 
     assert "nothing to do" in finish(project, TINY)
 
 
+def test_the_first_line_names_the_epoch_of_the_checkpoint(project: Project):
+    """Not that which the attempt before had reached."""
+    args = [*TINY, "checkpoint.every_epochs=3", "trainer.max_epochs=5"]
+    killed_by(("train", 23), project, args)
+    assert project.xp.state().epoch == 4
+    assert "resumes at epoch 4 (attempt 2)" in finish(project, args)
+
+
 # --- damage ---
 
 def interrupted(project: Project, args: list[str] = TINY) -> Experiment:
@@ -479,7 +487,8 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(how: str, project: Pr
     killed_by(("torch.save", 2), project, TINY)  # before another is whole, killed again
     assert previous(xp.last_checkpoint).read_bytes() == whole, "the only whole one stays"
     assert content in [path.read_bytes() for path in xp.folder.glob("*.ckpt*")], "nothing is deleted"
-    assert "going on from the one before it" in (xp.folder / "train.log").read_text()
+    log = (xp.folder / "train.log").read_text()
+    assert "going on from the one before it" in log and "resumes at epoch 2 (attempt 2" in log
     finish(project, TINY)
     same(xp, references.run("", TINY)[0])
 
@@ -488,7 +497,8 @@ def test_both_checkpoints_damaged_starts_anew(project: Project, references: Refe
     xp = interrupted(project)
     damaged(xp.last_checkpoint, "truncated")
     damaged(previous(xp.last_checkpoint), "flipped")
-    assert "starting anew" in finish(project, TINY)
+    said = finish(project, TINY)
+    assert "starting anew" in said and "new (attempt 2)" in said
     same(xp, references.run("", TINY)[0])
 
 

@@ -5,7 +5,7 @@ metric stops improving, and leaves unreadable files when killed while it writes 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,11 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
     except Exception:  # whole, and yet nothing that torch has written
         return None
     return content if isinstance(content, dict) and "loops" in content and "state_dict" in content else None
+
+
+def first_epoch(checkpoint: Mapping[str, Any]) -> int:
+    """The first that is trained from here on, from 1; the checkpoint may hold a part of it."""
+    return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1 if checkpoint else 1
 
 
 def newest_usable(experiment: Experiment) -> tuple[Path | None, dict[str, Any], str]:

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -57,6 +58,7 @@ class Session:
     find: Find  # from a signature to its experiment
     code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
     added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
+    resume: tuple[Path | None, dict[str, Any], str] = (None, {}, "")  # see checkpoints.newest_usable
     finished: bool = False
     stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
     began: float = field(default_factory=time.monotonic)
@@ -138,10 +140,13 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first)
+        from .checkpoints import newest_usable  # Lightning is imported by now
+
         with writable(experiment.folder):
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
+            session.resume = newest_usable(experiment)
             _first_line(session, xp)
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
@@ -256,10 +261,12 @@ def _metrics(best: dict[str, Any]) -> str:
 
 
 def _first_line(session: Session, xp: XP) -> None:
-    before = session.before
-    if session.experiment.last_checkpoint.exists():
-        last = f"; last time: {before.cause}" if before.cause else ""
-        start = f"resumes at epoch {before.epoch + 1} (attempt {session.state.attempt}{last})"
+    from .checkpoints import first_epoch
+
+    _, checkpoint, _ = session.resume
+    if checkpoint:
+        last = f"; last time: {session.before.cause}" if session.before.cause else ""
+        start = f"resumes at epoch {first_epoch(checkpoint)} (attempt {session.state.attempt}{last})"
     else:
         start = "new" if session.state.attempt == 1 else f"new (attempt {session.state.attempt})"
     session.log(f"XP {xp.sig}  {_overrides(xp)}  {start}  {shown_path(session.experiment.folder)}")

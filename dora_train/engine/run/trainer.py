@@ -23,7 +23,7 @@ from ..find import shown_path
 from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
-from .checkpoints import AtomicCheckpointIO, Checkpoints, newest_usable, put_aside, thin_out
+from .checkpoints import AtomicCheckpointIO, Checkpoints, first_epoch, put_aside, thin_out
 from .checks import trainer_keywords
 from .confusion import Confusion
 from .endings import EarlyStop, StopHopeless, StopOnNan
@@ -52,7 +52,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.world_size == 1:  # several leave together, at the first boundary: one must not wait for another
         session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
-    checkpoint, loaded, warning = newest_usable(session.experiment)
+    checkpoint, loaded, warning = session.resume
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
     trainer = build_trainer(cfg, session, history, first_void_step(loaded))
     loaders[0].trainer = trainer
@@ -133,11 +133,6 @@ def first_void_step(checkpoint: Mapping[str, Any]) -> int:
         return 1
     epoch = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     return checkpoint["global_step"] + (epoch["ready"] == epoch["processed"])
-
-
-def first_epoch(checkpoint: Mapping[str, Any]) -> int:
-    """The first that is trained from here on, from 1; the checkpoint may hold a part of it."""
-    return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1 if checkpoint else 1
 
 
 def devices(cfg: Any, ranks: Ranks) -> dict[str, Any]:
