@@ -6,12 +6,16 @@ the files whole is that each is written aside and renamed.
 
 import contextlib
 import errno
+import glob
 import logging
 import os
+import shutil
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -19,6 +23,7 @@ from .errors import DataError
 
 log = logging.getLogger("dora_train")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network folders: the same work may be done twice
+LEFT = 600  # seconds without a write: whoever wrote it was killed
 NETWORK_TIMEOUT = 30  # seconds without an answer; without it a firewall that drops packets hangs a job for minutes
 
 
@@ -28,14 +33,13 @@ def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str) -> Iterator[bool]:
+def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock beside `path`, whose folder is made; waits for another process that holds it.
+
+    On a folder without locks, another process may do the same at the same time.
 
     Args:
         what: what the other one does meanwhile, for the log: "downloads cifar10".
-
-    Yields:
-        Whether it is held: on a folder without locks, another process may do the same at the same time.
 
     Raises:
         DataError: the folder cannot be written.
@@ -50,7 +54,7 @@ def locked(path: Path, what: str) -> Iterator[bool]:
                 raise
             lock = None  # type: ignore[assignment]
     try:
-        yield lock is not None
+        yield
     finally:
         if lock is not None:
             lock.release()
@@ -64,10 +68,23 @@ def _acquired(lock: FileLock, what: str) -> None:
         lock.acquire()
 
 
+def beside(path: Path) -> Path:
+    """A new name beside `path`, to write under until it is whole: nobody else's, on another machine either.
+
+    What killed processes have left under such names is removed.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            written = max(part.stat().st_mtime for part in (left, *left.rglob("*")))
+            if time.time() - written > LEFT:
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+
+
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[IO[bytes]]:
     """A file that appears as `path` once it is whole and on the disk, or not at all; overwrites what is there."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = beside(path)
     try:
         with aside.open("wb") as stream:
             yield stream

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from .augment import Augmentation
-from .cache import cache_folder, locked, network_timeout, writing
+from .cache import beside, cache_folder, locked, network_timeout, writing
 from .errors import DataError
 from .images import SPLIT_SEED, Images, split
 
@@ -119,10 +119,12 @@ def _fetched(name: str, inner: str, folder: str | None, read: Callable[[Path], I
 
 
 def _download(name: str, inner: str, root: Path, download: Callable[[Path], Any]) -> None:
-    """Into a folder aside, moved when it is whole: what a killed process leaves is never taken for the data."""
-    aside = root / f".{name}.download"
+    """Into a folder aside, moved when it is whole: what a killed process leaves is never taken for the data.
+
+    Where locks do nothing, others download as well: each into its own folder, and the first that is done is the one.
+    """
+    aside = beside(root / name)
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         with writing(root):
             aside.mkdir()
         with network_timeout():
@@ -131,6 +133,8 @@ def _download(name: str, inner: str, root: Path, download: Callable[[Path], Any]
     except DataError:
         raise
     except Exception as error:  # URLError, RuntimeError for a wrong checksum, tar and zip errors
+        if (root / inner).exists():  # another's, a moment ago
+            return
         raise DataError(
             f"{name} is not in {root}, and cannot be downloaded: {_line(error)}.\n"
             f"Copy {inner} there from a machine that has it, or name the folder that holds it: data.folder=FOLDER, "

@@ -29,10 +29,8 @@ def packed(files: InFiles, path: Path, root: str) -> InMemory:
     """
     size = math.prod(files.shape)
     if not _is_whole(path, size):
-        with locked(path, f"decodes {root}") as alone:
+        with locked(path, f"decodes {root}"):
             if not _is_whole(path, size):
-                if alone:
-                    _sweep(path)
                 _pack(files, path, root)
     view = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)  # private: nobody writes it
     return InMemory(view.view(files.shape))
@@ -40,13 +38,6 @@ def packed(files: InFiles, path: Path, root: str) -> InMemory:
 
 def _is_whole(path: Path, size: int) -> bool:
     return path.is_file() and path.stat().st_size == size
-
-
-def _sweep(path: Path) -> None:
-    """Remove what a process that was killed left; only for who holds the lock, or it may be another's work."""
-    for left in path.parent.iterdir():
-        if left.name.startswith(f".{path.name}."):
-            left.unlink(missing_ok=True)
 
 
 def _pack(files: InFiles, path: Path, root: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 import urllib.error
 from itertools import chain
 from pathlib import Path
@@ -323,6 +325,26 @@ def test_a_download_lands_where_it_belongs(cifar: Path, tmp_path: Path, monkeypa
     data = load_data("cifar10", 32, folder=str(tmp_path / "new"))
     assert data.train.num_samples == 270
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["CIFAR-10.lock", "cifar-10-batches-py"]
+
+
+def test_without_locks_the_first_download_that_is_done_is_the_one(cifar: Path, tmp_path: Path,
+                                                                   monkeypatch: pytest.MonkeyPatch):
+    """Here another process is done first, while this one is at it; and one that was killed has left its half."""
+    import shutil
+
+    new = tmp_path / "new"
+    for name, age in (("old", 100_000), ("young", 100)):
+        (new / f".CIFAR-10.{name}").mkdir(parents=True)
+        os.utime(new / f".CIFAR-10.{name}", (time.time() - age,) * 2)
+
+    def download(url: str, root: str | Path, filename: str, md5: str) -> None:
+        for folder in (new, Path(root)):
+            shutil.copytree(cifar / "cifar-10-batches-py", folder / "cifar-10-batches-py")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", lambda *_, **__: None)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", download)
+    assert load_data("cifar10", 32, folder=str(new)).train.num_samples == 270
+    assert sorted(path.name for path in new.iterdir()) == [".CIFAR-10.young", "cifar-10-batches-py"]
 
 
 def test_damaged_files_are_named_and_left_alone(cifar: Path):
