@@ -197,6 +197,14 @@ def test_each_key_has_a_name_of_its_own():
     assert len(set(variables(["a.b", "a_b", "c.b"]))) == 3
 
 
+@given(st.lists(st.sampled_from(["a.1", "1", '"""', "é", "value", "value_1", "value.1", "value_2", "b.value"]),
+                unique=True))
+def test_no_two_keys_share_a_name(keys: list[str]):
+    """Also if a name that is made for one key is what another key is called."""
+    names = variables(keys)
+    assert len(set(names)) == len(keys) and all(name.isidentifier() for name in names)
+
+
 # --- the command ---
 
 @pytest.fixture

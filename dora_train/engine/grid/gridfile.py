@@ -120,14 +120,27 @@ def _wrapped(start: str, parts: Sequence[str], end: str) -> list[str]:
 
 
 def variables(keys: Sequence[str]) -> list[str]:
-    """A name for each key: its last part, where that is a name and no other key's.
+    """A Python name for each key, no two alike: the key's last part, if that is a name and no other key has it.
 
     >>> variables(["optim.lr", "model", "schedule.name", "optim.name"])
     ['lr', 'model', 'schedule_name', 'optim_name']
     """
     short = [_identifier(key.rpartition(".")[2]) for key in keys]
-    names = [name if short.count(name) == 1 else _identifier(key) for key, name in zip(keys, short)]
-    return [name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)]
+    wanted = [name if short.count(name) == 1 else _identifier(key) for key, name in zip(keys, short)]
+    names: list[str] = []
+    for place, name in enumerate(wanted):
+        taken = {*names, *wanted[:place], *wanted[place + 1:]}
+        names.append(_free_name(name, place, taken))
+    return names
+
+
+def _free_name(name: str, number: int, taken: set[str]) -> str:
+    """`name` itself if it is free, else `name_N` with the first N from `number` on that is free."""
+    free = name
+    while free in taken:
+        free = f"{name}_{number}"
+        number += 1
+    return free
 
 
 def _identifier(text: str) -> str:
