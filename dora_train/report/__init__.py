@@ -9,6 +9,7 @@ A map. Nothing is imported here but on need, and nothing of it imports torch, Do
     parameters.py  which values tell runs apart
     query.py       --where, --sort
     settings.py    runs that differ in their seed alone, together; student.py: how far their mean can be trusted
+    verdict.py     which setting is the best, and which are worse; max_t.py: the statistics behind it
     sheet.py       the table: columns and lines; records.py: the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
     page.py        the page of --html; assets/ is its look and its script; trials.py: the searches on it
@@ -17,11 +18,27 @@ A map. Nothing is imported here but on need, and nothing of it imports torch, Do
     watch.py       the live table
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from .verdict import Comparison
+
+
+def compare(values: Mapping[Hashable, Mapping[Hashable, float | None]], mode: str = "max",
+            level: float = 0.05) -> "dict[Hashable, Comparison]":
+    """Which setting is the best, and which are worse: see `verdict.compare`, which this is.
+
+    Args:
+        values: {setting: {seed: value}}.
+        mode: "max" if larger values are better, "min" if smaller ones are.
+        level: the probability of calling any setting worse if all are equal.
+    """
+    from . import verdict
+
+    return verdict.compare(values, mode, level)
 
 
 def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "DataFrame":
