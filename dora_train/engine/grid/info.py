@@ -139,8 +139,9 @@ def _state(status: Status, run: RunState) -> str:
 
 
 def _cause(status: Status) -> str:
-    """Why it is so; the usual end needs no reason."""
-    return "" if status.state == State.COMPLETED and status.cause == "max_epochs" else status.cause
+    """Why it is so; the usual end needs no reason, and `cancelled` is none of `cancelled`."""
+    usual = status.state == State.COMPLETED and status.cause == "max_epochs"
+    return "" if usual or status.cause == str(status.state) else status.cause
 
 
 def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
