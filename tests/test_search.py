@@ -420,7 +420,7 @@ def test_mistakes_in_a_search_cost_a_line(local: GridProject):
                         ('space = {"optim.lrr": log(1e-3, 1)}', "did you mean optim.lr?")):
         write(local, line)
         assert words in local.dora("grid", "question", "--dry_run", code=1)
-    write(local, 'objective = "valid.f1"', "trials = 1")
+    write(local, 'objective = "valid.f1"', 'mode = "max"', "trials = 1")
     assert 'the objective "valid.f1" is in no epoch' in local.dora("grid", "question", code=1)
 
 
