@@ -144,6 +144,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     data = load_data(**cfg.data, seed=cfg.seed)
     model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
     module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+    data.train.check(model)
     if cfg.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
