@@ -18,7 +18,7 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     errors.py      a user's mistake, in at most four lines
     replaced.py    settings of Dora and of Lightning that have no place here
     upstream.py    every private name of Dora, Hydra, submitit and Lightning that we touch
-    run/           inside one run: session, checks, ranks, trainer, loaders, history, checkpoints, signals, loggers
+    run/           inside one run: session, checks, ranks, trainer, loaders, history, checkpoints, resume, signals ...
     search/        what to try next: space, optimizers, replay (for dora_train/search.py)
     grid/          around many runs: plan, submission, executor, status, table, info (never imports run/)
 """
