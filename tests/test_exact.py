@@ -293,6 +293,22 @@ def test_killed_where_a_feature_could_forget(name: str, fault: Fault, references
     same(project.xp, references.run(name, args)[0])
 
 
+def test_what_a_callback_of_the_users_decided_is_decided(copy: Project, tmp_path: Path):
+    """In epoch 2, put off by min_epochs to the end of epoch 3, and killed in the test: nothing is left to train."""
+    copy.edit("dora_train/module.py", "    def forward(", """    def configure_callbacks(self):
+        def decide(trainer, module):
+            trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
+        return [pl.callbacks.LambdaCallback(on_train_epoch_end=decide)]
+
+    def forward(""")
+    whole, args = Project(tmp_path / "whole", copy.root), [*TINY, "+trainer.min_epochs=3"]
+    finish(whole, args)
+    assert len(whole.xp.history()) == 3
+    killed_by(("eval", 9), copy, args)
+    finish(copy, args)
+    same(copy.xp, whole.xp)
+
+
 @pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])
 def test_killed_after_an_epochs_end_where_steps_are_limited(fault: Fault, references: References, project: Project):
     """Lightning takes that checkpoint for one within the epoch, and would add an empty entry."""
