@@ -126,7 +126,8 @@ def next_best(experiment: Experiment) -> Path:
 def thin_out(experiment: Experiment, keep: str) -> None:
     """Remove what a finished run's result does not need. `keep`: all, last (no previous one) or best (weights only)."""
     if keep in ("last", "best"):
-        previous(experiment.last_checkpoint).unlink(missing_ok=True)
+        for path in (previous(experiment.last_checkpoint), *experiment.folder.glob("unused.*.ckpt")):
+            path.unlink(missing_ok=True)
     if keep == "best" and experiment.best_checkpoint.exists():
         experiment.last_checkpoint.unlink(missing_ok=True)
 
