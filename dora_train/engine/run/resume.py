@@ -78,7 +78,8 @@ def _usable(experiment: Experiment, path: Path) -> Resume | str:
     best, waiting = experiment.best_checkpoint, next_best(experiment)
     resume = Resume(path, content)
     epoch = resume.best_epoch
-    files = (best, waiting, experiment.last_checkpoint, previous(experiment.last_checkpoint))
+    # The one that waits first: meanwhile another rank may put it in the place of best.ckpt.
+    files = (waiting, best, experiment.last_checkpoint, previous(experiment.last_checkpoint))
     holder = next((file for file in files if epoch and held_epoch(file) == epoch), None)
     if not epoch or holder in (best, waiting):
         return replace(resume, best=holder)

@@ -89,7 +89,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
 
 def overfits(cfg: Any, resume: Resume) -> bool:
     """Whether every epoch has the same batches: see `History.rule`."""
-    return bool(cfg.trainer.overfit_batches) and resume.rule > 1
+    return bool(cfg.trainer.get("overfit_batches")) and resume.rule > 1
 
 
 def prepare(module: pl.LightningModule, cfg: Any, trainer: pl.Trainer) -> None:
