@@ -309,6 +309,7 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seed_all("weights", args.seed)
     data = load_data(**data_of(args), seed=args.seed).to(device)
     model = build_model(args.model, data.num_classes, data.image_size, **args.model_args).to(device)
+    data.train.check(model)
     optimizer = build_optimizer(model.parameters(), **optim_of(args))
     steps = len(data.train)
     schedule = Schedule(**schedule_of(args), steps_per_epoch=steps, total_steps=args.epochs * steps)

@@ -4,13 +4,15 @@
 from any place of any epoch are a function of (seed, epoch, place).
 """
 
+import copy
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .augment import Augmentation, Draws
 from .counters import permutation
+from .errors import DataError
 from .images import Source, one_thread
 
 Batch = tuple[Tensor, Tensor]
@@ -19,8 +21,8 @@ Batch = tuple[Tensor, Tensor]
 class Batches:
     """One split of a data set.
 
-    The set is cut into the fewest batches of at most `batch_size` samples, all of equal size (give or take one):
-    no sample is left out, and no batch is too small for batch norm.
+    The set is cut into the fewest batches of at most `batch_size` samples, all of equal size (give
+    or take one): no sample is left out. `check` says whether a network can be trained on them.
 
     Args:
         source: of the pixels, [N, C, H, W] uint8, C is 1 or 3.
@@ -56,6 +58,34 @@ class Batches:
         """Samples of a batch, over all ranks."""
         first, last = self.bounds(batch)
         return last - first
+
+    def check(self, network: nn.Module, ranks: int = 1, batches: int | None = None) -> None:
+        """Whether `network` can be trained on these batches: batch norm needs two values a channel.
+
+        Args:
+            network: from images to anything; it stays as it is.
+            ranks: that share each batch.
+            batches: that are used of an epoch; None: all.
+
+        Raises:
+            DataError: of some batch, a rank gets no sample, or one that is too few.
+        """
+        used = range(len(self) if batches is None else min(batches, len(self)))
+        share = min((self.size_of(batch) for batch in used), default=2 * ranks) // ranks
+        if share > 1 or (share == 1 and _learns_from_one(network, self.batch(torch.tensor([0]))[0])):
+            return
+        what = "one sample" if share else "no sample"
+        what += f" for one of {ranks} ranks" if ranks > 1 else ""
+        what += ", and this network's batch norm needs two" if share else ""
+        raise DataError(f"data.batch_size={self.batch_size}: {self.num_samples:,} training samples "
+                        f"are cut into batches with {what}: {self._advice(ranks)}.")
+
+    def _advice(self, ranks: int) -> str:
+        """The next batch size that gives each rank two samples of each batch."""
+        for size in range(self.batch_size + 1, self.num_samples + 1):
+            if self.num_samples // -(-self.num_samples // size) >= 2 * ranks:
+                return f"take data.batch_size={size} or more"
+        return "take more samples" + (f", or fewer ranks than {ranks}" if ranks > 1 else "")
 
     def to(self, device: torch.device | str) -> "Batches":
         """From here on batches come on this device; on a CUDA GPU with room, the whole set lies there.
@@ -121,3 +151,18 @@ class Batches:
     def normalised(self, pixels: Tensor) -> Tensor:
         """[B, C, H, W] uint8 as float32 with mean 0 and variance 1 over the training set."""
         return pixels.float().sub_(self.mean).div_(self.std)
+
+
+def _learns_from_one(network: nn.Module, image: Tensor) -> bool:
+    """Whether a copy of the network takes a single image in training.
+
+    Batch norm does not, where it sees one pixel a channel.
+    """
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            copy.deepcopy(network).train()(image)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        return False
+    return True

@@ -70,14 +70,15 @@ def build_optimizer(parameters: Any, name: str, lr: float, momentum: float,
 class Schedule:
     """The factor on the peak learning rate: a linear warm-up from 0 (onecycle: its own), then by `name`.
 
-    A pure function of the step and of the past epochs' metric, so that a resumed run needs no state of it.
+    A pure function of the step and of the past validations, so that a resumed run needs no state of it.
 
     Args:
         name: one of `SCHEDULES`.
         warmup_epochs: until the peak; fractions count.
         steps_per_epoch: optimizer steps.
         total_steps: of the whole run, warm-up included; may be infinite.
-        patience, factor: of plateau: epochs without a better metric before each cut, and what a cut multiplies by.
+        patience, factor: of plateau: validations without a better metric before each cut, and what a
+            cut multiplies by.
 
     Raises:
         ValueError: an unknown name, a curve without an end, or numbers that make no sense.
@@ -96,7 +97,7 @@ class Schedule:
         self.warmup_steps = warmup_epochs * steps_per_epoch
 
     def __call__(self, step: int, metric: Sequence[float] = ()) -> float:
-        """The factor at a step; `metric` has a value for each past epoch, as `monitored` gives it."""
+        """The factor at a step; `metric` has one value a past validation, as `monitored` gives it."""
         if self.name == "onecycle":
             return self._onecycle(step)
         if step < self.warmup_steps:
@@ -119,21 +120,29 @@ def _cosine(first: float, last: float, done: float) -> float:
 
 # --- what the past epochs say: functions of the history, so that neither a plateau nor an early end needs a state ---
 
-def monitored(history: Sequence[Mapping[str, Mapping[str, float]]], metric: str, mode: str) -> list[float]:
-    """One value an epoch, larger is better; NaN where it was not measured.
+def monitored(history: Sequence[Mapping[str, Mapping[str, float]]], metric: str, mode: str,
+              measured_only: bool = False) -> list[float]:
+    """One value an epoch, larger is better; NaN for an epoch that did not measure the metric.
 
     Args:
         history: entries as history.json has them.
         metric: e.g. "valid.acc".
         mode: "max" or "min".
+        measured_only: leave out the epochs that did not measure it.
     """
     split, _, name = metric.partition(".")
     sign = 1.0 if mode == "max" else -1.0
-    return [sign * entry.get(split, {}).get(name, math.nan) for entry in history]
+    values = [entry.get(split, {}).get(name) for entry in history]
+    if measured_only:
+        return [sign * value for value in values if value is not None]
+    return [math.nan if value is None else sign * value for value in values]
 
 
 def cuts(metric: Sequence[float], patience: int) -> int:
-    """How often `metric` stood still for more than `patience` epochs: as ReduceLROnPlateau with a threshold of 0."""
+    """How often `metric` stood still for more than `patience` values.
+
+    As torch's ReduceLROnPlateau with a threshold of 0.
+    """
     best, bad, found = -math.inf, 0, 0
     for value in metric:
         bad = 0 if value > best else bad + 1
@@ -144,9 +153,18 @@ def cuts(metric: Sequence[float], patience: int) -> int:
 
 
 def since_best(metric: Sequence[float]) -> int:
-    """Epochs since the best one so far; 0 where nothing was measured."""
-    best, at = -math.inf, len(metric) - 1
-    for epoch, value in enumerate(metric):
-        if value > best:
-            best, at = value, epoch
-    return len(metric) - 1 - at
+    """Values since the best one; 0 if there is none."""
+    return (since_best_each(metric) or [0])[-1]
+
+
+def since_best_each(metric: Sequence[float]) -> list[int]:
+    """After each value, how many there were since the best one so far.
+
+    The first of equals is the best, and NaN never is.
+    """
+    best, since, found = -math.inf, 0, []
+    for value in metric:
+        since = 0 if value > best or best == -math.inf else since + 1
+        best = value if value > best else best
+        found.append(since)
+    return found

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Data, load_data
+from .engine.checkpoint import held_epoch
 from .engine.errors import UserError, report_user_errors
 from .engine.find import find, outputs, shown_path
 from .engine.store import Birth, Experiment, State, is_whole
@@ -90,7 +91,10 @@ def _load(experiment: Experiment) -> Trained:
     birth, checkpoint = _birth(experiment), _checkpoint(experiment)
     state = experiment.state()
     if state.state is not State.COMPLETED:
-        log.warning(f"XP {experiment.sig} is not finished ({state.state}): {checkpoint.name} is as far as it came")
+        epoch = held_epoch(checkpoint)
+        where = f" (epoch {epoch})" if epoch else ""
+        log.warning(f"XP {experiment.sig} is not finished ({state.state}): "
+                    f"{checkpoint.name} is as far as it came{where}")
     weights, config = _weights(checkpoint), birth.config
     inputs = Inputs.read(experiment.inputs()) or _data(config).inputs
     network = _network(experiment, birth, inputs)
@@ -112,11 +116,34 @@ def _birth(experiment: Experiment) -> Birth:
 
 
 def _checkpoint(experiment: Experiment) -> Path:
-    for path in (experiment.best_checkpoint, experiment.last_checkpoint):
-        if path.exists():
-            return path
-    raise UserError(f"XP {experiment.sig} has no checkpoint yet ({experiment.state().state}): "
-                    f"dora run -f {experiment.sig}")
+    """The file of the best weights; of the last ones if none are the best.
+
+    Raises:
+        UserError: there is none, or none of the epoch that the result names.
+    """
+    files = experiment.best_checkpoint, experiment.last_checkpoint
+    there = [path for path in files if path.exists()]
+    epoch = ((experiment.result() or {}).get("best") or {}).get("epoch")
+    if epoch is not None:
+        return _of_epoch(experiment, there, epoch)
+    if not there:
+        raise UserError(f"XP {experiment.sig} has no checkpoint yet ({experiment.state().state}): "
+                        f"dora run -f {experiment.sig}")
+    return there[0]
+
+
+def _of_epoch(experiment: Experiment, there: Sequence[Path], epoch: int) -> Path:
+    """The one of these files that holds the weights of an epoch."""
+    held = {path: held_epoch(path) for path in there}
+    found = [path for path in there if held[path] == epoch]
+    best = experiment.best_checkpoint
+    if not found and best in held and held[best] is None:  # damaged: that is said when it is read
+        found = [best]
+    if not found:
+        what = f"holds epoch {held[best]}" if best in held else "is missing"
+        raise UserError(f"XP {experiment.sig}: best.ckpt {what}, and its best epoch is {epoch}.",
+                        f"train it anew: dora run --clear -f {experiment.sig}")
+    return found[0]
 
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:

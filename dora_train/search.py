@@ -10,6 +10,7 @@ from typing import Any
 from dora.explore import Explore, Launcher
 
 from .engine import store, upstream
+from .engine.direction import is_said
 from .engine.errors import UserError, did_you_mean
 from .engine.grid.growing import Ground, Growing
 from .engine.grid.status import Status
@@ -19,6 +20,7 @@ from .engine.search.replay import Replay, Trial
 from .engine.search.space import Dimension, Space, choice, integer, log, uniform
 from .engine.store import XPS, Experiment, SearchRecord, State
 from .engine.values import flatten
+from .engine.words import directions
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]
 
@@ -33,7 +35,7 @@ class Search(Growing):
 
     space: Mapping[str, Dimension] = {}  # key -> log(low, high), uniform(low, high), integer(low, high), choice(a, b)
     objective: str = "valid.acc"  # a metric of history.json; a trial counts with its best epoch
-    mode: str = "max"  # max | min
+    mode: str = "max"  # max | min; of another objective, say it too
     trials: int = 20  # experiments in all; may be raised later
     at_once: int = 1  # experiments that wait or run at any time; as many trials are asked for before one is told
     optimizer: str = "nevergrad"  # nevergrad (NGOpt) | optuna (TPE) | nevergrad:DE, optuna:GP: any of theirs | random
@@ -60,8 +62,20 @@ class Search(Growing):
             raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
         if self.mode not in ("max", "min") or self.prune not in (None, "median"):
             raise UserError(f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".')
+        self._refuse_guess()
         if not (isinstance(self.trials, int) and isinstance(self.at_once, int) and min(self.trials, self.at_once) >= 1):
             raise UserError(f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on.")
+
+    def _refuse_guess(self) -> None:
+        """Raises: UserError for an objective whose direction nobody has said, or a wrong one."""
+        possible = directions(self.objective)
+        layers = [vars(kind) for kind in reversed(type(self).__mro__) if issubclass(kind, Search)]
+        if not is_said(layers, "objective", "mode"):
+            modes = " or ".join(f'mode = "{one}"' for one in possible)
+            raise UserError(f'objective = "{self.objective}" needs its direction: add {modes}.')
+        if self.mode not in possible:
+            raise UserError(f'mode = "{self.mode}": {self.objective} is a loss, and less of it is '
+                            'better: write mode = "min".')
 
     # --- what the grid asks of it ---
 

@@ -7,6 +7,9 @@ from dora import Explorer
 class ClassifierExplorer(Explorer):
     """Losses and accuracies of the last epoch, and the best validation accuracy so far."""
 
+    # Which value of a column gets a star. Of a loss it is the lowest.
+    better = {"train.acc": "max", "valid.acc": "max", "valid.best": "max"}
+
     def get_grid_metrics(self):
         return [
             tt.group("train", [tt.leaf("loss", ".3f"), tt.leaf("acc", ".3f")]),

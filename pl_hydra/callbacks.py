@@ -88,7 +88,7 @@ class History(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """CSVLogger begins metrics.csv anew with each process: give it what came before. The schedule wants it too."""
-        module.monitored = monitored(self.entries, self.metric, self.mode)
+        module.monitored = monitored(self.entries, self.metric, self.mode, measured_only=True)
         for logger in [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]:
             for number, entry in enumerate(self.entries, 1):
                 step = trainer.global_step * number // len(self.entries) - 1
@@ -119,7 +119,7 @@ class History(pl.Callback):
         if self.stop_on_nan and not all(math.isfinite(metrics.get("loss", 0)) for metrics in entry.values()):
             raise FloatingPointError(f"diverged in epoch {len(self.entries) + 1}: a loss is no number")
         self.entries.append(entry)
-        module.monitored = monitored(self.entries, self.metric, self.mode)
+        module.monitored = monitored(self.entries, self.metric, self.mode, measured_only=True)
         module.log_dict(flat(self.entries[-1]))  # for the loggers, and for the monitor of ModelCheckpoint
         write_json(self.path, self.entries)
         log.info("epoch %d/%d  %s", len(self.entries), trainer.max_epochs,

@@ -93,9 +93,19 @@ def check(cfg: DictConfig) -> None:
     check_data(**cfg.data)
     check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
     check_model(cfg.model, **cfg.model_args)
+    check_direction(cfg.best.metric, cfg.best.mode, HydraConfig.get().overrides.task)
     for key in ("ema.decay", "early_stopping.patience", "continue_from"):
         if OmegaConf.select(cfg, key) not in (None, ""):
             raise ValueError(f"{key} is not to be had here: dora run takes it.")
+
+
+def check_direction(metric: str, mode: str, overrides: Sequence[str]) -> None:
+    """Raises: ValueError if nobody said whether more of the metric is better, or said it wrongly."""
+    keys = {text.partition("=")[0].lstrip("+") for text in overrides}
+    if "best.metric" in keys and "best.mode" not in keys and metric != "valid.acc":
+        raise ValueError(f"best.metric={metric} needs its direction: best.mode=max or best.mode=min.")
+    if "loss" in metric and mode == "max":
+        raise ValueError(f"best.mode=max: {metric} is a loss, and less of it is better: best.mode=min.")
 
 
 def freeze(cfg: DictConfig, path: Path) -> None:
@@ -134,6 +144,7 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     data = load_data(**cfg.data, seed=cfg.seed)
     model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
     module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+    data.train.check(model)
     if cfg.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:

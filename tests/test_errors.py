@@ -82,7 +82,7 @@ def test_a_value_that_lightning_would_trip_over(given: str, said: str):
 
 
 def test_a_metric_that_nothing_measures_is_said_after_the_first_epoch(project: Project):
-    output = project.dora("run", *QUICK, "best.metric=valid.f1", code=1)
+    output = project.dora("run", *QUICK, "best.metric=valid.f1", "best.mode=max", code=1)
     assert output.endswith("best.metric=valid.f1: valid has no such metric.\nvalid has: loss, acc.\n")
     assert project.xp.state().state is State.FAILED
 

@@ -56,6 +56,15 @@ VARIANTS = {
     "onecycle, stopped early": ["schedule.name=onecycle", "early_stopping.patience=2", "trainer.max_epochs=8",
                                 EVERY_STEP],
     "stopped early, seldom saved": ["early_stopping.patience=1", "checkpoint.every_epochs=3", "optim.lr=0.0001"],
+    "held back by min_epochs": ["+trainer.min_epochs=6", "early_stopping.patience=1", "trainer.max_epochs=9",
+                                "optim.lr=0.01", EVERY_STEP],  # the second epoch stands still, the others improve
+    "held back by min_steps": ["+trainer.min_steps=13", "early_stopping.patience=1", "optim.lr=0.0001", EVERY_STEP],
+    "validated within the epoch": ["+trainer.val_check_interval=2", EVERY_STEP],
+    "validated within the epoch, averaged": ["+trainer.val_check_interval=3", "ema.decay=0.8", EVERY_STEP],
+    "validated between the batches of a step": ["+trainer.val_check_interval=3",
+                                                "trainer.accumulate_grad_batches=2", EVERY_STEP],
+    "float64": ["trainer.precision=64-true", EVERY_STEP],
+    "the same batches": ["trainer.overfit_batches=2", EVERY_STEP],
     "a DataLoader": [*FILES, "data.num_workers=0", EVERY_STEP],
     "a DataLoader with two workers": [*FILES, "data.num_workers=2", EVERY_STEP],
 }
@@ -267,12 +276,34 @@ def test_killed_in_validation_after_a_checkpoint_within_it(references: Reference
     ("averaged weights", ("train", 9)),
     ("plateau", ("train", 16)),
     ("stopped early, seldom saved", ("eval", 7)),  # in the test: nothing is left to train
+    ("held back by min_epochs", ("train", 29)),  # patience ended epochs ago, and the last epoch was better
+    ("held back by min_steps", ("train", 13)),  # the step after which it may stop
+    ("validated within the epoch", ("eval", 5)),  # in the last one of an epoch, before it has a checkpoint
+    ("validated within the epoch, averaged", ("train", 5)),  # none follows in this epoch
+    ("validated between the batches of a step", ("eval", 4)),  # their gradients are in no checkpoint
+    ("float64", ("train", 12)),
 ])
 def test_killed_where_a_feature_could_forget(name: str, fault: Fault, references: References, project: Project):
     args = references.args(name)
     killed_by(fault, project, args)
     finish(project, args)
     same(project.xp, references.run(name, args)[0])
+
+
+def test_what_a_callback_of_the_users_decided_is_decided(copy: Project, tmp_path: Path):
+    """In epoch 2, put off by min_epochs to the end of epoch 3, and killed in the test: nothing is left to train."""
+    copy.edit("dora_train/module.py", "    def forward(", """    def configure_callbacks(self):
+        def decide(trainer, module):
+            trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
+        return [pl.callbacks.LambdaCallback(on_train_epoch_end=decide)]
+
+    def forward(""")
+    whole, args = Project(tmp_path / "whole", copy.root), [*TINY, "+trainer.min_epochs=3"]
+    finish(whole, args)
+    assert len(whole.xp.history()) == 3
+    killed_by(("eval", 9), copy, args)
+    finish(copy, args)
+    same(copy.xp, whole.xp)
 
 
 @pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])
@@ -284,6 +315,83 @@ def test_killed_after_an_epochs_end_where_steps_are_limited(fault: Fault, refere
     same(project.xp, references.run("accumulation over the end", args)[0])
 
 
+# --- best.ckpt ---
+
+SELDOM = [*TINY, "checkpoint.every_epochs=3", "trainer.max_epochs=7"]
+
+
+def test_best_is_of_the_history_that_counts_whatever_the_next_attempt_finds(copy: Project):
+    """Killed in epoch 6 with epoch 3 saved; then each epoch is worse than the third, and so are 4 and 5 done again."""
+    killed_by(("train", 28), copy, SELDOM)
+    assert len(copy.xp.history()) == 5 and checkpoint(copy.xp.last_checkpoint)["epoch"] == 2
+    copy.edit("dora_train/module.py", EVAL_STEP, f"{EVAL_STEP}\n        if self.trainer.validating:\n"
+              "            batch = batch[0], (batch[1] + 5) % 10")
+    finish(copy, SELDOM)
+    result = copy.xp.result()
+    assert result and result["best"]["epoch"] == 3
+    assert checkpoint(copy.xp.best_checkpoint)["epoch"] == 2, "the epoch that the result names, from 0"
+    assert result["test"] == measured(copy), "the weights that it names are those that were tested"
+
+
+def measured(project: Project) -> dict[str, float]:
+    """The test set on best.ckpt, with the weights taken by hand."""
+    from dora_train.data import load_data
+    from dora_train.engine.run.history import Averages
+    from dora_train.model import build_model
+    from dora_train.module import Classifier
+
+    birth = project.xp.birth()
+    assert birth is not None
+    data = load_data(**birth.config["data"])
+    module = Classifier(build_model("small", 10, 8), birth.config["optim"], birth.config["schedule"],
+                        {"label_smoothing": 0.0}).eval()
+    module.load_state_dict(checkpoint(project.xp.best_checkpoint)["state_dict"])
+    averages, threads = Averages(), torch.get_num_threads()
+    torch.set_num_threads(birth.threads)
+    for number, batch in zip(range(2), data.test.epoch()):
+        with torch.no_grad():
+            averages.add(module.test_step(batch, number), len(batch[1]))
+    torch.set_num_threads(threads)
+    return averages.means(1)
+
+
+@pytest.mark.parametrize("name, fault, how, said", [
+    ("", ("train", 13), "missing", "written again from last.ckpt"),
+    ("", ("train", 13), "flipped", "written again from last.ckpt"),
+    ("stopped early, seldom saved", ("eval", 7), "truncated", "starting anew"),  # in the test: its epoch is past
+    ("averaged weights", ("train", 13), "missing", "starting anew"),  # no file has that epoch's end
+])
+def test_a_best_checkpoint_that_is_lost(name: str, fault: Fault, how: str, said: str, references: References,
+                                        project: Project):
+    """It is written again from what holds the same weights, else trained again; in each case it is said."""
+    args = references.args(name) if name else TINY
+    killed_by(fault, project, args)
+    xp = project.xp
+    if how == "missing":
+        xp.best_checkpoint.unlink()
+    else:
+        damaged(xp.best_checkpoint, how)
+    output = finish(project, args)
+    assert f"warning: best.ckpt is {'missing' if how == 'missing' else 'damaged'}" in output and said in output
+    same(xp, references.run(name, args)[0])
+
+
+def test_a_best_checkpoint_that_goes_while_it_trains(copy: Project, tmp_path: Path):
+    """Nothing else is tested in its place; the same command trains it again."""
+    whole, args = Project(tmp_path / "whole", copy.root), [*TINY, "optim.lr=0.00001", "seed=1"]
+    finish(whole, args)
+    assert checkpoint(whole.xp.best_checkpoint)["epoch"] < 3
+    hook = "    def on_validation_epoch_end(self):\n        import glob, os\n        if self.current_epoch == 3:\n" \
+           "            [os.remove(path) for path in glob.glob(f'{self.trainer.default_root_dir}/best*')]\n\n"
+    copy.edit("dora_train/module.py", "    def forward(", f"{hook}    def forward(")
+    run = Run(copy, "run", *args)
+    assert run.wait() == 1 and "best.ckpt is missing: the weights of epoch" in run.text, run.text
+    assert copy.xp.result() is None and copy.xp.state().state is State.FAILED
+    copy.edit("dora_train/module.py", hook, "")
+    assert "starting anew" in finish(copy, args)
+    same(copy.xp, whole.xp)
+
+
 def writes(references: References, project: Project, args: list[str]) -> int:
     """How often a whole run changes a file or a folder."""
     run = Run(project, "run", *args, fault=("count", 0))
@@ -292,14 +400,17 @@ def writes(references: References, project: Project, args: list[str]) -> int:
 
 
 def test_killed_before_any_change_on_disk(references: References, tmp_path: Path):
-    """Before each of them with `make chaos`; else before some, drawn anew each time."""
+    """Before each of them with `make chaos`; else before some, drawn anew each time, and before the last two."""
     args = [*TINY, "trainer.max_epochs=2"]
     total = writes(references, Project(tmp_path / "count"), args)
     assert total > 50
     draws = random.Random(f"{SEED} writes")
-    for number in range(1, total) if CHAOS > 500 else sorted(draws.sample(range(1, total), CHAOS // 10 or 6)):
+    some = {*draws.sample(range(1, total - 1), CHAOS // 10 or 5), total - 1, total}
+    for number in range(1, total + 1) if CHAOS > 500 else sorted(some):
         project = Project(tmp_path / f"write {number}")
-        killed_by(("write", number), project, args) if number < total - 5 else None
+        run = Run(project, "run", *args, fault=("write", number))
+        assert run.wait() == -9, run.text
+        assert not is_finished(project) or project.xp.result(), "finished, and no result"
         finish(project, args)
         same(project.xp, references.run("", args)[0])
         assert project.xp.argv(), f"DORA_TRAIN_SEED={SEED}, write {number}"

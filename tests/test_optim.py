@@ -8,7 +8,16 @@ from typing import get_args
 import pytest
 import torch
 
-from dora_train.optim import PRECISIONS, Schedule, check_training, cuts, monitored, since_best
+from dora_train.optim import (
+    PRECISIONS,
+    Schedule,
+    build_optimizer,
+    check_training,
+    cuts,
+    monitored,
+    since_best,
+    since_best_each,
+)
 
 OPTIM = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
 TRAINER = {"max_epochs": 3, "max_steps": -1}
@@ -17,6 +26,52 @@ METRICS = [[0.1, 0.2, 0.2, 0.1, 0.3, 0.3, 0.3, 0.3, 0.4], [1.0] * 12, [math.nan,
 
 def sgd() -> torch.optim.Optimizer:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 1.0)
+
+
+THEIRS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.03, nesterov=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, 0.1, weight_decay=0.03),
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, 0.1, weight_decay=0.03),
+}
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_an_optimizer_is_torchs_bit_for_bit(name: str):
+    inputs, targets = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16.0)[:, None]
+    weights = []
+    for build in (lambda parameters: build_optimizer(parameters, name, 0.1, 0.9, 0.03), THEIRS[name]):
+        torch.manual_seed(1)
+        network = torch.nn.Linear(4, 1)
+        optimizer = build(network.parameters())
+        for _ in range(5):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(network(inputs), targets).backward()
+            optimizer.step()
+        weights.append(network.weight.detach())
+    assert torch.equal(*weights)
+
+
+def test_no_momentum_is_plain_gradient_descent():
+    [parameter] = parameters = [torch.nn.Parameter(torch.ones(1))]
+    optimizer = build_optimizer(parameters, "sgd", 0.5, 0.0, 0.0)
+    parameter.grad = torch.ones(1)
+    optimizer.step()
+    assert parameter.item() == 0.5 and not optimizer.defaults["nesterov"]
+
+
+@pytest.mark.parametrize("name, warmup, total", [("none", 7, 50), ("cosine", 7, 50), ("cosine", 0, 50)])
+def test_warm_up_and_cosine_are_torchs(name: str, warmup: int, total: int):
+    """Linear up, then to exactly 0 where the run ends."""
+    schedulers, ours, optimizer = torch.optim.lr_scheduler, Schedule(name, 1, warmup, total), sgd()
+    up = schedulers.LinearLR(optimizer, 1 / (warmup + 1), 1.0, warmup)
+    down = schedulers.CosineAnnealingLR(optimizer, total - warmup)
+    flat = schedulers.ConstantLR(optimizer, 1.0)
+    theirs = schedulers.SequentialLR(optimizer, [up, down if name == "cosine" else flat], [warmup])
+    for step in range(total):
+        assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), step
+        optimizer.step()
+        theirs.step()
+    assert ours(total) == (0.0 if name == "cosine" else 1.0)
 
 
 def test_onecycle_is_torchs():
@@ -54,6 +109,16 @@ def test_what_the_past_says():
     assert values[0] == -3.0 and math.isnan(values[1]) and values[2:] == [-2.0, -2.0]
     assert [since_best(values[:epoch]) for epoch in range(5)] == [0, 0, 1, 0, 1], "the first of equals is the best"
     assert since_best([math.nan] * 5) == 0, "what was never measured never stood still"
+    assert since_best_each([math.nan, 1.0, 1.0, math.nan, 2.0, 0.0]) == [0, 0, 1, 2, 0, 1]
+
+
+def test_only_validations_count():
+    """With a validation in every fifth epoch, patience is as long as five times the epochs."""
+    history = [{"train": {"loss": 1.0}} | ({"valid": {"acc": 0.5}} if epoch % 5 == 0 else {}) for epoch in range(1, 13)]
+    values = monitored(history, "valid.acc", "max", measured_only=True)
+    assert values == [0.5, 0.5] and since_best(values) == 1 and cuts(values, 0) == 1 and cuts(values, 1) == 0
+    diverged = [*history, {"valid": {"acc": math.nan}}]
+    assert len(monitored(diverged, "valid.acc", "max", measured_only=True)) == 3, "measured, and no number"
 
 
 @pytest.mark.parametrize("schedule, loss, message", [

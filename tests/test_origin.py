@@ -70,6 +70,35 @@ def test_what_cannot_be_started_from(finished: Project, source: Experiment, tmp_
         assert message in output and "Traceback" not in output, output
 
 
+def test_other_weights_than_the_best_are_not_taken_for_them(tmp_path: Path):
+    """Another epoch in `best.ckpt`, none at all, or one bit that is another: torch's reader would not see that."""
+    from dora_train.engine.errors import UserError
+    from dora_train.engine.origin import locate
+    from dora_train.engine.run.start import read_weights, refuse_other_epoch
+    from dora_train.engine.store import RunState, State
+
+    xp = Experiment(tmp_path / "5f3a91c2")
+    xp.write_state(RunState(State.COMPLETED))
+    xp.write_result({"best": {"epoch": 5, "value": 0.5}, "test": {}, "epochs": 9})
+    torch.save({"state_dict": {"w": torch.ones(1000)}, "epoch": 8}, xp.last_checkpoint)
+    with pytest.raises(UserError, match="XP 5f3a91c2 has no best.ckpt any more"):
+        locate(xp.sig, lambda sig: xp)
+    assert locate(f"{xp.sig}:last", lambda sig: xp) == xp.last_checkpoint
+    torch.save({"state_dict": {"w": torch.ones(1000)}, "epoch": 7}, xp.best_checkpoint)
+    path = locate(xp.sig, lambda sig: xp)
+    assert path == xp.best_checkpoint
+    with pytest.raises(UserError, match="its best epoch is 5, but best.ckpt holds epoch 8"):
+        refuse_other_epoch(xp.sig, path, lambda sig: xp)
+    torch.save({"state_dict": {"w": torch.ones(1000)}, "epoch": 4}, path)
+    refuse_other_epoch(xp.sig, path, lambda sig: xp)
+    assert read_weights(path)["w"].sum() == 1000
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="it is damaged"):
+        read_weights(path)
+
+
 def test_killed_before_its_first_checkpoint_it_is_the_same(finished: Project, source: Experiment, tmp_path: Path):
     """Also that the file it began with is not needed once there is a checkpoint, and not replaced in silence before."""
     start = tmp_path / "start.ckpt"

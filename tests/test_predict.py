@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -103,6 +104,28 @@ def test_the_last_weights_where_there_are_no_best(made: Experiment):
     trained = dora_train.load(made.sig)
     assert trained.checkpoint == made.last_checkpoint
     assert not torch.equal(trained.network.state_dict()["5.weight"], best["5.weight"])
+
+
+def finished(made: Experiment, epoch: int, **held: int) -> None:
+    """Its result names an epoch; `best` and `last` hold the weights of these."""
+    made.write_result({"best": {"epoch": epoch, "acc": 0.5, "value": 0.5}, "test": {}, "epochs": 9, "steps": 9})
+    made.best_checkpoint.unlink(missing_ok=True)
+    for name, number in held.items():
+        path = made.folder / f"{name}.ckpt"
+        save(path, load_data(**DIGITS), seed=number)
+        torch.save({**torch.load(path, weights_only=True), "epoch": number - 1}, path)
+
+
+def test_the_weights_are_those_that_the_result_names(made: Experiment):
+    finished(made, 5, best=5, last=9)
+    assert dora_train.load(made.sig).checkpoint == made.best_checkpoint
+    finished(made, 9, last=9)
+    assert dora_train.load(made.sig).checkpoint == made.last_checkpoint, "its last epoch was its best"
+    for held, said in [({"best": 8, "last": 9}, "holds epoch 8"), ({"last": 9}, "is missing")]:
+        finished(made, 5, **held)
+        assert refused(made.sig).splitlines() == [
+            f"XP {made.sig}: best.ckpt {said}, and its best epoch is 5.",
+            f"train it anew: dora run --clear -f {made.sig}"]
 
 
 def test_an_old_experiment_is_loaded_through_its_data_set(made: Experiment):
@@ -304,3 +327,4 @@ def test_a_run_cut_short_is_used_as_far_as_it_came(project: Project):
     done = run(project, project.xp.sig)
     assert done.returncode == 0 and set(json.loads(done.stdout)) == {"loss", "acc"}, done.stderr
     assert f"XP {project.xp.sig} is not finished (" in done.stderr and "best.ckpt is as far as it came" in done.stderr
+    assert re.search(r"as far as it came \(epoch \d+\)", done.stderr)

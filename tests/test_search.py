@@ -236,6 +236,9 @@ def test_a_trial_counts_with_its_best_epoch():
     assert ACC.steps(history) == (0.2, 0.5, 0.5, 0.5, 0.5)
     assert Objective("valid.acc", "min").steps(history) == (0.2,) * 5
     assert ACC.steps([{"valid": {"acc": float("nan")}}]) == ()
+    seldom = [{"train": {"loss": 1}}, {"valid": {"acc": 0.2}}, {"train": {"loss": 1}}, {"valid": {"acc": 0.1}}]
+    assert ACC.steps(seldom) == (None, 0.2, 0.2, 0.2), "a step is an epoch, so that floors are compared like with like"
+    assert floors([Outcome(0.2, ACC.steps(seldom))] * 5) == [None, 0.2, 0.2, 0.2]
     with pytest.raises(UserError, match="valid.acc"):
         Objective("valid.f1", "max").refuse_missing("5f3a91c2", history)
 
@@ -417,7 +420,7 @@ def test_mistakes_in_a_search_cost_a_line(local: GridProject):
                         ('space = {"optim.lrr": log(1e-3, 1)}', "did you mean optim.lr?")):
         write(local, line)
         assert words in local.dora("grid", "question", "--dry_run", code=1)
-    write(local, 'objective = "valid.f1"', "trials = 1")
+    write(local, 'objective = "valid.f1"', 'mode = "max"', "trials = 1")
     assert 'the objective "valid.f1" is in no epoch' in local.dora("grid", "question", code=1)
 
 

@@ -41,6 +41,7 @@ def sheep(tmp_path, states, histories) -> list[Sheep]:
         experiment = Experiment(tmp_path / f"0000000{number}")
         experiment.write_history(history)
         experiment.write_state(RunState(state, epoch=len(history), epochs=3, started=1.0, speed=10.0, batches=100))
+        experiment.write_birth(told("valid.acc", "max"))
         one = Sheep(XP(experiment.sig), experiment)
         one.status = Status(state, "out of memory" if state == State.FAILED else "")
         made.append(one)
@@ -105,15 +106,34 @@ def test_the_best_of_each_column_is_marked(tmp_path):
     assert second.endswith(" 75.0%*") and third.split()[-2:] == ["0.100*", "75.0%*"]
 
 
+class DoraReadme(Explorer):
+    """The example of Dora's own README, in short: a column `best` that is a loss."""
+
+    def get_grid_metrics(self):
+        return [tt.group("valid", [tt.leaf("best", ".3f")])]
+
+    def process_history(self, history):
+        return {"valid": {"best": min(entry["train"]["loss"] for entry in history)}}
+
+
+def test_a_column_has_a_best_value_only_if_its_direction_is_known(tmp_path):
+    histories = [[{"train": {"loss": loss}, "valid": {"acc": 0.5}}] for loss in (0.5, 0.1)]
+    flock = sheep(tmp_path, [State.COMPLETED] * 2, histories)
+    assert "*" not in "".join(drawn(flock, DoraReadme(lambda launcher: None)))
+    known = type("Known", (DoraReadme,), {"better": {"valid.best": "min"}})
+    *_, first, second = drawn(flock, known(lambda launcher: None))
+    assert "*" not in first and second.endswith("0.100*")
+
+
 def test_nothing_is_the_best_where_all_are_equal_or_there_is_one(tmp_path):
     assert "*" not in "".join(drawn(sheep(tmp_path, [State.COMPLETED] * 2, [[ENTRY]] * 2), Digits(lambda _: None)))
     assert "*" not in "".join(drawn(sheep(tmp_path, [State.COMPLETED], [[ENTRY]]), Digits(lambda _: None)))
 
 
 @pytest.mark.parametrize("metric, mode", [
-    ("valid.acc", "max"), ("test.top1", "max"), ("valid.loss", "min"), ("error_rate", "min"), ("train.sdr", "max"),
-    ("valid.best", ""), ("epoch", ""), ("valid.gloss", ""), ("lr", "")])
-def test_which_direction_is_better_by_its_name(metric, mode):
+    ("valid.loss", "min"), ("train.my_Loss", "min"), ("valid.acc", ""), ("test.top1", ""), ("error_rate", ""),
+    ("valid.best", ""), ("epoch", ""), ("lr", "")])
+def test_a_name_tells_no_direction_but_that_of_a_loss(metric, mode):
     assert Better().mode(metric) == mode
 
 
@@ -122,9 +142,9 @@ def told(metric, mode):
 
 
 def test_which_direction_is_better_as_the_experiments_were_told():
-    better = Better.of([told("valid.gloss", "max"), None])
-    assert better.mode("train.gloss") == "max" and better.mode("valid.best") == "max"
-    assert better.mode("valid.loss") == "min"
+    better = Better.of([told("valid.gloss", "max"), None], {"valid.best": "min"})
+    assert better.mode("train.gloss") == "max" and better.mode("valid.best") == "min"
+    assert better.mode("valid.loss") == "min" and better.mode("train.best") == ""
     contrary = Better.of([told("valid.acc", "max"), told("valid.acc", "min")])
     assert contrary.mode("valid.acc") == "" and contrary.best("valid.acc", [1, 2]) == set()
 
@@ -133,7 +153,7 @@ def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the
     states = [State.WAITING] * 200 + [State.COMPLETED] * 280 + [State.FAILED] * 10 + [State.RUNNING] * 10
     lines = [Line(Status(state), {"Meta": {"index": at, "state": str(state)}, "acc": at % 97})
              for at, state in enumerate(states)]
-    board = Board("mysweep", "seed=1", [*META, Column(("acc",), "acc")], lines, most=40)
+    board = Board("mysweep", "seed=1", [*META, Column(("acc",), "acc")], lines, Better({"acc": "max"}), most=40)
     shown = [states[at] for at in board.chosen()]
     assert len(shown) == 33 and shown.count(State.RUNNING) == 10
     assert shown.count(State.FAILED) == 8 and State.WAITING not in shown

@@ -66,6 +66,15 @@ def test_lightning_still_installs_handlers_through_its_connector():
     assert "_signal_connector" in inspect.getsource(Trainer.__init__)
 
 
+def test_lightning_says_whether_it_goes_on_where_we_read_it():
+    from pytorch_lightning.loops.fit_loop import _FitLoop
+    from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
+
+    assert "_can_stop_early" in inspect.getsource(_FitLoop.done.fget)  # type: ignore[attr-defined]
+    assert "self._should_check_val_fx(data_fetcher)" in inspect.getsource(_TrainingEpochLoop.on_advance_end)
+    assert "self.epoch_loop.run(self._data_fetcher)" in inspect.getsource(_FitLoop.advance)
+
+
 def test_lightning_keeps_its_place_where_we_read_it():
     from pytorch_lightning import Trainer
 

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, upstream, verbs
 from .code import Code, content_hash, snapshot
+from .direction import refuse_guess
 from .errors import UserError, report_user_errors, shortened, writable
 from .find import find
 from .origin import locate, sha256
@@ -310,6 +311,7 @@ class TrainMain(upstream.HydraMain):
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
+        refuse_guess(xp.values, list(xp.argv), self.composer)
         missing = [key for key, value in flatten(xp.values) if value == "???"]
         if missing:
             raise UserError(f"{missing[0]} has no value yet (???): write {missing[0]}=VALUE.")

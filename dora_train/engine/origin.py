@@ -43,10 +43,11 @@ def _checkpoint(experiment: Experiment, given: str, last: bool) -> Path:
     if state is not State.COMPLETED:
         raise UserError(f"continue_from={given}: XP {experiment.sig} is not finished ({state}).",
                         f"finish it first: dora run -f {experiment.sig}")
-    path = experiment.best_checkpoint if experiment.best_checkpoint.exists() else experiment.last_checkpoint
-    path = experiment.last_checkpoint if last else path
+    best = (experiment.result() or {}).get("best")  # none: the last weights were tested
+    path = experiment.best_checkpoint if best and not last else experiment.last_checkpoint
     if not path.exists():
-        raise UserError(f"continue_from={given}: XP {experiment.sig} has no {path.name} any more (checkpoint.keep).")
+        raise UserError(f"continue_from={given}: XP {experiment.sig} has no {path.name} any more "
+                        "(checkpoint.keep, or it was removed).")
     return path
 
 

@@ -33,6 +33,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -115,6 +116,7 @@ class Composer:
         self.config_dir, self.config_name, self.version_base = config_dir, config_name, version_base
         self._bases: dict[tuple[str, ...], _Base] = {}
         self._groups: dict[str, list[str]] | None = None
+        self._files: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # of `layers`
 
     @property
     def groups(self) -> dict[str, list[str]]:
@@ -159,6 +161,33 @@ class Composer:
         delta = self._group_delta(chosen) + [
             (key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
         return Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The configuration without any override; interpolations as they are written."""
+        return self._base(()).raw
+
+    def layers(self, overrides: Sequence[str]) -> list[dict[str, Any]]:
+        """What the main file, each chosen file and the overrides set, by dotted key.
+
+        A later layer wins.
+        """
+        parsed = self._parse(overrides)
+        chosen = tuple(str(one.input_line) for one in parsed if one.key_or_group in self.groups)
+        values = [one for one in parsed if one.key_or_group not in self.groups]
+        if chosen not in self._files:
+            self._files[chosen] = self._read_files(chosen)
+        return [*self._files[chosen], dict(flatten({one.key_or_group: one.value() for one in values}))]
+
+    def _read_files(self, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
+        """Of the files that Hydra merges for these groups, but for those of one section (conf/data)."""
+        with self._hydra():
+            loader = GlobalHydra.instance().config_loader()
+            found = loader.compute_defaults_list(self.config_name, list(chosen), RunMode.RUN)
+        files = [file for file in found.defaults if not file.package]
+        paths = [self.config_dir / f"{file.config_path}.yaml" for file in files]
+        loaded: list[Any] = [OmegaConf.load(path) for path in paths if path.exists()]
+        return [dict(flatten(_raw(content))) for content in loaded]
 
     def _hydra(self):
         if not self.config_dir.is_dir():

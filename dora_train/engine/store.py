@@ -19,7 +19,10 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       history.json    one entry an epoch, no clock in it
       result.json     best and test metrics, written at the end
       confusion.json  how often the test set's class (row) was taken for which (column), just before; null: not known
-      last.ckpt best.ckpt train.log metrics.csv events.out.tfevents.*
+      last.ckpt       where the training resumes, with the history inside; previous.ckpt: the one before it
+      best.ckpt       the weights of the best epoch in the history of last.ckpt. A new best epoch waits in
+                      best.next.ckpt until last.ckpt knows of it
+      train.log metrics.csv events.out.tfevents.*
 """
 
 import json

@@ -260,6 +260,18 @@ def as_before_validation(trainer: Any) -> Iterator[None]:
     progress.load_state_dict(before)
 
 
+def trains_no_further(trainer: Any) -> bool:
+    """Whether a Lightning 2.6.6 trainer has just done its last step: of max_steps, or told to stop."""
+    if trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps:
+        return True
+    return trainer.should_stop and trainer.fit_loop._can_stop_early  # by min_steps and min_epochs
+
+
+def validates_next(trainer: Any) -> bool:
+    """Whether a Lightning 2.6.6 trainer validates after the batch that it has just done."""
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
+
+
 def position(trainer: Any) -> tuple[int, int]:
     """Where the training of a Lightning 2.6.6 trainer is: (epochs finished, batches of this epoch finished)."""
     loop = trainer.fit_loop

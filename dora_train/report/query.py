@@ -100,10 +100,8 @@ def filtered(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
 
 def main_metric(runs: Sequence[Run], better: Better) -> str:
     """The one that tells which run is best: what they were told, as of their best epoch; else the first that can."""
-    told = [run.birth.config.get("best") or {} for run in runs if run.birth]
-    names = [f"best.{str(best.get('metric')).rpartition('.')[2]}" for best in told if isinstance(best, dict)]
     found = dict.fromkeys(name for run in runs for name in run.metrics)
-    wanted = [name for name in dict.fromkeys(names) if name in found]
+    wanted = [name for name in dict.fromkeys(run.main_metric for run in runs) if name in found]
     return next(iter([*wanted, *(name for name in reversed(found) if better.mode(name))]), "")
 
 

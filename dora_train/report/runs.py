@@ -14,6 +14,7 @@ from typing import Any
 from ..engine.grid.executor import Executor
 from ..engine.grid.status import Status, look
 from ..engine.store import Birth, Experiment, RunState, Start, State
+from ..engine.words import best_key, main_metric, validated
 
 
 @dataclass(eq=False)
@@ -63,13 +64,22 @@ class Run:
     def value(self, key: str) -> Any:
         return self.config.get(key, self.choices.get(key))
 
+    @property
+    def main_metric(self) -> str:
+        """What runs are compared by: `best.acc`, which chose the best epoch; empty if not known."""
+        metric, _ = main_metric(self.birth.config if self.birth else {})
+        return best_key(metric) if metric else ""
+
     @cached_property
     def metrics(self) -> dict[str, float]:
         """`valid.acc` of the last epoch, `best.acc` of the best one so far, `test.acc` where it is finished."""
         found = dict(_numbers(self.history[-1])) if self.history else {}
         best = self.result.get("best") or self.state.best
         if isinstance(best, Mapping):
-            found |= {f"best.{key}": value for key, value in _numbers(best) if key not in ("value", "epoch")}
+            found |= {f"best.{key}": value for key, value in _numbers(validated(best))}
+            reached = dict(_numbers(best)).get("value")
+            if self.main_metric and reached is not None:
+                found[self.main_metric] = reached
             found |= {"best.epoch": best["epoch"]} if isinstance(best.get("epoch"), int) else {}
         test = self.result.get("test")
         return found | {f"test.{key}": value for key, value in _numbers(test if isinstance(test, Mapping) else {})}

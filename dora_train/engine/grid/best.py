@@ -1,7 +1,7 @@
-"""Which value of a metric is the best one: as the experiments were told, else by the metric's name.
+"""Which value of a metric is the best one, if its direction is known.
 
-An experiment stores `best.metric` and `best.mode` with its values; they hold for the same metric of every split. The
-rest goes by words that mean the same everywhere. Of a metric that neither knows, no value is the best.
+An experiment stores `best.metric` and `best.mode` with its values: they hold for the same metric of
+every split. Of a loss, less is better. Of any other metric no value is the best, whatever its name.
 """
 
 import math
@@ -10,46 +10,48 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..store import Birth
+from ..words import directions, main_metric
 
 MAX, MIN = "max", "min"
-LOW = {"loss", "err", "error", "errors", "nll", "ce", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "cer", "fid",
-       "ece", "brier", "bpc", "bits"}
-HIGH = {"acc", "accuracy", "top1", "top5", "f1", "auc", "auroc", "ap", "map", "precision", "recall", "iou", "dice",
-        "bleu", "rouge", "psnr", "ssim", "sdr", "snr", "pesq", "r2", "score", "reward"}
-BEST = {"best", "value"}  # the names under which tables show the stored metric itself
 
 
 class Better:
     """What is better, max or min, by metric.
 
     Args:
-        told: `{"acc": "max"}`.
+        told: by the metric's name, or by its whole path: `{"acc": "max", "valid.best": "min"}`.
     """
 
     def __init__(self, told: Mapping[str, str] | None = None):
         self.told = dict(told or {})
 
     @classmethod
-    def of(cls, births: Iterable[Birth | None]) -> "Better":
-        """As these experiments were told; where they contradict each other, nothing is known."""
+    def of(cls, births: Iterable[Birth | None], more: Mapping[str, str] | None = None) -> "Better":
+        """As these experiments were told; where they contradict each other, nothing is known.
+
+        Args:
+            more: what else is known, e.g. by an explorer of its own columns.
+        """
         told: dict[str, str] = {}
         for birth in births:
-            metric, mode = monitored(birth.config if birth else {})
-            for word in {metric.rpartition(".")[2], *BEST} if metric else ():
-                told[word] = mode if told.get(word, mode) == mode else ""
-        return cls(told)
+            metric, mode = main_metric(birth.config if birth else {})
+            name = metric.rpartition(".")[2]
+            if name:
+                told[name] = mode if told.get(name, mode) == mode else ""
+        return cls({**told, **(more or {})})
 
     def mode(self, metric: str) -> str:
-        """`max`, `min`, or empty where there is no telling.
+        """`max`, `min`, or empty if the direction is not known.
 
-        >>> Better().mode("valid.loss"), Better().mode("top5_error"), Better().mode("epoch")
-        ('min', 'min', '')
+        >>> Better({"acc": "max"}).mode("valid.acc"), Better().mode("train.loss")
+        ('max', 'min')
         """
-        name = re.split(r"[./\s]", metric)[-1].lower()
-        if name in self.told:
-            return self.told[name]
-        words = set(re.split(r"[_\-@]", name))
-        return MIN if words & LOW else MAX if words & HIGH else ""
+        name = re.split(r"[./\s]", metric)[-1]
+        known = self.told.get(metric, self.told.get(name))
+        if known is not None:
+            return known
+        possible = directions(name)
+        return possible[0] if len(possible) == 1 else ""
 
     def best(self, metric: str, values: Sequence[Any]) -> set[int]:
         """Where the best of `values` stands; nowhere, where there are not two that differ."""
@@ -65,13 +67,6 @@ class Better:
         if not is_number(value):
             return True, 0.0
         return False, -value if self.mode(metric) == MAX else value
-
-
-def monitored(config: Mapping[str, Any]) -> tuple[str, str]:
-    """(metric, mode) that the best epoch is chosen by, e.g. ("valid.acc", "max"); empty where nothing was stored."""
-    best = config.get("best")
-    best = best if isinstance(best, Mapping) else {}
-    return str(best.get("metric") or ""), str(best.get("mode") or "")
 
 
 def is_number(value: Any) -> bool:

@@ -17,6 +17,7 @@ from .. import claims
 from ..code import in_words
 from ..errors import UserError
 from ..store import GRIDS, XPS, Birth, Experiment, RunState, State
+from ..words import main_metric, shown_best, validated
 from . import submission
 from .board import epochs, seconds_left
 from .executor import Executor
@@ -100,7 +101,8 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
     status = look([experiment], executor, force=True)[experiment.sig]
     log = log_of(experiment, job)
     pairs = [("state", _state(status, run)), ("cause", _cause(status)), ("epochs", _epochs(experiment, run, status)),
-             ("metrics", _last(experiment)), ("best", _best(experiment, run)), ("test", _test(experiment)),
+             ("metrics", _last(experiment)), ("best", _best(experiment, run, birth)),
+             ("test", _test(experiment)),
              ("code", in_words(experiment.codes())), ("versions", _versions(birth)),
              ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else "")]
     return [_first(experiment, dora_dir, birth), *(f"{key:<10} {text}" for key, text in pairs if text),
@@ -139,8 +141,9 @@ def _state(status: Status, run: RunState) -> str:
 
 
 def _cause(status: Status) -> str:
-    """Why it is so; the usual end needs no reason."""
-    return "" if status.state == State.COMPLETED and status.cause == "max_epochs" else status.cause
+    """Why it is so; the usual end needs no reason, and `cancelled` is none of `cancelled`."""
+    usual = status.state == State.COMPLETED and status.cause == "max_epochs"
+    return "" if usual or status.cause == str(status.state) else status.cause
 
 
 def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
@@ -158,12 +161,15 @@ def _last(experiment: Experiment) -> str:
     return f"epoch {len(history)}: {_in_words(history[-1])}" if history else ""
 
 
-def _best(experiment: Experiment, run: RunState) -> str:
+def _best(experiment: Experiment, run: RunState, birth: Birth | None) -> str:
+    """`valid acc 0.411 @2 · valid loss 1.6`: the main metric, then the others of that epoch."""
     best = run.best or (experiment.result() or {}).get("best")
     if not isinstance(best, Mapping) or not best:
         return ""
-    where = f" @{best['epoch']}" if "epoch" in best else ""
-    return _in_words({key: value for key, value in best.items() if key not in ("epoch", "value")}) + where
+    metric = main_metric(birth.config if birth else {})[0]
+    rest = validated(best) if metric else {}
+    rest.pop(metric.removeprefix("valid."), None)
+    return shown_best(best, metric, _number) + (f" · valid {_in_words(rest)}" if rest else "")
 
 
 def _test(experiment: Experiment) -> str:

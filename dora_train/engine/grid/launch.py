@@ -100,5 +100,5 @@ def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:
     time.sleep(0.1)
     status = look([experiment], executor)[experiment.sig]
     if status.state != State.COMPLETED:
-        print(f"XP {experiment.sig}: {status.state}{': ' + status.cause if status.cause else ''}", file=sys.stderr)
+        print(f"XP {experiment.sig}: {status.why}", file=sys.stderr)
     return int(status.state in ILL)

@@ -170,10 +170,15 @@ class Monitor:
             sig = sheep.experiment.sig
             old, new = before.get(sig), sheep.status
             if (old is None or (old.state, old.cause) != (new.state, new.cause)) and not self.args.silent:
-                where = f" on {new.where}" if new.where and new.live else ""
-                cause = f": {new.cause}" if new.cause else ""
-                print(f"{time.strftime('%H:%M:%S')}  {sig}  {new.state}{where}{cause}   {name}", flush=True)
+                print(f"{time.strftime('%H:%M:%S')}  {sig}  {_news(new)}   {name}", flush=True)
             before[sig] = new
+
+
+def _news(status: Status) -> str:
+    """`running on node7, job 8812`, `interrupted by SIGTERM`."""
+    if not (status.live and status.where):
+        return status.why
+    return f"{status.state} on {status.where}" + (f": {status.cause}" if status.cause else "")
 
 
 def exit_code(sheep: Sequence[Watched]) -> int:

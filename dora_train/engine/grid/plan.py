@@ -111,7 +111,7 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
         return (Action(sig, Verb.REPLACE, "completed; from scratch (--replace_done)", anew=True)
                 if rules.replace_done else Action(sig, Verb.KEEP, "completed"))
     if status.state == State.INTERRUPTED:
-        return Action(sig, Verb.RESUME, f"interrupted: {status.cause}")
+        return Action(sig, Verb.RESUME, status.why)
     if status.state == State.STOPPED and want.searched:
         return (Action(sig, Verb.RETRY, "stopped by this search (--retry)") if rules.retry
                 else Action(sig, Verb.KEEP, "stopped by this search"))

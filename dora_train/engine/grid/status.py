@@ -71,12 +71,19 @@ class Status:
     def live(self) -> bool:
         return self.state in (State.WAITING, State.RUNNING)
 
+    @property
+    def why(self) -> str:
+        """The state with its cause: `interrupted: preempted`, but `interrupted by SIGINT`."""
+        if not self.cause or self.cause.startswith(str(self.state)):
+            return self.cause or str(self.state)
+        return f"{self.state}: {self.cause}"
+
     def __str__(self) -> str:
         """In one or two words, for a table's cell: the cause where that says more than the state."""
         if self.state == State.FAILED and self.cause:
             return self.cause
         if self.state in (State.INTERRUPTED, State.WAITING) and self.cause:
-            return f"{self.state}: {self.cause}"
+            return self.why
         if self.state == State.RUNNING and self.cause.startswith("stalled"):
             return self.cause
         return str(self.state) + ("" if self.certain else " (?)")

@@ -45,7 +45,8 @@ class GridTable:
     def __init__(self, name: str, explorer: Explorer, main: Any, sheep: Sequence[Sheep], note: str = ""):
         self.name, self.explorer, self.main, self.sheep, self.note = name, explorer, main, sheep, note
         self.names, self.base_name = main.get_names([one.xp for one in sheep]) if sheep else ([], "")
-        self.better = Better.of(one.experiment.birth() for one in sheep)
+        told = getattr(explorer, "better", None)  # by a column's path: {"valid.best": "max"}
+        self.better = Better.of((one.experiment.birth() for one in sheep), told)
         self._said: set[str] = set()  # what it complained about
         self._kept: dict[str, tuple[int | None, Row]] = {}  # of finished runs, and how far their history was to go
 

@@ -26,9 +26,8 @@ class AverageWeights(WeightAveraging):
         self.swapped = False  # within a validation, the module holds the average
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lightning 2.6.6 copies the module before it moves it, and before it takes the precision (bf16-true)."""
+        """Lightning 2.6.6 copies the module before it moves it."""
         pl_module.to(trainer.strategy.root_device)
-        trainer.precision_plugin.convert_module(pl_module)
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import Checkpoint
 
 from .. import upstream
 from .signals import Interrupted, Signals
@@ -16,8 +17,11 @@ from .signals import Interrupted, Signals
 SAVE = 1000  # above every signal's number: "save, and go on"
 
 
-class StepBoundary(Callback):
+class StepBoundary(Checkpoint):
     """After each batch: save when it is time to, or save and leave when any rank was signalled.
+
+    Lightning calls a `Checkpoint` after all other callbacks: by then each has decided whether the
+    training ends here.
 
     Args:
         signals: the flag of this rank.
@@ -44,7 +48,8 @@ class StepBoundary(Callback):
         self._saved = time.monotonic()
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        if trainer.sanity_checking or _is_last_step(trainer):
+        ends = trainer.sanity_checking or upstream.trains_no_further(trainer)
+        if ends or not _is_between_steps(trainer):
             self._leave(trainer)
         else:
             with upstream.as_before_validation(trainer):
@@ -80,13 +85,16 @@ class StepBoundary(Callback):
 def _can_go_on_from_here(trainer: Trainer) -> bool:
     """Whether a checkpoint after this batch holds all that the next one needs; the same on every rank.
 
-    Not after the last batch, or the last step asked for: Lightning 2.6.6 would take the epoch for finished, without
-    its validation and its entry. Not between the batches of one optimizer step: their gradients are in no checkpoint.
+    Not after the last batch, or the last step that is trained: Lightning 2.6.6 would take the epoch
+    for finished, without its validation and its entry. Not before a validation: it would be left
+    out. A checkpoint within the validation comes soon.
     """
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    return not (progress.is_last_batch or _is_last_step(trainer)
-                or progress.current.ready % trainer.accumulate_grad_batches)
+    ends = progress.is_last_batch or upstream.trains_no_further(trainer)
+    return _is_between_steps(trainer) and not ends and not upstream.validates_next(trainer)
 
 
-def _is_last_step(trainer: Trainer) -> bool:
-    return trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps
+def _is_between_steps(trainer: Trainer) -> bool:
+    """Not between the batches of one optimizer step: their gradients are in no checkpoint."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.is_last_batch or progress.current.ready % trainer.accumulate_grad_batches == 0

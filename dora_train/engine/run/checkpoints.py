@@ -1,10 +1,15 @@
-"""`last.ckpt` at each epoch's end, `best.ckpt` when an epoch is the best: whole files, with the history inside.
+"""Writes `last.ckpt` at an epoch's end, and `best.ckpt` of the best epoch that `last.ckpt` knows of.
 
 Not Lightning's ModelCheckpoint: that forgets its best score when the folder moves, stops updating `last` once the
 metric stops improving, and leaves unreadable files when killed while it writes (6 of 12 kills; here none of 12).
+
+A new best epoch goes to `best.next.ckpt` first. It takes the place of `best.ckpt` when `last.ckpt` has
+that epoch in its history. So whenever the run is killed, `best.ckpt` is the best of the history that
+the next attempt resumes with (resume.py).
 """
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,29 +20,62 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..errors import UserError
-from ..store import BEST, Experiment, is_whole, written_aside
+from ..store import BEST, Experiment, written_aside
 from .history import History
+from .mishaps import full
 
-RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state", "averaging_state")
+NEXT_BEST = "best.next.ckpt"
+RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state",
+               "averaging_state", "should_stop")
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside, syncs and renames: a reader, or the next attempt, sees the old file or the new one, whole.
 
-    `best.ckpt` is for use, not to go on from: it is written without what only a resume needs. (Lightning's own
-    `weights_only` would leave out the averaged weights as well.)
+    `best.ckpt` is for use, not to resume from: it is written without what only a resume needs.
+    (Lightning's own `weights_only` would leave out the averaged weights as well.)
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        if Path(path).name == BEST:
-            checkpoint = {key: value for key, value in checkpoint.items() if key not in RESUME_ONLY}
+        path = Path(path)
+        content = for_use(checkpoint) if path.name in (BEST, NEXT_BEST) else checkpoint
         try:
-            with written_aside(Path(path)) as aside:
-                torch.save(checkpoint, aside)
-        except (OSError, RuntimeError) as error:  # torch's writer hides the number of the error
-            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "no room for it"
-            raise UserError(f"cannot write {Path(path).name} into {Path(path).parent}: {reason}",
-                            "the checkpoint before it is whole; make room, and give the same command again") from error
+            with written_aside(path) as aside:
+                _save(content, aside)
+        except OSError as error:
+            what = "make room" if full(error) else "remove the cause"
+            raise UserError(
+                f"cannot write {path.name} into {path.parent}: {os.strerror(error.errno or 0)}",
+                f"the checkpoint before it is whole; {what}, and give the same command again",
+            ) from error
+
+
+def for_use(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What `best.ckpt` holds of a checkpoint."""
+    return {key: value for key, value in checkpoint.items() if key not in RESUME_ONLY}
+
+
+def _save(content: dict[str, Any], path: Path) -> None:
+    """Raises: OSError if the disk is the cause; any other error as torch has it."""
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        refusal = _refusal_of_disk(path)
+        if refusal is None:
+            raise
+        raise refusal from error
+
+
+def _refusal_of_disk(path: Path) -> OSError | None:
+    """What the disk says to one more megabyte: torch's writer hides the number of its errors."""
+    try:
+        with open(path, "ab") as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 class Checkpoints(Checkpoint):
@@ -57,7 +95,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.history.improved:
-            trainer.save_checkpoint(self.experiment.best_checkpoint)
+            trainer.save_checkpoint(next_best(self.experiment))
         if len(self.history.entries) % self.every_epochs == 0:
             self.save_last(trainer)
         if self.is_first:
@@ -74,13 +112,22 @@ class Checkpoints(Checkpoint):
         if self.is_first:
             keep_previous(self.experiment.last_checkpoint)
         trainer.save_checkpoint(self.experiment.last_checkpoint)
+        if self.is_first and next_best(self.experiment).exists():
+            os.replace(next_best(self.experiment), self.experiment.best_checkpoint)
+        trainer.strategy.barrier("best.ckpt")  # the test reads it on every rank
         self.saved()
+
+
+def next_best(experiment: Experiment) -> Path:
+    """Where the weights of a new best epoch wait for `last.ckpt`."""
+    return experiment.folder / NEXT_BEST
 
 
 def thin_out(experiment: Experiment, keep: str) -> None:
     """Remove what a finished run's result does not need. `keep`: all, last (no previous one) or best (weights only)."""
     if keep in ("last", "best"):
-        previous(experiment.last_checkpoint).unlink(missing_ok=True)
+        for path in (previous(experiment.last_checkpoint), *experiment.folder.glob("unused.*.ckpt")):
+            path.unlink(missing_ok=True)
     if keep == "best" and experiment.best_checkpoint.exists():
         experiment.last_checkpoint.unlink(missing_ok=True)
 
@@ -95,52 +142,8 @@ def keep_previous(path: Path) -> None:
     if path.exists():
         aside = path.with_name(f".previous.{os.getpid()}.tmp")
         aside.unlink(missing_ok=True)
-        os.link(path, aside)
+        try:
+            os.link(path, aside)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, aside)
         os.replace(aside, previous(path))
-
-
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What a checkpoint holds, on the CPU; None where it is missing, or not whole."""
-    if not is_whole(path):
-        return None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whole, and yet nothing that torch has written
-        return None
-    return content if isinstance(content, dict) and "loops" in content and "state_dict" in content else None
-
-
-def first_epoch(checkpoint: Mapping[str, Any]) -> int:
-    """The first that is trained from here on, from 1; the checkpoint may hold a part of it."""
-    return checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1 if checkpoint else 1
-
-
-def newest_usable(experiment: Experiment) -> tuple[Path | None, dict[str, Any], str]:
-    """The checkpoint to go on from, what it holds, and a warning where the last one is damaged. Changes nothing."""
-    last, before = experiment.last_checkpoint, previous(experiment.last_checkpoint)
-    content = read_checkpoint(last)
-    if content is not None:
-        return last, content, ""
-    content = read_checkpoint(before)
-    if content is not None:
-        state = "damaged" if last.exists() else "missing"
-        return before, content, f"{last.name} is {state}: going on from the one before it"
-    if last.exists() or before.exists():
-        return None, {}, f"{last.name} is damaged, and there is none before it: starting anew"
-    return None, {}, ""
-
-
-def put_aside(experiment: Experiment, used: Path | None) -> None:
-    """Before the first save: a damaged `last.ckpt` must not take the place of the whole one before it.
-
-    It is kept under another name. What earlier attempts were killed in the middle of writing is nobody's, and removed:
-    on a preemptible cluster it would fill the disk.
-    """
-    last = experiment.last_checkpoint
-    if used != last and last.exists():
-        os.replace(last, last.with_name("damaged.ckpt"))
-    if used is None and previous(last).exists():
-        os.replace(previous(last), last.with_name("damaged.previous.ckpt"))
-    for name in (".last.ckpt.*.tmp", ".best.ckpt.*.tmp", ".previous.*.tmp", ".state.json.*.tmp", ".history.json.*.tmp"):
-        for path in experiment.folder.glob(name):
-            path.unlink(missing_ok=True)

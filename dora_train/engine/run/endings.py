@@ -1,7 +1,8 @@
 """Ends before the last epoch: nothing gets better any more (complete), the loss is no number (failed), or a search has
 no hope for it (stopped).
 
-All are functions of the history, so that a run that was killed comes to the same end without storing how near it was.
+The rules here are functions of the history, so that a run that was killed comes to the same end
+without storing how near it was. What another callback decided is carried through the checkpoint.
 """
 
 import math
@@ -10,25 +11,51 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ...optim import monitored, since_best
+from ...optim import monitored, since_best, since_best_each
 from ..errors import UserError
 from .history import History
 from .signals import Stopped
 
 
 class EarlyStop(Callback):
-    """Ends the run after `patience` epochs without a better metric; must stand behind the history."""
+    """Ends the run after `patience` validations without a better metric.
+
+    Must stand behind the history.
+    """
 
     def __init__(self, history: History, patience: int):
         self.history, self.patience = history, patience
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Also where it goes on from a checkpoint of its last epoch: killed in the test, there is nothing to train."""
-        trainer.should_stop = since_best(self.history.monitored) >= self.patience
+        """As an earlier attempt decided, maybe epochs ago: `trainer.min_epochs` puts the end off."""
+        if max(since_best_each(self.history.monitored), default=0) >= self.patience:
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if since_best(self.history.monitored) >= self.patience:
             trainer.should_stop = True
+
+
+class KeepStop(Callback):
+    """Carries `trainer.should_stop` through the checkpoint.
+
+    A callback of the user's may have set it before min_epochs or min_steps allowed the end. Or the
+    run was killed in its test, with nothing left to train.
+    """
+
+    def __init__(self) -> None:
+        self.decided = False
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule,
+                           checkpoint: dict[str, Any]) -> None:
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule,
+                           checkpoint: dict[str, Any]) -> None:
+        self.decided = checkpoint.get("should_stop", False)
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.decided
 
 
 class StopHopeless(Callback):

@@ -14,6 +14,7 @@ from ..errors import UserError
 from .loaders import num_samples
 
 Entry = dict[str, dict[str, float]]
+RULE = 2  # of the runs that begin now: see `History.rule`
 
 
 class Averages:
@@ -86,7 +87,14 @@ class History(Callback):
     Args:
         metric: what `best.ckpt` is chosen by, e.g. "valid.acc".
         mode: "max" or "min".
+
+    Attributes:
+        rule: 1, of checkpoints that do not name it: epochs without a validation count for early
+            stopping and plateau, and `trainer.overfit_batches` draws new batches in each epoch. 2: only
+            validations count, and the batches stay. A run ends by the rule that it began with.
     """
+
+    rule = RULE
 
     def __init__(self, metric: str, mode: str, rank: int, world_size: int):
         self.metric, self.mode, self.rank, self.world_size = metric, mode, rank, world_size
@@ -96,22 +104,23 @@ class History(Callback):
         self.check: Callable[[Entry, int], None] | None = None  # looks at what a checkpoint within an epoch would hold
         self.train, self.valid, self.test = Averages(), Averages(), Averages()
         self.device = ""  # "cpu", "cuda": sums are rounded in another order elsewhere, and with other ranks
-        self._gathered: dict[str, Any] = self.train.state(1)
-        self._restored: dict[str, Any] | None = None
+        self._gathered: dict[str, Any] = {split: Averages().state(1) for split in ("train", "valid")}
+        self._restored: dict[str, Any] = {}
 
     @property
     def monitored(self) -> list[float]:
-        """What each epoch reached in the metric, larger is better: see optim.py."""
-        return monitored(self.entries, self.metric, self.mode)
+        """What each validation reached in the metric, larger is better: see optim.py."""
+        return monitored(self.entries, self.metric, self.mode, measured_only=self.rule > 1)
 
     # --- gathering ---
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         module.monitored = self.monitored  # type: ignore[assignment]
         self.device = module.device.type
-        if self._restored is not None:  # only now is the device known
-            self.train.load(self._restored, module.device, self.rank == 0)
-            self._restored = None
+        for split, averages in (("train", self.train), ("valid", self.valid)):
+            if split in self._restored:  # only now is the device known
+                averages.load(self._restored[split], module.device, self.rank == 0)
+        self._restored = {}
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.train, self.valid = Averages(), Averages()
@@ -166,17 +175,24 @@ class History(Callback):
     # --- in the checkpoint ---
 
     def gather(self) -> None:
-        """Sum the epoch so far over the ranks, for a checkpoint within it; all ranks must call it together."""
-        self._gathered = self.train.state(self.world_size)
+        """Sum the epoch so far over the ranks, for a checkpoint within it.
+
+        Also its last validation: with `trainer.val_check_interval`, none may follow in this epoch. All
+        ranks must call it together.
+        """
+        train, valid = self.train.state(self.world_size), self.valid.state(self.world_size)
+        self._gathered = {"train": train, "valid": valid}
         if self.check:
-            sums, count = dict(zip(self._gathered["names"], self._gathered["sums"])), self._gathered["count"]
-            self.check({"train": {name: value / count for name, value in sums.items()}}, len(self.entries) + 1)
+            sums, count = dict(zip(train["names"], train["sums"])), train["count"]
+            means = {name: value / count for name, value in sums.items()}
+            self.check({"train": means}, len(self.entries) + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.entries, "best": self.best, "train": self._gathered,
-                "ranks": self.world_size, "device": self.device}
+        return {"history": self.entries, "best": self.best, **self._gathered,
+                "ranks": self.world_size, "device": self.device, "rule": self.rule}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.entries = [dict(entry) for entry in state_dict["history"]]
         self.best = dict(state_dict["best"])
-        self._restored = state_dict["train"]
+        self._restored = {key: state_dict[key] for key in ("train", "valid") if key in state_dict}
+        self.rule = state_dict.get("rule", 1)

@@ -17,10 +17,11 @@ class TrainLoader:
 
     Args:
         batches: has `epoch(epoch, start, rank, world_size)` and a length, as `dora_train.data.Batches`.
+        overfits: every epoch has the batches of the first one.
     """
 
-    def __init__(self, batches: Any, ranks: Ranks):
-        self.batches, self.ranks = batches, ranks
+    def __init__(self, batches: Any, ranks: Ranks, overfits: bool = False):
+        self.batches, self.ranks, self.overfits = batches, ranks, overfits
         self.trainer: Trainer | None = None
 
     def __len__(self) -> int:
@@ -29,6 +30,7 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Any]:
         assert self.trainer is not None
         epoch, start = upstream.position(self.trainer)
+        epoch = 0 if self.overfits else epoch
         yield from self.batches.epoch(epoch, start, self.ranks.rank, self.ranks.world_size)
 
 
@@ -43,6 +45,15 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Any]:
         yield from self.batches.epoch(0, 0, self.ranks.rank, self.ranks.world_size)
+
+
+def loaders(data: Any, ranks: Ranks, overfits: bool) -> tuple[TrainLoader, EvalLoader]:
+    """For training and validation; to overfit, both give the first epoch's batches in every epoch.
+
+    Lightning's `overfit_batches` limits how many.
+    """
+    valid = data.train if overfits else data.valid
+    return TrainLoader(data.train, ranks, overfits), EvalLoader(valid, ranks)
 
 
 class SameAsOneRank(Callback):

@@ -9,7 +9,9 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .. import upstream
 from ..store import State
+from ..words import shown, shown_best
 from .history import History
 from .session import Session
 
@@ -38,6 +40,7 @@ class ShowProgress(Callback):
                                 TimeRemainingColumn(compact=True), console=self.session.console, transient=True)
             self.bar.add_task("", total=None, speed="")
             self.bar.start()
+        self._beat(trainer, *upstream.position(trainer))  # an earlier attempt may have been further
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._epoch_began = time.monotonic()
@@ -124,19 +127,9 @@ def batches_of(trainer: Trainer) -> int | None:
 
 
 def epoch_line(epoch: int, epochs: int | None, history: History, seconds: float) -> str:
-    """`epoch  7/20  train loss 0.214 acc 0.958 │ valid loss 0.131 acc 0.972  best 0.975 @5   3.1 s`."""
+    """`epoch  7/20  train loss 0.214 │ valid loss 0.131 acc 0.972  best valid acc 0.975 @5  3.1 s`."""
     entry = history.entries[-1]
-    splits = [f"{split} " + " ".join(f"{name} {number(value)}" for name, value in order(metrics))
-              for split, metrics in entry.items()]
-    best = f"  best {number(history.best['value'])} @{history.best['epoch']}" if history.best else ""
+    splits = [f"{split} {shown(metrics)}" for split, metrics in entry.items()]
+    best = f"  best {shown_best(history.best, history.metric)}" if history.best else ""
     return f"{counted('epoch', epoch, epochs)}  {' │ '.join(splits)}{best}  {seconds:.1f} s"
 
-
-def order(metrics: dict[str, float]) -> list[tuple[str, float]]:
-    """The loss first."""
-    return sorted(metrics.items(), key=lambda item: (item[0] != "loss", item[0]))
-
-
-def number(value: float) -> str:
-    """Three digits behind the point; small and large ones with an exponent."""
-    return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"

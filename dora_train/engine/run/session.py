@@ -12,8 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -24,10 +23,14 @@ from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
 from ..store import Experiment, RunState, Start, State
+from ..words import main_metric, shown_best
 from ..xp import XP
 from .mishaps import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
 from .signals import Interrupted, Signals, Stopped
+
+if TYPE_CHECKING:
+    from .resume import Resume
 
 MOST_IN_VAIN = 3  # attempts of a job without a new checkpoint
 
@@ -58,7 +61,7 @@ class Session:
     find: Find  # from a signature to its experiment
     code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
     added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
-    resume: tuple[Path | None, dict[str, Any], str] = (None, {}, "")  # see checkpoints.newest_usable
+    resume: "Resume | None" = None  # where it resumes; known before main is called
     finished: bool = False
     stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
     began: float = field(default_factory=time.monotonic)
@@ -140,13 +143,13 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first)
-        from .checkpoints import newest_usable  # Lightning is imported by now
+        from .resume import find_resume  # Lightning is imported by now
 
         with writable(experiment.folder):
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
-            session.resume = newest_usable(experiment)
+            session.resume = find_resume(experiment)
             _first_line(session, xp)
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
@@ -169,7 +172,7 @@ def is_finished(main: TrainMain, xp: XP, experiment: Experiment, is_first: bool 
     if is_first:
         main.refuse_drift(xp)
         when = time.strftime("%d %b %H:%M", time.localtime(state.ended or state.updated or 0))
-        best = f" (best {_metrics(state.best)})" if state.best else ""
+        best = f" (best {shown_best(state.best, main_metric(xp.values)[0])})" if state.best else ""
         print(f"XP {xp.sig}  {_overrides(xp)}  finished  {shown_path(experiment.folder)}")
         print(f"finished on {when}{best} · nothing to do · to run anew: --clear")
     return True
@@ -254,19 +257,11 @@ def _overrides(xp: XP) -> str:
     return " ".join(xp.argv) or "(defaults)"
 
 
-def _metrics(best: dict[str, Any]) -> str:
-    shown = {name: value for name, value in best.items() if name not in ("epoch", "value", "loss")}
-    name, value = next(iter(shown.items()), ("value", best.get("value", 0.0)))
-    return f"valid {name} {value:.3f}"
-
-
 def _first_line(session: Session, xp: XP) -> None:
-    from .checkpoints import first_epoch
-
-    _, checkpoint, _ = session.resume
-    if checkpoint:
+    resume = session.resume
+    if resume and resume.content:
         last = f"; last time: {session.before.cause}" if session.before.cause else ""
-        start = f"resumes at epoch {first_epoch(checkpoint)} (attempt {session.state.attempt}{last})"
+        start = f"resumes at epoch {resume.epoch} (attempt {session.state.attempt}{last})"
     else:
         start = "new" if session.state.attempt == 1 else f"new (attempt {session.state.attempt})"
     session.log(f"XP {xp.sig}  {_overrides(xp)}  {start}  {shown_path(session.experiment.folder)}")

@@ -1,13 +1,16 @@
 """The first weights of a run: those of another experiment or file, where `continue_from` names one."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 
+from ..checkpoint import held_epoch
 from ..errors import UserError, shortened
 from ..origin import Find, locate, sha256
+from ..store import BEST, is_signature, is_whole
 
 
 def start_from(module: LightningModule, given: str, expected: str, find: Find) -> str:
@@ -28,6 +31,7 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
     if expected and sha256(path) != expected:
         raise UserError(f"continue_from={given}: {path.name} is another file than when this experiment was made.",
                         "from what it is now: --clear, or a tag=WORD")
+    refuse_other_epoch(given, path, find)
     taken, own = read_weights(path), module.state_dict()
     taken = {key if key in own else f"model.{key}": value for key, value in taken.items()}
     fitting = {key: value for key, value in taken.items() if key in own and own[key].shape == value.shape}
@@ -38,12 +42,27 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
     return f"starts from {given}, {path.name}" + (f"; not taken, other shapes: {shortened(fresh, 6)}" if fresh else "")
 
 
+def refuse_other_epoch(given: str, path: Path, find: Find) -> None:
+    """Raises: UserError if `best.ckpt` is not of the epoch that its experiment's result names."""
+    if path.name != BEST or not is_signature(given):
+        return
+    best = (find(given).result() or {}).get("best") or {}
+    held = held_epoch(path)
+    if "epoch" in best and held is not None and held != best["epoch"]:
+        raise UserError(f"continue_from={given}: its best epoch is {best['epoch']}, "
+                        f"but best.ckpt holds epoch {held}.",
+                        f"train it anew: dora run --clear -f {given}     "
+                        f"its last weights: continue_from={given}:last")
+
+
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Of a checkpoint of Lightning's layout, or of a file that holds them alone.
 
     Raises:
         UserError: it holds none, or is damaged, or would run code.
     """
+    if zipfile.is_zipfile(path) and not is_whole(path):  # torch's reader looks at no checksum
+        raise UserError(f"{path} holds no weights that can be read: it is damaged.")
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("state_dict", content)

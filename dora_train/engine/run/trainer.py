@@ -21,19 +21,21 @@ from .. import upstream
 from ..errors import UserError
 from ..find import shown_path
 from ..store import Experiment, read_json
+from ..words import shown_best, shown_test
 from .averaging import AverageWeights
 from .boundary import StepBoundary
-from .checkpoints import AtomicCheckpointIO, Checkpoints, first_epoch, put_aside, thin_out
+from .checkpoints import AtomicCheckpointIO, Checkpoints, thin_out
 from .checks import trainer_keywords
 from .confusion import Confusion
-from .endings import EarlyStop, StopHopeless, StopOnNan
+from .endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
 from .history import History
-from .loaders import EvalLoader, SameAsOneRank, TrainLoader
+from .loaders import EvalLoader, SameAsOneRank, loaders
 from .loggers import CSV, LogHistory, lightning_loggers
 from .profile import Unasked, WhereTimeGoes
-from .progress import ShowProgress, number, order
+from .progress import ShowProgress
 from .ranks import Ranks
+from .resume import Resume, take_up, weights_to_test
 from .session import Session, current
 from .start import start_from
 
@@ -43,7 +45,8 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
 
     Args:
         data: has train, valid and test, each with `epoch(...)` and a length, and `to(device)` for where the batches
-            are wanted; its `inputs` are stored for whoever classifies. As `dora_train.data.Data`.
+            are wanted; `train.check(...)` refuses batches that are too small for the module. Its
+            `inputs` are stored for whoever classifies. As `dora_train.data.Data`.
 
     Returns:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
@@ -52,36 +55,50 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.world_size == 1:  # several leave together, at the first boundary: one must not wait for another
         session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
-    checkpoint, loaded, warning = session.resume
-    loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
+    resume = session.resume or Resume()
+    loaded = resume.content
     trainer = build_trainer(cfg, session, history, first_void_step(loaded))
-    loaders[0].trainer = trainer
+    batches = batches_an_epoch(trainer, len(data.train))
+    data.train.check(module, session.ranks.world_size, batches)
+    train_loader, valid_loader = loaders(data, session.ranks, overfits(cfg, resume))
+    train_loader.trainer = trainer
+    prepare(module, cfg, trainer)
     if cfg.continue_from and not loaded:
         origin = session.origin()
         session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
-    prepare(module, cfg)
     data.to(trainer.strategy.root_device)
     _second_line(session, cfg, module, data, trainer, loaded)
-    _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
+    _warn(session, resume.warning, history_damage(session.experiment),
+          moved(loaded, session.ranks, trainer))
     if session.ranks.is_first:
-        put_aside(session.experiment, checkpoint)
+        take_up(session.experiment, resume)
         session.experiment.write_inputs(asdict(data.inputs))
     upstream.without_idle_work(trainer, module)
-    session.begins(first_epoch(loaded), loaded.get("global_step", 0))
-    trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
+    session.begins(resume.epoch, loaded.get("global_step", 0))
+    trainer.fit(module, train_loader, valid_loader, ckpt_path=resume.checkpoint, weights_only=True)
     reason = end_reason(trainer)
     _write_history(session, history)
     result = _tested(trainer, module, data, session, history, reason)
     session.finish(result)
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
-    _last_lines(session, result)
+    _last_lines(session, result, cfg.best.metric)
     _say_profile(session, trainer, loaded.get("global_step", 0))
     return result
 
 
-def prepare(module: pl.LightningModule, cfg: Any) -> None:
-    """What the configuration asks of the network itself; the names of its weights stay as they are."""
+def overfits(cfg: Any, resume: Resume) -> bool:
+    """Whether every epoch has the same batches: see `History.rule`."""
+    return bool(cfg.trainer.get("overfit_batches")) and resume.rule > 1
+
+
+def prepare(module: pl.LightningModule, cfg: Any, trainer: pl.Trainer) -> None:
+    """What the configuration asks of the network itself; the names of its weights stay as they are.
+
+    The precision comes first: Lightning 2.6.6 reads a checkpoint before it converts the module, and
+    would round float64 weights to float32.
+    """
+    trainer.precision_plugin.convert_module(module)
     if cfg.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if cfg.compile:
@@ -103,6 +120,7 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         history,
         *([StopOnNan(history)] if cfg.stop_on_nan else []),
         *([EarlyStop(history, cfg.early_stopping.patience)] if cfg.early_stopping.patience else []),
+        KeepStop(),
         *([AverageWeights(cfg.ema.decay, ranks.world_size)] if cfg.ema.decay else []),
         *([ShowProgress(session, history), LogHistory(session.experiment, history, CSV in names)] if first else []),
         *([StopHopeless(history, session.stop)] if session.stop else []),
@@ -173,9 +191,8 @@ def _write_history(session: Session, history: History) -> None:
 
 def _tested(trainer: pl.Trainer, module: pl.LightningModule, data: Any, session: Session, history: History,
             reason: str) -> dict[str, Any]:
-    """The result, with the test set measured on the best weights (the last ones where nothing was validated)."""
-    best = session.experiment.best_checkpoint
-    checkpoint = best if best.exists() and history.best else session.experiment.last_checkpoint
+    """The result, with the test set measured on the best weights; without a best epoch on the last."""
+    checkpoint = weights_to_test(session.experiment, history.best)
     steps, epochs = trainer.global_step, len(history.entries)
     confusion = Confusion(data.num_classes, session.ranks.world_size)
     trainer.callbacks.append(confusion)  # type: ignore[attr-defined]
@@ -246,12 +263,11 @@ def counted_short(size: int) -> str:
     return f"{size / 1e6:.1f} M" if size >= 1e6 else f"{size / 1e3:.0f} k"
 
 
-def _last_lines(session: Session, result: dict[str, Any]) -> None:
-    best = {name: value for name, value in result["best"].items() if name not in ("epoch", "value")}
+def _last_lines(session: Session, result: dict[str, Any], metric: str) -> None:
     parts = ["finished" if result["reason"] == "max_epochs" else f"finished ({result['reason']})"]
-    if best:
-        parts.append(f"best valid {_named(best)} @{result['best']['epoch']}")
-    parts.append(f"test {_named(result['test'])}")
+    best = shown_best(result["best"], metric)
+    parts.append(f"best {best}" if best else f"{metric} was never measured: the last epoch is tested")
+    parts.append(shown_test(result["test"], metric))
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
@@ -265,8 +281,3 @@ def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> No
         for line in profiler.lines(session.began, trainer.global_step - steps_before):
             session.log(line)
 
-
-def _named(metrics: Mapping[str, float]) -> str:
-    """The first metric that is not the loss, else the loss."""
-    name, value = order(dict(metrics))[-1] if metrics else ("", math.nan)
-    return f"{name} {number(value)}"

@@ -186,7 +186,8 @@ class Optuna:
         from optuna.trial import TrialState
 
         for epoch, value in enumerate(outcome.steps, start=1):
-            asked.handle.report(value, epoch)
+            if value is not None:
+                asked.handle.report(value, epoch)
         state = (TrialState.FAIL if outcome.value is None else TrialState.PRUNED if outcome.stopped
                  else TrialState.COMPLETE)
         self._study.tell(asked.handle, outcome.value if state == TrialState.COMPLETE else None, state=state)

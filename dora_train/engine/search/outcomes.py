@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ class Outcome:
     """What an optimizer is told of a trial that has ended."""
 
     value: float | None = None  # the objective in its best epoch; None: it failed, or diverged
-    steps: tuple[float, ...] = ()  # the best so far, after each epoch
+    steps: tuple[float | None, ...] = ()  # the best so far, after each epoch; None before the first
     stopped: bool = False  # before its last epoch, as hopeless
     silent: bool = False  # cancelled: that says nothing of its values
 
@@ -34,17 +34,20 @@ class Objective:
     def is_worse(self, value: float, other: float) -> bool:
         return value < other if self.mode == "max" else value > other
 
-    def steps(self, history: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
-        """The best so far after each epoch; an epoch without the metric, or without a number, has that of before."""
+    def steps(self, history: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
+        """The best so far after each epoch; empty if no epoch has a number.
+
+        An epoch without the metric, or without a number, has that of before: None at first.
+        """
         split, _, name = self.metric.partition(".")
-        found: list[float] = []
-        steps: list[float] = []
+        best: float | None = None
+        steps: list[float | None] = []
         for entry in history:
             value = entry.get(split, {}).get(name)
             if isinstance(value, (int, float)) and math.isfinite(value):
-                found = [self.best([*found, value])]
-            steps += found
-        return tuple(steps)
+                best = value if best is None else self.best([best, value])
+            steps.append(best)
+        return tuple(steps) if best is not None else ()
 
     def refuse_missing(self, sig: str, history: Sequence[Mapping[str, Any]]) -> None:
         """Raises: UserError where a finished trial has no such metric: every other would fail alike."""
@@ -60,6 +63,10 @@ def floors(outcomes: Sequence[Outcome]) -> list[float | None]:
     An epoch that fewer than five of them have reached has none.
     """
     curves = [outcome.steps for outcome in outcomes if outcome.value is not None]
-    reached = [[curve[epoch] for curve in curves if len(curve) > epoch]
+    reached = [_numbers(curve[epoch] for curve in curves if len(curve) > epoch)
                for epoch in range(max(map(len, curves), default=0))]
     return [statistics.median(values) if len(values) >= FIRST else None for values in reached]
+
+
+def _numbers(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
