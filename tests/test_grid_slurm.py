@@ -4,6 +4,7 @@ Each has a copy of the project of its own. Jobs that only have to exist sleep (`
 """
 
 import fcntl
+import json
 import os
 import pty
 import shutil
@@ -100,6 +101,26 @@ def test_an_empty_grid_stops_with_the_plan(here):
     assert "DORA_YES=1" in here.sync(code=1) and len(here.live()) == 1
     assert "- 1 cancel" in here.sync(DORA_YES="1")
     here.cluster.wait(lambda: not here.live())
+
+
+@pytest.mark.slow
+def test_what_waits_in_a_queue_that_is_gone_or_cannot_be_asked(here):
+    here.grid(ASLEEP, *[f"launcher(seed={seed})" for seed in (1, 2, 3)])  # two run, one waits
+    here.sync()
+    here.cluster.kill_all()
+    shutil.rmtree(here.cluster.folder)
+    assert "~ 3 resume" in here.sync() and len(here.live()) == 3
+    for xp in here.xps():  # as if another machine had submitted them
+        content = json.loads((xp.jobs / "2.json").read_text()) | {"queue": "q0", "queue_folder": "/q0"}
+        content["writer"] |= {"host": "node7", "boot_id": "of node7"}
+        (xp.jobs / "2.json").write_text(json.dumps(content))
+    for flags in ([], ["--retry"], ["--clear"]):
+        out = here.dora("grid", "question", "--no_monitoring", *flags, DORA_YES="1")
+        assert "= 3 kept" in out and "DORA_TAKE=1 dora grid question" in out and len(here.live()) == 3
+    shown = here.dora("info", "-f", here.xps()[0].sig)
+    assert "cannot be asked from here" in shown and "DORA_TAKE=1 dora run -f" in shown
+    here.cluster.kill_all()
+    assert "+ 3 new" in here.dora("grid", "question", "--no_monitoring", "--clear", DORA_YES="1", DORA_TAKE="1")
 
 
 @pytest.mark.slow

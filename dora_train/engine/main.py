@@ -265,7 +265,7 @@ class TrainMain(upstream.HydraMain):
             return False  # an earlier start of this very job: SLURM runs it once at a time
         from .grid.places import asked
 
-        return asked().is_running(holder.job_id)
+        return asked().is_running(holder.job_id, holder.token)
 
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
         """The folder of the code that a job submitted now runs, and what is known of it.

@@ -10,9 +10,10 @@ import re
 from .executor import JobInfo, Phase
 
 SQUEUE_FORMAT = "%i|%T|%r|%N|%u|%j"  # the name last: it is the only one that could hold a bar
-SACCT_FORMAT = "JobID,State,ExitCode,NodeList,User,JobName"
+SACCT_FORMAT = "JobID,State,ExitCode,DerivedExitCode,NodeList,User,JobName"
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
+SIGNALS = 65  # and above there is none
 ARRAY = re.compile(r"(\d+)_\[([^\]%]*)(?:%\d+)?\]?")
 
 
@@ -61,15 +62,17 @@ def read_sacct(text: str) -> dict[str, JobInfo] | None:
     if not lines or not lines[0].startswith("JobID|"):
         return None
     jobs = {}
+    columns = lines[0].split("|")
     for line in lines[1:]:
-        fields = line.split("|", 5)
-        if len(fields) == 6 and "." not in fields[0]:
-            ids, state, exits, node, user, name = fields
-            word, by = _word(state)
-            code, signal = _exit(exits)
-            for job_id in expand(ids):
-                jobs[job_id] = JobInfo(job_id, phase_of(word), word, node=_node(node), exit_code=code, signal=signal,
-                                       user=user, by=by, name=name)
+        fields = line.split("|", len(columns) - 1)  # the name last, as in squeue
+        if len(fields) == len(columns) and "." not in fields[0]:
+            one = dict(zip(columns, fields))
+            word, by = _word(one["State"])
+            code, signal, exact = _exit(one["ExitCode"], one.get("DerivedExitCode", ""))
+            for job_id in expand(one["JobID"]):
+                jobs[job_id] = JobInfo(
+                    job_id, phase_of(word), word, node=_node(one["NodeList"]), exit_code=code,
+                    signal=signal, exact=exact, user=one["User"], by=by, name=one["JobName"])
     return jobs
 
 
@@ -86,12 +89,29 @@ def _user(uid: str) -> str:
         return f"user {uid}"
 
 
-def _exit(text: str) -> tuple[int, int]:
-    """`code:signal`; srun reports a task that a signal ended as code 128 + signal."""
+def _exit(batch: str, steps: str) -> tuple[int, int, bool]:
+    """The exit code of a job, the signal that ended it, and whether the code is surely none.
+
+    srun ends with 128 + signal if one ended its task, and SLURM 22.05 takes 128 off that: 9:0 is
+    the end of a killed task as well as of one that left with code 9. What the steps ended with
+    tells the two apart, if accounting heard of it in time.
+
+    Args:
+        batch, steps: `code:signal` of the job's script, and the highest of its steps.
+    """
+    (code, signal), (highest, killed) = _pair(batch), _pair(steps)
+    if killed and code in (killed, 128 + killed):
+        return 0, killed, True
+    if highest > 128 and code == highest - 128:
+        code = highest
+    if code > 128:
+        return (0, code - 128, True) if code - 128 < SIGNALS else (code, 0, True)
+    return code, signal, bool(highest) or not code
+
+
+def _pair(text: str) -> tuple[int, int]:
     code, _, signal = text.partition(":")
-    if not (code.isdigit() and signal.isdigit()):
-        return 0, 0
-    return (0, int(code) - 128) if int(code) > 128 else (int(code), int(signal))
+    return (int(code), int(signal)) if code.isdigit() and signal.isdigit() else (0, 0)
 
 
 def _node(text: str) -> str:

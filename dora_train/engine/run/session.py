@@ -72,7 +72,8 @@ class Session:
         """Write down what the run is doing; from rank 0 alone."""
         if not self.ranks.is_first:
             return
-        self.state = replace(self.state, state=state, updated=time.time(), **what)
+        self.state = replace(self.state, state=state, updated=time.time(), beat=time.monotonic(),
+                             **what)
         if state is not State.RUNNING:
             self.state.ended = time.time()
         self.experiment.write_state(self.state)
