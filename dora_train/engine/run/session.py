@@ -379,7 +379,8 @@ def _ended(session: Session) -> Iterator[None]:
             raise
         if session.signals.signum:
             _interrupted(session, session.signals.signum)
-        session.end(State.INTERRUPTED, f"left with exit code {leaving.code}")
+        left = State.FAILED if leaving.code else State.INTERRUPTED
+        session.end(left, f"left with exit code {leaving.code}")
         sys.exit(leaving.code or 1)
     except BaseException as error:
         if is_lost_rank(error, session.ranks.world_size):
