@@ -25,14 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened, writable
-from .find import find
+from .find import find, readable
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
 from .signature import RULE, Composer
-from .store import XPS, Birth, Experiment, State
+from .store import XPS, Birth, Experiment, State, refuse_unwritable
 from .values import flatten, is_excluded, merged, split, unflatten
 from .xp import XP
 
@@ -225,6 +225,7 @@ class TrainMain(upstream.HydraMain):
             assert birth is not None
         else:
             self.refuse_drift(xp)
+            refuse_unwritable(experiment.folder)
         self.use_frozen(xp, birth)
         return experiment
 
@@ -398,8 +399,7 @@ class TrainMain(upstream.HydraMain):
         if key not in dict(delta):
             return None
         found = []
-        for path in (self.dora.dir / XPS).glob("*/birth.json"):
-            experiment = Experiment(path.parent)
+        for experiment in readable(self.dora.dir):
             birth = experiment.birth()
             if birth is None or self._without(key, birth.delta) != self._without(key, delta):
                 continue
