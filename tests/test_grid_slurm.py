@@ -182,13 +182,16 @@ def test_dry_run_touches_nothing(here):
     assert not here.out.exists() and not here.cluster.folder.exists()
 
 
-def test_a_job_that_fails_before_it_starts_and_one_that_raises(project):
+def test_a_job_that_fails_before_it_starts_one_that_raises_and_one_that_leaves_without_a_word(project):
     train = project.folder / "dora_train" / "train.py"
     head = "def main(cfg):\n"
-    train.write_text(train.read_text().replace(head, head + "    assert cfg.tag != 'boom', 'it broke'\n"))
-    project.grid("launcher(tag='boom')", "launcher.slurm(setup=['echo no such module', 'exit 3'])(tag='early')")
+    train.write_text(train.read_text().replace(head, head + (
+        "    assert cfg.tag != 'boom', 'it broke'\n    if cfg.tag == 'left':\n        import os; os._exit(3)\n")))
+    project.grid("launcher(tag='boom')", "launcher.slurm(setup=['echo no such module', 'exit 3'])(tag='early')",
+                 "launcher(tag='left')")
     out = project.dora("grid", "question", code=1)
-    assert "AssertionError: it broke" in out and "no such module" in out and "2 failed" in out
+    assert "AssertionError: it broke" in out and "no such module" in out and "3 failed" in out
+    assert "signal" not in out and "= 3 kept" in project.sync(code=1), "code 3 is no signal 3"
     boom = next(xp for xp in project.xps() if "boom" in str(xp.argv() or xp.birth().argv))
     shown = project.dora("info", "-f", boom.sig)
     assert "failed" in shown and "it broke" in shown and "grids: question" in shown

@@ -62,6 +62,17 @@ def test_a_code_is_told_from_a_signal_by_the_steps(batch, steps, code, signal, e
     assert (info.exit_code, info.signal, info.exact, info.name) == (code, signal, exact, "na|me")
 
 
+@pytest.mark.parametrize("step, code, signal", [("0:9", 0, 9), ("9:0", 9, 0)])
+def test_a_step_tells_it_where_the_job_has_not_heard_of_it(step, code, signal):
+    text = ("JobID|State|ExitCode|DerivedExitCode|NodeList|User|JobName\n"
+            "7|FAILED|9:0|0:0|n1|me|x\n7.batch|FAILED|9:0||n1||batch\n7.extern|COMPLETED|0:0||n1||extern\n"
+            f"7.0|FAILED|{step}||n1||python\n8|FAILED|9:0|0:0|n1|me|y\n")
+    jobs = read_sacct(text)
+    assert sorted(jobs) == ["7", "8"] and (jobs["7"].exit_code, jobs["7"].signal, jobs["7"].exact) == (
+        code, signal, True)
+    assert not jobs["8"].exact, "the step of another job says nothing"
+
+
 def test_nothing_printed_is_no_answer():
     assert read_squeue("") is None and read_sacct("") is None and read_sacct("sacct: error\n") is None
     assert read_squeue(SQUEUE) == {} and read_sacct(SACCT) == {}

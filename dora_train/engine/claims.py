@@ -32,6 +32,7 @@ from pathlib import Path
 
 from . import machine, store
 from .errors import UserError
+from .files import inode
 from .machine import user_name
 from .store import Experiment, Job, State
 
@@ -113,7 +114,7 @@ class Holder:
         return machine.lives(self.pid, self.ticks, self.started)
 
     def _keeps_lock(self, file: Path) -> bool | None:
-        if not self.locked or store.inode(file) != self.inode or not machine.is_local(file):
+        if not self.locked or inode(file) != self.inode or not machine.is_local(file):
             return None
         return _is_locked(file)
 
@@ -141,7 +142,7 @@ def latest(experiment: Experiment) -> Holder | None:
 
 def _is_copy(made: Holder, path: Path) -> bool:
     """Whether a claim came here with a copy of its folder: its process writes to another place."""
-    if store.inode(path) == made.inode:
+    if inode(path) == made.inode:
         return False
     return machine.wrote_elsewhere(made.folder, made.boot_id, path.parents[1])
 

@@ -6,8 +6,8 @@ Light: no Dora, no Hydra's composing, no torch.
 import os
 from pathlib import Path
 
-from . import store
 from .errors import UserError, shortened
+from .files import exists, listed
 from .store import XPS, Experiment, is_signature
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,9 +25,9 @@ def find(folder: Path, sig: str) -> Experiment:
     if not 0 < len(sig) <= 8 or not all(letter in "0123456789abcdef" for letter in sig):
         raise UserError(f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.')
     folder = folder / XPS
-    names = sorted(name for name in store.listed(folder) if is_signature(name))
+    names = sorted(name for name in listed(folder) if is_signature(name))
     meant = [name for name in names if name.startswith(sig)]
-    found = [name for name in meant if store.exists(folder / name / ".argv.json")]
+    found = [name for name in meant if exists(folder / name / ".argv.json")]
     if not found:
         known = [name for name in names if os.path.exists(folder / name / ".argv.json")]
         raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
@@ -48,7 +48,7 @@ def closed(folder: Path) -> list[str]:
 
 
 def _all(folder: Path) -> list[Experiment]:
-    names = sorted(name for name in store.listed(folder / XPS) if is_signature(name))
+    names = sorted(name for name in listed(folder / XPS) if is_signature(name))
     return [Experiment(folder / XPS / name) for name in names]
 
 

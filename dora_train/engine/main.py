@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened, writable
+from .files import refuse_unwritable
 from .find import find, readable
 from .origin import locate, sha256
 from .quoting import quoted
@@ -32,7 +33,7 @@ from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
 from .signature import RULE, Composer
-from .store import XPS, Birth, Experiment, State, refuse_unwritable
+from .store import XPS, Birth, Experiment, State
 from .values import flatten, is_excluded, merged, split, unflatten
 from .xp import XP
 

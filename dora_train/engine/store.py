@@ -24,7 +24,6 @@ either may be killed, or live on another machine. Light on purpose: it imports n
 
 import json
 import os
-import shlex
 import shutil
 import tempfile
 import time
@@ -37,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
-from .errors import UserError
+from .files import exists, inode, numbered, unreadable
 
 XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names for the folders below DORA_DIR
 
@@ -207,73 +206,6 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def unreadable(path: Path) -> UserError:
-    """What to say if this user may not read a file or folder: which, whose, and what to ask for."""
-    above = reversed(path.parents)
-    closed = next((folder for folder in above if not os.access(folder, os.X_OK)), path)
-    holding = (folder for folder in (closed, *closed.parents) if folder.parent.name == XPS)
-    whole = shlex.quote(str(next(holding, closed)))
-    return UserError(f"you may not read {closed}, which belongs to {_owner(closed)}.",
-                     f"ask for: chmod -R go+rX {whole}     or take another folder: DORA_DIR=FOLDER")
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raises: UserError if this user may not write into a folder that is there, as another's."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"you may not write into {folder}, which belongs to {_owner(folder)}.",
-                        "a run of your own: tag=WORD, or another folder: DORA_DIR=FOLDER")
-
-
-def _owner(path: Path) -> str:
-    try:
-        return path.owner()
-    except (KeyError, OSError):  # a user of another machine
-        return "another user"
-
-
-def listed(folder: Path) -> list[str]:
-    """The names in a folder; none if it is missing.
-
-    Raises:
-        UserError: this user may not read it.
-    """
-    try:
-        return os.listdir(folder)
-    except PermissionError as error:
-        raise unreadable(folder) from error
-    except OSError:
-        return []
-
-
-def exists(path: Path) -> bool:
-    """Whether there is a file or folder.
-
-    Raises:
-        UserError: this user may not know.
-    """
-    try:
-        path.stat()
-    except PermissionError as error:
-        raise unreadable(path) from error
-    except OSError:
-        return False
-    return True
-
-
-def inode(path: Path) -> int:
-    """The inode of a file or folder; 0 if it is missing."""
-    try:
-        return path.stat().st_ino
-    except OSError:
-        return 0
-
-
-def _numbers(folder: Path, ending: str = ".json") -> list[int]:
-    """Of the files N.json in a folder, ascending."""
-    stems = [name.removesuffix(ending) for name in listed(folder) if name.endswith(ending)]
-    return sorted(int(stem) for stem in stems if stem.isdigit())
-
-
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` at the end, whole and on disk, or not at all."""
@@ -348,19 +280,6 @@ def _take_name(aside: Path, path: Path) -> bool:
         return True
     except FileExistsError:
         return False
-
-
-def age(path: Path) -> float:
-    """Seconds since a file was written, by its disk's clock if possible; infinity without a file."""
-    try:
-        written = path.stat().st_mtime
-    except OSError:
-        return float("inf")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as now:
-            return os.fstat(now.fileno()).st_mtime - written
-    except OSError:  # not our folder
-        return time.time() - written
 
 
 def read_search(folder: Path) -> SearchRecord | None:
@@ -468,11 +387,11 @@ class Experiment:
 
     def job_number(self) -> int:
         """The number of the last submission, whatever came of it; 0: there was none."""
-        return max(_numbers(self.jobs), default=0)
+        return max(numbered(self.jobs), default=0)
 
     def attempt_numbers(self) -> list[int]:
         """Of all attempts so far, ascending."""
-        return _numbers(self.attempts)
+        return numbered(self.attempts)
 
     def job(self) -> Job | None:
         """The last submission that the scheduler got, may have got, or that waits with us for room.
@@ -538,7 +457,7 @@ class Experiment:
 
     def starts(self) -> list[Start]:
         """Of all attempts that came to train, in their order."""
-        numbers = _numbers(self.attempts, ".start.json")
+        numbers = numbered(self.attempts, ".start.json")
         found = (_from_dict(Start, read_json(self.attempts / f"{number}.start.json")) for number in numbers)
         return [start for start in found if start and isinstance(start.code, dict)]
 

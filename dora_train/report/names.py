@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.errors import UserError, did_you_mean, shortened
+from ..engine.files import listed
 from ..engine.find import closed, find, readable, shown_path
-from ..engine.store import GRIDS, XPS, Experiment, is_signature, listed
+from ..engine.store import GRIDS, XPS, Experiment, is_signature
 
 
 class Outputs:

@@ -20,7 +20,8 @@ from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
 from ..errors import UserError, did_you_mean, shortened, writable
-from ..store import GRIDS, XPS, is_signature, listed, read_json, write_json
+from ..files import listed
+from ..store import GRIDS, XPS, is_signature, read_json, write_json
 from .growing import Ground, Growing
 from .sheep import Shepherd
 

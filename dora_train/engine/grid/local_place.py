@@ -6,8 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .. import machine, store
+from .. import machine
 from ..claims import user_name
+from ..files import listed
 from .local_files import is_locked, lock, read
 from .local_queue import Queue
 
@@ -41,7 +42,7 @@ def _under_another_name(queues: Path) -> Path | None:
         return None
     if not machine.is_local(queues):  # other machines have their queues there, too
         return None
-    known = (queues / name for name in sorted(store.listed(queues)))
+    known = (queues / name for name in sorted(listed(queues)))
     return next((folder for folder in known if read(str(folder / "machine")) == ours), None)
 
 

@@ -185,7 +185,7 @@ class Slurm:
         """The jobs that accounting knows; None: no answer."""
         found: dict[str, JobInfo] = {}
         for chunk in _chunks(_main_ids(job_ids)):
-            text, trouble = _run(["sacct", "--allocations", "--parsable2", f"--format={SACCT_FORMAT}",
+            text, trouble = _run(["sacct", "--parsable2", f"--format={SACCT_FORMAT}",
                                   f"--jobs={','.join(chunk)}"])
             part = None if trouble else read_sacct(text)
             if part is None:

@@ -6,6 +6,8 @@ one that knows nothing of a job.
 
 import pwd
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from .executor import JobInfo, Phase
 
@@ -57,23 +59,35 @@ def read_squeue(text: str) -> dict[str, JobInfo] | None:
 
 
 def read_sacct(text: str) -> dict[str, JobInfo] | None:
-    """Jobs by id, the steps of a job left out; None where this is not sacct's answer."""
+    """Jobs by id; None if this is not sacct's answer. The lines of their steps help to tell an end."""
     lines = text.splitlines()
     if not lines or not lines[0].startswith("JobID|"):
         return None
-    jobs = {}
     columns = lines[0].split("|")
-    for line in lines[1:]:
-        fields = line.split("|", len(columns) - 1)  # the name last, as in squeue
-        if len(fields) == len(columns) and "." not in fields[0]:
-            one = dict(zip(columns, fields))
-            word, by = _word(one["State"])
-            code, signal, exact = _exit(one["ExitCode"], one.get("DerivedExitCode", ""))
-            for job_id in expand(one["JobID"]):
+    found = [line.split("|", len(columns) - 1) for line in lines[1:]]  # the name last, as in squeue
+    rows = [dict(zip(columns, fields)) for fields in found if len(fields) == len(columns)]
+    steps = _steps(rows)
+    jobs = {}
+    for row in rows:
+        if "." not in row["JobID"]:
+            word, by = _word(row["State"])
+            ended = [row.get("DerivedExitCode", ""), *steps[row["JobID"]]]
+            code, signal, exact = _exit(row["ExitCode"], ended)
+            for job_id in expand(row["JobID"]):
                 jobs[job_id] = JobInfo(
-                    job_id, phase_of(word), word, node=_node(one["NodeList"]), exit_code=code,
-                    signal=signal, exact=exact, user=one["User"], by=by, name=one["JobName"])
+                    job_id, phase_of(word), word, node=_node(row["NodeList"]), exit_code=code,
+                    signal=signal, exact=exact, user=row["User"], by=by, name=row["JobName"])
     return jobs
+
+
+def _steps(rows: Iterable[Mapping[str, str]]) -> Mapping[str, list[str]]:
+    """How srun's tasks ended, by job: the steps that have a number."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        job_id, _, step = row["JobID"].partition(".")
+        if step.isdigit():
+            found[job_id].append(row["ExitCode"])
+    return found
 
 
 def _word(state: str) -> tuple[str, str]:
@@ -89,17 +103,19 @@ def _user(uid: str) -> str:
         return f"user {uid}"
 
 
-def _exit(batch: str, steps: str) -> tuple[int, int, bool]:
+def _exit(batch: str, tasks: Sequence[str]) -> tuple[int, int, bool]:
     """The exit code of a job, the signal that ended it, and whether the code is surely none.
 
     srun ends with 128 + signal if one ended its task, and SLURM 22.05 takes 128 off that: 9:0 is
-    the end of a killed task as well as of one that left with code 9. What the steps ended with
-    tells the two apart, if accounting heard of it in time.
+    the end of a killed task as well as of one that left with code 9. Its tasks tell the two apart.
 
     Args:
-        batch, steps: `code:signal` of the job's script, and the highest of its steps.
+        batch: `code:signal` of the job's script.
+        tasks: the highest of its steps, then each of them; accounting may not have heard of all.
     """
-    (code, signal), (highest, killed) = _pair(batch), _pair(steps)
+    (code, signal), ends = _pair(batch), [_pair(task) for task in tasks]
+    highest = max((code for code, _ in ends), default=0)
+    killed = max((signal for _, signal in ends), default=0)
     if killed and code in (killed, 128 + killed):
         return 0, killed, True
     if highest > 128 and code == highest - 128:

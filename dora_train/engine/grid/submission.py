@@ -22,6 +22,7 @@ from typing import Any
 from .. import claims, store
 from ..claims import Holder
 from ..errors import UserError
+from ..files import age_of, inode
 from ..store import ARRAYS, NO_ROOM, Experiment, Job
 from .executor import Executor, NoRoom, NotSubmitted, Order, Unanswered
 from .local import place
@@ -118,7 +119,7 @@ def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
     """This process, and the folder that the job is for: a copy of it has no part in the job."""
     folder = experiment.folder
     return asdict(replace(Holder.here(0, token=token), folder=os.path.realpath(folder),
-                          inode=store.inode(folder)))
+                          inode=inode(folder)))
 
 
 def _order(mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir: Path, is_array: bool) -> Order:
@@ -252,7 +253,7 @@ def _is_overdue(experiment: Experiment, job: Job) -> bool:
     writer = store._from_dict(Holder, job.writer)
     alive = writer.alive() if writer is not None else None
     if alive is None:  # by the disk's clock: its maker's may be another one than ours
-        return store.age(experiment.jobs / f"{job.number}.json") > PATIENCE
+        return age_of(experiment.jobs / f"{job.number}.json") > PATIENCE
     age = time.time() - job.submitted
     if alive is False and age < ORPHANED:
         time.sleep(max(0.0, ORPHANED - age))
