@@ -173,10 +173,11 @@ class Local:
 
     def _jobs_of(self, queue_id: str, numbers: list[str]) -> dict[str, JobInfo]:
         queue = self._queue_of(queue_id)
-        states = queue.states(numbers) if queue is not None else {}
-        ids = {number: f"{queue_id}-{number}" for number in numbers}
-        return {ids[number]: _info(ids[number], *states[number]) if number in states
-                else JobInfo(ids[number], Phase.UNKNOWN) for number in numbers}
+        ids = {f"{queue_id}-{number}": number for number in numbers}
+        if queue is None:
+            return {job_id: JobInfo(job_id, Phase.UNKNOWN) for job_id in ids}
+        states = queue.states(numbers)
+        return {job_id: _info(job_id, *states[number]) for job_id, number in ids.items()}
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         known = self._queue.named()

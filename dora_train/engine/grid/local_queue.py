@@ -200,10 +200,10 @@ class Queue(QueueFolder):
         if not numbers:  # there may be no queue yet
             return {}
         with self.held():
-            present = set(self._numbers())
-            ended = {} if present.issuperset(numbers) else self.ends.all()
-            return {number: (OVER, ended[number]) if number in ended and number not in present
-                    else self._state(number) for number in numbers}
+            tidied = set(numbers).difference(self._numbers())
+            ends = self.ends.all() if tidied else {}  # it may be long
+            states = {number: (OVER, ends[number]) for number in tidied & ends.keys()}
+            return {number: states.get(number) or self._state(number) for number in numbers}
 
     def _state(self, number: str) -> tuple[str, dict]:
         end = self._end(number) or self._lost(number)
