@@ -375,6 +375,14 @@ def test_a_container_without_a_proc_of_its_own(xp: Experiment):
         assert is_held(xp) is True
 
 
+@pytest.mark.parametrize("answer", [True, False, None])
+def test_a_job_whose_process_cannot_be_looked_at_is_asked_about(xp: Experiment, answer):
+    """In a container without a lock: the scheduler knows."""
+    with Run(xp):
+        rewrite(xp, namespace="another container's", locked=False, job_id="8812")
+        assert claims.holder(xp, lambda holder: answer)[1] is answer
+
+
 def test_a_lock_is_believed_of_the_file_that_was_locked_alone(xp: Experiment):
     """A backup wrote the claim anew: that nobody has locked this file says nothing."""
     with Run(xp, *needs(*CONTAINER)):

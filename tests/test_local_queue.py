@@ -536,10 +536,11 @@ def test_an_old_experiment_whose_number_was_given_again_cancels_nothing_of_anoth
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew"])
-def test_what_waited_in_a_queue_that_is_gone_is_taken_up_again(here: Here, tmp_path, again: bool):
+def test_what_waited_in_a_queue_that_is_gone_is_taken_up_again(here: Here, tmp_path, monkeypatch, again):
     xp = submitted(here, tmp_path)
     assert look([xp], here.executor)[xp.sig].state is State.WAITING
     shutil.rmtree(os.environ["DORA_QUEUE"])
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "another-name")
     status = look([xp], here.executor if again else places.asked())[xp.sig]
     assert (status.state, status.cause) == (State.INTERRUPTED, "its queue is gone")
 
