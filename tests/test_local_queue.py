@@ -461,6 +461,22 @@ def test_an_environment_is_on_disk_no_longer_than_its_job_waits(here: Here, monk
     assert not holding(b"a secret") and not holding(b"another")
 
 
+def test_what_earlier_versions_left_of_a_job_goes_as_well(here: Here):
+    job = here.run("exit 3")
+    here.until(job)
+    here.machine.wait(lambda: not here.machine.processes())
+    for number in ("1", "2"):
+        (jobs_folder() / number).mkdir(exist_ok=True)
+        (jobs_folder() / number / "end.json").write_text('{"word": "FAILED", "code": 3, "signal": 0}')
+        (jobs_folder() / number / "job.json").write_text(
+            f'{{"name": "old{number}", "number": "{number}", "env": {{"KEY": "a secret"}}}}')
+    here.executor.move()
+    assert not holding(b"a secret")
+    ids = [f"{here.executor.queue}-{number}" for number in ("1", "2")]
+    infos = here.executor.jobs(ids)
+    assert [(infos[one].name, infos[one].exit_code) for one in ids] == [("old1", 3), ("old2", 3)]
+
+
 def holding(words: bytes) -> list[Path]:
     files = (path for path in Path(os.environ["DORA_QUEUE"]).rglob("*") if path.is_file())
     return [path for path in files if words in path.read_bytes()]

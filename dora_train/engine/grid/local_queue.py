@@ -144,10 +144,13 @@ class Queue(QueueFolder):
             What was queued. Its environment, and the secrets in it, are no longer on disk.
         """
         job = self.job(number) or {}
-        kept = {key: job[key] for key in ("name", "number", "id") if key in job}
-        write(self.path("jobs", number, "job.json"), json.dumps(kept))
+        self._keep_name(number, job)
         os.unlink(self._waiting(number))
         return job
+
+    def _keep_name(self, number: str, job: dict) -> None:
+        kept = {key: job[key] for key in ("name", "number", "id") if key in job}
+        write(self.path("jobs", number, "job.json"), json.dumps(kept))
 
     def orphans(self) -> list[Taken]:
         """Jobs that run, and whose runner was killed; each with the right to watch over it."""
@@ -244,12 +247,20 @@ class Queue(QueueFolder):
         """Keep a line of each job that is over, and remove its folder.
 
         The last one stays: earlier versions, which may share the queue, count on from the folders.
+        They also leave the environment there.
         """
         numbers = sorted(self._numbers(), key=_place)
-        over = [number for number in numbers[:-1] if self._is_left(number)]
+        over = [number for number in numbers if self._is_left(number)]
+        if over and over[-1] == numbers[-1]:
+            self._forget_environment(over.pop())
         self.ends.add({number: self._state(number)[1] for number in over})
         for number in over:
             remove(self.path("jobs", number))
+
+    def _forget_environment(self, number: str) -> None:
+        job = self.job(number) or {}
+        if "env" in job:
+            self._keep_name(number, job)
 
     def _is_left(self, number: str) -> bool:
         """Whether a job is over, and its runner has done with it as well."""
