@@ -137,6 +137,7 @@ def test_one_holder_at_a_time(xp: Experiment):
     assert mine.attempt == 1 and claims.holder(xp) == (claims.latest(xp), True)
     assert claims.latest(xp).in_reach() and claims.latest(xp).this_process()
     claims.refuse_if_held(xp)  # nobody else does
+    assert [path.name for path in xp.attempts.iterdir()] == ["1.json"]
     xp.write_state(RunState(State.COMPLETED, attempt=1))
     assert claims.holder(xp) == (None, False), "an attempt that said its end holds nothing"
 
@@ -144,9 +145,12 @@ def test_one_holder_at_a_time(xp: Experiment):
 def test_an_end_frees_the_claim_of_its_own_attempt_alone(xp: Experiment):
     claims.claim(xp)
     xp.write_state(RunState(State.FAILED, attempt=1))
-    with Run(xp):
+    with Run(xp) as run:
         assert is_held(xp) is True, "the second attempt has yet to say its first word"
-        with pytest.raises(UserError, match="is running on"):
+        with pytest.raises(UserError, match=f"is running on .*, process {run.process.pid}, since [^(]*$"):
+            claims.claim(xp)
+        xp.write_state(RunState(State.RUNNING, attempt=2, epoch=3, epochs=5))
+        with pytest.raises(UserError, match=r"\(epoch 3 of 5\)\.\nwatch it: dora info -f"):
             claims.claim(xp)
 
 
@@ -214,10 +218,12 @@ def test_the_same_process_id_elsewhere_is_not_this_process(xp: Experiment):
 
 def test_a_holder_elsewhere_is_not_overruled(xp: Experiment, monkeypatch):
     far = replace(Holder.here(1), **ELSEWHERE)
-    assert far.alive() is None
+    assert far.alive() is None and far.alive(lambda holder: True) is None, "it is no job"
+    assert replace(far, job_id="8812").alive() is None
     assert replace(far, job_id="8812").alive(lambda holder: False) is False
+    assert replace(Holder.here(1), namespace="another").alive() is None
     assert claims._make(xp.attempts / "1.json", far)
-    with pytest.raises(UserError, match="node7.*cannot be asked from here(.|\n)*DORA_TAKE=1"):
+    with pytest.raises(UserError, match="node7, process .*cannot be asked from here(.|\n)*DORA_TAKE=1"):
         claims.claim(xp)
     monkeypatch.setenv("DORA_TAKE", "1")
     assert claims.claim(xp).attempt == 2
@@ -327,6 +333,7 @@ def test_another_users_process_that_proc_hides_is_alive(open_xp: Experiment, loc
     """A lock says so on a local disk; elsewhere nobody can tell whether it is the run."""
     before = "" if local else NOT_LOCAL
     with Run(open_xp, before=before) as run:
+        assert claims.latest(open_xp).locked is local
         assert asked(open_xp, *hidden(), before=f"{NOBODY}; {before}") == (
             "True" if local else "None"
         )
@@ -370,9 +377,13 @@ def test_a_container_on_a_disk_whose_locks_may_lie_cannot_be_asked(xp: Experimen
 def test_a_container_without_a_proc_of_its_own(xp: Experiment):
     """What it sees in /proc are other processes, under the same numbers."""
     bare = needs("unshare", "--pid", "--fork", "--kill-child")
-    with Run(xp, *bare):
+    with Run(xp, *bare) as run:
         assert asked(xp, *bare) == "True"
         assert is_held(xp) is True
+        [inside] = psutil.Process(run.process.pid).children()
+        join = needs("nsenter", "--pid", "--target", str(inside.pid))
+        assert asked(xp, *join) == "True"
+        assert asked(xp, *join, before=NOT_LOCAL) == "None", "nothing can be seen of it"
 
 
 @pytest.mark.parametrize("answer", [True, False, None])
@@ -488,6 +499,29 @@ def test_without_proc(xp: Experiment, tmp_path: Path, monkeypatch):
         assert is_held(xp) is True, "the clock of a Mac was set: the lock tells"
         monkeypatch.setattr(machine, "is_local", lambda path: False)
         assert is_held(xp) is None
+
+
+class Libc:
+    """A Mac's."""
+
+    def sysctlbyname(self, name, text, size, new, new_size):
+        text.value = b"id of " + name
+        return 0
+
+    def gethostuuid(self, raw, wait):
+        raw.raw = bytes(range(16))
+        return 0
+
+
+def test_a_mac_names_its_boot_and_itself(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(machine, "PROC", tmp_path / "nowhere")
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: Libc())
+    monkeypatch.setattr(machine, "MACHINE_ID", tmp_path / "nowhere")
+    assert machine.boot_id() == "id of kern.bootsessionuuid"
+    assert machine.machine_id() == "000102030405060708090a0b0c0d0e0f"
+    (tmp_path / "id").write_text("of Linux\n")
+    monkeypatch.setattr(machine, "MACHINE_ID", tmp_path / "id")
+    assert machine.machine_id() == "of Linux"
 
 
 def test_a_system_that_names_no_boot_goes_by_its_time(monkeypatch, tmp_path: Path):

@@ -40,8 +40,6 @@ __all__ = ["Holder", "claim", "holder", "is_taken", "latest", "refuse_if_held", 
 
 Ask = Callable[["Holder"], "bool | None"]  # does this holder's job still run? None: cannot say
 
-_locked: list[int] = []  # open files of this process's claims; they stay locked until it ends
-
 
 @dataclass(frozen=True)
 class Holder:
@@ -219,9 +217,7 @@ def _make(path: Path, mine: Holder) -> bool:
         made = store._take_name(Path(aside), path)
     finally:
         Path(aside).unlink(missing_ok=True)
-        if made:
-            _locked.append(file)
-        else:
+        if not made:  # else it stays open, and locked, until this process ends
             os.close(file)
     return made
 

@@ -9,7 +9,7 @@ import getpass
 import os
 from pathlib import Path
 
-PROC = Path("/proc")  # absent on macOS
+PROC, MACHINE_ID = Path("/proc"), Path("/etc/machine-id")  # absent on macOS
 SAME_START = 0.05  # seconds: kernels round the start of a process to a tick of 10 ms
 DAY = 86_400.0  # seconds: no clock is set by more while a process runs
 # File systems that one kernel alone can mount: whoever sees a file there sees its locks.
@@ -37,7 +37,7 @@ def boot_id() -> str:
 
 def machine_id() -> str:
     """What stays when the machine restarts or gets another name; empty in most containers."""
-    return _read(Path("/etc/machine-id")) or _host_uuid()
+    return _read(MACHINE_ID) or _host_uuid()
 
 
 def namespace() -> str:
