@@ -335,6 +335,19 @@ def test_after_a_reboot_with_the_process_id_in_use_again(tmp_path):
     assert look([xp], None)[xp.sig].state == State.INTERRUPTED
 
 
+def test_nobody_is_asked_about_what_is_completed(tmp_path):
+    """Most experiments are, most of the time."""
+    xps, asked = [experiment(tmp_path), Experiment(tmp_path / "xps" / "0123abce")], []
+    for xp, state in zip(xps, (State.COMPLETED, State.FAILED)):
+        assert xp.intend_job(job(job_id="", number=1))
+        xp.record_job(1, f"of {xp.sig}")
+        xp.write_state(RunState(state, attempt=1))
+    scheduler = Silent()
+    scheduler.jobs = lambda job_ids, force=False: asked.extend(job_ids) or {}
+    assert look(xps, scheduler)[xps[0].sig].state is State.COMPLETED
+    assert asked == [f"of {xps[1].sig}"]
+
+
 # --- what nobody here can ask about ---
 
 ELSEWHERE = {"host": "node7", "boot_id": "of node7", "machine_id": "of node7"}
