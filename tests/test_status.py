@@ -388,6 +388,15 @@ def planned(status, rules=None, **flags):
     return make_plan([Wanted("a")], known, rules or SubmitRules(), "me", **flags)[0]
 
 
+def test_what_is_known_of_a_job_stays_known_when_others_are_given_up(tmp_path, monkeypatch):
+    xp = experiment(tmp_path)
+    assert xp.intend_job(job(job_id="", number=1))
+    xp.record_job(1, "7")
+    monkeypatch.setenv("DORA_TAKE", "1")
+    infos = {"7": info(word="OUT_OF_MEMORY")}
+    assert decide(facts_of(xp, xp.job(), infos)).cause == "out of memory"
+
+
 def test_a_run_elsewhere_may_be_taken_but_not_one_whose_scheduler_is_silent(tmp_path, monkeypatch):
     xp = experiment(tmp_path)
     far_away(xp)
