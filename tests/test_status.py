@@ -143,6 +143,8 @@ def test_the_job_of_a_holder_is_not_alive_by_another_of_its_id(tmp_path):
     for name, alive in (("dora_5f3a91c2_fedc", False), ("dora_array_ba98", True)):
         infos = {"7": JobInfo("7", Phase.RUNNING, "RUNNING", name=name)}
         assert facts_of(xp, None, infos).alive is alive
+    for silence in ({}, {"7": info(Phase.UNKNOWN)}):
+        assert facts_of(xp, None, silence).alive is None
 
 
 def test_waiting_and_why():
