@@ -18,6 +18,7 @@ from typing import Any
 
 from .engine.code import content_hash, in_words
 from .engine.errors import UserError, report_user_errors, shortened
+from .engine.files import listed as listed_in
 from .engine.find import ROOT, find, outputs, shown_path
 from .engine.grid.places import asked
 from .engine.grid.status import Status, look
@@ -206,8 +207,9 @@ class Snapshot:
 
 def snapshots(dora_dir: Path) -> dict[str, Snapshot]:
     """All there are, by name."""
-    found = {path.name: Snapshot(path) for path in sorted((dora_dir / CODES).glob("*"))
-             if path.is_dir() and not path.name.startswith(".")}
+    names = [name for name in sorted(listed_in(dora_dir / CODES)) if not name.startswith(".")]
+    folders = [dora_dir / CODES / name for name in names]
+    found = {folder.name: Snapshot(folder) for folder in folders if folder.is_dir()}
     if not found:
         return {}
     experiments = {path.name: Experiment(path) for path in (dora_dir / XPS).glob("[!.]*")}

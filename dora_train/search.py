@@ -12,13 +12,14 @@ from dora.explore import Explore, Launcher
 from .engine import store, upstream
 from .engine.direction import is_said
 from .engine.errors import UserError, did_you_mean
+from .engine.find import readable
 from .engine.grid.growing import Ground, Growing
 from .engine.grid.status import Status
 from .engine.search.optimizers import Terms, make
 from .engine.search.outcomes import Objective, Outcome, floors
 from .engine.search.replay import Replay, Trial
 from .engine.search.space import Dimension, Space, choice, integer, log, uniform
-from .engine.store import XPS, Experiment, SearchRecord, State
+from .engine.store import Experiment, SearchRecord, State
 from .engine.values import flatten
 from .engine.words import directions
 
@@ -218,8 +219,7 @@ class Names:
         keep: Callable[[str], bool] = lambda key: key not in space  # noqa: E731
         shared = {key for key, _ in self.main.get_xp(self.shared).delta if keep(key)}
         found = []
-        for path in (self.main.dora.dir / XPS).glob("*/birth.json"):
-            experiment = Experiment(path.parent)
+        for experiment in readable(self.main.dora.dir):
             birth, run = experiment.birth(), experiment.state()
             if birth is None or run.state != State.COMPLETED or {key for key, _ in birth.delta if keep(key)} != shared:
                 continue

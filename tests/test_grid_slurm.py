@@ -4,6 +4,7 @@ Each has a copy of the project of its own. Jobs that only have to exist sleep (`
 """
 
 import fcntl
+import json
 import os
 import pty
 import shutil
@@ -103,6 +104,26 @@ def test_an_empty_grid_stops_with_the_plan(here):
 
 
 @pytest.mark.slow
+def test_what_waits_in_a_queue_that_is_gone_or_cannot_be_asked(here):
+    here.grid(ASLEEP, *[f"launcher(seed={seed})" for seed in (1, 2, 3)])  # two run, one waits
+    here.sync()
+    here.cluster.kill_all()
+    shutil.rmtree(here.cluster.folder)
+    assert "~ 3 resume" in here.sync() and len(here.live()) == 3
+    for xp in here.xps():  # as if another machine had submitted them
+        content = json.loads((xp.jobs / "2.json").read_text()) | {"queue": "q0", "queue_folder": "/q0"}
+        content["writer"] |= {"host": "node7", "boot_id": "of node7"}
+        (xp.jobs / "2.json").write_text(json.dumps(content))
+    for flags in ([], ["--retry"], ["--clear"]):
+        out = here.dora("grid", "question", "--no_monitoring", *flags, DORA_YES="1")
+        assert "= 3 kept" in out and "DORA_TAKE=1 dora grid question" in out and len(here.live()) == 3
+    shown = here.dora("info", "-f", here.xps()[0].sig)
+    assert "cannot be asked from here" in shown and "DORA_TAKE=1 dora run -f" in shown
+    here.cluster.kill_all()
+    assert "+ 3 new" in here.dora("grid", "question", "--no_monitoring", "--clear", DORA_YES="1", DORA_TAKE="1")
+
+
+@pytest.mark.slow
 def test_on_a_terminal_it_asks_once_before_it_cancels_and_enter_means_no(here):
     here.grid(ASLEEP, "launcher(seed=1)", "launcher(seed=2)")
     here.sync()
@@ -161,13 +182,16 @@ def test_dry_run_touches_nothing(here):
     assert not here.out.exists() and not here.cluster.folder.exists()
 
 
-def test_a_job_that_fails_before_it_starts_and_one_that_raises(project):
+def test_a_job_that_fails_before_it_starts_one_that_raises_and_one_that_leaves_without_a_word(project):
     train = project.folder / "dora_train" / "train.py"
     head = "def main(cfg):\n"
-    train.write_text(train.read_text().replace(head, head + "    assert cfg.tag != 'boom', 'it broke'\n"))
-    project.grid("launcher(tag='boom')", "launcher.slurm(setup=['echo no such module', 'exit 3'])(tag='early')")
+    train.write_text(train.read_text().replace(head, head + (
+        "    assert cfg.tag != 'boom', 'it broke'\n    if cfg.tag == 'left':\n        import os; os._exit(3)\n")))
+    project.grid("launcher(tag='boom')", "launcher.slurm(setup=['echo no such module', 'exit 3'])(tag='early')",
+                 "launcher(tag='left')")
     out = project.dora("grid", "question", code=1)
-    assert "AssertionError: it broke" in out and "no such module" in out and "2 failed" in out
+    assert "AssertionError: it broke" in out and "no such module" in out and "3 failed" in out
+    assert "signal" not in out and "= 3 kept" in project.sync(code=1), "code 3 is no signal 3"
     boom = next(xp for xp in project.xps() if "boom" in str(xp.argv() or xp.birth().argv))
     shown = project.dora("info", "-f", boom.sig)
     assert "failed" in shown and "it broke" in shown and "grids: question" in shown

@@ -5,12 +5,15 @@ Jobs are lines of shell here, so that hundreds fit into a test; `test_grid_slurm
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,12 +24,14 @@ from test_submission import experiment, request
 
 from dora_train.engine import claims
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid import local, local_runner, places
+from dora_train.engine.grid import local, local_queue, local_runner, places, submission
 from dora_train.engine.grid.executor import NotSubmitted, Order, Phase
+from dora_train.engine.grid.info import find_job
 from dora_train.engine.grid.local import Local, visible_gpus
+from dora_train.engine.grid.local_files import lock
 from dora_train.engine.grid.local_queue import Queue
 from dora_train.engine.grid.status import look
-from dora_train.engine.grid.submission import submit
+from dora_train.engine.grid.submission import cancel, submit
 from dora_train.engine.store import State
 
 FORK = multiprocessing.get_context("fork")
@@ -129,7 +134,7 @@ def test_at_most_so_many_at_a_time_whoever_asks(here: Here):
 
 @pytest.mark.parametrize("line, word, code, signum", [
     ("exit 0", "COMPLETED", 0, 0), ("exit 3", "FAILED", 3, 0), ("kill -9 $$", "FAILED", 0, 9),
-    ("exit 143", "FAILED", 0, 15)])
+    ("exit 143", "FAILED", 0, 15), ("exit 200", "FAILED", 200, 0)])
 def test_how_a_job_ended(here: Here, line, word, code, signum):
     job = here.run(line)
     here.until(job)
@@ -394,6 +399,219 @@ def test_killed_at_any_moment_no_job_is_lost_and_none_runs_twice(here: Here):
     here.machine.wait(lambda: not here.machine.processes())
 
 
+# --- numbers, ends, environments ---
+
+
+def jobs_folder() -> Path:
+    return Path(os.environ["DORA_QUEUE"]) / "jobs"
+
+
+def test_a_number_never_comes_back(here: Here):
+    first, second = here.run("true"), here.run("true")
+    here.until(first, second)
+    third = here.submit("true")
+    number = int(third.partition("-")[2])
+    assert number == 3 and not (jobs_folder() / "1").exists()
+    here.executor.cancel([third])
+    for path in (jobs_folder(), jobs_folder().parent / "ended", jobs_folder().parent / "waiting"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()  # cleaned by hand
+    assert here.submit("true") == third.replace("-3", "-4")
+
+
+def test_a_queue_that_is_made_anew_has_another_name(here: Here):
+    first = here.submit("true")
+    shutil.rmtree(os.environ["DORA_QUEUE"])
+    assert here.submit("true").partition("-")[0] != first.partition("-")[0]
+
+
+def test_what_is_left_of_a_job_is_a_line_with_its_end(here: Here):
+    jobs = [here.run(line) for line in ("exit 3", "kill -9 $$", "true")]
+    order = Order("many", "bash -c 'exit 4'", here.out / "logs", {"nodes": 1, "ntasks_per_node": 1}, tasks=[0, 2])
+    array = here.executor.submit(order).job_id
+    here.executor.move()
+    jobs += [f"{array}_0", f"{array}_2"]
+    here.until(*jobs)
+    before = here.executor.jobs(jobs)
+    here.machine.wait(lambda: not here.machine.processes())
+    last = here.submit("true")  # whoever adds a job tidies up
+    assert sorted(os.listdir(jobs_folder())) in ([], [f"{array.partition('-')[2]}_2"])
+    assert here.executor.jobs(jobs) == before
+    assert [before[job].exit_code or before[job].signal for job in jobs] == [3, 9, 0, 4, 4]
+    names = here.executor.find(["job1", "job3", "many", "job4"])
+    assert names == {"job1": jobs[0], "job3": jobs[2], "many": array, "job4": last}
+
+
+def test_an_end_that_was_cut_short_on_disk_spoils_no_other(here: Here):
+    first = here.run("exit 3")
+    here.until(first)
+    here.machine.wait(lambda: not here.machine.processes())
+    (jobs_folder().parent / "ended").write_text('{"number": "7", "na')
+    here.submit("true")
+    assert here.info(first).exit_code == 3
+
+
+def test_an_environment_is_on_disk_no_longer_than_its_job_waits(here: Here, monkeypatch):
+    monkeypatch.setenv("API_TOKEN", "a secret")
+    running, waiting = here.run("touch up; sleep 300"), here.submit("true", setup=["SETUP=another"])
+    here.until_file("up")
+    assert [path.name for path in holding(b"a secret")] == [f"{waiting.partition('-')[2]}.json"]
+    assert [path.stat().st_mode & 0o077 for path in holding(b"a secret")] == [0]
+    here.executor.cancel([running])
+    here.until(running, waiting)
+    assert not holding(b"a secret") and not holding(b"another")
+
+
+def test_what_earlier_versions_left_of_a_job_goes_as_well(here: Here):
+    job = here.run("exit 3")
+    here.until(job)
+    here.machine.wait(lambda: not here.machine.processes())
+    for number in ("1", "2"):
+        (jobs_folder() / number).mkdir(exist_ok=True)
+        (jobs_folder() / number / "end.json").write_text('{"word": "FAILED", "code": 3, "signal": 0}')
+        (jobs_folder() / number / "job.json").write_text(
+            f'{{"name": "old{number}", "number": "{number}", "env": {{"KEY": "a secret"}}}}')
+    here.executor.move()
+    assert not holding(b"a secret")
+    ids = [f"{here.executor.queue}-{number}" for number in ("1", "2")]
+    infos = here.executor.jobs(ids)
+    assert [(infos[one].name, infos[one].exit_code) for one in ids] == [("old1", 3), ("old2", 3)]
+
+
+def holding(words: bytes) -> list[Path]:
+    files = (path for path in Path(os.environ["DORA_QUEUE"]).rglob("*") if path.is_file())
+    return [path for path in files if words in path.read_bytes()]
+
+
+def _die_in_started(queue: Queue) -> None:
+    local_queue.os.unlink = lambda path: os._exit(9)
+    queue.started("1")
+
+
+def test_a_start_that_is_killed_half_way_loses_no_job(here: Here):
+    """What is kept of it is written, and it stands in the line as well."""
+    job = here.submit("echo ran >> ran")
+    (jobs_folder() / "1").mkdir()
+    half = FORK.Process(target=_die_in_started, args=[here.executor._queue])
+    half.start()
+    half.join(10)
+    assert half.exitcode == 9 and here.phase(job) is Phase.PENDING
+    here.executor.move()
+    here.until(job)
+    assert here.lines("ran") == ["ran"]
+
+
+# --- whose job it is ---
+
+
+@pytest.fixture
+def full(here: Here) -> Iterator[Here]:
+    """A queue whose only place is taken: what waits in it goes on waiting."""
+    slot = lock(here.executor._queue.path("slots", "0"))
+    yield here
+    os.close(slot)
+
+
+def test_a_cancellation_spares_another_job_of_that_number(full: Here):
+    job = full.submit("true")
+    full.executor.cancel({job: "the token of an older job"})
+    assert full.phase(job) is Phase.PENDING
+    full.executor.cancel({job: "job1"})
+    assert full.info(job).word == "CANCELLED"
+
+
+def test_only_a_job_of_that_name_is_said_to_run(here: Here):
+    job = here.run("touch up; sleep 300")
+    here.until_file("up")
+    assert here.executor.is_running(job, "job1") is True and here.executor.is_running(job, "other") is False
+
+
+def submitted(here: Here, folder: Path, number: int = 0):
+    """An experiment that waits in the queue of now, and is not let start."""
+    executor = here.executor
+    made = experiment(folder, number)
+    assert submit([request(made, folder, made.job_number())], executor, folder)[0].submitted
+    return made
+
+
+def test_an_old_experiment_whose_number_was_given_again_cancels_nothing_of_another(full: Here, tmp_path):
+    """A clone of an earlier version counts on from the folders that are there."""
+    old = submitted(full, tmp_path)
+    for name in ("waiting/1.json", "last"):
+        (Path(os.environ["DORA_QUEUE"]) / name).unlink()
+    new = submitted(full, tmp_path, 1)
+    assert old.job().job_id == new.job().job_id
+    statuses = look([old, new], full.executor)
+    assert [statuses[xp.sig].state for xp in (old, new)] == [State.INTERRUPTED, State.WAITING]
+    cancel([old], full.executor)
+    assert look([new], full.executor)[new.sig].state is State.WAITING
+    with pytest.raises(UserError, match=f"several experiments(.|\\n)*dora info -f {old.sig}"):
+        find_job(tmp_path, old.job().job_id)
+
+
+# --- queues that are gone, or elsewhere ---
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew"])
+def test_what_waited_in_a_queue_that_is_gone_is_taken_up_again(here: Here, tmp_path, monkeypatch, again):
+    xp = submitted(here, tmp_path)
+    assert look([xp], here.executor)[xp.sig].state is State.WAITING
+    shutil.rmtree(os.environ["DORA_QUEUE"])
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "another-name")
+    status = look([xp], here.executor if again else places.asked())[xp.sig]
+    assert (status.state, status.cause) == (State.INTERRUPTED, "its queue is gone")
+
+
+def test_a_job_that_its_queue_does_not_know_is_over(here: Here, tmp_path):
+    xp = submitted(here, tmp_path)
+    shutil.rmtree(Path(os.environ["DORA_QUEUE"]) / "waiting")
+    assert look([xp], here.executor)[xp.sig].state is State.INTERRUPTED
+
+
+def test_a_queue_in_another_folder_is_asked_and_told(here: Here, tmp_path, monkeypatch):
+    xp = submitted(here, tmp_path)
+    monkeypatch.setenv("DORA_QUEUE", str(tmp_path / "another"))
+    executor = here.executor
+    status = look([xp], executor)[xp.sig]
+    assert (status.state, status.certain) == (State.WAITING, True)
+    cancel([xp], executor)
+    assert look([xp], executor)[xp.sig].state is State.CANCELLED
+
+
+OURS_NO_MORE = {
+    "another user": {"user": "alice"},
+    "another machine": {"host": "node7", "boot_id": "of node7", "machine_id": "of node7"},
+    "another container": {"namespace": "pid:[1]"},
+    "an earlier version": {"queue_folder": ""}}
+
+
+@pytest.mark.parametrize("whose", OURS_NO_MORE)
+def test_a_folder_that_is_not_seen_from_here_is_no_proof(here: Here, tmp_path, whose: str, monkeypatch):
+    """Of a home that is not mounted, or another machine's path, nothing is there either."""
+    xp = submitted(here, tmp_path)
+    shutil.rmtree(os.environ["DORA_QUEUE"])
+    path, what = xp.jobs / "1.json", OURS_NO_MORE[whose]
+    content = json.loads(path.read_text())
+    content |= {key: value for key, value in what.items() if key in content}
+    content["writer"] |= {key: value for key, value in what.items() if key in content["writer"]}
+    path.write_text(json.dumps(content))
+    status = look([xp], places.asked())[xp.sig]
+    assert (status.state, status.certain, status.out_of_reach) == (State.WAITING, False, True)
+    monkeypatch.setenv("DORA_TAKE", "1")
+    assert look([xp], places.asked())[xp.sig].state is State.INTERRUPTED
+
+
+def test_an_intent_whose_queue_is_gone_is_given_up(here: Here, tmp_path, monkeypatch):
+    """The command was killed before it could write the id down, and then the queue was lost."""
+    monkeypatch.setattr(submission, "ORPHANED", 0)
+    executor, xp = here.executor, experiment(tmp_path)
+    job = submission._intent(request(xp, tmp_path), executor, "tok", f"dora_{xp.sig}_tok", None)
+    job.writer["pid"] = 2**22 + 1
+    assert xp.intend_job(job)
+    shutil.rmtree(os.environ["DORA_QUEUE"])
+    submission.settle([xp], places.asked())
+    assert xp.job() is None
+
+
 # --- its cost, its place ---
 
 
@@ -422,6 +640,53 @@ def test_a_folder_that_cannot_be_made_is_refused(here: Here, monkeypatch):
     (here.out / "file").touch()
     monkeypatch.setenv("DORA_QUEUE", str(here.out / "file" / "queue"))
     assert "the queue cannot lie in" in Local().missing()
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_a_folder_that_is_there_already_keeps_its_mode(here: Here, mode: int):
+    folder = Path(os.environ["DORA_QUEUE"])
+    folder.mkdir()
+    folder.chmod(mode)
+    job = here.run("true")
+    here.until(job)
+    assert folder.stat().st_mode & 0o7777 == mode
+    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}, "what was made in it is private"
+
+
+def test_a_folder_of_other_things_gets_a_queue_inside_it(here: Here):
+    """Such as /tmp, or a project that has its own `jobs`."""
+    folder = Path(os.environ["DORA_QUEUE"])
+    (folder / "jobs" / "12").mkdir(parents=True)
+    (folder / "jobs" / "12" / "job.json").write_text("not ours")
+    job = here.run("true")
+    here.until(job, here.run("true"))
+    assert [path.name for path in folder.rglob("*")][:3].count("12") <= 1
+    assert (folder / "jobs" / "12" / "job.json").read_text() == "not ours"
+    assert sorted(os.listdir(folder)) == [f"dora_queue.{claims.user_name()}", "jobs"]
+    assert (folder / f"dora_queue.{claims.user_name()}").stat().st_mode & 0o077 == 0
+
+
+def test_a_queue_of_another_user_is_not_used(here: Here, monkeypatch):
+    assert here.executor.queue
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    assert "belongs to another user" in Local().missing()
+
+
+def test_another_host_name_finds_the_same_queue(here: Here, tmp_path, monkeypatch):
+    """A laptop on another network. Another machine that shares the home does not."""
+    monkeypatch.delenv("DORA_QUEUE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(local.machine, "machine_id", lambda: "this machine")
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "at-home")
+    job = here.submit("true")
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "at-work")
+    assert here.phase(job) is Phase.PENDING and here.executor.queue == job.partition("-")[0]
+    monkeypatch.setattr(local.machine, "machine_id", lambda: "another machine")
+    assert here.phase(job) is Phase.UNKNOWN and here.executor.queue != job.partition("-")[0]
+    monkeypatch.setattr(local.machine, "machine_id", lambda: "this machine")
+    monkeypatch.setattr(local.socket, "gethostname", lambda: "a-third-name")
+    monkeypatch.setattr(local.machine, "is_local", lambda path: False)
+    assert local.place().name == "a-third-name", "on a network's disk each name has its own"
 
 
 def test_a_queue_is_private_and_reading_makes_none(here: Here):

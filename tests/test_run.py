@@ -197,10 +197,12 @@ def test_what_returns_before_its_end_is_not_finished(copy: Project):
     assert copy.xp.state().state is State.FAILED
 
 
-def test_a_run_that_leaves_with_exit_0_is_not_finished(copy: Project):
-    copy.edit("dora_train/train.py", "    return train(module, data, cfg)", "    raise SystemExit(0)")
-    copy.dora("run", *QUICK, code=1)
-    assert copy.xp.state().state is State.INTERRUPTED
+@pytest.mark.parametrize("given, code, state", [(0, 1, State.INTERRUPTED), (3, 3, State.FAILED)])
+def test_a_run_that_leaves_with_an_exit_code_is_not_finished(copy: Project, given: int, code: int, state: State):
+    """One that fails by itself is not started again by itself."""
+    copy.edit("dora_train/train.py", "    return train(module, data, cfg)", f"    raise SystemExit({given})")
+    copy.dora("run", *QUICK, code=code)
+    assert (copy.xp.state().state, copy.xp.state().cause) == (state, f"left with exit code {given}")
 
 
 @pytest.mark.slow

@@ -48,6 +48,31 @@ def test_exit_codes(exits, code, signal):
     assert (info.exit_code, info.signal, info.node) == (code, signal, "")
 
 
+# As SLURM 22.05 printed them for tasks under srun, and for the script itself.
+@pytest.mark.parametrize("batch, steps, code, signal, exact", [
+    ("3:0", "3:0", 3, 0, True), ("9:0", "9:0", 9, 0, True),  # left by itself
+    ("9:0", "0:9", 0, 9, True), ("15:0", "0:15", 0, 15, True), ("137:0", "0:9", 0, 9, True),  # killed
+    ("9:0", "137:0", 0, 9, True),  # a container's way to say so
+    ("72:0", "200:0", 200, 0, True),  # no signal has that number
+    ("0:9", "0:0", 0, 9, True), ("0:0", "0:0", 0, 0, True),
+    ("9:0", "0:0", 9, 0, False), ("9:0", "", 9, 0, False)])  # the step's end came too late
+def test_a_code_is_told_from_a_signal_by_the_steps(batch, steps, code, signal, exact):
+    header = "JobID|State|ExitCode|DerivedExitCode|NodeList|User|JobName\n"
+    info = read_sacct(header + f"7|FAILED|{batch}|{steps}|n1|me|na|me\n")["7"]
+    assert (info.exit_code, info.signal, info.exact, info.name) == (code, signal, exact, "na|me")
+
+
+@pytest.mark.parametrize("step, code, signal", [("0:9", 0, 9), ("9:0", 9, 0)])
+def test_a_step_tells_it_where_the_job_has_not_heard_of_it(step, code, signal):
+    text = ("JobID|State|ExitCode|DerivedExitCode|NodeList|User|JobName\n"
+            "7|FAILED|9:0|0:0|n1|me|x\n7.batch|FAILED|9:0||n1||batch\n7.extern|COMPLETED|0:0||n1||extern\n"
+            f"7.0|FAILED|{step}||n1||python\n8|FAILED|9:0|0:0|n1|me|y\n")
+    jobs = read_sacct(text)
+    assert sorted(jobs) == ["7", "8"] and (jobs["7"].exit_code, jobs["7"].signal, jobs["7"].exact) == (
+        code, signal, True)
+    assert not jobs["8"].exact, "the step of another job says nothing"
+
+
 def test_nothing_printed_is_no_answer():
     assert read_squeue("") is None and read_sacct("") is None and read_sacct("sacct: error\n") is None
     assert read_squeue(SQUEUE) == {} and read_sacct(SACCT) == {}
@@ -64,18 +89,22 @@ class Cluster:
     """squeue, sacct and scancel as functions of their arguments, in the place of processes."""
 
     def __init__(self, monkeypatch, **programs):
-        self.programs, self.asked, self.now = programs, [], 0.0
+        self.programs, self.commands, self.now = programs, [], 0.0
         monkeypatch.setattr(slurm.subprocess, "run", self.run)
         monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
         self.slurm = Slurm(clock=lambda: self.now)
 
     def run(self, command, **kwargs):
-        self.asked.append(command[0])
+        self.commands.append(list(command))
         answer = self.programs.get(command[0], FileNotFoundError(2, "No such file or directory"))
         if isinstance(answer, BaseException):
             raise answer
         code, out, err = answer if isinstance(answer, tuple) else (0, answer, "")
         return subprocess.CompletedProcess(command, code, out.encode(), err.encode())
+
+    @property
+    def asked(self):
+        return [command[0] for command in self.commands]
 
     def phase(self, job_id="7", **what):
         return self.slurm.jobs([job_id], **what)[job_id].phase
@@ -134,6 +163,30 @@ def test_scancel_of_an_unknown_id_is_no_trouble(monkeypatch, capsys):
     cluster.programs["scancel"] = (1, "", "scancel: error: Access/permission denied")
     cluster.slurm.cancel(["7"])
     assert "permission denied" in capsys.readouterr().err
+
+
+QUEUED = SQUEUE + "7|RUNNING|None|n1|me|dora_0123abcd_token\n8|RUNNING|None|n1|you|theirs\n"
+
+
+def test_only_a_job_of_ours_is_cancelled(monkeypatch):
+    """Ids come again: on a cluster that was set up anew, or after its highest."""
+    cluster = Cluster(monkeypatch, squeue=QUEUED, scancel="")
+    cluster.slurm.cancel({"7": "token", "8": "another", "9": "gone"})
+    assert cluster.commands[-1] == ["scancel", "7"]
+    cluster.slurm.cancel({"8": "another"})
+    assert [command[0] for command in cluster.commands].count("scancel") == 1
+
+
+def test_nothing_is_cancelled_unless_the_queue_says_whose_it_is(monkeypatch, capsys):
+    cluster = Cluster(monkeypatch, squeue=LATE, scancel="")
+    cluster.slurm.cancel({"7": "token"})
+    assert cluster.asked == ["squeue"] and "squeue does not answer" in capsys.readouterr().err
+
+
+def test_another_job_of_that_id_is_not_said_to_run(monkeypatch):
+    cluster = Cluster(monkeypatch, squeue=QUEUED)
+    monkeypatch.setattr(slurm.shutil, "which", lambda program: program)
+    assert cluster.slurm.is_running("7", "token") is True and cluster.slurm.is_running("8", "token") is False
 
 
 def test_find_tells_no_from_no_answer(monkeypatch):

@@ -6,14 +6,19 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
+from dora.conf import SubmitRules
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_train.engine import claims
 from dora_train.engine.claims import Holder
 from dora_train.engine.grid.executor import JobInfo, Phase
+from dora_train.engine.grid.facts import current, facts_of
+from dora_train.engine.grid.logs import log_of
+from dora_train.engine.grid.plan import Known, Verb, Wanted, make_plan
 from dora_train.engine.grid.status import WORDS, Facts, decide, look
 from dora_train.engine.store import Experiment, Job, RunState, State
 
@@ -22,8 +27,9 @@ def holder(attempt: int = 1, token: str = "", since: float = 100.0, **what) -> H
     return Holder(attempt, "node7", "boot", "", 312, 0.0, since, token=token, **what)
 
 
-def job(job_id: str = "7", token: str = "t", submitted: float = 50.0, **what) -> Job:
-    return Job(token, "slurm", submitted, job_id=job_id, user="me", **what)
+def job(job_id: str = "7", token: str = "t", submitted: float = 50.0, cluster: str = "slurm", user: str = "me",
+        **what) -> Job:
+    return Job(token, cluster, submitted, job_id=job_id, user=user, **what)
 
 
 def info(phase: Phase = Phase.OVER, word: str = "", **what) -> JobInfo:
@@ -94,7 +100,51 @@ def test_what_has_not_trained_yet_or_is_another_attempt_is_not_stalled():
     assert str(decide(Facts(before, holder(2), alive=True, now=9000.0))) == "running"
 
 
+# --- the order of attempts and submissions ---
+
+
+def test_a_retry_counts_more_than_the_failure_before_it_whatever_the_clocks_say():
+    failure = holder(since=1000, submissions=1)  # by a clock that is ahead
+    facts = Facts(said(State.FAILED), failure, job=job(submitted=50, number=2), info=info(Phase.PENDING, "PENDING"))
+    assert decide(facts).state == State.WAITING
+
+
+def test_a_run_in_a_terminal_counts_more_than_the_job_before_it_whatever_the_clocks_say():
+    by_hand = holder(since=10, submissions=2)  # by a clock that is late
+    facts = Facts(said(State.FAILED), by_hand, job=job(submitted=50, number=2), info=info(Phase.PENDING, "PENDING"))
+    assert decide(facts).state == State.FAILED
+
+
+def test_the_log_is_that_of_the_later_one(tmp_path):
+    xp = experiment(tmp_path)
+    xp.log.write_text("the run's own")
+    (xp.folder / "job.out").write_text("the job's")
+    claims.claim(xp)
+    second = job(number=1, log=str(xp.folder / "job.out"), submitted=time.time() - 300)
+    assert log_of(xp, second) == xp.folder / "job.out", "submitted after the attempt, by a clock that is late"
+    assert xp.intend_job(second)
+    claims.claim(xp)
+    assert log_of(xp, job(number=1, log=second.log, submitted=time.time() + 300)) == xp.log
+
+
 # --- with a job ---
+
+
+def test_another_job_of_the_same_id_is_not_ours():
+    """Ids come again on a cluster that was set up anew, or after its highest."""
+    for name, phase in (("dora_5f3a91c2_fedc", Phase.OVER), ("dora_array_ba98", Phase.RUNNING)):
+        infos = {"7": JobInfo("7", Phase.RUNNING, "RUNNING", name=name)}
+        assert current(job(token="ba98"), infos).phase is phase
+
+
+def test_the_job_of_a_holder_is_not_alive_by_another_of_its_id(tmp_path):
+    xp = experiment(tmp_path)
+    far_away(xp, job_id="7", token="ba98")
+    for name, alive in (("dora_5f3a91c2_fedc", False), ("dora_array_ba98", True)):
+        infos = {"7": JobInfo("7", Phase.RUNNING, "RUNNING", name=name)}
+        assert facts_of(xp, None, infos).alive is alive
+    for silence in ({}, {"7": info(Phase.UNKNOWN)}):
+        assert facts_of(xp, None, silence).alive is None
 
 
 def test_waiting_and_why():
@@ -142,6 +192,24 @@ def test_unknown_is_never_an_end():
     assert (status.state, status.certain) == (State.RUNNING, False)
 
 
+def test_who_cannot_be_asked_is_named():
+    status = decide(Facts(job=job(cluster="local", host="node7"), info=None))
+    assert (status.state, status.out_of_reach) == (State.WAITING, True)
+    assert status.cause == "the queue of me on node7 cannot be asked from here"
+    assert decide(Facts(job=job(queue="main"), info=None)).cause == 'cluster "main" cannot be asked from here'
+    silent = decide(Facts(job=job(), info=info(Phase.UNKNOWN)))
+    assert (silent.cause, silent.out_of_reach) == ("its scheduler does not answer", False), "it will"
+
+
+@pytest.mark.parametrize("run, cause", [(said(State.INTERRUPTED, cause="a signal"), "a signal"),
+                                        (said(State.RUNNING), "its process is gone")])
+def test_a_local_job_whose_run_is_gone_is_over_though_its_queue_cannot_be_asked(run, cause):
+    """A local queue starts nothing twice; SLURM may."""
+    facts = Facts(run, holder(token="t"), False, job(cluster="local", user="you"))
+    assert (decide(facts).state, decide(facts).cause) == (State.INTERRUPTED, cause)
+    assert decide(replace(facts, job=job())).state in (State.WAITING, State.RUNNING)
+
+
 @pytest.mark.parametrize("word", WORDS)
 def test_each_word_for_a_job_that_never_spoke(word):
     status = decide(Facts(job=job(), info=info(word=word)))
@@ -165,6 +233,17 @@ def test_failed_before_it_started_says_the_last_line_of_its_log():
     status = decide(Facts(job=job(), info=info(word="FAILED", exit_code=1), reason=lambda: "ImportError: no x"))
     assert (status.state, status.cause) == (State.FAILED, "ImportError: no x")
     assert "code 3" in decide(Facts(job=job(), info=info(word="FAILED", exit_code=3))).cause
+
+
+def test_a_code_is_no_signal():
+    """Of a run that left by itself, without a word; where a scheduler cannot tell the two apart, it resumes."""
+    at = {"last": holder(token="t"), "job": job()}
+    left = decide(Facts(said(State.RUNNING), info=info(word="FAILED", exit_code=3), **at))
+    assert (left.state, left.cause) == (State.FAILED, "its job ended with code 3")
+    unsure = decide(Facts(said(State.RUNNING), info=info(word="FAILED", exit_code=9, exact=False), **at))
+    assert (unsure.state, unsure.cause) == (State.INTERRUPTED, "killed by signal 9")
+    early = decide(Facts(job=job(), info=info(word="FAILED", exit_code=3, exact=False)))
+    assert early.state == State.FAILED, "it never ran: that is no accident that goes away"
 
 
 def test_killed_by_a_signal_resumes():
@@ -256,3 +335,108 @@ def test_after_a_reboot_with_the_process_id_in_use_again(tmp_path):
         file.truncate()
     xp.write_state(RunState(State.RUNNING, attempt=last.attempt, updated=time.time()))
     assert look([xp], None)[xp.sig].state == State.INTERRUPTED
+
+
+def test_nobody_is_asked_about_what_is_completed(tmp_path):
+    """Most experiments are, most of the time."""
+    xps, asked = [experiment(tmp_path), Experiment(tmp_path / "xps" / "0123abce")], []
+    for xp, state in zip(xps, (State.COMPLETED, State.FAILED)):
+        assert xp.intend_job(job(job_id="", number=1))
+        xp.record_job(1, f"of {xp.sig}")
+        xp.write_state(RunState(state, attempt=1))
+    scheduler = Silent()
+    scheduler.jobs = lambda job_ids, force=False: asked.extend(job_ids) or {}
+    assert look(xps, scheduler)[xps[0].sig].state is State.COMPLETED
+    assert asked == [f"of {xps[1].sig}"]
+
+
+# --- what nobody here can ask about ---
+
+ELSEWHERE = {"host": "node7", "boot_id": "of node7", "machine_id": "of node7"}
+
+
+class Silent:
+    """A scheduler that is the job's, and does not answer for now."""
+
+    def answers_for(self, job):
+        return True
+
+    def jobs(self, job_ids, force=False):
+        return {job_id: JobInfo(job_id, Phase.UNKNOWN) for job_id in job_ids}
+
+
+def far_away(xp: Experiment, **what) -> None:
+    """An attempt of another machine's, and a job of a queue there."""
+    assert claims._make(xp.attempts / "1.json", replace(Holder.here(1), **ELSEWHERE, **what))
+    xp.write_state(RunState(State.RUNNING, attempt=1, updated=time.time()))
+
+
+def test_what_cannot_be_asked_about_is_left_alone_until_the_user_says_that_it_is_gone(tmp_path, monkeypatch):
+    xp = experiment(tmp_path)
+    assert xp.intend_job(job(job_id="", cluster="local", number=1, queue="q0", host="node7"))
+    xp.record_job(1, "q0-7")
+    for flags in ({"rules": SubmitRules(retry=True)}, {"clear": True}, {"cancel": True}):
+        status = look([xp], None)[xp.sig]
+        action = planned(status, **flags)
+        assert status.live and action.verb is Verb.KEEP and "DORA_TAKE=1" in action.reason and action.out_of_reach
+    monkeypatch.setenv("DORA_TAKE", "1")
+    status = look([xp], None)[xp.sig]
+    assert (status.state, status.cause) == (State.INTERRUPTED, "given up with DORA_TAKE=1")
+    assert planned(status).verb is Verb.RESUME and planned(status, clear=True).anew
+
+
+def planned(status, rules=None, **flags):
+    known = {"a": Known(status)}
+    return make_plan([Wanted("a")], known, rules or SubmitRules(), "me", **flags)[0]
+
+
+def test_what_is_known_of_a_job_stays_known_when_others_are_given_up(tmp_path, monkeypatch):
+    xp = experiment(tmp_path)
+    assert xp.intend_job(job(job_id="", number=1))
+    xp.record_job(1, "7")
+    monkeypatch.setenv("DORA_TAKE", "1")
+    infos = {"7": info(word="OUT_OF_MEMORY")}
+    assert decide(facts_of(xp, xp.job(), infos)).cause == "out of memory"
+
+
+def test_a_run_elsewhere_may_be_taken_but_not_one_whose_scheduler_is_silent(tmp_path, monkeypatch):
+    xp = experiment(tmp_path)
+    far_away(xp)
+    assert look([xp], None)[xp.sig].out_of_reach
+    monkeypatch.setenv("DORA_TAKE", "1")
+    assert look([xp], None)[xp.sig].state == State.INTERRUPTED
+    second = Experiment(xp.folder.with_name("0123abce"))
+    far_away(second, job_id="7", token="t")
+    assert second.intend_job(job(job_id="", number=1))
+    second.record_job(1, "7")
+    assert look([second], Silent())[second.sig].state == State.RUNNING
+
+
+# --- stalled ---
+
+
+def test_another_machines_clock_stalls_nobody(tmp_path, monkeypatch):
+    """It is minutes late, or ours is ahead; what has been silent for an hour is silent by any clock."""
+    xp = experiment(tmp_path)
+    far_away(xp)
+    for silent, is_stalled in ((300.0, False), (3600.0, True)):
+        run = RunState(State.RUNNING, attempt=1, updated=time.time() - silent, gap=1.0)
+        xp.write_state(run)
+        facts = replace(facts_of(xp, None, {}), alive=True)
+        assert decide(facts).cause.startswith("stalled") == is_stalled
+
+
+def test_on_this_machine_a_clock_that_was_set_stalls_nobody(tmp_path):
+    xp = experiment(tmp_path)
+    claims.claim(xp)
+    for silent, words in ((1.0, "running"), (300.0, "stalled 5 min")):
+        xp.write_state(RunState(State.RUNNING, attempt=1, updated=time.time() - 86400, gap=1.0,
+                                beat=time.monotonic() - silent))
+        assert str(look([xp], None)[xp.sig]) == words
+
+
+def test_a_run_of_this_machine_by_an_earlier_version_goes_by_the_wall_clock(tmp_path):
+    xp = experiment(tmp_path)
+    claims.claim(xp)
+    xp.write_state(RunState(State.RUNNING, attempt=1, updated=time.time() - 300, gap=1.0))
+    assert str(look([xp], None)[xp.sig]) == "stalled 5 min"

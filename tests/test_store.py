@@ -1,21 +1,14 @@
-"""The experiment's folder and its claims: whole files, one holder, whatever is killed or copied."""
+"""The experiment's folder: whole files, whatever is killed or damaged."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import shutil
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dora_train.engine import claims, store
-from dora_train.engine.claims import Holder
-from dora_train.engine.errors import UserError
+from dora_train.engine import store
 from dora_train.engine.store import Birth, Experiment, RunState, State
 
 
@@ -68,68 +61,3 @@ def test_files_follow_the_umask(tmp_path: Path):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o664}
-
-
-def test_one_holder_at_a_time(xp: Experiment):
-    mine = claims.claim(xp)
-    assert mine.attempt == 1 and claims.holder(xp) == (claims.latest(xp), True)
-    xp.write_state(RunState(State.COMPLETED, attempt=1))
-    assert claims.holder(xp) == (None, False), "an attempt that said its end holds nothing"
-
-
-def _claim(folder: str, gate, results) -> None:
-    gate.wait()
-    try:
-        claims.claim(Experiment(Path(folder)))
-        results.put("mine")
-        gate.wait()  # stay alive until all have tried
-    except UserError:
-        results.put("refused")
-        gate.wait()
-
-
-def test_of_many_at_once_one_claims(xp: Experiment):
-    context = multiprocessing.get_context("fork")
-    gate, results = context.Barrier(6), context.Queue()
-    processes = [context.Process(target=_claim, args=(str(xp.folder), gate, results)) for _ in range(6)]
-    for process in processes:
-        process.start()
-    said = sorted(results.get(timeout=30) for _ in processes)
-    for process in processes:
-        process.join(30)
-    assert said == ["mine"] + ["refused"] * 5
-    assert len(list(xp.attempts.glob("*.json"))) == 1
-
-
-def test_a_dead_holder_holds_nothing(xp: Experiment):
-    code = "import sys; from pathlib import Path; from dora_train.engine import claims, store;" \
-           "claims.claim(store.Experiment(Path(sys.argv[1]))); import os; os._exit(9)"
-    subprocess.run([sys.executable, "-c", code, str(xp.folder)], cwd=Path(__file__).parents[1])
-    assert claims.latest(xp) is not None and claims.holder(xp) == (None, False)
-    assert claims.claim(xp).attempt == 2
-
-
-def test_a_process_id_used_again_is_nobody(xp: Experiment):
-    mine = Holder.here(1)
-    assert mine.alive() is True
-    assert replace(mine, started=mine.started - 100).alive() is False
-    assert replace(mine, boot_id="before the reboot").alive() is False
-
-
-def test_a_holder_elsewhere_is_not_overruled(xp: Experiment, monkeypatch):
-    far = replace(Holder.here(1), host="node7")
-    assert far.alive() is None
-    assert replace(far, job_id="8812").alive(lambda holder: False) is False
-    assert claims._make(xp.attempts / "1.json", far)
-    with pytest.raises(UserError, match="node7.*cannot be asked from here(.|\n)*DORA_TAKE=1"):
-        claims.claim(xp)
-    monkeypatch.setenv("DORA_TAKE", "1")
-    assert claims.claim(xp).attempt == 2
-
-
-def test_a_copied_claim_is_void(xp: Experiment, tmp_path: Path):
-    claims.claim(xp)
-    shutil.copytree(xp.folder, tmp_path / "copy" / xp.sig)
-    copied = Experiment(tmp_path / "copy" / xp.sig)
-    assert claims.latest(copied) is None and claims.holder(copied) == (None, False)
-    assert claims.claim(copied).attempt == 2

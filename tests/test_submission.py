@@ -2,11 +2,14 @@
 
 import json
 import multiprocessing
+import os
+import shutil
 import time
 
 import pytest
 from dora.conf import SlurmConfig
 
+from dora_train.engine import machine
 from dora_train.engine.grid import submission
 from dora_train.engine.grid.executor import JobInfo, NotSubmitted, Phase, Receipt, Unanswered
 from dora_train.engine.grid.request import Request
@@ -208,6 +211,79 @@ def test_the_command_survives_the_shell(tmp_path):
     words = shlex.split(submission.job_command(None, odd / "code", odd / "xps", "tok"))
     assert words[-3:] == [str(odd / "code" / "dora_train" / "engine" / "job.py"), str(odd / "xps"), "tok"]
     assert submission.job_command("singularity exec x python", odd, odd, "").startswith("singularity exec x python -u ")
+
+
+def test_a_copy_of_a_folder_has_no_part_in_its_job(tmp_path):
+    """It shows what it knows, is submitted by itself, and cancels nothing of the original."""
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    submit([request(xp, tmp_path)], fake, tmp_path)
+    shutil.copytree(tmp_path / "xps", tmp_path / "copy" / "xps")
+    copied = Experiment(tmp_path / "copy" / "xps" / xp.sig)
+    assert look([copied], fake)[copied.sig].state == State.NEW
+    assert submission.cancel([copied], fake) == [] == fake.cancelled
+    assert submit([request(copied, tmp_path, seen=copied.job_number())], fake, tmp_path)[0].submitted
+    assert copied.job().job_id == "101" and xp.job().job_id == "100"
+
+
+def test_a_folder_that_is_moved_or_restored_keeps_its_job(tmp_path):
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    submit([request(xp, tmp_path)], fake, tmp_path)
+    (tmp_path / "xps").rename(tmp_path / "moved")
+    assert Experiment(tmp_path / "moved" / xp.sig).job().job_id == "100"
+    shutil.copytree(tmp_path / "moved", tmp_path / "xps")
+    assert xp.job().job_id == "100"
+
+
+def test_a_job_that_another_machine_submitted_is_asked_about_on_a_network_disk_alone(tmp_path, monkeypatch):
+    """Where a folder may have another path and inode on each machine."""
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    submit([request(xp, tmp_path)], fake, tmp_path)
+    content = json.loads((xp.jobs / "1.json").read_text())
+    content["writer"] |= {"boot_id": "of node7", "folder": "/mnt/outputs/xps/0123abc0"}
+    (xp.jobs / "1.json").write_text(json.dumps(content))
+    assert xp.job() is not None, "the same folder, by its inode"
+    content["writer"]["inode"] += 1
+    (xp.jobs / "1.json").write_text(json.dumps(content))
+    assert xp.job() is None
+    monkeypatch.setattr(machine, "is_local", lambda path: False)
+    assert xp.job() is not None
+
+
+def test_a_job_is_cancelled_by_its_id_and_its_token(tmp_path):
+    """What goes to the executor: ids come again."""
+    xp, fake, wanted = experiment(tmp_path), Fake(tmp_path / "jobs"), []
+    fake.cancel = lambda job_ids: wanted.append(dict(job_ids))
+    submit([request(xp, tmp_path)], fake, tmp_path)
+    first = xp.job().token
+    submission.cancel([xp], fake)
+    submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)
+    assert [ids for ids in wanted if ids] == [{"100": first}, {"100": first}]
+
+
+def test_the_maker_of_an_intent_elsewhere_has_its_time_by_the_disks_clock(tmp_path, monkeypatch):
+    """Its own may be minutes behind ours, or ahead."""
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    job = submission._intent(request(xp, tmp_path), fake, "tok", f"dora_{xp.sig}_tok", None)
+    job.submitted -= 300
+    job.writer |= {"host": "node7", "boot_id": "of node7"}
+    assert xp.intend_job(job)
+    settle([xp], fake)
+    assert xp.job() is not None, "written a moment ago"
+    os.utime(xp.jobs / "1.json", (0, time.time() - 300))
+    settle([xp], fake)
+    assert xp.job() is None
+
+
+def test_an_intent_that_nobody_here_can_ask_about_is_given_up_on_demand(tmp_path, monkeypatch):
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    monkeypatch.setattr(submission, "ORPHANED", 0)
+    intent(tmp_path, monkeypatch, xp)
+    fake.answers_for, fake.lost = lambda job: False, lambda job: False
+    settle([xp], fake)
+    assert xp.job() is not None
+    monkeypatch.setenv("DORA_TAKE", "1")
+    settle([xp], fake)
+    assert xp.job() is None
 
 
 def test_finished_in_the_meantime(tmp_path):

@@ -12,7 +12,8 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     checkpoint.py  what a checkpoint's file holds, and of which epoch
     find.py        from the beginning of a signature to its experiment; origin.py: what continue_from names
     share.py       what dora export takes along, and dora import puts down
-    claims.py      who holds an experiment
+    claims.py      who holds an experiment; machine.py: this machine, and whether a process lives
+    files.py       who may read a file, and how old it is
     code.py        the code of a run: commit, changed files, patch, and the snapshot that a job runs
     job.py         what a job starts with
     errors.py      a user's mistake, in at most four lines

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 
 from .errors import UserError, shortened
-from .store import XPS, Experiment
+from .files import exists, listed
+from .store import XPS, Experiment, is_signature
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,19 +20,42 @@ def find(folder: Path, sig: str) -> Experiment:
         folder: where everything lands, which holds `xps/`.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: there is none, or several, or this user may not read it.
     """
     if not 0 < len(sig) <= 8 or not all(letter in "0123456789abcdef" for letter in sig):
         raise UserError(f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.')
     folder = folder / XPS
-    found = sorted(path.parent.name for path in folder.glob(f"{sig}*/.argv.json"))
+    names = sorted(name for name in listed(folder) if is_signature(name))
+    meant = [name for name in names if name.startswith(sig)]
+    found = [name for name in meant if exists(folder / name / ".argv.json")]
     if not found:
-        known = sorted(path.parent.name for path in folder.glob("*/.argv.json"))
+        known = [name for name in names if os.path.exists(folder / name / ".argv.json")]
         raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
                         f"there is: {shortened(known, 8)}." if known else "it holds no experiment yet: dora run")
     if len(found) > 1:
         raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
     return Experiment(folder / found[0])
+
+
+def readable(folder: Path) -> list[Experiment]:
+    """The experiments below `folder`, as for `find`, that this user may read."""
+    return [experiment for experiment in _all(folder) if _may_read(experiment.folder)]
+
+
+def closed(folder: Path) -> list[str]:
+    """The signatures of those that this user may not read."""
+    return [experiment.sig for experiment in _all(folder) if not _may_read(experiment.folder)]
+
+
+def _all(folder: Path) -> list[Experiment]:
+    names = sorted(name for name in listed(folder / XPS) if is_signature(name))
+    return [Experiment(folder / XPS / name) for name in names]
+
+
+def _may_read(folder: Path) -> bool:
+    """A folder, and the files in it, by the first that is written."""
+    file = folder / ".argv.json"
+    return os.access(folder, os.R_OK | os.X_OK) and (os.access(file, os.R_OK) or not file.exists())
 
 
 def outputs() -> Path:
@@ -46,7 +70,7 @@ def outputs() -> Path:
     except Exception:  # a configuration in the middle of an edit must not keep anyone from reading
         text = os.environ.get("DORA_DIR", "outputs")
     here = Path(str(text))
-    return here if (here / XPS).is_dir() else ROOT / here
+    return here if os.path.isdir(here / XPS) else ROOT / here
 
 
 def shown_path(path: Path) -> str:

@@ -26,7 +26,8 @@ from . import claims, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .direction import refuse_guess
 from .errors import UserError, report_user_errors, shortened, writable
-from .find import find
+from .files import refuse_unwritable
+from .find import find, readable
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
@@ -226,6 +227,7 @@ class TrainMain(upstream.HydraMain):
             assert birth is not None
         else:
             self.refuse_drift(xp)
+            refuse_unwritable(experiment.folder)
         self.use_frozen(xp, birth)
         return experiment
 
@@ -266,7 +268,7 @@ class TrainMain(upstream.HydraMain):
             return False  # an earlier start of this very job: SLURM runs it once at a time
         from .grid.places import asked
 
-        return asked().is_running(holder.job_id)
+        return asked().is_running(holder.job_id, holder.token)
 
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
         """The folder of the code that a job submitted now runs, and what is known of it.
@@ -400,8 +402,7 @@ class TrainMain(upstream.HydraMain):
         if key not in dict(delta):
             return None
         found = []
-        for path in (self.dora.dir / XPS).glob("*/birth.json"):
-            experiment = Experiment(path.parent)
+        for experiment in readable(self.dora.dir):
             birth = experiment.birth()
             if birth is None or self._without(key, birth.delta) != self._without(key, delta):
                 continue

@@ -31,12 +31,15 @@ import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any
+
+from . import machine
+from .files import exists, inode, numbered, unreadable
 
 XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names for the folders below DORA_DIR
 
@@ -90,6 +93,7 @@ class RunState:
     started: float | None = None  # this attempt
     updated: float | None = None
     ended: float | None = None
+    beat: float | None = None  # `updated` by the clock that nobody sets: it counts from the boot
     host: str = ""
     job_id: str = ""
     codes: int = 0  # different ones that it ran so far; 0: not known
@@ -148,6 +152,7 @@ class Job:
     name: str = ""  # the scheduler's name of the job: how one is found whose id was never recorded
     task: int | None = None  # its index in a job array
     queue: str = ""  # which cluster of that kind, by its own name: ids mean nothing elsewhere
+    queue_folder: str = ""  # of a local queue; empty: an earlier version
     dependents: list[str] = field(default_factory=list)  # job ids, each to start if the one before it failed
     error: str = ""  # why the scheduler never got it
     writer: dict[str, Any] = field(default_factory=dict)  # the process that made the intent (claims.Holder)
@@ -191,9 +196,15 @@ def _from_dict(cls: type, content: Any) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; None where it is missing or damaged: a reader never fails on one bad file."""
+    """The content of a JSON file; None if it is missing or damaged, so that no reader fails on it.
+
+    Raises:
+        UserError: this user may not read it, so that nobody knows what is in it.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
+    except PermissionError as error:
+        raise unreadable(path) from error
     except (OSError, ValueError):
         return None
 
@@ -207,12 +218,21 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp makes it private; colleagues share an outputs folder
+        _allow_colleagues(aside)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _allow_colleagues(path: Path, mode: int = 0o666) -> None:
+    """What tempfile makes is private; colleagues share an outputs folder.
+
+    Some file systems know no such rights.
+    """
+    with suppress(PermissionError):
+        path.chmod(mode & ~_umask())
 
 
 def _umask() -> int:
@@ -250,13 +270,19 @@ def write_once(path: Path, content: Any) -> bool:
             file.write(json.dumps(content) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
-        os.link(aside, path)
+        _allow_colleagues(aside)
+        return _take_name(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _take_name(aside: Path, path: Path) -> bool:
+    """Give the file `aside` the name `path` too, unless it is taken. Of several, one gets True."""
+    try:
+        os.link(aside, path)  # fails if the name exists; atomic on NFS too
         return True
     except FileExistsError:
         return False
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def read_search(folder: Path) -> SearchRecord | None:
@@ -281,7 +307,11 @@ def is_signature(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment's folder. Reading never fails on a missing or damaged file: it says None, or empty."""
+    """One experiment's folder.
+
+    Reading never fails on a missing or damaged file: it says None, or empty. A file that this user
+    may not read is a UserError, from whatever reads.
+    """
 
     folder: Path
 
@@ -318,7 +348,8 @@ class Experiment:
         return self.folder / f"worker_{rank}.log"
 
     def exists(self) -> bool:
-        return (self.folder / "birth.json").exists()
+        """Raises: UserError if this user may not read the folder."""
+        return exists(self.folder / "birth.json")
 
     def remove(self) -> None:
         """Remove the folder and all in it, for a start from scratch. It is renamed first: nobody sees half of it."""
@@ -359,15 +390,26 @@ class Experiment:
 
     def job_number(self) -> int:
         """The number of the last submission, whatever came of it; 0: there was none."""
-        try:
-            return max((int(path.stem) for path in self.jobs.glob("*.json") if path.stem.isdigit()), default=0)
-        except OSError:
-            return 0
+        return max(numbered(self.jobs), default=0)
+
+    def attempt_numbers(self) -> list[int]:
+        """Of all attempts so far, ascending."""
+        return numbered(self.attempts)
 
     def job(self) -> Job | None:
-        """The last submission that the scheduler got, or may have got, or that waits with us for room there."""
+        """The last submission that the scheduler got, may have got, or that waits with us for room.
+
+        None as well if this folder is a copy: the job works on the original.
+        """
         found = (self.job_at(number) for number in range(self.job_number(), 0, -1))
-        return next((job for job in found if job is not None and (job.held or not job.error)), None)
+        last = next((job for job in found if job is not None and (job.held or not job.error)), None)
+        return None if last is not None and self._is_copied_from(last.writer) else last
+
+    def _is_copied_from(self, writer: Mapping[str, Any]) -> bool:
+        folder, number = writer.get("folder"), writer.get("inode")
+        if not folder or number == inode(self.folder):
+            return False
+        return machine.wrote_elsewhere(str(folder), str(writer.get("boot_id")), self.folder)
 
     def job_at(self, number: int) -> Job | None:
         """The Nth submission; one whose file is damaged has an empty token: it may still be at the scheduler."""
@@ -418,8 +460,7 @@ class Experiment:
 
     def starts(self) -> list[Start]:
         """Of all attempts that came to train, in their order."""
-        numbers = sorted(int(path.name.partition(".")[0]) for path in self.attempts.glob("*.start.json")
-                         if path.name.partition(".")[0].isdigit())
+        numbers = numbered(self.attempts, ".start.json")
         found = (_from_dict(Start, read_json(self.attempts / f"{number}.start.json")) for number in numbers)
         return [start for start in found if start and isinstance(start.code, dict)]
 

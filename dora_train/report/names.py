@@ -1,10 +1,13 @@
 """From the names on a command line to experiments: grids, and beginnings of signatures, mixed."""
 
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.errors import UserError, did_you_mean, shortened
-from ..engine.find import find, shown_path
+from ..engine.files import listed
+from ..engine.find import closed, find, readable, shown_path
 from ..engine.store import GRIDS, XPS, Experiment, is_signature
 
 
@@ -15,10 +18,8 @@ class Outputs:
         self.folder = folder
 
     def grids(self) -> list[str]:
-        try:
-            return sorted(path.name for path in (self.folder / GRIDS).iterdir() if path.is_dir())
-        except OSError:
-            return []
+        folder = self.folder / GRIDS
+        return sorted(name for name in listed(folder) if os.path.isdir(folder / name))
 
     def experiments(self, names: Sequence[str]) -> dict[Experiment, list[str]]:
         """The experiments that `names` mean, each once and in this order, with the grids that name it; all for none.
@@ -43,11 +44,15 @@ class Outputs:
                         f"no grid was started yet under {shown_path(self.folder)}: dora grid NAME")
 
     def _all(self) -> list[str]:
-        return sorted(path.parent.name for path in (self.folder / XPS).glob("*/.argv.json")
-                      if is_signature(path.parent.name))
+        """Those that this user may read. Others' are left out, which is said once."""
+        hidden = closed(self.folder)
+        if hidden:
+            print(f"left out, as you may not read them: {shortened(hidden, 8)}.", file=sys.stderr)
+        made = [one for one in readable(self.folder) if one.argv() is not None]
+        return [one.sig for one in made]
 
     def _named_by(self, grid: str) -> list[str]:
-        return sorted(path.name for path in (self.folder / GRIDS / grid).iterdir() if is_signature(path.name))
+        return sorted(name for name in listed(self.folder / GRIDS / grid) if is_signature(name))
 
     def _grids_by_sig(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

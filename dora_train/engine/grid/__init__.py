@@ -4,12 +4,14 @@
     launch.py       `dora launch`: the same for one experiment
     info.py         `dora info`: one experiment on a dozen lines; changes nothing
     plan.py         (wanted, known) -> actions with reasons: pure; consent.py prints it, and asks
-    status.py       what state an experiment is in: one table, from its folder and its executor
+    status.py       what state an experiment is in: one table, from its folder and its executor;
+                    facts.py gathers what the table looks at
     submission.py   each experiment is submitted once, whatever is killed in between; request.py is what it is given
     executor.py     what is asked of whatever runs jobs; places.py chooses one
     slurm.py        SLURM; slurm_text.py reads its words
-    local.py        this machine: local_queue.py is the queue's folder (local_files.py: what it is made of),
-                    local_runner.py starts its jobs and watches over them
+    local.py        this machine: local_queue.py is the queue, local_runner.py starts its jobs and
+                    watches over them; local_place.py says where it lies, local_folder.py makes it,
+                    local_ends.py is what is left of its jobs, local_files.py what it is made of
     resources.py    Dora's SlurmConfig -> the parameters of a job
     grids.py        finding grid files, running them, and which grid wants what
     growing.py      an explorer whose list of experiments grows: what dora_train/search.py plugs in

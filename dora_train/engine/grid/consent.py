@@ -22,6 +22,10 @@ def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], w
     older = sum(action.older for action in actions)
     if older:
         print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 dora grid {grid}")
+    unknown = sum(action.out_of_reach for action in actions)
+    if unknown:
+        print(f"  {unknown} cannot be asked about from here; "
+              f"if you know that they are gone: DORA_TAKE=1 dora grid {grid}")
     sys.stdout.flush()
 
 

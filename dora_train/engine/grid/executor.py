@@ -34,9 +34,17 @@ class JobInfo:
     node: str = ""
     exit_code: int = 0
     signal: int = 0  # the signal that ended it
+    exact: bool = True  # False: `exit_code` may be the number of a signal
     user: str = ""
     by: str = ""  # who cancelled it
     name: str = ""
+
+    def of(self, token: str) -> "JobInfo":
+        """The same, if the job's name holds the token; else a job of which nothing is known.
+
+        Ids come again on a cluster that was set up anew, or after its highest.
+        """
+        return self if not self.name or token in self.name else JobInfo(self.job_id, Phase.OVER)
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,16 @@ class Executor(Protocol):
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         """Where the output of a job, or of a task of it, goes."""
 
-    def cancel(self, job_ids: Iterable[str]) -> None: ...
+    def lost(self, job: Job) -> bool:
+        """Whether a job that cannot be asked about is proven gone."""
+
+    def cancel(self, job_ids: Iterable[str]) -> None:
+        """Cancel jobs.
+
+        Args:
+            job_ids: a mapping gives for each the token that its job's name must hold, as the id may
+                be another's by now.
+        """
 
     def move(self) -> None:
         """Let jobs start that wait and can, where that is for us to do."""
@@ -109,6 +126,11 @@ class Executor(Protocol):
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         """Job ids by the names of jobs; None: the scheduler did not answer, so that a missing name means nothing."""
+
+
+def tokens(job_ids: Iterable[str]) -> Mapping[str, str]:
+    """Job ids, each with the token that its job's name must hold; empty: any."""
+    return job_ids if isinstance(job_ids, Mapping) else dict.fromkeys(job_ids, "")
 
 
 OWN = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # how a person reaches a cluster, not what a job was given

@@ -19,7 +19,8 @@ from typing import Any
 from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
-from ..errors import UserError, did_you_mean, shortened
+from ..errors import UserError, did_you_mean, shortened, writable
+from ..files import listed
 from ..store import GRIDS, XPS, is_signature, read_json, write_json
 from .growing import Ground, Growing
 from .sheep import Shepherd
@@ -149,15 +150,13 @@ class Wants:
 
     def named(self) -> list[str]:
         """The signatures that the grid named when it was last brought in line."""
-        try:
-            return sorted(path.name for path in self.folder.iterdir() if is_signature(path.name))
-        except OSError:
-            return []
+        return sorted(name for name in listed(self.folder) if is_signature(name))
 
     def take_over(self) -> None:
         """From now on this command is in charge of the grid: the newest is."""
-        write_json(self._charge, {"token": self._token, "host": socket.gethostname(), "pid": os.getpid(),
-                                  "since": time.time()})
+        with writable(self._charge.parent):
+            write_json(self._charge, {"token": self._token, "host": socket.gethostname(),
+                                      "pid": os.getpid(), "since": time.time()})
 
     def in_charge(self) -> bool:
         """Whether no other command has brought the grid in line since `take_over`."""

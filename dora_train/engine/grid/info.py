@@ -15,8 +15,9 @@ from typing import Any
 
 from .. import claims
 from ..code import in_words
-from ..errors import UserError
-from ..store import GRIDS, XPS, Birth, Experiment, RunState, State
+from ..errors import UserError, shortened
+from ..find import closed, readable
+from ..store import GRIDS, Birth, Experiment, RunState, State
 from ..words import main_metric, shown_best, validated
 from . import submission
 from .board import epochs, seconds_left
@@ -78,18 +79,24 @@ def find_job(dora_dir: Path, job_id: str) -> Experiment:
     Raises:
         UserError: none, or several.
     """
-    found = {}
-    for path in (dora_dir / XPS).glob("*/jobs/*.id.json"):
-        experiment = Experiment(path.parents[1])
-        job = experiment.job_at(int(path.name.partition(".")[0]))
-        for known in job.ids if job else []:
-            if job_id == known or job_id == known.partition("_")[0]:
-                found[known] = experiment
+    found: list[tuple[str, Experiment]] = []
+    for experiment in readable(dora_dir):
+        jobs = (experiment.job_at(number) for number in range(1, experiment.job_number() + 1))
+        ids = [known for job in jobs for known in (job.ids if job else [])]
+        mine = [known for known in ids if job_id in (known, known.partition("_")[0])]
+        found += [(known, experiment) for known in mine]
     if not found:
-        raise UserError(f'no experiment under {dora_dir} was job "{job_id}".')
-    if len({experiment.sig for experiment in found.values()}) > 1:
-        raise UserError(f'job "{job_id}" is an array: name one of its tasks, e.g. {min(found)}.')
-    return next(iter(found.values()))
+        hidden = closed(dora_dir)
+        raise UserError(f'no experiment under {dora_dir} was job "{job_id}".',
+                        f"you may not read: {shortened(hidden, 8)}." if hidden else "")
+    sigs = sorted({experiment.sig for _, experiment in found})
+    if len(sigs) == 1:
+        return found[0][1]
+    tasks = {known for known, _ in found}
+    if len(tasks) > 1:
+        raise UserError(f'job "{job_id}" is an array: name one of its tasks, e.g. {min(tasks)}.')
+    raise UserError(f'several experiments were job "{job_id}": {shortened(sigs, 8)}.',
+                    f"the id was given more than once; name the experiment: dora info -f {sigs[0]}")
 
 
 # --- what is shown ---
@@ -200,6 +207,8 @@ def _tail(status: Status, log: Path | None) -> list[str]:
 def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[str]:
     """What one would do next."""
     sig = experiment.sig
+    if status.out_of_reach:
+        return [f"{'if gone':<10} DORA_TAKE=1 dora run -f {sig}"]
     if status.live:
         return [f"{'watch':<10} dora info -f {sig} -t     stop   dora info -f {sig} -C"]
     if status.state == State.COMPLETED:
@@ -254,7 +263,8 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
         job = experiment.job()
         if job is None or not executor.answers_for(job):
             queue = f"{job.cluster} ({job.queue}), submitted from {job.host}" if job else "nowhere"
-            raise UserError(f"XP {sig} is {status.where} of {queue}, which cannot be reached from here: stop it there.")
+            raise UserError(f"XP {sig} is {status.where} of {queue}, out of reach from here: stop it there.",
+                            f"if you know that it is gone: DORA_TAKE=1 dora run -f {sig}")
         ids = submission.cancel([experiment], executor)
         return f"XP {sig}: job {', '.join(ids)} cancelled."
     return _stop_process(experiment)
@@ -262,8 +272,8 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
 
 def _stop_process(experiment: Experiment) -> str:
     """SIGTERM to a run of this machine: it saves a checkpoint, and leaves."""
-    last, alive = claims.holder(experiment)
-    if last is None or not alive:
+    last, _ = claims.holder(experiment)
+    if last is None or not last.in_reach():
         where = last.where() if last else "nowhere we know of"
         raise UserError(f"XP {experiment.sig} is on {where}, which cannot be reached from here: stop it there.")
     experiment.cancel_attempt(last.attempt, claims.user_name())

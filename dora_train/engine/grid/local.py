@@ -10,19 +10,21 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import claims
+from .. import claims, machine, store
+from ..claims import Holder
 from ..store import Job
-from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, outside
-from .local_files import is_locked, lock, text
-from .local_queue import OVER, PENDING, Queue
+from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, outside, tokens
+from .local_files import text
+from .local_place import is_ours, machine_of_queue, place, trouble
+from .local_queue import OVER, PENDING, RUNNING, Queue
 
-PLACE = "DORA_QUEUE"  # names the folder of the queue
-PHASES = {PENDING: Phase.PENDING, OVER: Phase.OVER}
+PHASES = {PENDING: Phase.PENDING, RUNNING: Phase.RUNNING, OVER: Phase.OVER}
 FOREIGN = ("partition", "constraint", "qos", "account", "nodelist", "exclude")
 
 
@@ -39,6 +41,7 @@ class Local:
     def __init__(self, jobs: int | None = None, threads: int = 1, why: str = ""):
         self._jobs, self._threads, self._why = jobs, threads, why
         self._queue = Queue(str(place()))
+        self._others: dict[str, Queue] = {}  # this user's queues in other folders, by their ids
         self._said: set[str] = set()
 
     # --- is there a queue? ---
@@ -53,17 +56,40 @@ class Local:
     @cached_property
     def _missing(self) -> str:
         try:
-            self._queue.make()
-            trouble = _trouble(self._queue.root)
+            self._queue.make(machine_of_queue())
+            why = trouble(self._queue.root)
         except OSError as error:
-            trouble = error.strerror or str(error)
-        return f"the queue cannot lie in {self._queue.root}: {trouble}" if trouble else ""
+            why = error.strerror or str(error)
+        return f"the queue cannot lie in {self._queue.root}: {why}" if why else ""
 
     def missing(self) -> str:
         return self._missing
 
     def answers_for(self, job: Job) -> bool:
-        return bool(job.cluster == self.name and self.queue and job.queue in ("", self.queue))
+        if job.cluster != self.name:
+            return False
+        if job.queue_folder and is_ours(job.queue_folder):
+            self._others[job.queue] = Queue(job.queue_folder)
+        return self._queue_of(job.queue or self.queue) is not None
+
+    def lost(self, job: Job) -> bool:
+        """Whether the queue of a job is proven gone: it was this user's, here, and is no more."""
+        if job.cluster != self.name or not job.queue_folder or job.user != claims.user_name():
+            return False
+        maker = store._from_dict(Holder, job.writer)
+        if maker is None or not maker.this_machine() or maker.namespace != machine.namespace():
+            return False  # the folders of another machine, or container, are not seen from here
+        try:
+            return Path(job.queue_folder, "id").read_text(encoding="utf-8").strip() != job.queue
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except (OSError, ValueError):
+            return False
+
+    def _queue_of(self, queue_id: str) -> Queue | None:
+        """The queue of this id, if it is one of this user's that is there."""
+        found = self._queue if queue_id == self.queue else self._others.get(queue_id)
+        return found if found is not None and queue_id and found.id() == queue_id else None
 
     @cached_property
     def gpus(self) -> list[str]:
@@ -88,7 +114,7 @@ class Local:
         if gpus > len(self.gpus):
             raise NotSubmitted(f"refused: a job of {gpus} GPUs; this machine has {len(self.gpus)} to give"
                                f"{' (CUDA_VISIBLE_DEVICES)' * ('CUDA_VISIBLE_DEVICES' in os.environ)}.")
-        if not all(self._is_ours(job_id) for job_id in order.after):
+        if not all(_queue_id(job_id) == self.queue for job_id in order.after):
             raise NotSubmitted(f"refused: it takes the place of job {', '.join(order.after)} of another queue, which "
                                "was asked to end; call again in a minute")
         self._pass_over([key for key in FOREIGN if wanted.get(key)]
@@ -101,7 +127,7 @@ class Local:
             "folder": text(os.fsencode(os.getcwd())), "script": [shutil.which("bash") or "/bin/sh", "-c",
                                                                  text(os.fsencode("\n".join(lines)))],
             "logs": text(os.fsencode(order.folder.absolute())),
-            "after": [self._number(job_id) for job_id in order.after]},
+            "after": [_number(job_id) for job_id in order.after]},
             None if order.tasks is None else list(order.tasks))
         return Receipt(f"{self.queue}-{number}")
 
@@ -117,9 +143,10 @@ class Local:
 
     def cancel(self, job_ids: Iterable[str]) -> None:
         """A job that waits is gone at once; one that runs is asked to leave, and ended after a grace time."""
-        for job_id in job_ids:
-            if self._is_ours(job_id):
-                self._queue.cancel(self._number(job_id), claims.user_name())
+        for job_id, token in tokens(job_ids).items():
+            queue = self._queue_of(_queue_id(job_id))
+            if queue is not None:
+                queue.cancel(_number(job_id), claims.user_name(), token)
         self.move()
 
     def move(self) -> None:
@@ -136,25 +163,32 @@ class Local:
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
         """Files are cheap to read: the answer is always of now."""
-        wanted = list(job_ids)
-        states = self._queue.states([self._number(job_id) for job_id in wanted if self._is_ours(job_id)])
-        return {job_id: _info(job_id, *states[self._number(job_id)]) if self._is_ours(job_id)
-                else JobInfo(job_id, Phase.UNKNOWN) for job_id in wanted}
+        numbers: dict[str, list[str]] = defaultdict(list)
+        for job_id in job_ids:
+            numbers[_queue_id(job_id)].append(_number(job_id))
+        infos: dict[str, JobInfo] = {}
+        for queue_id, wanted in numbers.items():
+            infos |= self._jobs_of(queue_id, wanted)
+        return infos
+
+    def _jobs_of(self, queue_id: str, numbers: list[str]) -> dict[str, JobInfo]:
+        queue = self._queue_of(queue_id)
+        ids = {f"{queue_id}-{number}": number for number in numbers}
+        if queue is None:
+            return {job_id: JobInfo(job_id, Phase.UNKNOWN) for job_id in ids}
+        states = queue.states(numbers)
+        return {job_id: _info(job_id, *states[number]) for job_id, number in ids.items()}
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         known = self._queue.named()
         return {name: f"{self.queue}-{known[name].partition('_')[0]}" for name in names if name in known}
 
-    def is_running(self, job_id: str) -> bool | None:
-        """Whether a job runs now; None: it is another machine's."""
-        return self._queue.is_alive(self._number(job_id)) if self._is_ours(job_id) else None
-
-    def _is_ours(self, job_id: str) -> bool:
-        return bool(self.queue) and job_id.partition("-")[0] == self.queue
-
-    @staticmethod
-    def _number(job_id: str) -> str:
-        return job_id.partition("-")[2]
+    def is_running(self, job_id: str, token: str = "") -> bool | None:
+        """Whether a job runs now, and its name holds the token; None: it is another machine's."""
+        info = self.jobs([job_id])[job_id]
+        if info.phase == Phase.UNKNOWN:
+            return None
+        return info.of(token).phase == Phase.RUNNING
 
 
 def is_local(job_id: str) -> bool:
@@ -162,20 +196,22 @@ def is_local(job_id: str) -> bool:
     return job_id.startswith("q")
 
 
-def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
-    word = str(end.get("word")) if phase == OVER else ""
-    return JobInfo(job_id, PHASES.get(phase, Phase.RUNNING), word, node=socket.gethostname(),
-                   exit_code=end.get("code", 0), signal=end.get("signal", 0), user=claims.user_name())
+def _queue_id(job_id: str) -> str:
+    return job_id.partition("-")[0]
+
+
+def _number(job_id: str) -> str:
+    return job_id.partition("-")[2]
+
+
+def _info(job_id: str, phase: str, what: Mapping[str, Any]) -> JobInfo:
+    word = str(what.get("word")) if phase == OVER else ""
+    return JobInfo(job_id, PHASES[phase], word, node=socket.gethostname(), user=claims.user_name(),
+                   exit_code=what.get("code", 0), signal=what.get("signal", 0),
+                   name=what.get("name", ""))
 
 
 # --- this machine ---
-
-
-def place() -> Path:
-    """Where the queue lies: one a user and machine, since homes are shared by machines now and then."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    default = Path(state).expanduser() / "dora_train" / "queue" / socket.gethostname()
-    return Path(os.environ.get(PLACE) or default).absolute()
 
 
 def visible_gpus() -> list[str]:
@@ -212,26 +248,8 @@ def _start_runner(queue: Queue) -> None:
     """In a session of its own, and with no pipe of ours: it outlives this command."""
     code = ("import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.grid.local_runner import main;"
             "main(sys.argv[2])")
-    with open(queue.path("trouble.log"), "ab") as log:
+    private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(private, "ab") as log:
         process = subprocess.Popen([sys.executable, "-IS", "-c", code, str(Path(__file__).parents[3]), queue.root],
                                    cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     process.wait()  # until it has forked: what it starts then shows as running
-
-
-def _trouble(folder: str) -> str:
-    """Why locks are of no use in a folder; empty where a process that inherits one keeps it.
-
-    On NFS, Linux makes POSIX locks of them, which are not inherited, or there are none at all.
-    """
-    path = os.path.join(folder, f".check.{os.getpid()}")
-    try:
-        fd = lock(path)
-        assert fd is not None, "the file is this process's own"
-        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[fd]):
-            os.close(fd)
-            inherited = is_locked(path)
-        return "" if inherited and not is_locked(path) else "locks do not work there, as on some NFS"
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        Path(path).unlink(missing_ok=True)

@@ -6,10 +6,11 @@ local.py looks with it whether locks work in a folder. Standard library only, as
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Locks:
@@ -67,6 +68,44 @@ def write(path: str, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(aside, path)
+
+
+def append(path: str, lines: list[str]) -> None:
+    """Add lines to a file. A line before them that a loss of power cut short stays by itself."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write("\n".join(["", *lines, ""]))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_private(folder: str) -> None:
+    """Make a folder that nobody else can look into, unless it is there.
+
+    Raises:
+        OSError: it cannot be made, or is there and belongs to another user.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    if os.lstat(folder).st_uid != os.geteuid():
+        whose = f"{os.path.basename(folder)} in it belongs to another user"
+        raise PermissionError(errno.EPERM, whose, folder)
+
+
+def is_private(folder: str) -> bool:
+    """Whether nobody else can look into it."""
+    try:
+        return not os.lstat(folder).st_mode & 0o077
+    except OSError:
+        return False
+
+
+def remove(folder: str) -> None:
+    """Remove a folder of files. It may be gone already."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
 
 
 def text(raw_bytes: bytes) -> str:

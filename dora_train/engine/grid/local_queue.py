@@ -1,31 +1,36 @@
 """The folder of the local queue: which jobs wait, which run, and which may start. Files and locks, no daemon.
 
     waiting/12.json   a job that waits: renamed into place, whole. Its number is its place in the line
-    jobs/12/          a job that has started, or ended
-      job.json        the same file
+    jobs/12/          a job that has started
+      job.json        its name, number and id; its environment is gone with waiting/12.json
       alive           locked (flock) by every process of the job, which inherit the open file. Locked means running;
                       the kernel unlocks it when the last of them is gone, whatever ended it
       watched         locked by the process that watches over the job (local_runner.py), and by no other
       cancel          who asked for its end
-      end.json        how it ended, where somebody was left to say so
+      end.json        how it ended, if somebody was left to say so
+    ended             a line for each job that is over, in the place of its folder: its number, name
+                      and end. It stays, as an experiment's state may rest on it
+    last              the highest number so far: no number is given twice, whatever is removed
     slots/0 gpus/0    locked in the same way: a place among the jobs that run at a time, a GPU
     id                names this queue: the numbers of another one mean nothing here
+    machine           names the machine, whose host name may change
     lock              held for a moment by whoever looks or changes
 
 The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken for another's. The
-folder must be on a local disk, where locks are inherited (local.py looks). It is private: a job keeps its environment.
+folder must be on a local disk, where locks are inherited (local.py looks). What is made in it is
+private: a job that waits keeps the environment of its command.
 This module, local_files.py and local_runner.py import little: a process of a runner stays for as long as its job runs.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
-from .local_files import Locks, is_locked, listed, opened, read, write
+from .local_ends import Ends
+from .local_files import Locks, is_locked, listed, opened, read, remove, write
+from .local_folder import QueueFolder
 
 PENDING, RUNNING, OVER = "pending", "running", "over"
 LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
@@ -39,53 +44,36 @@ class Taken:
 
     def close(self) -> None:
         """Let go of the locks; they stay with the processes that inherited them."""
-        for fd in (*self.shared, self.watched):
+        alive, rest = self.shared[:1], self.shared[1:]
+        for fd in (*rest, self.watched, *alive):  # `alive` last: without it, the folder may go
             os.close(fd)
 
 
-class Queue:
+class Queue(QueueFolder):
     """One user's queue on one machine."""
 
     def __init__(self, root: str):
-        self.root = root
-
-    def path(self, *parts: str) -> str:
-        return os.path.join(self.root, *parts)
-
-    # --- the folder itself ---
-
-    def make(self) -> None:
-        """Make the folder, unless it is there."""
-        for folder in ("waiting", "jobs", "slots", "gpus"):
-            os.makedirs(self.path(folder), mode=0o700, exist_ok=True)
-        os.chmod(self.root, 0o700)
-        with self.held():
-            if not self.id():
-                write(self.path("id"), f"q{os.urandom(2).hex()}")
-
-    def id(self) -> str:
-        """`q3f1a`; empty where there is no queue yet."""
-        return read(self.path("id"))
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Nobody else looks or changes meanwhile."""
-        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+        super().__init__(root)
+        self.ends = Ends(self.path("ended"))
 
     # --- a job's way through it ---
 
     def add(self, job: dict, tasks: list[int] | None) -> str:
         """Put a job at the end of the line, or each task of an array; the number of the job, or of the array."""
         with self.held():
-            number = max((_place(name)[0] for name in self._numbers()), default=0) + 1
+            self._tidy()
+            number = self._next_number()
             for name in [str(number)] if tasks is None else [f"{number}_{task}" for task in tasks]:
                 write(self._waiting(name), json.dumps(job | {"number": name, "id": f"{self.id()}-{name}"}))
         return str(number)
+
+    def _next_number(self) -> int:
+        """A number that no job had before, even if all of their files were removed."""
+        known = [_place(name)[0] for name in (*self._numbers(), *self.ends.all())]
+        last = read(self.path("last"))
+        number = max([*known, int(last) if last.isdigit() else 0]) + 1
+        write(self.path("last"), str(number))
+        return number
 
     def waiting(self) -> list[str]:
         """The numbers of the jobs that wait, first in first."""
@@ -104,6 +92,7 @@ class Queue:
         """The jobs that can start now, in their order. Nothing passes a job that waits for what it would take."""
         taken: list[Taken] = []
         with self.held():
+            self._tidy()
             spoken_for: set[str] = set()  # GPUs that a job before them in line waits for
             for number in self.waiting():
                 job = self.job(number) or {}
@@ -149,9 +138,19 @@ class Queue:
         return True
 
     def started(self, number: str) -> dict:
-        """Take a job out of the line: from here on it is not started again, whatever happens to it."""
-        os.rename(self._waiting(number), self.path("jobs", number, "job.json"))
-        return self.job(number) or {}
+        """Take a job out of the line: from here on it is not started again, whatever happens to it.
+
+        Returns:
+            What was queued. Its environment, and the secrets in it, are no longer on disk.
+        """
+        job = self.job(number) or {}
+        self._keep_name(number, job)
+        os.unlink(self._waiting(number))
+        return job
+
+    def _keep_name(self, number: str, job: dict) -> None:
+        kept = {key: job[key] for key in ("name", "number", "id") if key in job}
+        write(self.path("jobs", number, "job.json"), json.dumps(kept))
 
     def orphans(self) -> list[Taken]:
         """Jobs that run, and whose runner was killed; each with the right to watch over it."""
@@ -159,7 +158,8 @@ class Queue:
         with self.held():
             for slot in listed(self.path("slots")):
                 number = read(self.path("slots", slot))
-                if number and is_locked(self.path("slots", slot)):
+                present = os.path.isdir(self.path("jobs", number)) and bool(number)
+                if present and is_locked(self.path("slots", slot)):
                     with opened() as fds:
                         if fds.lock(self.path("jobs", number, "watched")):
                             found.append(Taken(number, [], fds.keep()[0], []))
@@ -170,11 +170,15 @@ class Queue:
         with self.held():
             return is_locked(self.path("jobs", number, "alive"))
 
-    def cancel(self, number: str, by: str) -> None:
-        """End a job that waits; ask for the end of one that runs."""
+    def cancel(self, number: str, by: str, token: str = "") -> None:
+        """End a job that waits; ask for the end of one that runs.
+
+        Args:
+            token: what the job's name must hold, or it is another's.
+        """
         with self.held():
             phase = self._phase(number)
-            if phase == OVER:
+            if phase == OVER or token not in self._name(number):
                 return
             os.makedirs(self.path("jobs", number), exist_ok=True)
             write(self.path("jobs", number, "cancel"), by)
@@ -192,16 +196,27 @@ class Queue:
     # --- what is asked ---
 
     def states(self, numbers: list[str]) -> dict[str, tuple[str, dict]]:
-        """Each job's phase, and how it ended; a job that is over and has no end has lost all its processes."""
+        """Each job's phase, and its `name` with how it ended: `word`, `code`, `signal`.
+
+        A job that is over and has no end has lost all its processes.
+        """
         if not numbers:  # there may be no queue yet
             return {}
         with self.held():
-            return {number: (self._phase(number), self._end(number) or self._lost(number)) for number in numbers}
+            tidied = set(numbers).difference(self._numbers())
+            ends = self.ends.all() if tidied else {}  # it may be long
+            states = {number: (OVER, ends[number]) for number in tidied & ends.keys()}
+            return {number: states.get(number) or self._state(number) for number in numbers}
+
+    def _state(self, number: str) -> tuple[str, dict]:
+        end = self._end(number) or self._lost(number)
+        return self._phase(number), {"name": self._name(number)} | end
 
     def named(self) -> dict[str, str]:
-        """The number of every job that there is, by its name."""
+        """The number of every job that there is or was, by its name."""
         jobs = [self.job(number) for number in (*self.waiting(), *self._numbers())]  # in the order in which they move
-        return {job["name"]: job["number"] for job in jobs if job and "number" in job}
+        found = {end["name"]: number for number, end in self.ends.all().items()}
+        return found | {job["name"]: job["number"] for job in jobs if job and "number" in job}
 
     def active(self) -> list[dict]:
         """The jobs that wait or run."""
@@ -224,6 +239,32 @@ class Queue:
 
     def _lost(self, number: str) -> dict:
         return {"word": "CANCELLED" if self.cancelled_by(number) else LOST}
+
+    def _name(self, number: str) -> str:
+        return str((self.job(number) or {}).get("name", ""))
+
+    def _tidy(self) -> None:
+        """Keep a line of each job that is over, and remove its folder.
+
+        The last one stays: earlier versions, which may share the queue, count on from the folders.
+        They also leave the environment there.
+        """
+        numbers = sorted(self._numbers(), key=_place)
+        over = [number for number in numbers if self._is_left(number)]
+        if over and over[-1] == numbers[-1]:
+            self._forget_environment(over.pop())
+        self.ends.add({number: self._state(number)[1] for number in over})
+        for number in over:
+            remove(self.path("jobs", number))
+
+    def _forget_environment(self, number: str) -> None:
+        job = self.job(number) or {}
+        if "env" in job:
+            self._keep_name(number, job)
+
+    def _is_left(self, number: str) -> bool:
+        """Whether a job is over, and its runner has done with it as well."""
+        return self._phase(number) == OVER and not is_locked(self.path("jobs", number, "alive"))
 
     def _numbers(self) -> list[str]:
         names = {*self.waiting(), *listed(self.path("jobs"))}

@@ -60,8 +60,18 @@ def _run(queue: Queue, mine: Taken) -> None:
         return
     failed = _watch(queue, mine.number, ranks)
     word = "COMPLETED" if not failed else "CANCELLED" if queue.cancelled_by(mine.number) else "FAILED"
-    # A shell reports a process that a signal ended as 128 + signal; so does a run that was asked to leave.
-    queue.end(mine.number, word, failed if 0 < failed <= 128 else 0, -failed if failed < 0 else max(0, failed - 128))
+    signum = _signal_of(failed)
+    queue.end(mine.number, word, 0 if signum else failed, signum)
+
+
+def _signal_of(ended: int) -> int:
+    """The signal that ended a process; 0 if it left by itself.
+
+    A shell reports a process that a signal ended as 128 + signal. A run that was asked to leave
+    does so, too.
+    """
+    signum = -ended if ended < 0 else ended - 128
+    return signum if signum in signal.valid_signals() else 0
 
 
 def _start(job: dict, rank: int, mine: Taken) -> int:

@@ -15,7 +15,7 @@ NOISE = ("srun:", "slurmstepd:", "submitit ", "WARNING:")  # what surrounds the 
 def log_of(experiment: Experiment, job: Job | None) -> Path | None:
     """The log to look at: what its job printed (errors before and around the run included), else the run's own."""
     last = claims.latest(experiment)
-    by_job = job is not None and (last is None or last.token == job.token or last.since < job.submitted)
+    by_job = job is not None and (last is None or last.token == job.token or not last.is_after(job))
     found = [Path(job.log)] if by_job and job and job.log else []
     return next((path for path in [*found, experiment.log] if path.exists()), None)
 

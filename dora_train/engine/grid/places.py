@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import UserError, did_you_mean
 from ..store import Job
-from .executor import Executor, JobInfo, Order, Receipt
+from .executor import Executor, JobInfo, Order, Receipt, tokens
 from .local import Local, is_local
 from .slurm import Slurm
 
@@ -48,12 +48,16 @@ class Places:
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         return self._chosen.log_path(order, job_id, task)
 
+    def lost(self, job: Job) -> bool:
+        return self._local.lost(job)
+
     def cancel(self, job_ids: Iterable[str]) -> None:
-        local, slurm = _split(job_ids)
+        wanted = tokens(job_ids)
+        local, slurm = _split(wanted)
         if local:
-            self._local.cancel(local)
+            self._local.cancel({job_id: wanted[job_id] for job_id in local})
         if slurm and not self._slurm.missing():
-            self._slurm.cancel(slurm)
+            self._slurm.cancel({job_id: wanted[job_id] for job_id in slurm})
 
     def move(self) -> None:
         self._local.move()
@@ -71,9 +75,9 @@ class Places:
         queued = self._slurm.find(rest)
         return None if queued is None else found | queued
 
-    def is_running(self, job_id: str) -> bool | None:
-        """Whether a job runs now; None: it cannot be asked about from here."""
-        return (self._local if is_local(job_id) else self._slurm).is_running(job_id)
+    def is_running(self, job_id: str, token: str = "") -> bool | None:
+        """Whether a job runs now, and its name holds the token; None: nobody here can tell."""
+        return (self._local if is_local(job_id) else self._slurm).is_running(job_id, token)
 
 
 def _split(job_ids: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -67,6 +67,7 @@ class Action:
     stops: bool = False  # a job that waits or runs is cancelled by it
     leaves: bool = False  # the grid does not name it any more
     older: bool = False  # it waits, with code that is not today's
+    out_of_reach: bool = False  # nobody here can tell what it does (Status.out_of_reach)
 
 
 NOTHING_KNOWN = Known(Status(State.NEW))
@@ -94,6 +95,8 @@ def make_plan(wanted: Iterable[Wanted], known: Mapping[str, Known], rules: Submi
 def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool, update: bool) -> Action:
     sig, status = want.sig, now.status
     foreign = _not_ours(status, user)
+    if status.out_of_reach:
+        return _unreachable(sig, status)
     if foreign and (clear or status.live):
         return Action(sig, Verb.KEEP, foreign)
     if clear:
@@ -144,9 +147,17 @@ def _cancelled(sig: str, now: Known, user: str) -> Action:
     status = now.status
     if not status.live:
         return Action(sig, Verb.KEEP, str(status.state))
+    if status.out_of_reach:
+        return _unreachable(sig, status)
     foreign = _not_ours(status, user)
     return Action(sig, Verb.KEEP, foreign) if foreign else Action(sig, Verb.CANCEL, f"{_in_words(status)} (--cancel)",
                                                                   stops=True)
+
+
+def _unreachable(sig: str, status: Status) -> Action:
+    """Left alone, whatever is asked for: whether it still waits or runs, only the user can know."""
+    reason = f"{_in_words(status)}; if it is gone: DORA_TAKE=1"
+    return Action(sig, Verb.KEEP, reason, out_of_reach=True)
 
 
 def _leaving(sig: str, now: Known, user: str) -> Action:
@@ -156,8 +167,9 @@ def _leaving(sig: str, now: Known, user: str) -> Action:
     if now.grids:
         return Action(sig, Verb.KEEP, f"no longer in the grid; still in {', '.join(sorted(now.grids))}", leaves=True)
     foreign = _not_ours(status, user)
-    if foreign:
-        return Action(sig, Verb.KEEP, f"no longer in the grid; {foreign}", leaves=True)
+    if foreign or status.out_of_reach:
+        why = foreign or _in_words(status)
+        return Action(sig, Verb.KEEP, f"no longer in the grid; {why}", leaves=True)
     return Action(sig, Verb.CANCEL, f"no longer in the grid; {_in_words(status)}", stops=True, leaves=True)
 
 

@@ -11,14 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..store import Job
-from .executor import JobInfo, NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered, outside
+from .executor import JobInfo, NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered, outside, tokens
 from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_squeue
 
 TIMEOUT = 30  # seconds that a question to the scheduler may take
@@ -121,11 +121,24 @@ class Slurm:
 
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Ids that the scheduler does not know (any more) are passed over."""
-        for chunk in _chunks(sorted(set(job_ids))):
+        for chunk in _chunks(sorted(self._still_ours(tokens(job_ids)))):
             _, trouble = _run(["scancel", *chunk])
             if trouble and "Invalid job id" not in trouble:
                 self._say("scancel", trouble)
         self._asked = float("-inf")
+
+    def _still_ours(self, wanted: Mapping[str, str]) -> set[str]:
+        """The ids whose jobs' names hold their token: an id may be another's by now."""
+        named = {job_id for job_id, token in wanted.items() if token}
+        queued = self._squeue(named) if named else {}
+        if queued is None:  # said by now, and nothing is cancelled that may be another's
+            return set(wanted) - named
+        return {job_id for job_id in wanted if job_id not in named
+                or (job_id in queued and wanted[job_id] in queued[job_id].name)}
+
+    def lost(self, job: Job) -> bool:
+        """A cluster that does not answer here may come back."""
+        return False
 
     def move(self) -> None:
         """SLURM does so by itself."""
@@ -172,7 +185,7 @@ class Slurm:
         """The jobs that accounting knows; None: no answer."""
         found: dict[str, JobInfo] = {}
         for chunk in _chunks(_main_ids(job_ids)):
-            text, trouble = _run(["sacct", "--allocations", "--parsable2", f"--format={SACCT_FORMAT}",
+            text, trouble = _run(["sacct", "--parsable2", f"--format={SACCT_FORMAT}",
                                   f"--jobs={','.join(chunk)}"])
             part = None if trouble else read_sacct(text)
             if part is None:
@@ -181,11 +194,14 @@ class Slurm:
             found |= part
         return found
 
-    def is_running(self, job_id: str) -> bool | None:
-        """Whether a job runs now; one that waits (again) has no process. None: SLURM cannot say."""
+    def is_running(self, job_id: str, token: str = "") -> bool | None:
+        """Whether a job runs now, and its name holds the token; None: SLURM cannot say.
+
+        One that waits (again) has no process.
+        """
         if not job_id or shutil.which("squeue") is None:
             return None
-        phase = self.jobs([job_id])[job_id].phase
+        phase = self.jobs([job_id])[job_id].of(token).phase
         return None if phase == Phase.UNKNOWN else phase == Phase.RUNNING
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:

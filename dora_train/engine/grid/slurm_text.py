@@ -6,13 +6,16 @@ one that knows nothing of a job.
 
 import pwd
 import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from .executor import JobInfo, Phase
 
 SQUEUE_FORMAT = "%i|%T|%r|%N|%u|%j"  # the name last: it is the only one that could hold a bar
-SACCT_FORMAT = "JobID,State,ExitCode,NodeList,User,JobName"
+SACCT_FORMAT = "JobID,State,ExitCode,DerivedExitCode,NodeList,User,JobName"
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
+SIGNALS = 65  # and above there is none
 ARRAY = re.compile(r"(\d+)_\[([^\]%]*)(?:%\d+)?\]?")
 
 
@@ -56,21 +59,35 @@ def read_squeue(text: str) -> dict[str, JobInfo] | None:
 
 
 def read_sacct(text: str) -> dict[str, JobInfo] | None:
-    """Jobs by id, the steps of a job left out; None where this is not sacct's answer."""
+    """Jobs by id; None if this is not sacct's answer. The lines of their steps help to tell an end."""
     lines = text.splitlines()
     if not lines or not lines[0].startswith("JobID|"):
         return None
+    columns = lines[0].split("|")
+    found = [line.split("|", len(columns) - 1) for line in lines[1:]]  # the name last, as in squeue
+    rows = [dict(zip(columns, fields)) for fields in found if len(fields) == len(columns)]
+    steps = _steps(rows)
     jobs = {}
-    for line in lines[1:]:
-        fields = line.split("|", 5)
-        if len(fields) == 6 and "." not in fields[0]:
-            ids, state, exits, node, user, name = fields
-            word, by = _word(state)
-            code, signal = _exit(exits)
-            for job_id in expand(ids):
-                jobs[job_id] = JobInfo(job_id, phase_of(word), word, node=_node(node), exit_code=code, signal=signal,
-                                       user=user, by=by, name=name)
+    for row in rows:
+        if "." not in row["JobID"]:
+            word, by = _word(row["State"])
+            ended = [row.get("DerivedExitCode", ""), *steps[row["JobID"]]]
+            code, signal, exact = _exit(row["ExitCode"], ended)
+            for job_id in expand(row["JobID"]):
+                jobs[job_id] = JobInfo(
+                    job_id, phase_of(word), word, node=_node(row["NodeList"]), exit_code=code,
+                    signal=signal, exact=exact, user=row["User"], by=by, name=row["JobName"])
     return jobs
+
+
+def _steps(rows: Iterable[Mapping[str, str]]) -> Mapping[str, list[str]]:
+    """How srun's tasks ended, by job: the steps that have a number."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        job_id, _, step = row["JobID"].partition(".")
+        if step.isdigit():
+            found[job_id].append(row["ExitCode"])
+    return found
 
 
 def _word(state: str) -> tuple[str, str]:
@@ -86,12 +103,31 @@ def _user(uid: str) -> str:
         return f"user {uid}"
 
 
-def _exit(text: str) -> tuple[int, int]:
-    """`code:signal`; srun reports a task that a signal ended as code 128 + signal."""
+def _exit(batch: str, tasks: Sequence[str]) -> tuple[int, int, bool]:
+    """The exit code of a job, the signal that ended it, and whether the code is surely none.
+
+    srun ends with 128 + signal if one ended its task, and SLURM 22.05 takes 128 off that: 9:0 is
+    the end of a killed task as well as of one that left with code 9. Its tasks tell the two apart.
+
+    Args:
+        batch: `code:signal` of the job's script.
+        tasks: the highest of its steps, then each of them; accounting may not have heard of all.
+    """
+    (code, signal), ends = _pair(batch), [_pair(task) for task in tasks]
+    highest = max((code for code, _ in ends), default=0)
+    killed = max((signal for _, signal in ends), default=0)
+    if killed and code in (killed, 128 + killed):
+        return 0, killed, True
+    if highest > 128 and code == highest - 128:
+        code = highest
+    if code > 128:
+        return (0, code - 128, True) if code - 128 < SIGNALS else (code, 0, True)
+    return code, signal, bool(highest) or not code
+
+
+def _pair(text: str) -> tuple[int, int]:
     code, _, signal = text.partition(":")
-    if not (code.isdigit() and signal.isdigit()):
-        return 0, 0
-    return (0, int(code) - 128) if int(code) > 128 else (int(code), int(signal))
+    return (int(code), int(signal)) if code.isdigit() and signal.isdigit() else (0, 0)
 
 
 def _node(text: str) -> str:

@@ -1,8 +1,8 @@
 """What state an experiment is in: decided here and nowhere else, by one table.
 
 `decide` is pure: it sees what the folder says (`state.json`, the last attempt's holder, the last job, the result) and
-what the executor says of that job. `look` gathers that for many experiments with one question to the executor. The
-plan, the table, `dora info` and `dora launch` all show what this says.
+what the executor says of that job (facts.py). `look` does so for many experiments, with one
+question to the executor. The plan, the table, `dora info` and `dora launch` all show what this says.
 
 The table; the first row that fits decides:
 
@@ -15,25 +15,28 @@ The table; the first row that fits decides:
 | | | pending | waiting |
 | | | an intent without an id | waiting: being submitted |
 | | | the scheduler has no room for it | waiting: queued by us; cancelled where someone asked for it |
-| | | unknown | running if it said so last, else waiting; not certain |
+| | | unknown, or nobody here can ask | running if it said so last, else waiting; not certain |
 | | cannot be asked | none, or over | running; not certain |
 | said nothing as this job | | over | by the executor's word, see `WORDS` |
 | said running or interrupted, as this job | gone | over | by the executor's word, see `WORDS` |
 | said running, or nothing though it was started | gone | | interrupted |
 | said interrupted | gone | | interrupted; cancelled where someone asked for it |
 | nothing | | | new |
+
+With DORA_TAKE=1, what nobody here can ask about counts as gone. "As this job, or after it" goes by
+the numbers of attempts and submissions, since the clocks of two machines may differ.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import claims
-from ..claims import Holder
 from ..store import Experiment, Job, RunState, State
-from .executor import Executor, JobInfo, Phase
-from .logs import log_of, reason_in
+from .executor import Executor, Phase
+from .facts import Facts, facts_of, infos_of, is_completed
+from .logs import log_of
 
 # The executor's word for an end that the run itself did not speak of -> what the experiment is, and why.
 WORDS = {
@@ -46,6 +49,8 @@ WORDS = {
     "NODE_FAIL": (State.INTERRUPTED, "node lost"),
     "BOOT_FAIL": (State.INTERRUPTED, "its node did not start"),
     "LOST": (State.INTERRUPTED, "all its processes are gone"),  # the local queue's word
+    "GONE": (State.INTERRUPTED, "its queue is gone"),  # a word of ours, as the next
+    "TAKEN": (State.INTERRUPTED, "given up with DORA_TAKE=1"),
     "REVOKED": (State.INTERRUPTED, "moved to another cluster"),
     "": (State.INTERRUPTED, "its job is gone, and the scheduler does not know how"),
 }
@@ -66,6 +71,7 @@ class Status:
     certain: bool = True  # False: whoever knows could not be asked
     by_job: bool = False  # it runs, or waits, as a job that can be cancelled
     held: bool = False  # it waits with us: there is no room at the scheduler
+    out_of_reach: bool = False  # nobody here can ever tell; DORA_TAKE=1 says that it is gone
 
     @property
     def live(self) -> bool:
@@ -87,43 +93,6 @@ class Status:
         if self.state == State.RUNNING and self.cause.startswith("stalled"):
             return self.cause
         return str(self.state) + ("" if self.certain else " (?)")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All that the table looks at."""
-
-    run: RunState = field(default_factory=RunState)
-    last: Holder | None = None  # who made the last attempt
-    alive: bool | None = False  # whether it still runs; None: it cannot be asked
-    job: Job | None = None
-    info: JobInfo | None = None
-    cancelled: str = ""  # who asked for the end of the last attempt
-    in_vain: bool = False  # a submission after the job was begun, and there never was a job of it
-    reason: Callable[[], str] = lambda: ""  # the last word of the log
-    now: float = field(default_factory=time.time)
-
-    @property
-    def said(self) -> State:
-        """What the last attempt said of itself; in a copied folder the claims are void, and words are all there is."""
-        return self.run.state if self.last is None or self.run.attempt == self.last.attempt else State.NEW
-
-    @property
-    def by_job(self) -> bool:
-        """The last attempt was made by the last job."""
-        return self.job is not None and self.last is not None and bool(self.job.token) and (
-            self.last.token == self.job.token)
-
-    @property
-    def spoke(self) -> bool:
-        """What the run said is newer than the last submission."""
-        return self.job is None or self.by_job or (self.last is not None and self.last.since > self.job.submitted)
-
-    @property
-    def phase(self) -> Phase | None:
-        if self.job is None or not self.job.job_id:
-            return None
-        return self.info.phase if self.info else Phase.UNKNOWN
 
 
 def decide(facts: Facts) -> Status:
@@ -166,11 +135,12 @@ def _decide(facts: Facts) -> Status:
         return replace(_status(facts, State.WAITING, "queued by us", by_job=True), held=True)
     if job is not None and phase is None and not facts.spoke:
         return _status(facts, State.WAITING, "being submitted", certain=False)
-    if phase == Phase.UNKNOWN and not _ended_elsewhere(facts):
-        state = State.RUNNING if facts.by_job and said == State.RUNNING else State.WAITING
-        return _status(facts, state, "its scheduler does not answer", _job_where(facts), certain=False, by_job=True)
+    if phase == Phase.UNKNOWN and not _has_ended(facts):
+        return _unanswered(facts)
     if facts.last is not None and facts.alive is None:
-        return _status(facts, State.RUNNING, "its machine cannot be asked", facts.last.where(), certain=False)
+        cause = "its process is hidden" if facts.last.same_boot() else "its machine cannot be asked"
+        status = _status(facts, State.RUNNING, cause, facts.last.where(), certain=False)
+        return replace(status, out_of_reach=True)
     if phase == Phase.OVER and (facts.by_job or not facts.spoke):
         return _judged(facts, said)
     if said == State.RUNNING or (said == State.NEW and facts.last is not None):
@@ -180,9 +150,33 @@ def _decide(facts: Facts) -> Status:
     return _status(facts, said, run.cause)
 
 
-def _ended_elsewhere(facts: Facts) -> bool:
-    """An attempt later than the job's, on a machine that could be asked, is gone: the job no longer counts."""
-    return facts.spoke and not facts.by_job and facts.alive is False
+def _has_ended(facts: Facts) -> bool:
+    """Whether the last attempt is proven gone, and its job brings no other.
+
+    SLURM may start a job again. The local queue never does.
+    """
+    assert facts.job is not None
+    once = not facts.by_job or facts.job.cluster == "local"
+    return facts.alive is False and facts.spoke and once
+
+
+def _unanswered(facts: Facts) -> Status:
+    """Of a job whose scheduler is silent for now, or that nobody here can ask about."""
+    job = facts.job
+    assert job is not None
+    state = State.RUNNING if facts.by_job and facts.said == State.RUNNING else State.WAITING
+    cause = "its scheduler does not answer"
+    if facts.info is None:
+        cause = f"{_scheduler(job)} cannot be asked from here"
+    status = _status(facts, state, cause, _job_where(facts), certain=False, by_job=True)
+    return replace(status, out_of_reach=facts.info is None)
+
+
+def _scheduler(job: Job) -> str:
+    if job.cluster != "local":
+        return f'cluster "{job.queue}"' if job.queue else "its cluster"
+    owner = f" of {job.user}" if job.user and job.user != claims.user_name() else ""
+    return f"the queue{owner} on {job.host or 'another machine'}"
 
 
 def _judged(facts: Facts, said: State) -> Status:
@@ -194,8 +188,9 @@ def _judged(facts: Facts, said: State) -> Status:
         return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
     if said == State.INTERRUPTED and word in ("FAILED", "COMPLETED", "") and facts.run.cause:
         return _interrupted(facts, facts.run.cause)
-    # sacct 22.05 takes 128 off a code above it: a killed process (137) shows as 9. A run that fails says so itself.
-    signum = info.signal or (info.exit_code if said == State.RUNNING and 0 < info.exit_code < 32 else 0)
+    # A code that may be the number of a signal: a run that leaves by itself says so, as a rule.
+    unsure = not info.exact and said == State.RUNNING and 0 < info.exit_code < 32
+    signum = info.exit_code if unsure else info.signal
     if word == "FAILED" and signum:
         return _status(facts, State.INTERRUPTED, f"killed by signal {signum}")
     if word == "FAILED":
@@ -238,8 +233,6 @@ def _job_where(facts: Facts) -> str:
     return f"{node}, job {facts.job.job_id}" if node else f"job {facts.job.job_id}"
 
 
-# --- gathering the facts ---
-
 def look(experiments: Iterable[Experiment], executor: Executor | None, force: bool = False) -> dict[str, Status]:
     """The status of each experiment, by signature; the executor is asked once for all of their jobs."""
     jobs = {experiment: experiment.job() for experiment in experiments}
@@ -247,42 +240,7 @@ def look(experiments: Iterable[Experiment], executor: Executor | None, force: bo
     return {experiment.sig: decide(facts_of(experiment, job, infos)) for experiment, job in jobs.items()}
 
 
-def is_completed(experiment: Experiment) -> bool:
-    """Whether nothing else can matter: most experiments are, most of the time, and then nobody needs to be asked."""
-    run = experiment.state()
-    return run.state == State.COMPLETED and Facts(run, claims.latest(experiment)).said == State.COMPLETED
-
-
-def infos_of(jobs: Iterable[Job | None], executor: Executor | None, force: bool = False) -> Mapping[str, JobInfo]:
-    """What the executor says of these jobs; those of another cluster cannot be asked for here."""
-    found = [job for job in jobs if job is not None and job.job_id]
-    here = [job for job in found if executor is not None and executor.answers_for(job)]
-    return executor.jobs([job_id for job in here for job_id in job.ids], force) if executor and here else {}
-
-
-def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInfo]) -> Facts:
-    """What the folder and `infos` say."""
-    run, last = experiment.state(), claims.latest(experiment)
-    if Facts(run, last).said == State.COMPLETED:
-        return Facts(run, last, job=job)
-    _, alive = claims.holder(experiment, lambda holder: _job_lives(infos.get(holder.job_id)))
-    return Facts(run, last, alive, job, current(job, infos), experiment.attempt_cancelled(last.attempt) if last else "",
-                 job is not None and experiment.job_number() > job.number, lambda: reason_in(log_of(experiment, job)))
-
-
-def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
-    """Of a job and its dependents, the one that counts: the first that is not over, else the last that ran."""
-    known = [infos[job_id] for job_id in (job.ids if job else []) if job_id in infos]
-    if not known:
-        return None
-    live = [info for info in known if info.phase != Phase.OVER]
-    ran = [info for info in known if info.word not in ("CANCELLED", "")]  # those not needed any more are cancelled
-    return (live or ran[-1:] or known)[0]
-
-
-def _job_lives(info: JobInfo | None) -> bool | None:
-    """For a holder that is a job: a job that waits (again) has no process."""
-    return None if info is None or info.phase == Phase.UNKNOWN else info.phase == Phase.RUNNING
+# --- in words ---
 
 
 def duration(seconds: float | None) -> str:

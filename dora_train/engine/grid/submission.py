@@ -22,8 +22,10 @@ from typing import Any
 from .. import claims, store
 from ..claims import Holder
 from ..errors import UserError
+from ..files import age_of, inode
 from ..store import ARRAYS, NO_ROOM, Experiment, Job
 from .executor import Executor, NoRoom, NotSubmitted, Order, Unanswered
+from .local import place
 from .request import Outcome, Request
 from .resources import parameters, stored
 
@@ -91,10 +93,17 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:
         return outcomes
-    executor.cancel([job_id for request, _ in mine for job_id in request.replaces])
+    executor.cancel({job_id: _token_of(request, job_id)
+                     for request, _ in mine for job_id in request.replaces})
     _fault("cancelled")
     order = _order(mine, token, name, dora_dir, is_array)
     return outcomes + _place(order, mine, executor)
+
+
+def _token_of(request: Request, job_id: str) -> str:
+    """The token of the submission that got this id."""
+    before = (request.experiment.job_at(number) for number in range(request.seen, 0, -1))
+    return next((job.token for job in before if job is not None and job_id in job.ids), "")
 
 
 def _intent(request: Request, executor: Executor, token: str, name: str, task: int | None) -> Job:
@@ -102,7 +111,15 @@ def _intent(request: Request, executor: Executor, token: str, name: str, task: i
         token=token, cluster=executor.name, submitted=time.time(), user=claims.user_name(), host=socket.gethostname(),
         grid=request.grid, resources=stored(request.slurm, request.shape), excluded=dict(request.excluded),
         code=dict(request.code), number=request.number, name=name, task=task, queue=executor.queue,
-        writer=asdict(Holder.here(0, token=token)), stop=dict(request.stop))
+        queue_folder=str(place()) if executor.name == "local" else "",
+        writer=_writer(request.experiment, token), stop=dict(request.stop))
+
+
+def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
+    """This process, and the folder that the job is for: a copy of it has no part in the job."""
+    folder = experiment.folder
+    return asdict(replace(Holder.here(0, token=token), folder=os.path.realpath(folder),
+                          inode=inode(folder)))
 
 
 def _order(mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir: Path, is_array: bool) -> Order:
@@ -169,7 +186,8 @@ def _recorded(order: Order, request: Request, task: int, main_id: str, dependent
     if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(request, job_id):
         _fault("one record")
         return Outcome(request.experiment, job_id)
-    executor.cancel([job_id, *dependents])  # too slow: another command gave this intent up
+    # Too slow: another command gave this intent up.
+    executor.cancel(dict.fromkeys([job_id, *dependents], order.name.rpartition("_")[2]))
     return Outcome(request.experiment, trouble="another command took it over")
 
 
@@ -188,10 +206,16 @@ def _adopted(request: Request, job_id: str) -> bool:
 
 def settle(experiments: Iterable[Experiment], executor: Executor) -> None:
     """Find out what became of intents without an id: adopt their jobs, or give them up."""
-    open_ = [(experiment, job) for experiment in experiments if (job := experiment.job()) is not None and is_open(job)]
-    overdue = [(experiment, job) for experiment, job in open_
-               if not _adopt_from_attempt(experiment, job, executor) and _is_overdue(job)]
+    known = [(experiment, experiment.job()) for experiment in experiments]
+    open_ = [(experiment, job) for experiment, job in known
+             if job is not None and is_open(job) and os.access(experiment.jobs, os.W_OK)]
+    left = [(experiment, job) for experiment, job in open_
+            if not _adopt_from_attempt(experiment, job, executor)]
+    overdue = [(experiment, job) for experiment, job in left if _is_overdue(experiment, job)]
     here = [(experiment, job) for experiment, job in overdue if executor.answers_for(job)]
+    for experiment, job in overdue:
+        if (experiment, job) not in here and (executor.lost(job) or claims.is_taken()):
+            experiment.record_job(job.number, error="whoever could tell what became of it is gone")
     if not here:
         return
     found = executor.find([job.name for _, job in here if job.name])
@@ -224,30 +248,31 @@ def _adopt_from_attempt(experiment: Experiment, job: Job, executor: Executor) ->
     return True
 
 
-def _is_overdue(job: Job) -> bool:
+def _is_overdue(experiment: Experiment, job: Job) -> bool:
     """Its maker is gone, or has had its time; a maker that is proven to live is waited for."""
     writer = store._from_dict(Holder, job.writer)
     alive = writer.alive() if writer is not None else None
+    if alive is None:  # by the disk's clock: its maker's may be another one than ours
+        return age_of(experiment.jobs / f"{job.number}.json") > PATIENCE
     age = time.time() - job.submitted
     if alive is False and age < ORPHANED:
         time.sleep(max(0.0, ORPHANED - age))
-        return True
-    return alive is False or (alive is None and age > PATIENCE)
+    return alive is False
 
 
 # --- the end of a job ---
 
 def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
     """Cancel the jobs of these experiments, all in one call; the ids."""
-    ids = []
+    ids: dict[str, str] = {}
     for experiment in experiments:
         job = experiment.job()
         if job is not None and (job.ids or job.held):
             experiment.cancel_job(job.number, claims.user_name())
-            ids += job.ids
+            ids |= dict.fromkeys(job.ids, job.token or experiment.sig)  # a job's name holds both
     if ids:
         executor.cancel(ids)
-    return ids
+    return list(ids)
 
 
 def wait_until_over(experiments: Sequence[Experiment], executor: Executor, seconds: float = 90) -> None:

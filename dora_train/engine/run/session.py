@@ -75,7 +75,8 @@ class Session:
         """Write down what the run is doing; from rank 0 alone."""
         if not self.ranks.is_first:
             return
-        self.state = replace(self.state, state=state, updated=time.time(), **what)
+        self.state = replace(self.state, state=state, updated=time.time(), beat=time.monotonic(),
+                             **what)
         if state is not State.RUNNING:
             self.state.ended = time.time()
         self.experiment.write_state(self.state)
@@ -373,7 +374,8 @@ def _ended(session: Session) -> Iterator[None]:
             raise
         if session.signals.signum:
             _interrupted(session, session.signals.signum)
-        session.end(State.INTERRUPTED, f"left with exit code {leaving.code}")
+        left = State.FAILED if leaving.code else State.INTERRUPTED
+        session.end(left, f"left with exit code {leaving.code}")
         sys.exit(leaving.code or 1)
     except BaseException as error:
         if is_lost_rank(error, session.ranks.world_size):

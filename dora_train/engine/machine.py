@@ -1,0 +1,210 @@
+"""This machine and its processes: what tells one from another, and whether a process still runs.
+
+Neither setting the clock nor another host name changes any of it. `claims.py` and the local queue
+ask here.
+"""
+
+import ctypes
+import getpass
+import os
+from pathlib import Path
+
+PROC, MACHINE_ID = Path("/proc"), Path("/etc/machine-id")  # absent on macOS
+SAME_START = 0.05  # seconds: kernels round the start of a process to a tick of 10 ms
+DAY = 86_400.0  # seconds: no clock is set by more while a process runs
+# File systems that one kernel alone can mount: whoever sees a file there sees its locks.
+LOCAL = {"apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay",
+         "reiserfs", "tmpfs", "xfs", "zfs"}
+
+
+def user_name() -> str:
+    """The user's name; `os.getlogin` raises in containers and cron jobs."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no entry for this user id
+        return str(os.getuid()) if hasattr(os, "getuid") else ""
+
+
+def boot_id() -> str:
+    """The kernel's own id of this boot: another one after each restart."""
+    found = _read(PROC / "sys/kernel/random/boot_id") or _sysctl("kern.bootsessionuuid")
+    if found:
+        return found
+    import psutil
+
+    return str(int(psutil.boot_time()))
+
+
+def machine_id() -> str:
+    """What stays when the machine restarts or gets another name; empty in most containers."""
+    return _read(MACHINE_ID) or _host_uuid()
+
+
+def namespace() -> str:
+    """The namespace of process ids: each container has its own. Empty if the system knows none."""
+    try:
+        return os.readlink(PROC / "self/ns/pid")
+    except OSError:
+        return ""
+
+
+def is_local(path: Path) -> bool:
+    """Whether `path` lies on a disk of this machine.
+
+    On a network's disk, locks and inode numbers prove nothing.
+    """
+    import psutil
+
+    real = os.path.join(os.path.realpath(path), "")
+    disks = psutil.disk_partitions(all=True)
+    holding = [disk for disk in disks if real.startswith(os.path.join(disk.mountpoint, ""))]
+    holding.sort(key=lambda disk: len(disk.mountpoint))  # of two at one place, the last covers it
+    return bool(holding) and holding[-1].fstype in LOCAL
+
+
+def wrote_elsewhere(folder: str, boot: str, here: Path) -> bool:
+    """Whether who wrote to `folder` wrote to another place than `here`, which holds a copy then.
+
+    A folder that was moved, or restored by a backup, is no copy.
+
+    Args:
+        folder: its real path, as the writer saw it; empty if it was not written down.
+        boot: `boot_id` of the writer's machine.
+    """
+    if boot == boot_id():  # if the folder is no more, it may have been moved here
+        return os.path.exists(folder) and not _is_same(folder, here)
+    # On a network's disk a place may have another path on each machine. A local disk is ours.
+    return os.path.realpath(here) != folder and is_local(here)
+
+
+def _is_same(one: str, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
+
+
+# --- processes ---
+
+
+def own_start() -> tuple[int | None, float]:
+    """When this process started.
+
+    Returns:
+        (ticks of the clock that counts from the boot, seconds since the epoch). Setting the clock
+        moves the second, which depends on what is taken for the time of the boot. The first is
+        None on a system without /proc.
+    """
+    import psutil
+
+    status = _status("self")
+    if status is None:
+        return None, psutil.Process().create_time()
+    return status[1] - _ticks_ahead(), psutil.boot_time() + status[1] / _ticks_per_second()
+
+
+def lives(pid: int, ticks: int | None, started: float) -> bool | None:
+    """Whether a process that was started at a known time still runs.
+
+    Args:
+        ticks, started: its `own_start`. Without ticks, the seconds have to do.
+
+    Returns:
+        None if a process of this id exists and may be another one: it is hidden (`hidepid`), or
+        only the seconds are known and the clock may have been set since.
+    """
+    if not _exists(pid):
+        return False
+    if PROC.exists() and not _proc_is_ours():
+        return None
+    status = _status(pid)
+    if status is not None and status[0] in "ZX":  # dead, and its parent has yet to notice
+        return False
+    if status is not None and ticks is not None:
+        return abs(status[1] - _ticks_ahead() - ticks) <= 1
+    return _started_at(pid, started)
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's, which /proc may hide
+        return True
+    return True
+
+
+def _proc_is_ours() -> bool:
+    """Whether /proc numbers the processes as this one does; not after a bare `unshare --pid`."""
+    try:
+        return os.readlink(PROC / "self") == str(os.getpid())
+    except OSError:
+        return False
+
+
+def _status(pid: int | str) -> tuple[str, int] | None:
+    """(state, start in ticks since the boot), as /proc/PID/stat says; None if it says nothing."""
+    line = _read(PROC / str(pid) / "stat")
+    fields = line.rpartition(")")[2].split()  # the name before it may hold anything
+    return (fields[0], int(fields[19])) if len(fields) > 19 else None
+
+
+def _ticks_ahead() -> int:
+    """By how much this process's time namespace shifts what /proc says."""
+    for line in _read(PROC / "self/timens_offsets").splitlines():
+        name, seconds, nanoseconds = line.split()
+        if name == "boottime":
+            return round((int(seconds) + int(nanoseconds) / 1e9) * _ticks_per_second())
+    return 0
+
+
+def _ticks_per_second() -> int:
+    return os.sysconf("SC_CLK_TCK")
+
+
+def _started_at(pid: int, started: float) -> bool | None:
+    """The answer of the wall clock, which is one only if it is exact."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        difference = abs(process.create_time() - started)
+    except psutil.Error:
+        return None
+    if difference < SAME_START:
+        return True
+    return None if difference < DAY else False
+
+
+# --- the system ---
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _sysctl(name: str) -> str:
+    """A text that macOS knows by this name."""
+    try:
+        call = ctypes.CDLL(None).sysctlbyname
+    except (OSError, AttributeError):
+        return ""
+    text, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
+    failed = call(name.encode(), text, ctypes.byref(size), None, ctypes.c_size_t(0))
+    return "" if failed else text.value.decode(errors="replace")
+
+
+def _host_uuid() -> str:
+    """The id of a Mac's hardware."""
+    try:
+        call = ctypes.CDLL(None).gethostuuid
+    except (OSError, AttributeError):
+        return ""
+    raw, wait = ctypes.create_string_buffer(16), (ctypes.c_long * 2)(1, 0)  # one second
+    return "" if call(raw, wait) else raw.raw.hex()
