@@ -190,9 +190,10 @@ def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> l
     if group not in groups:
         raise UserError(f'"{text}": glob chooses among the options of a group, and {group} is none.',
                         f"groups: {', '.join(groups)}.")
-    found = glob.filter(groups[group])
+    options = train.composer.options(group)
+    found = glob.filter(options)
     if not found:
-        raise UserError(f'"{text}" fits none of {group}: {shortened(groups[group])}.')
+        raise UserError(f'"{text}" fits none of {group}: {shortened(options)}.')
     return found
 
 

@@ -30,7 +30,7 @@ def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
     ['optim.lr']
     """
     known = list(words)
-    ends = [known_word for known_word in known if known_word.endswith("." + word)]
+    ends = [known_word for known_word in known if known_word.endswith(("." + word, "/" + word))]
     folded = {known_word.lower(): known_word for known_word in known}
     close = [folded[match] for match in difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)]
     return list(dict.fromkeys(ends + close))[:count]
@@ -40,6 +40,13 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """`": did you mean optim.lr?"`, or nothing where nothing is near."""
     close = near(word, words)
     return f": did you mean {' or '.join(close)}?" if close else "."
+
+
+def refuse_undecoded(text: str, *hints: str) -> None:
+    """Raises: UserError if the system could not decode `text`: loggers and pages would fail on it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f'"{text}" is not valid text in the encoding of this system '
+                        f"({sys.getfilesystemencoding()}).", *hints)
 
 
 def shortened(words: Iterable[str], most: int = 12) -> str:

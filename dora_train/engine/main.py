@@ -22,18 +22,18 @@ from dora.conf import DoraConfig, SlurmConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import claims, upstream, verbs
+from . import claims, limits, upstream, verbs
 from .code import Code, content_hash, snapshot
-from .errors import UserError, report_user_errors, shortened, writable
+from .errors import UserError, refuse_undecoded, report_user_errors, shortened, writable
 from .find import find
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
-from .signature import RULE, Composer
+from .signature import RULE, Composed, Composer
 from .store import XPS, Birth, Experiment, State
-from .values import flatten, is_excluded, merged, split, unflatten
+from .values import flatten, is_excluded, merged, same, split, unflatten
 from .xp import XP
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
@@ -141,7 +141,7 @@ class TrainMain(upstream.HydraMain):
             return self._taken_in(argv)
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
             return self._frozen(argv.experiment.sig, argv.extra)
-        composed = self.composer.compose(self._checked(argv))
+        composed = self._composed(argv)
         return XP(self.dora, composed.values, composed.argv, composed.delta)
 
     def get_argv_from_sig(self, sig: str) -> FrozenArgv:
@@ -170,13 +170,20 @@ class TrainMain(upstream.HydraMain):
     def experiment(self, xp: XP | str) -> Experiment:
         return Experiment(self.dora.dir / XPS / (xp if isinstance(xp, str) else xp.sig))
 
-    def _checked(self, argv: Sequence[str]) -> list[str]:
+    def _composed(self, argv: Sequence[str]) -> Composed:
+        """What `argv` gives today.
+
+        Raises:
+            UserError: an override that is not the user's, or that no run could work with.
+        """
         for arg in argv:
             if arg.lstrip("+~").startswith("dora."):
                 raise UserError(f'"{arg}": dora.* is read before any override.',
                                 "where things land: DORA_DIR=folder; the rest: conf/config.yaml")
             refuse_trainer_key(arg.partition("=")[0].lstrip("+").strip())
-        return list(argv)
+        composed = self.composer.compose(argv)
+        limits.check_changes(composed.delta, self.composer.defaults)
+        return composed
 
     def _counting(self, overrides: Sequence[str]) -> bool:
         """Whether any of these overrides counts in the signature."""
@@ -190,7 +197,7 @@ class TrainMain(upstream.HydraMain):
         if birth is None:  # made by stock Dora: all there is are its overrides
             return self.get_xp(list(experiment.argv() or []) + list(excluded))
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = self.composer.compose(self._checked(excluded)).values
+        xp.values = self._composed(excluded).values
         self.use_frozen(xp, birth)
         return xp
 
@@ -313,6 +320,9 @@ class TrainMain(upstream.HydraMain):
         missing = [key for key, value in flatten(xp.values) if value == "???"]
         if missing:
             raise UserError(f"{missing[0]} has no value yet (???): write {missing[0]}=VALUE.")
+        for name in xp.values.get("trainer") or {}:
+            refuse_trainer_key(f"trainer.{name}")
+        limits.check_values(xp.values)
         locate(xp.values.get("continue_from") or "", self.find)
         for check in self._checks:
             asked = {name: xp.values.get(name) for name in inspect.signature(check).parameters}
@@ -341,7 +351,7 @@ class TrainMain(upstream.HydraMain):
         counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(self._frozen_values(xp, birth)))
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
-                if not is_excluded(key, self.dora.exclude) and (key not in counted or counted[key] != was)]
+                if not is_excluded(key, self.dora.exclude) and (key not in counted or not same(counted[key], was))]
 
     def added(self, xp: XP) -> dict[str, Any]:
         """The keys that the configuration did not have yet when the experiment last ran, and their values."""
@@ -472,6 +482,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)
+    refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]
     config.git_save = True  # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
     return config

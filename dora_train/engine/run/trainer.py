@@ -24,7 +24,7 @@ from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, first_epoch, put_aside, thin_out
-from .checks import trainer_keywords
+from .checks import check_batches, counted, trainer_keywords
 from .confusion import Confusion
 from .endings import EarlyStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
@@ -55,6 +55,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     checkpoint, loaded, warning = session.resume
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
     trainer = build_trainer(cfg, session, history, first_void_step(loaded))
+    check_batches(trainer, len(loaders[0]), len(loaders[1]), len(data.test))
     loaders[0].trainer = trainer
     if cfg.continue_from and not loaded:
         origin = session.origin()
@@ -196,7 +197,7 @@ def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: A
     session.log(f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
                 f"{torch.get_num_threads()} threads")
     if loaded:
-        session.log(f"resumed at {resumed_at(loaded, batches_an_epoch(trainer, len(data.train)))}")
+        session.log(f"resumed at {resumed_at(loaded, counted(trainer.limit_train_batches, len(data.train)))}")
 
 
 def _warn(session: Session, *warnings: str) -> None:
@@ -224,12 +225,6 @@ def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> s
     return f"{', '.join(changes)}: floating point may differ from here on" if changes else ""
 
 
-def batches_an_epoch(trainer: pl.Trainer, batches: int) -> int:
-    """Those that `trainer.limit_train_batches` leaves, as Lightning's fit loop counts them."""
-    limit = trainer.limit_train_batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
 def resumed_at(checkpoint: Mapping[str, Any], batches: int) -> str:
     """`epoch 7, batch 12 of 23`: the next one to be trained."""
     fit = checkpoint["loops"]["fit_loop"]
@@ -251,7 +246,8 @@ def _last_lines(session: Session, result: dict[str, Any]) -> None:
     parts = ["finished" if result["reason"] == "max_epochs" else f"finished ({result['reason']})"]
     if best:
         parts.append(f"best valid {_named(best)} @{result['best']['epoch']}")
-    parts.append(f"test {_named(result['test'])}")
+    if result["test"]:
+        parts.append(f"test {_named(result['test'])}")
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
