@@ -15,6 +15,8 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     code.py        the code of a run: commit, changed files, patch, and the snapshot that a job runs
     job.py         what a job starts with
     errors.py      a user's mistake, in at most four lines
+    output.py      the standard output: letters that it cannot hold, and what happens if it is lost
+    shell.py       commands as the user can type them
     replaced.py    settings of Dora and of Lightning that are not supported here
     upstream.py    every private name of Dora, Hydra, submitit and Lightning that we touch
     run/           inside one run: session, checks, ranks, trainer, loaders, history, checkpoints, signals, loggers

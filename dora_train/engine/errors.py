@@ -5,13 +5,13 @@ with 1. Anything else that escapes is a bug, and keeps its traceback.
 """
 
 import difflib
-import os
-import select
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+from . import output
 
 
 class UserError(Exception):
@@ -73,24 +73,17 @@ def writable(folder: Path) -> Iterator[None]:
 def report_user_errors() -> None:
     """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with 1.
 
-    What `dora info | head` leaves behind is no error either. Dora's command knows nothing of ours, so this is the one
-    place that all verbs share.
+    An output that is lost is no bug either. `dora info | head` ends without a word; a full disk is named. Dora's
+    command knows nothing of ours, so this is the one place that all verbs share.
     """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(error, file=sys.stderr, flush=True)
-        elif isinstance(error, BrokenPipeError) and _reader_is_gone():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        elif isinstance(error, OSError) and output.is_lost(error):
+            output.forget(error)
         elif not isinstance(error, KeyboardInterrupt):  # Ctrl-C speaks for itself, and exits with 130
             before(kind, error, trace)
 
     sys.excepthook = hook
-
-
-def _reader_is_gone() -> bool:
-    """Whether our output goes into a pipe that nobody reads any more."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # a closed end is always told
-    return bool(poll.poll(0))

@@ -22,7 +22,7 @@ from dora.conf import DoraConfig, SlurmConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import claims, limits, upstream, verbs
+from . import claims, limits, output, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .errors import UserError, refuse_undecoded, report_user_errors, shortened, writable
 from .find import find
@@ -31,6 +31,7 @@ from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
+from .shell import typed
 from .signature import RULE, Composed, Composer
 from .store import XPS, Birth, Experiment, State
 from .values import flatten, is_excluded, merged, same, split, unflatten
@@ -81,6 +82,12 @@ class TrainMain(upstream.HydraMain):
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
                  checks: Sequence[Callable[..., None]]):
+        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
+        self.command = upstream.command_line() if upstream.is_dora_command() else None
+        is_run = getattr(self.command, "command", "") == "run"
+        if self.command is not None:
+            output.prepare(never_fails=is_run)
+        self.signals = Signals().install() if is_run else None
         self._checks = checks
         self._checked_before: set[str] = set()
         self._said_too_large = False
@@ -88,9 +95,6 @@ class TrainMain(upstream.HydraMain):
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
         self.composer = Composer(folder, config_name, version_base)
-        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
-        self.command = upstream.command_line() if upstream.is_dora_command() else None
-        self.signals = Signals().install() if getattr(self.command, "command", "") == "run" else None
 
     @property
     def clear_asked(self) -> bool:
@@ -251,8 +255,9 @@ class TrainMain(upstream.HydraMain):
 
         status = look([experiment], asked())[experiment.sig]
         if status.live and status.by_job and status.certain:
+            info = f"{typed()} info -f {experiment.sig}"
             raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
-                            f"watch it: dora info -f {experiment.sig} -t     stop it: dora info -f {experiment.sig} -C")
+                            f"watch it: {info} -t     stop it: {info} -C")
 
     def clear(self, experiment: Experiment) -> None:
         """Remove an experiment's folder: renamed first, so that no other command sees half of it.
@@ -376,7 +381,7 @@ class TrainMain(upstream.HydraMain):
             more = f" (and {len(drift) - 2} more)" if len(drift) > 2 else ""
             raise UserError(
                 f"XP {xp.sig} was made when {'; '.join(map(str, drift[:2]))}{more}: not the same experiment.",
-                f"keep its meaning: dora run -f {xp.sig}     anew: --clear     both: tag=WORD")
+                f"keep its meaning: {typed()} run -f {xp.sig}     anew: --clear     both: tag=WORD")
 
     def _counted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return split(config, self.dora.exclude)[0]

@@ -16,6 +16,7 @@ from typing import Any
 from .. import claims
 from ..code import in_words
 from ..errors import UserError
+from ..shell import typed
 from ..store import GRIDS, XPS, Birth, Experiment, RunState, State
 from . import submission
 from .board import epochs, seconds_left
@@ -195,12 +196,12 @@ def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[st
     """What one would do next."""
     sig = experiment.sig
     if status.live:
-        return [f"{'watch':<10} dora info -f {sig} -t     stop   dora info -f {sig} -C"]
+        return [f"{'watch':<10} {typed()} info -f {sig} -t     stop   {typed()} info -f {sig} -C"]
     if status.state == State.COMPLETED:
-        return [f"{'curves':<10} tensorboard --logdir {shlex.quote(_shown(experiment.folder))}"]
+        return [f"{'curves':<10} {typed('tensorboard')} --logdir {shlex.quote(_shown(experiment.folder))}"]
     grids = grids_of(experiment, dora_dir)
-    again = f"     as grid   dora grid {grids[0]} --retry" if grids else ""
-    return [f"{'again':<10} dora run -f {sig}{again}"]
+    again = f"     as grid   {typed()} grid {grids[0]} --retry" if grids else ""
+    return [f"{'again':<10} {typed()} run -f {sig}{again}"]
 
 
 def _shown(path: Path) -> str:

@@ -20,6 +20,7 @@ from ... import counters
 from .. import upstream
 from ..errors import UserError
 from ..find import shown_path
+from ..shell import typed
 from ..store import Experiment, read_json
 from .averaging import AverageWeights
 from .boundary import StepBoundary
@@ -251,8 +252,8 @@ def _last_lines(session: Session, result: dict[str, Any]) -> None:
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
-    session.log(f"look   dora info -f {sig}     folder   {shown_path(folder)}")
-    session.log(f"curves   tensorboard --logdir {shlex.quote(shown_path(folder.parent))}")
+    session.log(f"look   {typed()} info -f {sig}     folder   {shown_path(folder)}")
+    session.log(f"curves   {typed('tensorboard')} --logdir {shlex.quote(shown_path(folder.parent))}")
 
 
 def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> None:
