@@ -109,7 +109,7 @@ def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: 
     unknown = [key for key in own if key not in takes]
     if unknown:
         raise ValueError(f"data.{unknown[0]}: {name} has no such key. Its own are: {', '.join(takes) or 'none'}.")
-    if batch_size < 2:
+    if not isinstance(batch_size, int) or batch_size < 2:
         raise ValueError(f"data.batch_size={batch_size}: it takes 2 or more (batch norm needs two samples).")
     _check_range("crop", crop, 0, 10_000)
     _check_range("cutout", cutout, 0, 10_000)

@@ -35,6 +35,7 @@ def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) ->
         hint = f"did you mean {close[0]}?" if close else f"{', '.join(PRECISIONS[:5])} ..."
         raise ValueError(f'unknown trainer.precision "{precision}": {hint}')
     smoothing = (loss or {}).get("label_smoothing", 0)
+    _check_number("loss.label_smoothing", smoothing)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss.label_smoothing={smoothing}: it takes 0 or more, and less than 1.")
 
@@ -65,13 +66,21 @@ def check_schedule(endless: bool = False, **settings: Any) -> None:
     """
     known = list(inspect.signature(Schedule).parameters)
     keys = [key for key in known if key not in ("steps_per_epoch", "total_steps")]
-    for key in settings:
+    for key, value in settings.items():
         if key not in keys:
             raise ValueError(f"schedule.{key}: there is no such key. schedule has: {', '.join(keys)}.")
+        if key != "name":
+            _check_number(f"schedule.{key}", value)
     Schedule(**settings, steps_per_epoch=1, total_steps=math.inf if endless else 1)
 
 
+def _check_number(key: str, value: Any) -> None:
+    if not isinstance(value, (int, float)):  # a comma in the file: 0,1
+        raise ValueError(f"{key}={value}: it takes a number.")
+
+
 def _check_amount(key: str, value: float) -> None:
+    _check_number(key, value)
     if not value >= 0:
         raise ValueError(f"{key}={value}: it takes 0 or more.")
     if math.isinf(value):

@@ -388,6 +388,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, offline: None):
     ({"name": "digits", "crop": 10**9}, "data.crop=1000000000: it takes no more than 10,000."),
     ({"name": ""}, 'unknown data set ""'),
     ({"name": "digits", "batch_size": 0}, "data.batch_size=0: it takes 2 or more"),
+    ({"name": "digits", "batch_size": "6 4"}, "data.batch_size=6 4: it takes 2 or more"),
 ])
 def test_mistakes_are_refused_before_anything_is_loaded(given_keys: dict, said: str,
                                                         monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from dora_train.engine.errors import UserError
 from dora_train.engine.main import TrainMain
 from dora_train.engine.signature import Composer
 from dora_train.engine.store import State
-from dora_train.engine.values import flatten, same
+from dora_train.engine.values import flatten, same, unflatten
 
 KINDS = [
     "null",
@@ -175,6 +176,17 @@ def test_a_key_with_any_value(key: str, main: TrainMain):
 def test_what_is_said_of_a_value(overrides: list[str], said: str, main: TrainMain):
     assert said in refusal(main, *overrides)
     assert not main.dora.dir.exists()
+
+
+def test_a_value_of_a_wrong_type_in_the_configuration_itself():
+    """Its defaults give the types of overrides; nothing gives theirs."""
+    values: list[Any] = [None, "auto", True, 1.5, [1], {"a": 1}, float("nan")]
+    for key in limits.TAKES:
+        for value in values:
+            with contextlib.suppress(UserError):
+                limits.check_values(unflatten([(key, value)]))
+    with pytest.raises(UserError, match="slurm.time=2-00:00: it takes a whole number."):
+        limits.check_values({"slurm": {"time": "2-00:00"}})
 
 
 def test_a_resumed_run_is_held_to_the_keys_that_may_change(main: TrainMain):

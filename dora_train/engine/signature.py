@@ -23,6 +23,7 @@ that name the key. `Composer` is used by `main.py`; it is the only place where a
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ class _Base:
         """A copy of its own, to put values into."""
         return pickle.loads(self.packed)
 
-    @property
+    @cached_property
     def choices(self) -> dict[str, Any]:
         """The option of each group."""
         return OmegaConf.to_container(self.hydra.hydra.runtime.choices)  # type: ignore[return-value]
