@@ -16,6 +16,7 @@ help: ## print the targets
 
 run: $(VENV)/.run ## set up, and train a first experiment on real data (dora run optim.lr=0.1)
 	$(BIN)/dora run optim.lr=0.1
+	@command -v dora >/dev/null || echo "from here on, so that dora is found by its name:   source $(BIN)/activate"
 
 test: $(VENV)/.dev lint ## set up, and run every test that this machine can run
 	$(PYTEST) $(ARGS)

@@ -373,6 +373,7 @@ def start(args: argparse.Namespace, folder: Path, restart: bool = False) -> None
 
 def log_to(path: Path) -> None:
     """To the terminal and to a file: the one is gone when something went wrong, the other is not looked at."""
+    sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding shows ? for the letters that it lacks
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path, encoding="utf-8")]
     handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, format="%(message)s", force=True)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .engine import output
 from .engine.code import content_hash, in_words
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.files import listed as listed_in
@@ -259,5 +260,6 @@ def remove(dora_dir: Path, names: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    output.prepare(never_fails=False)
     report_user_errors()
     main()

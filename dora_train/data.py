@@ -8,6 +8,7 @@ is), batches.py, augment.py (what becomes of it).
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,7 +94,7 @@ def load_data(name: str, batch_size: int, augment: bool = True, seed: int = 0, *
     return Data(name, images.classes, train, batches("valid"), batches("test"))
 
 
-def check_data(name: str, batch_size: int = 2, augment: bool = True, seed: int = 0, *, crop: int | None = None,
+def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: int = 0, *, crop: int | None = None,
                flip: bool | None = None, cutout: int = 0, **own: Any) -> None:
     """Whether `load_data` can take this, without loading or downloading anything.
 
@@ -108,13 +109,16 @@ def check_data(name: str, batch_size: int = 2, augment: bool = True, seed: int =
     unknown = [key for key in own if key not in takes]
     if unknown:
         raise ValueError(f"data.{unknown[0]}: {name} has no such key. Its own are: {', '.join(takes) or 'none'}.")
-    if batch_size < 2:
+    if not isinstance(batch_size, int) or batch_size < 2:
         raise ValueError(f"data.batch_size={batch_size}: it takes 2 or more (batch norm needs two samples).")
-    _check_range("crop", crop, 0)
-    _check_range("cutout", cutout, 0)
-    _check_range("image_size", own.get("image_size"), 1)
-    _check_range("num_workers", own.get("num_workers"), 0)
-    _check_range("max_gb", own.get("max_gb"), 0)
+    _check_range("crop", crop, 0, 10_000)
+    _check_range("cutout", cutout, 0, 10_000)
+    _check_range("image_size", own.get("image_size"), 1, 10_000)
+    _check_range("num_workers", own.get("num_workers"), 0, 10_000)
+    _check_range("max_gb", own.get("max_gb"), 0, math.inf)
+    for key in ("root", "folder"):
+        if own.get(key) is not None and not isinstance(own[key], str):
+            raise ValueError(f"data.{key}={own[key]}: it takes the path of a folder, e.g. ./{own[key]}.")
     share = own.get("valid", 0.1)
     if not (isinstance(share, (int, float)) and 0 < share < 0.5):
         raise ValueError(f"data.valid={share}: it takes a share of the training set between 0 and 0.5, e.g. 0.1.")
@@ -122,6 +126,12 @@ def check_data(name: str, batch_size: int = 2, augment: bool = True, seed: int =
         check_root(own.get("root"))
 
 
-def _check_range(key: str, value: object, least: int) -> None:
-    if value is not None and not (isinstance(value, (int, float)) and value >= least):
+def _check_range(key: str, value: object, least: int, most: float) -> None:
+    if value is None:
+        return
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:
         raise ValueError(f"data.{key}={value}: it takes {least} or more.")
+    if not value <= most:
+        raise ValueError(f"data.{key}={value}: it takes no more than {most:,}.")
+    if key != "max_gb" and value != int(value):
+        raise ValueError(f"data.{key}={value}: it takes a whole number.")

@@ -27,14 +27,15 @@ def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) ->
         if not block:
             raise ValueError(f"{name}=null: its settings are needed.")
     check_optimizer(**optim)
-    endless = trainer["max_epochs"] in (None, -1) and trainer["max_steps"] == -1
-    Schedule(**{**schedule, "warmup_epochs": 0}, steps_per_epoch=1, total_steps=math.inf if endless else 1)
+    endless = trainer.get("max_epochs") in (None, -1) and trainer.get("max_steps", -1) == -1
+    check_schedule(**{"warmup_epochs": 0.0, **schedule}, endless=endless)
     precision = str(trainer.get("precision") or PRECISIONS[0])
     if precision not in PRECISIONS:
         close = difflib.get_close_matches(precision, PRECISIONS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"{', '.join(PRECISIONS[:5])} ..."
         raise ValueError(f'unknown trainer.precision "{precision}": {hint}')
     smoothing = (loss or {}).get("label_smoothing", 0)
+    _check_number("loss.label_smoothing", smoothing)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss.label_smoothing={smoothing}: it takes 0 or more, and less than 1.")
 
@@ -43,7 +44,7 @@ def check_optimizer(name: str, **numbers: float) -> None:
     """Whether `build_optimizer` takes this. None is made: torch 2.14 then imports torch._dynamo, which takes seconds.
 
     Raises:
-        ValueError: an unknown name or key, or a negative number.
+        ValueError: an unknown name or key, or a number that is negative or infinite.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f'unknown optim.name "{name}": {", ".join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}.')
@@ -51,8 +52,39 @@ def check_optimizer(name: str, **numbers: float) -> None:
     for key, value in numbers.items():
         if key not in keys:
             raise ValueError(f"optim.{key}: there is no such key. optim has: {', '.join(keys)}.")
-        if not value >= 0:
-            raise ValueError(f"optim.{key}={value}: it takes 0 or more.")
+        _check_amount(f"optim.{key}", value)
+
+
+def check_schedule(endless: bool = False, **settings: Any) -> None:
+    """Whether `Schedule` takes these settings.
+
+    Args:
+        endless: the run has no last step that is known.
+
+    Raises:
+        ValueError: an unknown name or key, a curve without an end, or numbers that make no sense.
+    """
+    known = list(inspect.signature(Schedule).parameters)
+    keys = [key for key in known if key not in ("steps_per_epoch", "total_steps")]
+    for key, value in settings.items():
+        if key not in keys:
+            raise ValueError(f"schedule.{key}: there is no such key. schedule has: {', '.join(keys)}.")
+        if key != "name":
+            _check_number(f"schedule.{key}", value)
+    Schedule(**settings, steps_per_epoch=1, total_steps=math.inf if endless else 1)
+
+
+def _check_number(key: str, value: Any) -> None:
+    if not isinstance(value, (int, float)):  # a comma in the file: 0,1
+        raise ValueError(f"{key}={value}: it takes a number.")
+
+
+def _check_amount(key: str, value: float) -> None:
+    _check_number(key, value)
+    if not value >= 0:
+        raise ValueError(f"{key}={value}: it takes 0 or more.")
+    if math.isinf(value):
+        raise ValueError(f"{key}={value}: it takes a finite number.")
 
 
 def build_optimizer(parameters: Any, name: str, lr: float, momentum: float,
@@ -90,6 +122,7 @@ class Schedule:
             raise ValueError(f'unknown schedule.name "{name}": {", ".join(SCHEDULES[:-1])} or {SCHEDULES[-1]}.')
         if name in ("cosine", "onecycle") and not math.isfinite(total_steps):
             raise ValueError(f"schedule.name={name} needs an end: give trainer.max_epochs or trainer.max_steps.")
+        _check_amount("schedule.warmup_epochs", warmup_epochs)
         if patience < 0 or not 0 < factor < 1:
             raise ValueError(f"schedule.patience={patience}, schedule.factor={factor}: they take 0 or more epochs, "
                              "and a factor between 0 and 1.")

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Data, load_data
+from .engine import output
 from .engine.checkpoint import held_epoch
 from .engine.errors import UserError, report_user_errors
 from .engine.find import find, outputs, shown_path
@@ -300,21 +301,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     _write(text, args.output)
 
 
-def _write(text: str, output: str | None) -> None:
-    """Names of files come out as the bytes that they are."""
+def _write(text: str, file: str | None) -> None:
+    """Names of files come out as the bytes that they are.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     content = text.encode("utf-8", "surrogateescape")
-    try:
-        if output:
-            Path(output).write_bytes(content)
-        else:
+    if file is None:
+        with output.to_a_reader():
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    try:
+        Path(file).write_bytes(content)
     except OSError as error:
-        raise UserError(f"cannot write {output or 'the output'}: {error.strerror}.") from error
+        raise UserError(f"cannot write {file}: {error.strerror}.") from error
 
 
 if __name__ == "__main__":
+    output.prepare(never_fails=False)
     report_user_errors()
     main()

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
+from .engine import output
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.find import ROOT, shown_path
 from .engine.grid.gridfile import Axis, Design, grid_text, is_untouched
@@ -190,9 +191,10 @@ def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> l
     if group not in groups:
         raise UserError(f'"{text}": glob chooses among the options of a group, and {group} is none.',
                         f"groups: {', '.join(groups)}.")
-    found = glob.filter(groups[group])
+    options = train.composer.options(group)
+    found = glob.filter(options)
     if not found:
-        raise UserError(f'"{text}" fits none of {group}: {shortened(groups[group])}.')
+        raise UserError(f'"{text}" fits none of {group}: {shortened(options)}.')
     return found
 
 
@@ -244,5 +246,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # grids lie there
+    output.prepare(never_fails=False)
     report_user_errors()
     main()

@@ -202,6 +202,7 @@ def quieten() -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding shows ? for the letters that it lacks
     # Which keywords a model has is not in the configuration, and Hydra wants a plus before what is not.
     sys.argv[1:] = [f"++{arg}" if arg.startswith("model_args.") else arg for arg in sys.argv[1:]]
     main()

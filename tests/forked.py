@@ -28,13 +28,20 @@ Fault = tuple[str, int] | tuple[str, int, int]  # (what, at which occurrence fro
 
 
 class Run:
-    """One `dora` command in a forked process; its output goes to a file."""
+    """One `dora` command in a forked process; its output goes to a file.
 
-    def __init__(self, project: Any, *args: str, fault: Fault | None = None, folder: Path | None = None):
+    Args:
+        onto: where its output goes instead: a device, a pipe with a name, a terminal (it becomes that of the process),
+            or "closed".
+        ignored: signals that it ignores from its start, as under `nohup`.
+    """
+
+    def __init__(self, project: Any, *args: str, fault: Fault | None = None, folder: Path | None = None,
+                 onto: str = "", ignored: tuple[int, ...] = ()):
         self.output = (folder or project.out.parent) / f"{project.out.name}.{os.urandom(4).hex()}.txt"
         self.output.parent.mkdir(parents=True, exist_ok=True)
         self.process = FORKS.Process(target=_command, args=(
-            list(args), str(project.root), dict(project.env), str(self.output), fault, str(project.out)))
+            list(args), str(project.root), dict(project.env), str(self.output), fault, str(project.out), onto, ignored))
         self.process.start()
 
     def poll(self) -> int | None:
@@ -72,15 +79,15 @@ class Run:
         return self.output.read_text(errors="replace")
 
 
-def _command(args: list[str], folder: str, env: dict[str, str], output: str, fault: Fault | None, out: str) -> None:
+def _command(args: list[str], folder: str, env: dict[str, str], output: str, fault: Fault | None, out: str,
+             onto: str, ignored: tuple[int, ...]) -> None:
     """What `bin/dora` does, in the child."""
+    for signum in ignored:
+        signal.signal(signum, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(folder)
-    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    sys.stdout, sys.stderr = (io.TextIOWrapper(open(fd, "wb", 0), write_through=True) for fd in (1, 2))
+    _direct(output, onto)
     multiprocessing.set_start_method(None, force=True)  # a loader's workers come as they do in a command of its own
     sys.argv = ["dora", *args]
     sys.path[:] = [folder, *(path for path in sys.path if "site-packages" in path or "lib/python" in path)]
@@ -98,6 +105,22 @@ def _command(args: list[str], folder: str, env: dict[str, str], output: str, fau
     finally:
         if fault and fault[0] == "count":
             Path(output + ".counts").write_text(" ".join(f"{what}={number}" for what, number in seen.items()))
+
+
+def _direct(output: str, onto: str) -> None:
+    """Send the standard output and error where they are to go, and make Python's streams of them."""
+    if onto == "closed":
+        os.closerange(0, 3)
+        sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]  # as Python has them then
+        return
+    if onto:
+        os.setsid()  # a terminal that is opened from here on, for reading too, is that of this process
+    handle = os.open(onto or output, (os.O_RDWR if onto else os.O_WRONLY) | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    encoding = os.environ.get("PYTHONIOENCODING")
+    sys.stdout = io.TextIOWrapper(open(1, "wb", 0), encoding, write_through=True)
+    sys.stderr = io.TextIOWrapper(open(2, "wb", 0), encoding, "backslashreplace", write_through=True)
 
 
 seen: dict[str, int] = {}

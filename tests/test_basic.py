@@ -31,6 +31,13 @@ def args_of(*argv: str) -> Any:
     return train.experiment_parser().parse_args(argv)
 
 
+def test_a_terminal_of_another_encoding(tmp_path: Path):
+    code = f"from basic import train; train.log_to(train.Path({str(tmp_path / 'log')!r})); train.log.info('a · b')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.stdout, done.stderr) == ("a ? b\n", "") and "a · b" in (tmp_path / "log").read_text("utf-8")
+
+
 # --- arguments and names ---
 
 def test_defaults_are_those_of_conf():

@@ -381,6 +381,14 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, offline: None):
     ({"name": "image_folder"}, "data.root=FOLDER"),
     ({"name": "image_folder", "root": "nowhere"}, "no such folder"),
     ({"name": "image_folder", "root": ".", "num_workers": -1}, "data.num_workers=-1"),
+    ({"name": "image_folder", "root": ".", "num_workers": 1.5}, "data.num_workers=1.5: it takes a whole number."),
+    ({"name": "image_folder", "root": ".", "image_size": 10**9}, "data.image_size=1000000000: it takes no more than"),
+    ({"name": "image_folder", "root": ".", "max_gb": float("nan")}, "data.max_gb=nan: it takes 0 or more."),
+    ({"name": "image_folder", "root": 2012}, "data.root=2012: it takes the path of a folder, e.g. ./2012."),
+    ({"name": "digits", "crop": 10**9}, "data.crop=1000000000: it takes no more than 10,000."),
+    ({"name": ""}, 'unknown data set ""'),
+    ({"name": "digits", "batch_size": 0}, "data.batch_size=0: it takes 2 or more"),
+    ({"name": "digits", "batch_size": "6 4"}, "data.batch_size=6 4: it takes 2 or more"),
 ])
 def test_mistakes_are_refused_before_anything_is_loaded(given_keys: dict, said: str,
                                                         monkeypatch: pytest.MonkeyPatch):

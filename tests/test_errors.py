@@ -6,6 +6,7 @@ import re
 import subprocess
 
 import pytest
+from forked import Run
 from omegaconf import OmegaConf
 from project import BIN, QUICK, ROOT, Project
 
@@ -35,6 +36,10 @@ MISTAKES = [
     (["trainer.max_time=soon"], "'soon')` is not a valid duration"),
     (["logger=[foo]"], 'unknown logger "foo"'),
     (["dora.dir=elsewhere"], "DORA_DIR=folder"),
+    (["best=null"], "best=null: its settings are needed."),
+    (["~best"], "~best: a key of the configuration cannot be removed"),
+    (["experiment=nope"], 'unknown experiment "nope".\nexperiment has: cifar10_resnet18, digits_accurate.'),
+    (["optim.lr=${nope}"], "optim.lr=${nope} does not resolve: Interpolation key 'nope' not found"),
     (["-f", "deadbeef"], 'there is no experiment "deadbeef"'),
     (["-f", "../x"], '"../x" is not a signature'),
     (["-f", "a" * 1000], "is not a signature"),
@@ -46,9 +51,9 @@ MISTAKES = [
 
 @pytest.mark.parametrize("args, said", MISTAKES, ids=[" ".join(args)[:30] for args, _ in MISTAKES])
 def test_a_mistake_is_one_message(args: list[str], said: str, project: Project):
-    output = project.dora("run", *args, code=1)
-    assert said in output
-    assert len(output.splitlines()) <= 4 and "Traceback" not in output
+    run = Run(project, "run", *args)
+    assert run.wait() == 1 and said in run.text
+    assert len(run.text.splitlines()) <= 4 and "Traceback" not in run.text
     assert not project.out.exists(), "nothing is left on disk"
 
 

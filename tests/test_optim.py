@@ -125,6 +125,9 @@ def test_only_validations_count():
     ({"name": "cosin"}, {}, 'unknown schedule.name "cosin": none, cosine, onecycle or plateau.'),
     ({"name": "plateau", "factor": 2.0}, {}, "schedule.factor=2.0"),
     ({"name": "none"}, {"label_smoothing": 1.0}, "loss.label_smoothing=1.0"),
+    ({"name": "none", "warmup_epochs": "0,5"}, {}, "schedule.warmup_epochs=0,5: it takes a number."),
+    ({"name": "plateau", "factor": "0,1"}, {}, "schedule.factor=0,1: it takes a number."),
+    ({"name": "none"}, {"label_smoothing": "0,1"}, "loss.label_smoothing=0,1: it takes a number."),
 ])
 def test_mistakes(schedule: dict, loss: dict, message: str):
     with pytest.raises(ValueError, match=message):

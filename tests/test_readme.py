@@ -19,6 +19,7 @@ ELSEWHERE = {
     "make run": "sets up what runs this test; tried in a fresh clone",
     "python3 -m venv env": "as make does",
     "source env/bin/activate": "as make does",
+    "source .venv/bin/activate": "of the environment that make made",
     "pip install -r requirements.txt": "as make does",
     "dora run data=cifar10 model=resnet18": "a download; test_data.py reads files of its format",
     "tensorboard --logdir outputs/xps": "a server; test_run.py reads its events",

@@ -5,13 +5,13 @@ with 1. Anything else that escapes is a bug, and keeps its traceback.
 """
 
 import difflib
-import os
-import select
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+from . import output
 
 
 class UserError(Exception):
@@ -30,7 +30,7 @@ def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
     ['optim.lr']
     """
     known = list(words)
-    ends = [known_word for known_word in known if known_word.endswith("." + word)]
+    ends = [known_word for known_word in known if known_word.endswith(("." + word, "/" + word))]
     folded = {known_word.lower(): known_word for known_word in known}
     close = [folded[match] for match in difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)]
     return list(dict.fromkeys(ends + close))[:count]
@@ -40,6 +40,13 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """`": did you mean optim.lr?"`, or nothing where nothing is near."""
     close = near(word, words)
     return f": did you mean {' or '.join(close)}?" if close else "."
+
+
+def refuse_undecoded(text: str, *hints: str) -> None:
+    """Raises: UserError if the system could not decode `text`: loggers and pages would fail on it."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UserError(f'"{text}" is not valid text in the encoding of this system '
+                        f"({sys.getfilesystemencoding()}).", *hints)
 
 
 def shortened(words: Iterable[str], most: int = 12) -> str:
@@ -66,24 +73,17 @@ def writable(folder: Path) -> Iterator[None]:
 def report_user_errors() -> None:
     """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with 1.
 
-    What `dora info | head` leaves behind is no error either. Dora's command knows nothing of ours, so this is the one
-    place that all verbs share.
+    An output that is lost is no bug either. `dora info | head` ends without a word; a full disk is named. Dora's
+    command knows nothing of ours, so this is the one place that all verbs share.
     """
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(error, file=sys.stderr, flush=True)
-        elif isinstance(error, BrokenPipeError) and _reader_is_gone():
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes at its end
+        elif isinstance(error, OSError) and output.is_lost(error):
+            output.forget(error)
         elif not isinstance(error, KeyboardInterrupt):  # Ctrl-C speaks for itself, and exits with 130
             before(kind, error, trace)
 
     sys.excepthook = hook
-
-
-def _reader_is_gone() -> bool:
-    """Whether our output goes into a pipe that nobody reads any more."""
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # a closed end is always told
-    return bool(poll.poll(0))

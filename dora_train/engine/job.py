@@ -18,8 +18,10 @@ def main() -> None:
     os.environ["DORA_TRAIN_JOB"] = token
     os.environ["DORA_TRAIN_JOB_ID"] = _job_id()
     os.environ["DORA_DIR"] = str(folder.parents[1])
+    from dora_train.engine import output
     from dora_train.engine.run.signals import Signals
 
+    output.prepare(never_fails=True)
     signals = Signals().install()  # before the imports that take seconds: an early signal must not kill unsaid
     from dora_train.engine.store import Experiment
     from dora_train.train import main as train_main

@@ -22,10 +22,10 @@ from dora.conf import DoraConfig, SlurmConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import claims, upstream, verbs
+from . import claims, limits, output, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .direction import refuse_guess
-from .errors import UserError, report_user_errors, shortened, writable
+from .errors import UserError, refuse_undecoded, report_user_errors, shortened, writable
 from .files import refuse_unwritable
 from .find import find, readable
 from .origin import locate, sha256
@@ -33,9 +33,10 @@ from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
-from .signature import RULE, Composer
+from .shell import typed
+from .signature import RULE, Composed, Composer
 from .store import XPS, Birth, Experiment, State
-from .values import flatten, is_excluded, merged, split, unflatten
+from .values import flatten, is_excluded, merged, same, split, unflatten
 from .xp import XP
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
@@ -83,6 +84,12 @@ class TrainMain(upstream.HydraMain):
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
                  checks: Sequence[Callable[..., None]]):
+        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
+        self.command = upstream.command_line() if upstream.is_dora_command() else None
+        is_run = getattr(self.command, "command", "") == "run"
+        if self.command is not None:
+            output.prepare(never_fails=is_run)
+        self.signals = Signals().install() if is_run else None
         self._checks = checks
         self._checked_before: set[str] = set()
         self._said_too_large = False
@@ -90,9 +97,6 @@ class TrainMain(upstream.HydraMain):
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
         self.composer = Composer(folder, config_name, version_base)
-        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
-        self.command = upstream.command_line() if upstream.is_dora_command() else None
-        self.signals = Signals().install() if getattr(self.command, "command", "") == "run" else None
 
     @property
     def clear_asked(self) -> bool:
@@ -143,7 +147,7 @@ class TrainMain(upstream.HydraMain):
             return self._taken_in(argv)
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
             return self._frozen(argv.experiment.sig, argv.extra)
-        composed = self.composer.compose(self._checked(argv))
+        composed = self._composed(argv)
         return XP(self.dora, composed.values, composed.argv, composed.delta)
 
     def get_argv_from_sig(self, sig: str) -> FrozenArgv:
@@ -172,13 +176,20 @@ class TrainMain(upstream.HydraMain):
     def experiment(self, xp: XP | str) -> Experiment:
         return Experiment(self.dora.dir / XPS / (xp if isinstance(xp, str) else xp.sig))
 
-    def _checked(self, argv: Sequence[str]) -> list[str]:
+    def _composed(self, argv: Sequence[str]) -> Composed:
+        """What `argv` gives today.
+
+        Raises:
+            UserError: an override that is not the user's, or that no run could work with.
+        """
         for arg in argv:
             if arg.lstrip("+~").startswith("dora."):
                 raise UserError(f'"{arg}": dora.* is read before any override.',
                                 "where things land: DORA_DIR=folder; the rest: conf/config.yaml")
             refuse_trainer_key(arg.partition("=")[0].lstrip("+").strip())
-        return list(argv)
+        composed = self.composer.compose(argv)
+        limits.check_changes(composed.delta, self.composer.defaults)
+        return composed
 
     def _counting(self, overrides: Sequence[str]) -> bool:
         """Whether any of these overrides counts in the signature."""
@@ -192,7 +203,7 @@ class TrainMain(upstream.HydraMain):
         if birth is None:  # made by stock Dora: all there is are its overrides
             return self.get_xp(list(experiment.argv() or []) + list(excluded))
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = self.composer.compose(self._checked(excluded)).values
+        xp.values = self._composed(excluded).values
         self.use_frozen(xp, birth)
         return xp
 
@@ -247,8 +258,9 @@ class TrainMain(upstream.HydraMain):
 
         status = look([experiment], asked())[experiment.sig]
         if status.live and status.by_job and status.certain:
+            info = f"{typed()} info -f {experiment.sig}"
             raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
-                            f"watch it: dora info -f {experiment.sig} -t     stop it: dora info -f {experiment.sig} -C")
+                            f"watch it: {info} -t     stop it: {info} -C")
 
     def clear(self, experiment: Experiment) -> None:
         """Remove an experiment's folder: renamed first, so that no other command sees half of it.
@@ -317,6 +329,9 @@ class TrainMain(upstream.HydraMain):
         missing = [key for key, value in flatten(xp.values) if value == "???"]
         if missing:
             raise UserError(f"{missing[0]} has no value yet (???): write {missing[0]}=VALUE.")
+        for name in xp.values.get("trainer") or {}:
+            refuse_trainer_key(f"trainer.{name}")
+        limits.check_values(xp.values)
         locate(xp.values.get("continue_from") or "", self.find)
         for check in self._checks:
             asked = {name: xp.values.get(name) for name in inspect.signature(check).parameters}
@@ -345,7 +360,7 @@ class TrainMain(upstream.HydraMain):
         counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(self._frozen_values(xp, birth)))
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
-                if not is_excluded(key, self.dora.exclude) and (key not in counted or counted[key] != was)]
+                if not is_excluded(key, self.dora.exclude) and (key not in counted or not same(counted[key], was))]
 
     def added(self, xp: XP) -> dict[str, Any]:
         """The keys that the configuration did not have yet when the experiment last ran, and their values."""
@@ -370,7 +385,7 @@ class TrainMain(upstream.HydraMain):
             more = f" (and {len(drift) - 2} more)" if len(drift) > 2 else ""
             raise UserError(
                 f"XP {xp.sig} was made when {'; '.join(map(str, drift[:2]))}{more}: not the same experiment.",
-                f"keep its meaning: dora run -f {xp.sig}     anew: --clear     both: tag=WORD")
+                f"keep its meaning: {typed()} run -f {xp.sig}     anew: --clear     both: tag=WORD")
 
     def _counted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return split(config, self.dora.exclude)[0]
@@ -475,6 +490,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)
+    refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]
     config.git_save = True  # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
     return config

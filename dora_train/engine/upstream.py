@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,28 @@ def grid_action(main: Any, explorer: Any, command: Any) -> None:
 def overrides_of(launcher: Any) -> list[str]:
     """What a launcher has bound so far (dora-search 0.1.13 has no public name for it)."""
     return list(launcher._argv)
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """A file of the configuration that Hydra takes in."""
+
+    name: str  # below the configuration's folder, without .yaml: "experiment/paper/t2"
+    package: str  # where its keys land: "data"; empty: beside those of config.yaml
+    parent: str  # the file whose defaults name it
+
+
+def files_of(config_name: str, overrides: Sequence[str]) -> list[ConfigFile]:
+    """The files that a configuration is made of, within `initialize_config_dir`.
+
+    hydra-core 1.3.8 keeps this list to itself when it composes.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    loader = GlobalHydra.instance().config_loader()
+    found = loader.compute_defaults_list(config_name, list(overrides), RunMode.RUN).defaults
+    return [ConfigFile(one.config_path, one.package or "", one.parent or "") for one in found if one.config_path]
 
 
 def column_of(error: Exception) -> int | None:

@@ -137,5 +137,14 @@ def differences(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str =
     return delta
 
 
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, where a NaN equals a NaN."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return one == other or (one != one and other != other)
+
+
 def _equal(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other or (_is_number(one) and _is_number(other) and one == other)

@@ -1,11 +1,11 @@
 """`python -m dora_train.report`: which setting wins, by how much, and is it noise?"""
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine import output
 from ..engine.errors import UserError, report_user_errors
 from ..engine.find import outputs
 from ..engine.grid.places import asked
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.diff:
         _print(_diff(report))
     else:
-        _print(FORMATS[args.format](report.sheet(), report.records()))
+        _print(FORMATS[args.format](report.sheet(), report.records()), is_data=args.format != "text")
 
 
 def _diff(report: Report) -> str:
@@ -83,12 +83,14 @@ def _diff(report: Report) -> str:
     return as_text(first, second)
 
 
-def _print(text: str) -> None:
-    try:
-        sys.stdout.buffer.write(text.encode("utf-8", "replace"))
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _print(text: str, is_data: bool = False) -> None:
+    """Data is UTF-8 whatever the terminal's encoding is: it goes into a file."""
+    with output.to_a_reader():
+        if is_data:
+            sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        else:
+            sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def write(path: str, text: str, report: Report) -> None:
@@ -101,5 +103,6 @@ def write(path: str, text: str, report: Report) -> None:
 
 
 if __name__ == "__main__":
+    output.prepare(never_fails=False)
     report_user_errors()
     main()

@@ -17,6 +17,7 @@ from .. import claims
 from ..code import in_words
 from ..errors import UserError, shortened
 from ..find import closed, readable
+from ..shell import typed
 from ..store import GRIDS, Birth, Experiment, RunState, State
 from ..words import main_metric, shown_best, validated
 from . import submission
@@ -210,12 +211,12 @@ def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[st
     if status.out_of_reach:
         return [f"{'if gone':<10} DORA_TAKE=1 dora run -f {sig}"]
     if status.live:
-        return [f"{'watch':<10} dora info -f {sig} -t     stop   dora info -f {sig} -C"]
+        return [f"{'watch':<10} {typed()} info -f {sig} -t     stop   {typed()} info -f {sig} -C"]
     if status.state == State.COMPLETED:
-        return [f"{'curves':<10} tensorboard --logdir {shlex.quote(_shown(experiment.folder))}"]
+        return [f"{'curves':<10} {typed('tensorboard')} --logdir {shlex.quote(_shown(experiment.folder))}"]
     grids = grids_of(experiment, dora_dir)
-    again = f"     as grid   dora grid {grids[0]} --retry" if grids else ""
-    return [f"{'again':<10} dora run -f {sig}{again}"]
+    again = f"     as grid   {typed()} grid {grids[0]} --retry" if grids else ""
+    return [f"{'again':<10} {typed()} run -f {sig}{again}"]
 
 
 def _shown(path: Path) -> str:

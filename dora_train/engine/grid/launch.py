@@ -9,6 +9,7 @@ from dora.conf import SubmitRules, update_from_args
 
 from .. import claims
 from ..errors import UserError
+from ..shell import typed
 from ..store import ILL, Experiment, State
 from . import submission
 from .executor import Executor
@@ -94,8 +95,8 @@ def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:
         if args.attach:
             print("\n" + cancel(experiment, executor), file=sys.stderr)
         else:
-            print(f"\nXP {experiment.sig} goes on; watch it: dora info -f {experiment.sig} -t     "
-                  f"stop it: dora info -f {experiment.sig} -C", file=sys.stderr)
+            print(f"\nXP {experiment.sig} goes on; watch it: {typed()} info -f {experiment.sig} -t     "
+                  f"stop it: {typed()} info -f {experiment.sig} -C", file=sys.stderr)
         return 130
     time.sleep(0.1)
     status = look([experiment], executor)[experiment.sig]

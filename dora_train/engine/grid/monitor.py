@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from rich.live import Live
 
+from ..shell import typed
 from ..store import ILL, Experiment, Job
 from .board import Board, console, in_place
 from .executor import Executor
@@ -69,7 +70,8 @@ class Monitor:
     def __init__(self, table: Table, executor: Executor | None, args: Any, moves: bool = True):
         self.table, self.executor, self.args, self.moves = table, executor, args, moves
         self.charge: Charge | None = None  # None: it only watches
-        self.again = f"dora grid {table.name}" if moves else f"python -m dora_train.report {table.name} --watch"
+        command = f"{typed()} grid {{}}" if moves else f"{typed('python')} -m dora_train.report {{}} --watch"
+        self.again = command.format(table.name)
         self._asked = float("-inf")
         self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
 

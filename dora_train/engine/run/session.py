@@ -22,6 +22,7 @@ from ..errors import UserError, writable
 from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
+from ..shell import typed
 from ..store import Experiment, RunState, Start, State
 from ..words import main_metric, shown_best
 from ..xp import XP
@@ -219,7 +220,7 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
     state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
                     fruitless=fruitless, gap=None,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
-    console = _Console(soft_wrap=True, highlight=False, markup=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     session = Session(experiment, ranks, signals, before, state, console, main.find)
     session.report(State.RUNNING)
     _refuse_in_vain(session, before)
@@ -284,20 +285,12 @@ def _say_shorter(session: Session, main: TrainMain, xp: XP) -> None:
     experiment, epochs = shorter
     more = int(xp.cfg.trainer.max_epochs) - epochs
     argv = [arg for arg in xp.argv if arg.partition("=")[0] != "trainer.max_epochs"]
-    command = shlex.join(["dora", "run", *argv, f"trainer.max_epochs={more}", f"continue_from={experiment.sig}"])
+    command = shlex.join(["run", *argv, f"trainer.max_epochs={more}", f"continue_from={experiment.sig}"])
     session.log(f"XP {experiment.sig}, the same for {epochs} epochs, is finished; this one is another, from its start.")
-    session.log(f"{more} epochs more, from the weights of that: {command}")
+    session.log(f"{more} epochs more, from the weights of that: {typed()} {command}")
 
 
 # --- logging ---
-
-class _Console(Console):
-    """rich ends the program where nobody reads any more (`dora run | head`); the run goes on: train.log has it all."""
-
-    def on_broken_pipe(self) -> None:
-        with contextlib.suppress(SystemExit):
-            super().on_broken_pipe()
-
 
 class _ConsoleHandler(logging.Handler):
     """Lines on the console, above a progress bar where there is one."""
@@ -325,7 +318,7 @@ def _logging_to(session: Session) -> Iterator[None]:
     if not session.ranks.is_first:
         yield
         return
-    file = _FileHandler(session.experiment.log, encoding="utf-8")
+    file = _FileHandler(session.experiment.log, encoding="utf-8", errors="backslashreplace")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     handlers: list[logging.Handler] = [file, _ConsoleHandler(session.console)]
     logging.captureWarnings(True)
@@ -367,7 +360,7 @@ def _ended(session: Session) -> Iterator[None]:
         _interrupted(session, 2)
     except Stopped as stop:
         session.end(State.STOPPED, str(stop))
-        session.log(f"stopped by its search: {stop} · finish it: dora run -f {session.experiment.sig}")
+        session.log(f"stopped by its search: {stop} · finish it: {typed()} run -f {session.experiment.sig}")
         sys.exit(0)  # as it was asked to: a scheduler must not start another in its place
     except SystemExit as leaving:
         if session.finished:
@@ -395,7 +388,7 @@ def _interrupted(session: Session, signum: int) -> None:
 
     name = signal.Signals(signum).name
     session.end(State.INTERRUPTED, f"interrupted by {name}")
-    session.log(f"interrupted by {name} · go on: dora run -f {session.experiment.sig}")
+    session.log(f"interrupted by {name} · go on: {typed()} run -f {session.experiment.sig}")
     sys.exit(128 + signum)
 
 
@@ -414,7 +407,7 @@ def _lost(session: Session, error: BaseException) -> None:
 def _log_error(session: Session, error: BaseException) -> None:
     """The traceback into train.log; Python itself prints it on the terminal."""
     if session.ranks.is_first and not isinstance(error, UserError) and not full(error):
-        with open(session.experiment.log, "a", encoding="utf-8") as file:
+        with open(session.experiment.log, "a", encoding="utf-8", errors="backslashreplace") as file:
             file.write("".join(traceback.format_exception(error)))
 
 

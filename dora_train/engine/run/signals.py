@@ -2,13 +2,24 @@
 
 Work inside a handler hangs now and then (Lightning #21406), and a handler that talks to other ranks always does when
 only one of them was signalled. Standard library only: the handlers are there before torch is imported.
+
+| signal | comes from | here |
+| --- | --- | --- |
+| SIGINT, SIGTERM | Ctrl-C, `kill`, `timeout`, `docker stop` | a checkpoint at the next step, exit 128 + number |
+| SIGHUP | the terminal is closed, the connection is lost | the same; ignored under `nohup`, as for any program |
+| SIGUSR1, SIGUSR2 | SLURM and other schedulers: the time is nearly up | the same |
+| SIGXCPU, SIGPWR | `ulimit -t` and schedulers that use it; a battery or a container | the same |
+| SIGQUIT, SIGKILL | Ctrl-\\, `kill -9` | ends at once: the way out if a step hangs. `last.ckpt` is whole |
+| SIGTSTP, SIGCONT | Ctrl-Z, `fg`; SLURM's suspend and resume | stops and resumes, as any program |
+| SIGPIPE, SIGXFSZ | no reader, a file too large: Python ignores them | an error, see `output.py` and `mishaps.py` |
 """
 
 import signal
 import time
 from types import FrameType
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR")
+CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # macOS has no SIGPWR
 
 
 class Interrupted(BaseException):
@@ -37,7 +48,8 @@ class Signals:
     def install(self) -> "Signals":
         """From here on a signal is noted. A second Ctrl-C leaves at once, as a person expects."""
         for signum in CAUGHT:
-            signal.signal(signum, self._note)
+            if not (signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN):  # nohup
+                signal.signal(signum, self._note)
         return self
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

@@ -20,12 +20,13 @@ from ... import counters
 from .. import upstream
 from ..errors import UserError
 from ..find import shown_path
+from ..shell import typed
 from ..store import Experiment, read_json
 from ..words import shown_best, shown_test
 from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, thin_out
-from .checks import trainer_keywords
+from .checks import check_batches, counted, trainer_keywords
 from .confusion import Confusion
 from .endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
@@ -58,7 +59,8 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     resume = session.resume or Resume()
     loaded = resume.content
     trainer = build_trainer(cfg, session, history, first_void_step(loaded))
-    batches = batches_an_epoch(trainer, len(data.train))
+    check_batches(trainer, len(data.train), len(data.valid), len(data.test))
+    batches = counted(trainer.limit_train_batches, len(data.train))
     data.train.check(module, session.ranks.world_size, batches)
     train_loader, valid_loader = loaders(data, session.ranks, overfits(cfg, resume))
     train_loader.trainer = trainer
@@ -213,7 +215,7 @@ def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: A
     session.log(f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
                 f"{torch.get_num_threads()} threads")
     if loaded:
-        session.log(f"resumed at {resumed_at(loaded, batches_an_epoch(trainer, len(data.train)))}")
+        session.log(f"resumed at {resumed_at(loaded, counted(trainer.limit_train_batches, len(data.train)))}")
 
 
 def _warn(session: Session, *warnings: str) -> None:
@@ -241,12 +243,6 @@ def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> s
     return f"{', '.join(changes)}: floating point may differ from here on" if changes else ""
 
 
-def batches_an_epoch(trainer: pl.Trainer, batches: int) -> int:
-    """Those that `trainer.limit_train_batches` leaves, as Lightning's fit loop counts them."""
-    limit = trainer.limit_train_batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
 def resumed_at(checkpoint: Mapping[str, Any], batches: int) -> str:
     """`epoch 7, batch 12 of 23`: the next one to be trained."""
     fit = checkpoint["loops"]["fit_loop"]
@@ -267,12 +263,13 @@ def _last_lines(session: Session, result: dict[str, Any], metric: str) -> None:
     parts = ["finished" if result["reason"] == "max_epochs" else f"finished ({result['reason']})"]
     best = shown_best(result["best"], metric)
     parts.append(f"best {best}" if best else f"{metric} was never measured: the last epoch is tested")
-    parts.append(shown_test(result["test"], metric))
+    if result["test"]:
+        parts.append(shown_test(result["test"], metric))
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
-    session.log(f"look   dora info -f {sig}     folder   {shown_path(folder)}")
-    session.log(f"curves   tensorboard --logdir {shlex.quote(shown_path(folder.parent))}")
+    session.log(f"look   {typed()} info -f {sig}     folder   {shown_path(folder)}")
+    session.log(f"curves   {typed('tensorboard')} --logdir {shlex.quote(shown_path(folder.parent))}")
 
 
 def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> None:

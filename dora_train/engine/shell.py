@@ -1,0 +1,20 @@
+"""Commands as the user can type them: `dora` if the environment is active, else with its path.
+
+After `make run` it is not: `dora info -f SIG` would be "command not found".
+"""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from .find import shown_path
+
+
+def typed(program: str = "dora") -> str:
+    """The name of a program of this environment if the shell finds that very one, else its path."""
+    own, found = Path(sys.executable).with_name(program), shutil.which(program)
+    if not own.exists() or (found and os.path.samefile(found, own)):
+        return program
+    return shlex.quote(shown_path(own))
