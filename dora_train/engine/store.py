@@ -22,6 +22,7 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       last.ckpt best.ckpt train.log metrics.csv events.out.tfevents.*
 """
 
+import errno
 import json
 import os
 import shutil
@@ -29,7 +30,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
 from pathlib import Path
@@ -204,12 +205,18 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        aside.chmod(0o666 & ~_umask())  # mkstemp makes it private; colleagues share an outputs folder
+        _allow_colleagues(aside)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _allow_colleagues(path: Path, mode: int = 0o666) -> None:
+    """What tempfile makes is private; colleagues share an outputs folder. Some file systems know no such rights."""
+    with suppress(PermissionError):
+        path.chmod(mode & ~_umask())
 
 
 def _umask() -> int:
@@ -238,7 +245,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_once(path: Path, content: Any) -> bool:
-    """Write `content` unless `path` exists; of several writers at once exactly one gets True, on NFS as well."""
+    """Write `content` unless `path` exists, whole or not at all.
+
+    Returns:
+        Whether this call wrote it: of several at once, on several machines too, exactly one gets True.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     aside = Path(name)
@@ -247,13 +258,71 @@ def write_once(path: Path, content: Any) -> bool:
             file.write(json.dumps(content) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
-        os.link(aside, path)
+        _allow_colleagues(aside)
+        return _take_name(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+# What os.link raises on file systems without hard links: FAT, exFAT, some FUSE, SMB and container mounts.
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+def _take_name(aside: Path, path: Path) -> bool:
+    """Give the file `aside` the name `path` too, unless that is taken. Of several at once exactly one gets True."""
+    try:
+        os.link(aside, path)  # fails if the name exists; atomic on NFS too
         return True
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    return _take_name_without_links(aside, path)
+
+
+def _take_name_without_links(aside: Path, path: Path) -> bool:
+    """The same by renaming folders: a folder takes the place of another only if that one is empty.
+
+    So the first whose folder, with the content in it, has the common name is the winner. The others bring the file
+    into its place as well, since the winner may have been killed before it could. The folder stays: as long as it is
+    there, nobody else can win.
+    """
+    if path.exists():
+        return False
+    turn = path.with_name(f".{path.name}.first")
+    mine = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        os.replace(aside, mine / path.name)
+        _allow_colleagues(mine, 0o777)
+        won = _renamed(mine, turn)
+        if not path.exists():
+            with written_aside(path) as copy:
+                shutil.copyfile(turn / path.name, copy)
+        return won
     finally:
-        aside.unlink(missing_ok=True)
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    """Rename a folder that is not empty; False if `target` is one already."""
+    try:
+        folder.rename(target)
+        return True
+    except OSError:
+        if target.is_dir():
+            return False
+        raise
+
+
+def second_name(path: Path, other: Path) -> None:
+    """Let `other`, which does not exist, be the same file as `path`; a copy of it where there are no hard links."""
+    try:
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, other)
 
 
 def read_search(folder: Path) -> SearchRecord | None:

@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
 from ..errors import UserError, did_you_mean, shortened
-from ..store import GRIDS, XPS, is_signature, read_json, write_json
+from ..store import GRIDS, NO_LINKS, XPS, is_signature, read_json, write_json
 from .growing import Ground, Growing
 from .sheep import Shepherd
 
@@ -178,11 +178,17 @@ class Wants:
         return found
 
     def add(self, sig: str) -> None:
-        """Relative, so that an outputs folder may be moved."""
+        """A relative link, so that an outputs folder may be moved; an empty file where there are no links."""
         self.folder.mkdir(parents=True, exist_ok=True)
         link = self.folder / sig
-        with suppress(FileExistsError):
+        try:
             link.symlink_to(os.path.join("..", "..", XPS, sig))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            link.touch()
 
     def drop(self, sig: str) -> None:
         (self.folder / sig).unlink(missing_ok=True)

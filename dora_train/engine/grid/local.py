@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -173,9 +174,15 @@ def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
 
 def place() -> Path:
     """Where the queue lies: one a user and machine, since homes are shared by machines now and then."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    default = Path(state).expanduser() / "dora_train" / "queue" / socket.gethostname()
+    default = Path(_state_folder()) / "dora_train" / "queue" / socket.gethostname()
     return Path(os.environ.get(PLACE) or default).absolute()
+
+
+def _state_folder() -> str:
+    """Where a user's programs keep their state; a temporary folder for a user without a home, as in some containers."""
+    folder = os.path.expanduser(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+    has_home = not folder.startswith("~")
+    return folder if has_home else os.path.join(tempfile.gettempdir(), f"state-{os.getuid()}")
 
 
 def visible_gpus() -> list[str]:

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..errors import UserError
-from ..store import BEST, Experiment, is_whole, written_aside
+from ..store import BEST, Experiment, is_whole, second_name, written_aside
 from .history import History
 
 RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state", "averaging_state")
@@ -95,7 +95,7 @@ def keep_previous(path: Path) -> None:
     if path.exists():
         aside = path.with_name(f".previous.{os.getpid()}.tmp")
         aside.unlink(missing_ok=True)
-        os.link(path, aside)
+        second_name(path, aside)
         os.replace(aside, previous(path))
 
 
