@@ -5,15 +5,17 @@ What a grid wants is a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as Dora h
 
 import ast
 import importlib
+import importlib.util
 import os
 import socket
 import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dora.conf import SlurmConfig
@@ -35,15 +37,18 @@ def find_explorer(args: Any, main: Any) -> Explorer:
     """
     package = main.dora.grid_package or f"{main.package}.grids"
     folder = _package_folder(package)
-    names = grid_names(folder)
+    files = grid_files(folder)
+    named = {name: file for name, file in files.items() if not file.name.startswith("_")}
     if args.grid is None:
-        print("\n".join(_listed(folder, names)) or f"{_shown(folder)}/ holds no grid yet")
+        print("\n".join(_listed(named)) or f"{_shown(folder)}/ holds no grid yet")
         sys.exit(0)
-    file = folder.joinpath(*args.grid.split(".")).with_suffix(".py")
-    if not all(part.isidentifier() for part in args.grid.split(".")) or not file.is_file():
-        raise UserError(f'unknown grid "{args.grid}"{did_you_mean(args.grid, names)}',
-                        f"{_shown(folder)}/ has: {shortened(names)}." if names else f"{_shown(folder)}/ holds no grid.")
-    explorer = getattr(importlib.import_module(f"{package}.{args.grid}"), "explorer", None)
+    if args.grid not in files:
+        name = args.grid.removesuffix(".py").replace("/", ".").removeprefix(f"{folder.name}.")  # as a path
+        has = f"has: {shortened(named)}." if named else "holds no grid."
+        raise UserError(f'unknown grid "{args.grid}"{did_you_mean(name, named)}',
+                        f"{_shown(folder)}/ {has}")
+    file = files[args.grid]
+    explorer = getattr(_loaded(package, folder, file), "explorer", None)
     if not isinstance(explorer, Explorer):
         raise UserError(f'{_shown(file)} has no "explorer".' if explorer is None
                         else f'{_shown(file)}: "explorer" is no dora.Explorer but {type(explorer).__name__}.',
@@ -63,18 +68,37 @@ def _package_folder(package: str) -> Path:
     return Path(module.__file__).parent
 
 
-def grid_names(folder: Path) -> list[str]:
-    """Every grid file below `folder`, as Dora names it: `sub.mysweep`; those that begin with `_` are no grids."""
-    files = (path.relative_to(folder) for path in sorted(folder.rglob("*.py")))
-    return [".".join(file.with_suffix("").parts) for file in files if not file.name.startswith("_")]
+def grid_files(folder: Path) -> dict[str, Path]:
+    """Every file below `folder`, by its name as Dora writes it: `sub.mysweep`."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if not any(part.startswith(".") for part in parts):  # an editor's copies
+            files.setdefault(".".join(parts), path)
+    return files
 
 
-def _listed(folder: Path, names: Iterable[str]) -> list[str]:
+def _loaded(package: str, folder: Path, file: Path) -> ModuleType:
+    """The module of a grid file; `my-sweep.py` and `lr_0.1.py` are files like any other."""
+    *parents, name = file.relative_to(folder).with_suffix("").parts
+    if "." not in name:
+        return importlib.import_module(".".join([package, *parents, name]))
+    # Python takes a dot for a sub-package: such a module gets a name without it, in the same package.
+    module = ".".join([package, *parents, name.replace(".", "-")])
+    spec = importlib.util.spec_from_file_location(module, file)
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+def _listed(files: Mapping[str, Path]) -> list[str]:
     """Each grid with its question: the first line of its docstring, read without running it."""
     lines = []
-    for name in names:
+    for name, file in files.items():
         try:
-            text = ast.get_docstring(ast.parse(folder.joinpath(*name.split(".")).with_suffix(".py").read_text("utf-8")))
+            text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
         except (OSError, ValueError, SyntaxError):
             text = None
         lines.append(f"{name:<20} {(text or '').partition(chr(10))[0]}".rstrip())

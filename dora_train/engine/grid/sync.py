@@ -45,7 +45,7 @@ def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules =
 
     Args:
         main: what `hydra_main` made of the project's `main`.
-        grid_name: a unique name for the grid.
+        grid_name: a unique name for the grid, which its folder below `outputs/grids` gets.
         rules: which experiments are submitted again.
         slurm: resources, in the place of the configuration's.
         args: see `dora.grid.RunGridArgs`.
@@ -57,6 +57,8 @@ def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules =
         UserError: the user asks for what cannot be.
         SystemExit: on the command line, where something failed.
     """
+    if "/" in grid_name or grid_name in ("", ".", ".."):
+        raise UserError(f'grid_name="{grid_name}": it names a folder, so it is not empty and holds no "/".')
     sheep, code = Sync(main, explorer, grid_name, rules, slurm, args).run()
     if code and upstream.from_command_line(args):
         sys.exit(code)
