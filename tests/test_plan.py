@@ -153,3 +153,22 @@ def test_rules_that_no_plan_breaks(known, rules, cancel, clear, drift, named):
             assert now.status.state != State.COMPLETED or action.anew
         if action.leaves and action.verb == Verb.CANCEL:
             assert not now.grids
+
+
+@pytest.mark.parametrize("state, flags", [
+    (State.COMPLETED, {"clear": True}), (State.FAILED, {"clear": True}), (State.NEW, {"clear": True}),
+    (State.COMPLETED, {"rules": SubmitRules(replace_done=True)})])
+def test_the_results_of_another_user_stay(state, flags):
+    rules = flags.pop("rules", SubmitRules())
+    known = {"a": Known(Status(state), owner="alice")}
+    action = make_plan([Wanted("a")], known, rules, ME, **flags)[0]
+    assert (action.verb, action.anew, action.refused) == (Verb.KEEP, False, True)
+    assert "made by alice" in action.reason and noteworthy([action]) == [action]
+
+
+def test_what_another_user_made_goes_on_as_ever():
+    """Only its results are theirs: whoever shares the folder may finish what failed."""
+    known = {"a": Known(Status(State.FAILED), owner="alice")}
+    assert make_plan([Wanted("a")], known, SubmitRules(retry=True), ME)[0].verb == Verb.RETRY
+    rules = SubmitRules(replace_done=True)
+    assert make_plan([Wanted("a")], known, rules, ME)[0].reason == "failed; again: --retry"

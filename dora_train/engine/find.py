@@ -4,10 +4,11 @@ Light: no Dora, no Hydra's composing, no torch.
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from .errors import UserError, shortened
-from .store import XPS, Experiment
+from .store import XPS, Experiment, cleared_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,12 +27,21 @@ def find(folder: Path, sig: str) -> Experiment:
     folder = folder / XPS
     found = sorted(path.parent.name for path in folder.glob(f"{sig}*/.argv.json"))
     if not found:
+        _refuse_cleared(folder, sig)
         known = sorted(path.parent.name for path in folder.glob("*/.argv.json"))
         raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
                         f"there is: {shortened(known, 8)}." if known else "it holds no experiment yet: dora run")
     if len(found) > 1:
         raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
     return Experiment(folder / found[0])
+
+
+def _refuse_cleared(xps: Path, sig: str) -> None:
+    """Raises: UserError if its results were put aside by `--clear`, which was killed at that moment."""
+    for aside in sorted(cleared_folder(xps).glob(f"{sig}*")):
+        words = shlex.join(["mv", shown_path(aside), shown_path(xps / aside.name)])
+        raise UserError(f"XP {aside.name} was cleared, and the command ended before its new run.",
+                        f"to have the results back: {words}")
 
 
 def outputs() -> Path:

@@ -4,6 +4,7 @@ Dora's command, a job on a node and a rank of a local run all come in here. Torc
 `run/`, once an experiment is entered; reading one costs nothing of that.
 """
 
+import contextlib
 import inspect
 import json
 import os
@@ -22,7 +23,7 @@ from dora.conf import DoraConfig, SlurmConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import claims, upstream, verbs
+from . import claims, clearing, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .errors import UserError, report_user_errors, shortened, writable
 from .find import find
@@ -208,24 +209,28 @@ class TrainMain(upstream.HydraMain):
 
     # --- birth ---
 
-    def create(self, xp: XP) -> Experiment:
+    def create(self, xp: XP, anew: bool = False) -> Experiment:
         """Make the experiment's folder, unless it is there; leaves `xp` with the values that it runs.
 
+        Args:
+            anew: what is there is put aside, and comes back if the new folder cannot be made.
+
         Raises:
-            UserError: the signature would mean something else today, the configuration asks for what is not there, or
-                nothing can be written.
+            UserError: the signature would mean something else today, the configuration asks for
+                what is not there, or nothing can be written.
         """
         experiment = self.experiment(xp)
-        birth = experiment.birth()
-        if birth is None:
+        if anew or not experiment.exists():
             self.check(xp)
-            with writable(experiment.folder):
-                experiment.write_birth(self._birth(xp))
-            birth = experiment.birth()
-            assert birth is not None
+            birth = self._birth(xp)
+            aside = clearing.put_aside(experiment) if anew else contextlib.nullcontext()
+            with writable(experiment.folder), aside:
+                experiment.write_birth(birth)
         else:
             self.refuse_drift(xp)
-        self.use_frozen(xp, birth)
+        stored = experiment.birth()
+        assert stored is not None
+        self.use_frozen(xp, stored)
         return experiment
 
     init_xp = create  # type: ignore[assignment]  # Dora's name: `dora grid --init` and `dora import`
@@ -247,17 +252,12 @@ class TrainMain(upstream.HydraMain):
             raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
                             f"watch it: dora info -f {experiment.sig} -t     stop it: dora info -f {experiment.sig} -C")
 
-    def clear(self, experiment: Experiment) -> None:
-        """Remove an experiment's folder: renamed first, so that no other command sees half of it.
-
-        Raises:
-            UserError: it is running, or waiting as a job.
-        """
-        if not experiment.folder.exists():
-            return
-        claims.refuse_if_held(experiment, self.ask)
-        self.refuse_if_waiting(experiment)
-        experiment.remove()
+    def refuse_clear(self, experiment: Experiment) -> None:
+        """Raises: UserError if the experiment must not be begun anew: it is another user's, runs, or waits as a job."""
+        if experiment.folder.exists():
+            clearing.refuse_others(experiment)
+            claims.refuse_if_held(experiment, self.ask)
+            self.refuse_if_waiting(experiment)
 
     def ask(self, holder: claims.Holder) -> bool | None:
         """Whether the scheduler still runs a holder's job; None where it cannot say."""
@@ -324,6 +324,17 @@ class TrainMain(upstream.HydraMain):
             except ValueError as error:
                 raise UserError(str(error)) from error
             self._checked_before.add(question)
+
+    def check_anew(self, xp: XP) -> None:
+        """As `check`, before results are put aside for a job: also what its run would refuse on any machine.
+
+        Raises:
+            UserError: the job would fail.
+        """
+        self.check(xp)
+        from .run.checks import check_settings  # it imports Lightning, which takes seconds
+
+        check_settings(xp.cfg)
 
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.

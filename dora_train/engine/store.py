@@ -20,6 +20,7 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       result.json     best and test metrics, written at the end
       confusion.json  how often the test set's class (row) was taken for which (column), just before; null: not known
       last.ckpt best.ckpt train.log metrics.csv events.out.tfevents.*
+    outputs/cleared/SIG/    the same of before a `--clear`, until the new run has its first checkpoint
 """
 
 import errno
@@ -37,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names for the folders below DORA_DIR
-
+CLEARED = "cleared"  # beside them: results that --clear has put aside
 
 BEST = "best.ckpt"
 NO_ROOM = "no room at the scheduler"  # how the error of a job begins that waits with us
@@ -345,6 +346,23 @@ def is_signature(name: str) -> bool:
     return len(name) == 8 and all(letter in "0123456789abcdef" for letter in name)
 
 
+def cleared_folder(xps: Path) -> Path:
+    """Where `--clear` puts results aside: on the disk of the experiments, and not among them.
+
+    Whatever lists experiments, TensorBoard too, must not see one twice.
+    """
+    return xps.resolve().with_name(CLEARED)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder and all in it. It is renamed first, so that nobody sees half of it."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.{time.time_ns()}.removed")
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+    for left in folder.parent.glob(f".{folder.name}.*.removed"):  # and what a kill has left of earlier ones
+        shutil.rmtree(left, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One experiment's folder. Reading never fails on a missing or damaged file: it says None, or empty."""
@@ -386,14 +404,40 @@ class Experiment:
     def exists(self) -> bool:
         return (self.folder / "birth.json").exists()
 
-    def remove(self) -> None:
-        """Remove the folder and all in it, for a start from scratch. It is renamed first: nobody sees half of it."""
-        aside = self.folder.with_name(f".{self.sig}.{os.getpid()}.{time.time_ns()}.removed")
-        try:
-            self.folder.rename(aside)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(aside, ignore_errors=True)
+    @property
+    def cleared(self) -> Path:
+        """Where its results from before `--clear` lie until the new run has a checkpoint."""
+        return cleared_folder(self.folder.parent) / self.sig
+
+    def put_aside(self) -> None:
+        """Take the folder away for a start from scratch; what was put aside before stays what can be had back.
+
+        Unless the run since then has results of its own: those are what is put aside now. One rename does it, so that
+        whatever is killed, either place holds the results, whole.
+        """
+        if self.has_results():
+            _discard(self.cleared)
+        if self.cleared.exists():
+            _discard(self.folder)
+        elif self.folder.exists():
+            self.cleared.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.rename(self.cleared)
+
+    def put_back(self) -> None:
+        """Undo `put_aside`: the run that was to come was refused."""
+        if self.cleared.exists():
+            _discard(self.folder)
+            self.cleared.rename(self.folder)
+
+    def forget_cleared(self) -> None:
+        """Remove for good what was put aside: the new run has a checkpoint."""
+        if self.cleared.exists():
+            _discard(self.cleared)
+
+    def has_results(self) -> bool:
+        """Whether a run has left anything here that would be missed."""
+        found = (self.last_checkpoint, self.best_checkpoint, self.folder / "result.json")
+        return any(path.exists() for path in found)
 
     def birth(self) -> Birth | None:
         return _from_dict(Birth, read_json(self.folder / "birth.json"))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import claims
+from ..clearing import what_was_cleared
 from ..code import in_words
 from ..errors import UserError
 from ..store import GRIDS, XPS, Birth, Experiment, RunState, State
@@ -102,7 +103,8 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
     pairs = [("state", _state(status, run)), ("cause", _cause(status)), ("epochs", _epochs(experiment, run, status)),
              ("metrics", _last(experiment)), ("best", _best(experiment, run)), ("test", _test(experiment)),
              ("code", in_words(experiment.codes())), ("versions", _versions(birth)),
-             ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else "")]
+             ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else ""),
+             ("cleared", what_was_cleared(experiment))]
     return [_first(experiment, dora_dir, birth), *(f"{key:<10} {text}" for key, text in pairs if text),
             *_tail(status, log), *_commands(experiment, status, dora_dir)]
 

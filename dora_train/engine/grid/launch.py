@@ -8,6 +8,7 @@ from typing import Any
 from dora.conf import SubmitRules, update_from_args
 
 from .. import claims
+from ..clearing import other_owner
 from ..errors import UserError
 from ..store import ILL, Experiment, State
 from . import submission
@@ -17,7 +18,7 @@ from .logs import follow, log_of
 from .places import chosen
 from .plan import SIGNS, Action, Known, Verb, Wanted, make_plan
 from .request import Request, code_before, kept
-from .resources import Shape, stored
+from .resources import Shape, parameters, stored
 from .status import look
 from .sync import nowhere, refuse_dev
 
@@ -45,8 +46,10 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
         submission.settle([experiment], executor)
     seen = experiment.job_number()
     job, status = experiment.job(), look([experiment], executor, force=True)[experiment.sig]
-    wanted = Wanted(experiment.sig, stored(slurm, Shape.of(xp.values)), [str(item) for item in main.drift(xp)])
-    known = {experiment.sig: Known(status, job.resources if job else {})}
+    shape = Shape.of(xp.values)
+    parameters(slurm, shape)  # raises, if no job can have them
+    wanted = Wanted(experiment.sig, stored(slurm, shape), [str(item) for item in main.drift(xp)])
+    known = {experiment.sig: Known(status, job.resources if job else {}, owner=other_owner(experiment))}
     action = make_plan([wanted], known, rules, claims.user_name(), clear=args.clear)[0]
     if action.verb.submits:
         if executor.missing():
@@ -64,19 +67,21 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
 
 def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, replaces: list[str], action: Action,
             executor: Executor) -> None:
-    """Raises: UserError where there is no job of ours afterwards."""
-    if not experiment.exists():
-        main.check(xp)
+    """Raises: UserError if there is no job of ours afterwards."""
     if action.anew:
+        main.check_anew(xp)
+        main.code_for_jobs(xp)  # it may be refused
         submission.cancel([experiment] if action.stops else [], executor)
         submission.wait_until_over([experiment], executor)
-        experiment.remove()
         seen, replaces = 0, []
-    main.create(xp)
+    main.create(xp, anew=action.anew)
+    submission.fault("created")
     before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
     root, code = before or kept(main, experiment, main.code_for_jobs(xp))
     request = Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code, main.excluded(xp), "", replaces)
     outcome = submission.submit([request], executor, Path(main.dora.dir))[0]
+    if outcome.refused and action.anew:
+        experiment.put_back()
     if not outcome.submitted:
         raise UserError(f"{experiment.sig}: {outcome.trouble}")
     reason = f"   {action.reason}" if action.reason else ""

@@ -44,6 +44,7 @@ class Outcome:
     job_id: str = ""
     trouble: str = ""  # why there is no job of ours
     held: bool = False  # for want of room: it waits with us
+    refused: bool = False  # by the scheduler: there is no job, and none is on its way
 
     @property
     def submitted(self) -> bool:

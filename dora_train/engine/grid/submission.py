@@ -30,7 +30,7 @@ from .resources import parameters, stored
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
 BUSY = "another command submits it at this moment"
-FAULT = "DORA_FAULT"  # names the `_fault` at which this process ends itself, for the tests that kill it there
+FAULT = "DORA_FAULT"  # names the `fault` at which this process ends itself, for the tests that kill it there
 
 
 def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path,
@@ -86,13 +86,13 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
         job = _intent(request, executor, token, name, task if is_array else None)
         if request.experiment.intend_job(job):
             mine.append((request, task))
-            _fault("one intent")
+            fault("one intent")
         else:
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:
         return outcomes
     executor.cancel([job_id for request, _ in mine for job_id in request.replaces])
-    _fault("cancelled")
+    fault("cancelled")
     order = _order(mine, token, name, dora_dir, is_array)
     return outcomes + _place(order, mine, executor)
 
@@ -148,16 +148,11 @@ def _place(order: Order, mine: Sequence[tuple[Request, int]], executor: Executor
     try:
         receipt = executor.submit(order)
     except NotSubmitted as error:
-        full = isinstance(error, NoRoom)  # of a grid: one job for itself has nobody who would put it in later
-        outcomes = [Outcome(request.experiment, trouble=str(error), held=full and bool(request.grid))
-                    for request, _ in mine]
-        for (request, _), outcome in zip(mine, outcomes, strict=True):
-            request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if outcome.held else str(error))
-        return outcomes
+        return [_refused(request, error) for request, _ in mine]
     except Unanswered as error:  # the intent stays: the next command finds out
         return [Outcome(request.experiment, trouble=f"{error}; whether it was submitted, the next command will know")
                 for request, _ in mine]
-    _fault("sbatch")
+    fault("sbatch")
     return [_recorded(order, request, task, receipt.job_id, receipt.dependents, executor) for request, task in mine]
 
 
@@ -167,10 +162,17 @@ def _recorded(order: Order, request: Request, task: int, main_id: str, dependent
     job_id = main_id if index is None else f"{main_id}_{index}"
     log = str(executor.log_path(order, main_id, index))
     if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(request, job_id):
-        _fault("one record")
+        fault("one record")
         return Outcome(request.experiment, job_id)
     executor.cancel([job_id, *dependents])  # too slow: another command gave this intent up
     return Outcome(request.experiment, trouble="another command took it over")
+
+
+def _refused(request: Request, error: NotSubmitted) -> Outcome:
+    """Write down that there is no job; one of a grid that the scheduler had no room for waits with us."""
+    held = isinstance(error, NoRoom) and bool(request.grid)  # one job for itself has nobody to put it in later
+    request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if held else str(error))
+    return Outcome(request.experiment, trouble=str(error), held=held, refused=not held)
 
 
 def _stands(request: Request) -> bool:
@@ -269,7 +271,7 @@ def wait_until_over(experiments: Sequence[Experiment], executor: Executor, secon
         time.sleep(1)
 
 
-def _fault(point: str) -> None:
+def fault(point: str) -> None:
     """End this process without a trace where a test asks for it: what a kill -9 at this point leaves must be mended."""
     if os.environ.get(FAULT) == point:
         os._exit(137)

@@ -18,6 +18,7 @@ from dora.explore import Explorer, Herd
 from dora.grid import RunGridArgs
 
 from .. import claims, upstream
+from ..clearing import other_owner
 from ..errors import UserError
 from ..store import XPS, Experiment, State
 from . import submission
@@ -31,7 +32,7 @@ from .monitor import Charge, Monitor, exit_code
 from .places import chosen
 from .plan import Action, Known, Verb, Wanted, is_alarming, limited, make_plan, stopped
 from .request import Outcome, Request, batches, code_before, kept
-from .resources import Shape, stored
+from .resources import Shape, parameters, stored
 from .sheep import Sheep
 from .status import look
 from .table import GridTable
@@ -149,10 +150,12 @@ class Sync:
             scene.seen[sig] = experiment.job_number()
         statuses = look(experiments.values(), self.executor, force=True)
         others = self.wants.others()
+        clears = self.args.clear or self.rules.replace_done
         for sig, experiment in experiments.items():
             job = experiment.job()
             scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()),
-                                     job.code.get("hash", "") if job else "")
+                                     job.code.get("hash", "") if job else "",
+                                     other_owner(experiment) if clears else "")
             scene.job_ids[sig] = job.ids if job else []
         for sheep in scene.sheep:
             sheep.status = statuses[sheep.xp.sig]
@@ -195,8 +198,15 @@ class Sync:
         return limited(actions, scene.known, search.at_once) if search else actions
 
     def _resources(self, scene: Scene, sheep: Sheep) -> dict[str, Any]:
+        """As they are stored with a job.
+
+        Raises:
+            UserError: no job can have them.
+        """
         with _at_place(sheep):
-            return stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.values))
+            slurm, shape = self._slurm_of(scene, sheep), Shape.of(sheep.xp.values)
+            parameters(slurm, shape)
+            return stored(slurm, shape)
 
     def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
         return scene.herd.slurm_configs[sheep.xp.sig]
@@ -229,16 +239,24 @@ class Sync:
         """
         by_sig = {sheep.xp.sig: sheep for sheep in scene.sheep}
         submits = [by_sig[action.sig] for action in actions if action.verb.submits]
-        self._clear(scene, [action for action in actions if action.anew])
+        anew = {action.sig for action in actions if action.anew}
+        self._make_way(scene, [action for action in actions if action.anew])
         self._cancel(scene, [action for action in actions if action.verb == Verb.CANCEL])
         for sheep in submits:
             with _at_place(sheep):
-                self.main.create(sheep.xp)
+                self.main.create(sheep.xp, anew=sheep.xp.sig in anew)
+        for action in actions:
+            if action.anew and not action.verb.submits:  # a trial of a search whose turn is yet to come
+                by_sig[action.sig].experiment.put_aside()
+        submission.fault("created")
         if not self.args.cancel:
             self.wants.take_over()
             for sheep in scene.sheep:
                 self.wants.add(sheep.xp.sig)
         outcomes = self._submit(scene, submits, {action.sig: action for action in actions})
+        for outcome in outcomes:
+            if outcome.refused and outcome.experiment.sig in anew:
+                outcome.experiment.put_back()
         for action in actions:
             if action.leaves:
                 self.wants.drop(action.sig)
@@ -250,19 +268,28 @@ class Sync:
         Raises:
             UserError: one asks for what is not there.
         """
-        submits = {action.sig for action in actions if action.verb.submits}
+        submits = {action.sig: action for action in actions if action.verb.submits}
         for sheep in scene.sheep:
-            if sheep.xp.sig in submits and not sheep.experiment.exists():
-                with _at_place(sheep):
+            action = submits.get(sheep.xp.sig)
+            with _at_place(sheep):
+                if action and action.anew:
+                    self.main.check_anew(sheep.xp)
+                elif action and not sheep.experiment.exists():
                     self.main.check(sheep.xp)
 
-    def _clear(self, scene: Scene, actions: Sequence[Action]) -> None:
-        experiments = {action.sig: Experiment(self.dora_dir / XPS / action.sig) for action in actions}
-        submission.cancel([experiments[action.sig] for action in actions if action.stops], self.executor)
-        submission.wait_until_over(list(experiments.values()), self.executor)
-        for sig, experiment in experiments.items():
-            experiment.remove()
-            scene.seen[sig], scene.job_ids[sig] = 0, []
+    def _make_way(self, scene: Scene, actions: Sequence[Action]) -> None:
+        """End the jobs of what is to begin anew. Their code comes first: it may be refused.
+
+        Raises:
+            UserError: there is no code for the new jobs, or an old one does not end.
+        """
+        by_sig = {sheep.xp.sig: sheep for sheep in scene.sheep}
+        for action in actions:
+            self._todays_code(by_sig[action.sig])
+        self._cancel(scene, [action for action in actions if action.stops])
+        submission.wait_until_over([by_sig[action.sig].experiment for action in actions], self.executor)
+        for action in actions:
+            scene.seen[action.sig], scene.job_ids[action.sig] = 0, []
 
     def _cancel(self, scene: Scene, actions: Sequence[Action]) -> None:
         submission.cancel([Experiment(self.dora_dir / XPS / action.sig) for action in actions], self.executor)
@@ -296,10 +323,15 @@ class Sync:
         job = sheep.experiment.job()
         keeps = action.verb == Verb.RESUME or (job is not None and job.held and not updates_code())
         before = code_before(sheep.experiment, self.dora_dir) if keeps else None
+        return before or kept(self.main, sheep.experiment, self._todays_code(sheep))
+
+    def _todays_code(self, sheep: Sheep) -> tuple[Path, Mapping[str, Any]]:
+        """The code of a job that is submitted now; one for all that ask for it in the same way."""
         key = str(sheep.xp.values.get("code"))
-        if before is None and key not in self._code:
-            self._code[key] = self.main.code_for_jobs(sheep.xp)
-        return before or kept(self.main, sheep.experiment, self._code[key])
+        if key not in self._code:
+            with _at_place(sheep):
+                self._code[key] = self.main.code_for_jobs(sheep.xp)
+        return self._code[key]
 
     # --- show ---
 
@@ -320,9 +352,8 @@ class Sync:
             monitor.run()
         elif not self.args.silent:
             monitor.show()
-        drifted = any(action.reason.startswith("drifted") for action in actions)
-        return max(self._exit_code(monitor.table.sheep), int(drifted),
-                   int(any("refused" in one.trouble for one in refused)))
+        not_done = any(action.refused for action in actions) or any(one.refused for one in refused)
+        return max(self._exit_code(monitor.table.sheep), int(not_done))
 
     def _say_refused(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         refused = [outcome for outcome in outcomes if not outcome.submitted and not outcome.held]

@@ -1,0 +1,65 @@
+"""A start from scratch (`--clear`, `--replace_done`): whose results they are, and how they come back.
+
+Everything that can be refused is refused before anything is taken away. What is taken away lies in
+`outputs/cleared` until the new run has its first checkpoint (store.py: `put_aside`). `dora run`,
+`dora launch` and `dora grid` all go this way.
+"""
+
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from . import claims
+from .errors import UserError
+from .find import shown_path
+from .store import Experiment
+
+
+def other_owner(experiment: Experiment) -> str:
+    """The user who made the experiment; empty if that is this user, or there is no experiment."""
+    birth = experiment.birth()
+    if birth is not None and birth.user:
+        return "" if birth.user == claims.user_name() else birth.user
+    try:  # made by stock Dora, which does not say by whom
+        is_ours = experiment.folder.stat().st_uid == os.getuid()
+        return "" if is_ours else experiment.folder.owner()
+    except FileNotFoundError:
+        return ""
+    except KeyError:  # its user is unknown on this machine
+        return "another user"
+
+
+def refuse_others(experiment: Experiment) -> None:
+    """Raises: UserError if another user made the experiment: results are removed by their owner."""
+    owner = other_owner(experiment)
+    if owner:
+        raise UserError(
+            f"XP {experiment.sig} was made by {owner}: only {owner} can clear it.",
+            f"a run of your own: tag=WORD     if it is yours: rm -r {_quoted(experiment.folder)}")
+
+
+@contextmanager
+def put_aside(experiment: Experiment) -> Iterator[None]:
+    """Put the results aside; they come back if what is done in this context fails."""
+    experiment.put_aside()
+    try:
+        yield
+    except BaseException:
+        experiment.put_back()
+        raise
+
+
+def what_was_cleared(experiment: Experiment) -> str:
+    """Where the results from before `--clear` are, and how to have them back; empty: there are none."""
+    if not experiment.cleared.exists():
+        return ""
+    folder, cleared = _quoted(experiment.folder), _quoted(experiment.cleared)
+    remove = f"rm -r {folder} && " if experiment.folder.exists() else ""
+    return (f"{shown_path(experiment.cleared)} has the results from before --clear, until this run "
+            f"has a checkpoint. To have them back: {remove}mv {cleared} {folder}")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(shown_path(path))
