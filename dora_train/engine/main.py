@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,8 +25,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, clearing, upstream, verbs
 from .code import Code, content_hash, snapshot
-from .errors import UserError, report_user_errors, shortened, writable
+from .errors import UserError, report_user_errors, writable
 from .find import find
+from .grid import resources
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
@@ -382,14 +383,18 @@ class TrainMain(upstream.HydraMain):
     def _counted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return split(config, self.dora.exclude)[0]
 
-    def excluded(self, xp: XP) -> dict[str, Any]:
+    def excluded(self, xp: XP, slurm: SlurmConfig) -> dict[str, Any]:
         """The values that a job takes from its submission: those that do not count, as they are now.
 
         And those of keys that the configuration did not have yet when the experiment was made: their defaults.
+
+        Args:
+            slurm: the resources that the job gets.
         """
         birth = self.experiment(xp).birth()
         frozen = dict(flatten(birth.config)) if birth else {}
-        return unflatten([(key, value) for key, value in flatten(xp.values) if key not in frozen])
+        values = dict(xp.values) | {"slurm": asdict(slurm)}
+        return unflatten([(key, value) for key, value in flatten(values) if key not in frozen])
 
     def _birth(self, xp: XP) -> Birth:
         return Birth(
@@ -426,16 +431,27 @@ class TrainMain(upstream.HydraMain):
 
     # --- what Dora asks of a main ---
 
+    @cached_property
+    def _slurm_block(self) -> dict[str, Any]:
+        """`slurm:` of the configuration alone."""
+        return self.composer.compose([]).values.get("slurm") or {}
+
     def get_slurm_config(self) -> SlurmConfig:
         """The resources of a job: `slurm:` of the configuration, over defaults that fit any cluster."""
-        slurm = SlurmConfig(gpus=0, mem_per_gpu=4, cpus_per_gpu=2, partition="")
-        block = self.composer.compose([]).values.get("slurm", {})
-        for key, value in block.items():
-            if not hasattr(slurm, key):
-                raise UserError(f'unknown key "slurm.{key}" in the configuration.',
-                                f"slurm has: {shortened(vars(slurm), 30)}.")
-            setattr(slurm, key, value)
-        return slurm
+        return resources.configured(self._slurm_block)
+
+    def resources(self, xp: XP, slurm: SlurmConfig) -> SlurmConfig:
+        """The resources that this experiment asks for.
+
+        Args:
+            slurm: what `get_slurm_config` gave, with what flags and launchers have set since.
+
+        Raises:
+            UserError: it asks for what there is not.
+        """
+        block = xp.values.get("slurm")
+        own = self._slurm_block
+        return resources.resolved(slurm, own if block is None else block, own, xp.argv)
 
     def get_xp_history(self, xp: XP) -> list[dict]:  # type: ignore[override]  # all of ours
         return self.experiment(xp).history()

@@ -24,6 +24,7 @@ from dora.explore import Explorer, Herd, Launcher
 from ..errors import UserError, did_you_mean, shortened
 from ..store import GRIDS, NO_LINKS, XPS, is_signature, read_json, write_json
 from .growing import Ground, Growing
+from .resources import KEYS
 from .sheep import Shepherd
 
 # --- finding and loading ---
@@ -143,13 +144,24 @@ def _located(file: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(_place(error, file) + str(error)) from error
-    except AttributeError as error:
-        if not str(error).startswith("Invalid Slurm config "):  # Dora's words, in Launcher.slurm_
+    except (AttributeError, AssertionError) as error:
+        mistake = _launchers_mistake(str(error))
+        if not mistake:
             raise
-        key = str(error).removeprefix("Invalid Slurm config ")
-        known = list(vars(SlurmConfig()))
-        raise UserError(f'{_place(error, file)}unknown key "slurm.{key}"{did_you_mean(key, known)}',
-                        f"slurm has: {shortened(known, 30)}.") from error
+        raise UserError(_place(error, file) + mistake[0], *mistake[1:]) from error
+
+
+def _launchers_mistake(text: str) -> list[str]:
+    """What to say about an error of Dora's Launcher, by its words in dora-search 0.1.13; empty: it is none."""
+    if text.startswith("Invalid Slurm config "):
+        key = text.removeprefix("Invalid Slurm config ")
+        return [f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}', f"slurm has: {shortened(KEYS, 30)}."]
+    if text.startswith("cannot change slurm config inside job array"):
+        return ["all experiments of a job array get the same resources from launcher.slurm_().",
+                "set them before launcher.job_array(), or as an override: launcher({\"slurm.time\": 60})"]
+    if text.startswith("Cannot stack job arrays"):
+        return ["launcher.job_array() stands within another one: an array cannot hold an array."]
+    return []
 
 
 def _place(error: BaseException, file: str) -> str:

@@ -41,6 +41,7 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     slurm, rules = main.get_slurm_config(), SubmitRules()
     update_from_args(slurm, args)
     update_from_args(rules, args)
+    slurm = main.resources(xp, slurm)
     refuse_dev(slurm)
     if not executor.missing():
         submission.settle([experiment], executor)
@@ -78,7 +79,8 @@ def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, r
     submission.fault("created")
     before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
     root, code = before or kept(main, experiment, main.code_for_jobs(xp))
-    request = Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code, main.excluded(xp), "", replaces)
+    request = Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code,
+                      main.excluded(xp, slurm), "", replaces)
     outcome = submission.submit([request], executor, Path(main.dora.dir))[0]
     if outcome.refused and action.anew:
         experiment.put_back()

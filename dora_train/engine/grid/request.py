@@ -61,7 +61,8 @@ def _alike(requests: Sequence[Request]) -> list[list[Request]]:
     """Those that one array can hold: the same code, resources and shape."""
     groups: dict[str, list[Request]] = {}
     for request in requests:
-        groups.setdefault(f"{request.code_root}\0{stored(request.slurm, request.shape)}", []).append(request)
+        asked = f"{stored(request.slurm, request.shape)}\0{request.slurm.comment}"
+        groups.setdefault(f"{request.code_root}\0{asked}", []).append(request)
     return list(groups.values())
 
 

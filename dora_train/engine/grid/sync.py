@@ -74,6 +74,7 @@ class Scene:
     sheep: list[Sheep]  # those that the patterns leave
     leaving: list[str]  # signatures that the grid named before
     known: dict[str, Known] = field(default_factory=dict)
+    slurm: dict[str, SlurmConfig] = field(default_factory=dict)  # signature -> what it asks for
     seen: dict[str, int] = field(default_factory=dict)  # signature -> number of submissions
     job_ids: dict[str, list[str]] = field(default_factory=dict)
 
@@ -85,6 +86,7 @@ class Sync:
                  args: RunGridArgs, executor: Executor | None = None):
         self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
         self.slurm = slurm or main.get_slurm_config()
+        self._given = executor
         self.executor: Executor = executor or chosen(main.composer.compose([]).values)
         self.dora_dir = Path(main.dora.dir)
         self.wants = Wants(self.dora_dir, grid)
@@ -132,6 +134,12 @@ class Sync:
         named = set(herd.sheeps)
         scene = Scene(herd, self._matching(list(herd.sheeps.values())),  # type: ignore[arg-type]  # our Shepherd made them
                       [sig for sig in self.wants.named() if sig not in named])
+        for sheep in scene.sheep:
+            with _at_place(sheep):
+                asked = herd.slurm_configs[sheep.xp.sig]
+                scene.slurm[sheep.xp.sig] = self.main.resources(sheep.xp, asked)
+        if scene.sheep and not self._given:
+            self.executor = chosen(one_place([sheep.xp.values for sheep in scene.sheep]))
         if not self.args.dry_run:
             submission.settle(self._experiments(scene).values(), self.executor)
             self.executor.move()
@@ -204,12 +212,9 @@ class Sync:
             UserError: no job can have them.
         """
         with _at_place(sheep):
-            slurm, shape = self._slurm_of(scene, sheep), Shape.of(sheep.xp.values)
+            slurm, shape = scene.slurm[sheep.xp.sig], Shape.of(sheep.xp.values)
             parameters(slurm, shape)
             return stored(slurm, shape)
-
-    def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
-        return scene.herd.slurm_configs[sheep.xp.sig]
 
     def _names(self, scene: Scene) -> dict[str, str]:
         names = {}
@@ -314,9 +319,9 @@ class Sync:
         stop = {}
         if isinstance(self.explorer, Growing) and action.verb != Verb.RETRY:  # whoever asks for more, gets it all
             stop = self.explorer.stop_rule(sheep.xp.sig)
-        return Request(sheep.experiment, self._slurm_of(scene, sheep), Shape.of(sheep.xp.values),
-                       scene.seen[sheep.xp.sig], Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces,
-                       stop)
+        slurm = scene.slurm[sheep.xp.sig]
+        return Request(sheep.experiment, slurm, Shape.of(sheep.xp.values), scene.seen[sheep.xp.sig],
+                       Path(root), code, self.main.excluded(sheep.xp, slurm), self.grid, replaces, stop)
 
     def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
         """The code of its job: what it ran, or was to run, before it was interrupted or held; else today's."""
@@ -424,6 +429,29 @@ def updates_code() -> bool:
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Dora's rule: every pattern is somewhere in the name; one with `!` in front is nowhere in it."""
     return all(fnmatch(name, f"*{pattern.removeprefix('!')}*") != pattern.startswith("!") for pattern in patterns)
+
+
+def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The keys that say where jobs go, which all experiments of a grid have in common.
+
+    Args:
+        values: of each experiment.
+
+    Raises:
+        UserError: they differ.
+    """
+    place: dict[str, Any] = {"threads": max(int(one.get("threads") or 1) for one in values)}
+    for section, key in (("", "cluster"), ("local", "jobs")):
+        found = list(dict.fromkeys((one.get(section) or {} if section else one).get(key)
+                                   for one in values))
+        name = f"{section}.{key}".lstrip(".")
+        if len(found) > 1:
+            asked = ", ".join(f"{name}={value}" for value in found)
+            raise UserError(f"the experiments of this grid ask for {asked}: all jobs of a grid "
+                            "go to one place.", f"set it once: {name} in conf/config.yaml, or "
+                            f"launcher.bind_({{\"{name}\": ...}}) before the first call")
+        place |= {section: {key: found[0]}} if section else {key: found[0]}
+    return place
 
 
 def refuse_dev(slurm: SlurmConfig) -> None:
