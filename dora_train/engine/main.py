@@ -27,6 +27,7 @@ from . import claims, clearing, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .errors import UserError, report_user_errors, writable
 from .find import find
+from .frozen import todays_values
 from .grid import resources
 from .origin import locate, sha256
 from .quoting import quoted
@@ -144,7 +145,9 @@ class TrainMain(upstream.HydraMain):
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
             return self._frozen(argv.experiment.sig, argv.extra)
         composed = self.composer.compose(self._checked(argv))
-        return XP(self.dora, composed.values, composed.argv, composed.delta)
+        xp = XP(self.dora, composed.values, composed.argv, composed.delta)
+        xp.groups = composed.choices
+        return xp
 
     def get_argv_from_sig(self, sig: str) -> FrozenArgv:
         """The stored argv of an experiment, by any unambiguous beginning of its signature.
@@ -159,7 +162,9 @@ class TrainMain(upstream.HydraMain):
         experiment = self.find(sig)
         birth = experiment.birth()
         delta = [(key, value) for key, value in birth.delta] if birth else None
-        return XP(self.dora, birth.config if birth else {}, FrozenArgv(experiment), delta, experiment.sig)
+        xp = XP(self.dora, birth.config if birth else {}, FrozenArgv(experiment), delta, experiment.sig)
+        xp.groups = birth.groups if birth else {}
+        return xp
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.
@@ -181,9 +186,10 @@ class TrainMain(upstream.HydraMain):
         return list(argv)
 
     def _counting(self, overrides: Sequence[str]) -> bool:
-        """Whether any of these overrides counts in the signature."""
-        return any(not is_excluded(arg.partition("=")[0].lstrip("+~").strip(), self.dora.exclude)
-                   for arg in overrides)
+        """Whether any of these overrides counts in the signature; `slurm={gpus: 1}` is all of `slurm.*`."""
+        keys = [arg.partition("=")[0].lstrip("+~").strip() for arg in overrides]
+        return any(not is_excluded(key, self.dora.exclude)
+                   and not is_excluded(f"{key}.*", self.dora.exclude) for key in keys)
 
     def _frozen(self, sig: str, excluded: Sequence[str]) -> XP:
         """An experiment with the values it was made with; only what does not count comes from today."""
@@ -192,7 +198,11 @@ class TrainMain(upstream.HydraMain):
         if birth is None:  # made by stock Dora: all there is are its overrides
             return self.get_xp(list(experiment.argv() or []) + list(excluded))
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = self.composer.compose(self._checked(excluded)).values
+        xp.argv = FrozenArgv(experiment, excluded)
+        extra = self._checked(excluded)
+        xp.values, notes = todays_values(self.composer, birth, self.dora.exclude, extra)
+        for note in notes:
+            print(f"XP {experiment.sig}: {note}", file=sys.stderr)
         self.use_frozen(xp, birth)
         return xp
 
@@ -333,9 +343,9 @@ class TrainMain(upstream.HydraMain):
             UserError: the job would fail.
         """
         self.check(xp)
-        from .run.checks import check_settings  # it imports Lightning, which takes seconds
+        from .run.loggers import check_loggers  # it imports Lightning, which takes seconds
 
-        check_settings(xp.cfg)
+        check_loggers(list(xp.values.get("logger") or []))
 
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
@@ -401,7 +411,7 @@ class TrainMain(upstream.HydraMain):
             sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
             config=self._counted(xp.values), rule=RULE, threads=xp.values.get("threads") or 1, code=self.code.stored(),
             versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
-            origin=self._origin(xp.values))
+            origin=self._origin(xp.values), groups=dict(xp.groups))
 
     def _origin(self, config: Mapping[str, Any]) -> dict[str, str]:
         given = config.get("continue_from") or ""

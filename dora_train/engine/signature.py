@@ -23,7 +23,7 @@ that name the key. `Composer` is used by `main.py`; it is the only place where a
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Composed:
     values: dict[str, Any]  # plain, interpolations resolved
     argv: list[str]
     delta: Delta
+    choices: dict[str, Any]  # the option of each group
 
 
 @dataclass
@@ -63,7 +64,7 @@ class _Base:
         """A copy of its own, to put values into."""
         return pickle.loads(self.packed)
 
-    @property
+    @cached_property
     def choices(self) -> dict[str, Any]:
         """The option of each group."""
         return OmegaConf.to_container(self.hydra.hydra.runtime.choices)  # type: ignore[return-value]
@@ -158,7 +159,8 @@ class Composer:
             HydraConfig.instance().set_config(base.hydra)
         delta = self._group_delta(chosen) + [
             (key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
-        return Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta)
+        choices = {group: option for group, option in base.choices.items() if group in self.groups}
+        return Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta, choices)
 
     def _hydra(self):
         if not self.config_dir.is_dir():

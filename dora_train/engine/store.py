@@ -125,6 +125,7 @@ class Birth:
     host: str = ""
     user: str = ""
     origin: dict[str, str] = field(default_factory=dict)  # continue_from: {"given": ..., "file": name, "sha256": ...}
+    groups: dict[str, Any] = field(default_factory=dict)  # {"data": "digits"}: the configuration's; empty: not known
 
 
 @dataclass

@@ -23,6 +23,7 @@ class XP(dora.xp.XP):
     def __init__(self, dora: DoraConfig, values: Mapping[str, Any], argv: Sequence[str], delta: Delta | None = None,
                  sig: str | None = None):
         self.values = values
+        self.groups: Mapping[str, Any] = {}  # the option of each group of the configuration; empty: not known
         super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # a list, and more than that
 
     def refuse_collision(self, delta: Iterable[Sequence[Any]]) -> None:

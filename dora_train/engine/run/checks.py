@@ -28,17 +28,6 @@ def check_run(cfg: Any) -> None:
     Raises:
         UserError: whatever would keep the run from being what was asked for.
     """
-    check_settings(cfg)
-    check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)
-    check_trainer(trainer_keywords(cfg))
-
-
-def check_settings(cfg: Any) -> None:
-    """What does not depend on the machine: a job's may be asked where it is submitted.
-
-    Raises:
-        UserError: a value that no run takes.
-    """
     check_loggers(list(cfg.logger or []))
     if cfg.checkpoint.keep not in ("all", "last", "best") or cfg.checkpoint.every_epochs < 1:
         raise UserError("checkpoint.keep is all, last or best; checkpoint.every_epochs is 1 or more.")
@@ -54,6 +43,8 @@ def check_settings(cfg: Any) -> None:
         raise UserError(f"best.metric={cfg.best.metric}: it is a metric of history.json, e.g. valid.acc or train.loss.")
     if cfg.best.mode not in ("max", "min"):
         raise UserError(f"best.mode={cfg.best.mode}: it is max or min.")
+    check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0)
+    check_trainer(trainer_keywords(cfg))
 
 
 def trainer_keywords(cfg: Any) -> dict[str, Any]:
