@@ -25,7 +25,7 @@ def other_owner(experiment: Experiment) -> str:
     try:  # made by stock Dora, which does not say by whom
         is_ours = experiment.folder.stat().st_uid == os.getuid()
         return "" if is_ours else experiment.folder.owner()
-    except FileNotFoundError:
+    except OSError:  # there is none
         return ""
     except KeyError:  # its user is unknown on this machine
         return "another user"

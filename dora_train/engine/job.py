@@ -7,6 +7,7 @@ token of its submission; an array's tasks find theirs in a list: `job.py LIST`.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -59,13 +60,21 @@ def _requeue() -> None:
         return
     job_id = _job_id()  # SLURM_JOB_ID of one task of an array is that of the whole array
     try:
-        shown = _run("squeue", "-h", "-j", job_id, "-o", "%T")
-        if shown.stdout.strip() == "RUNNING":
+        if _state(job_id) == "RUNNING":
             done = _run("scontrol", "requeue", job_id)
             print(f"requeued job {job_id}" if done.returncode == 0 else
                   f"job {job_id} is not requeued: {done.stderr.strip()}", flush=True)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not requeue job {job_id}: {error}", flush=True)
+
+
+def _state(job_id: str) -> str:
+    """The job's state in SLURM's word; squeue may print nothing on a bad day, so scontrol is asked then."""
+    shown = _run("squeue", "-h", "-j", job_id, "-o", "%T").stdout.strip()
+    if shown:
+        return shown
+    found = re.search(r"\bJobState=(\w+)", _run("scontrol", "show", "job", "-o", job_id).stdout)
+    return found[1] if found else ""
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":

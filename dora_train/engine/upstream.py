@@ -5,8 +5,6 @@ changes what is assumed here. Imports of heavy packages stand inside the functio
 """
 
 import contextlib
-import io
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -176,33 +174,28 @@ def hosts_of(node_list: str) -> list[str]:
     return _parse_node_list(node_list)
 
 
-def sbatch(folder: Path, command: str, parameters: Mapping[str, Any], array: int) -> str:
-    """Submit a line of shell through submitit, and return the job's id.
+def batch_file(folder: Path, command: str, parameters: Mapping[str, Any], array: int) -> Path:
+    """Write the script that sbatch takes, for a line of shell, as submitit writes it.
 
-    submitit 1.5.4 submits pickles only: one would be named after the job's id once that is known, and a kill in
-    between loses the job. `_submit_command` is what it submits those with. `map_count`, of `parameters`, makes an
-    array (its own array executor loses `python=`).
+    submitit 1.5.4 submits pickles only: one would be named after the job's id once that is known,
+    and a kill in between loses the job. It also waits for sbatch without an end. `map_count`, of
+    `parameters`, makes an array (its own array executor loses `python=`).
 
     Args:
         array: the number of tasks of an array; 0: a single job.
-
-    Raises:
-        subprocess.CalledProcessError: sbatch ended with another code than 0; its standard error is in it.
     """
+    import uuid
+
     from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError
 
     executor = SlurmExecutor(folder=folder)
     executor.update_parameters(**parameters)
     if array:
         executor.parameters["map_count"] = array
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints sbatch's error, and raises it as well
-            return executor._submit_command(command).job_id
-    except FailedJobError as error:
-        if isinstance(error.__cause__, subprocess.CalledProcessError):
-            raise error.__cause__ from None
-        raise
+    name = uuid.uuid4().hex
+    path = folder / f".submission_file_{name}.sh"
+    path.write_text(executor._make_submission_file_text(command, name))
+    return path
 
 
 def from_command_line(args: Any) -> bool:

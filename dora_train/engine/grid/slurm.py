@@ -1,7 +1,9 @@
 """SLURM as an executor: sbatch through submitit, squeue and sacct for what became of a job.
 
 Schedulers are slow, absent, or wrong for a minute; nothing but `submit` raises because of that. It is said once, and
-the answer is `UNKNOWN`, which nobody takes for an end. One `Slurm` serves one command.
+the answer is `UNKNOWN`, which nobody takes for an end. Nor is a job over because it is missing in an answer, which may
+have been cut off: somebody must say so, squeue or sacct with a line, or scontrol that there is no such job. One `Slurm`
+serves one command.
 """
 
 import os
@@ -19,9 +21,10 @@ from typing import Any
 
 from ..store import Job
 from .executor import JobInfo, NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered, outside
-from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_squeue
+from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_scontrol, read_squeue
 
 TIMEOUT = 30  # seconds that a question to the scheduler may take
+SUBMIT_TIMEOUT = 120  # seconds that a submission may take
 PERIOD = 30  # seconds between two questions about the same jobs, however often the table is drawn
 LAG = 2  # seconds that accounting may be behind the queue
 CHUNK = 1000  # job ids in one command line
@@ -29,6 +32,8 @@ MAYBE_SUBMITTED = ("timed out", "timeout", "unable to contact", "connection", "z
 # AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of sizes and times too
 FULL = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit|resource temporarily unavailable", re.IGNORECASE)
 TOO_MANY = "invalid job array specification"  # more tasks than the cluster's MaxArraySize
+SUBMITTED = re.compile(r"\bjob (\d+)")  # "Submitted batch job 12"
+NO_SUCH_JOB = "Invalid job id"  # what squeue and scontrol say of one that the controller does not know
 
 
 class Slurm:
@@ -40,6 +45,7 @@ class Slurm:
         self._clock, self._why = clock, why
         self._infos: dict[str, JobInfo] = {}
         self._asked = float("-inf")
+        self._gone: set[str] = set()  # the controller said that there is no such job; ids do not come back
         self._said: set[str] = set()
 
     # --- is there a cluster? ---
@@ -82,15 +88,31 @@ class Slurm:
         after = f"afterany:{':'.join(order.after)}" if order.after else None
         with _interrupts_wait(), _clean_environment():
             first = self._sbatch(order, after, requeue=not order.dependents)
-            chain = [first]
-            for number in range(order.dependents):
-                last = number == order.dependents - 1
-                chain.append(self._sbatch(order, f"afternotok:{chain[-1]}", requeue=last))
+            chain = [first, *self._dependents(order, first)]
         for job_id in [first] if order.tasks is None else [f"{first}_{task}" for task in order.tasks]:
             self._infos[job_id] = JobInfo(job_id, Phase.PENDING, "PENDING", name=order.name)
         return Receipt(first, chain[1:])
 
+    def _dependents(self, order: Order, first: str) -> list[str]:
+        """Submit the jobs after the first, each to start if the one before it failed.
+
+        The first is at the scheduler already: if one of these is refused, there are fewer of them.
+        """
+        chain = [first]
+        try:
+            for number in range(order.dependents):
+                last = number == order.dependents - 1
+                chain.append(self._sbatch(order, f"afternotok:{chain[-1]}", requeue=last))
+        except (NotSubmitted, Unanswered) as error:
+            print(f"{len(chain) - 1} of {order.dependents} dependent jobs: {error}", file=sys.stderr)
+        return chain[1:]
+
     def _sbatch(self, order: Order, dependency: str | None, requeue: bool) -> str:
+        """Submit one job, or array; its id.
+
+        Raises:
+            NotSubmitted, Unanswered.
+        """
         more: dict[str, Any] = {"requeue" if requeue else "no-requeue": True}
         if dependency:
             more |= {"dependency": dependency, "kill-on-invalid-dep": "yes"}
@@ -105,13 +127,13 @@ class Slurm:
         more |= {key: value for key, value in given.items() if value not in (None, "", False)}
         from .. import upstream  # here: it imports Dora, and with it torch; whoever only asks has no need of it
 
-        try:
-            return upstream.sbatch(
-                order.folder, order.command, array=len(order.tasks or ()),
-                parameters=chosen | {"job_name": order.name, "stderr_to_stdout": True, "setup": setup,
-                                     "additional_parameters": more})
-        except subprocess.CalledProcessError as error:
-            raise _refusal(str(error.stderr), error.returncode, array=order.tasks is not None) from error
+        script = upstream.batch_file(
+            order.folder, order.command, array=len(order.tasks or ()),
+            parameters=chosen | {"job_name": order.name, "stderr_to_stdout": True, "setup": setup,
+                                 "additional_parameters": more})
+        job_id = _submitted(script, array=order.tasks is not None)
+        script.replace(order.folder / f"{job_id}_submission.sh")
+        return job_id
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         """submitit's name for it: `123_0_log.out`, in an array `123_7_0_log.out`."""
@@ -147,25 +169,47 @@ class Slurm:
     def _ask(self, job_ids: set[str]) -> None:
         self._asked = self._clock()
         queued = self._squeue(job_ids)
-        ended = self._sacct({job_id for job_id in job_ids if job_id not in (queued or {})})
-        if queued is not None and any(info.phase != Phase.OVER for info in (ended or {}).values()):
-            time.sleep(LAG)  # it left the queue a moment ago, and accounting has yet to hear of it
-            ended = self._sacct({job_id for job_id in job_ids if job_id not in queued})
+        alive = {job_id for job_id, info in (queued or {}).items() if info.phase != Phase.OVER}
+        ended = self._sacct(job_ids - alive)
+        told = {job_id for job_id, info in (ended or {}).items() if info.phase == Phase.OVER}
+        if queued is not None and len(told) < len(ended or {}):
+            time.sleep(LAG)  # it ended a moment ago, and accounting has yet to hear of it
+            ended = self._sacct(job_ids - alive)
+            told = {job_id for job_id, info in (ended or {}).items() if info.phase == Phase.OVER}
+        known = dict(queued or {})
+        if queued is None:
+            known |= ended or {}
+        for job_id in job_ids - told - known.keys() - self._gone:
+            if queued is not None:
+                known |= self._scontrol(job_id)
         for job_id in job_ids:
-            self._infos[job_id] = _judged(job_id, queued, ended)
+            self._infos[job_id] = _judged(job_id, known, ended or {}, self._gone)
 
     def _squeue(self, job_ids: set[str]) -> dict[str, JobInfo] | None:
-        """The jobs that wait or run; None: no answer."""
+        """The jobs that the controller knows: they wait, run, or ended minutes ago. None: no answer."""
         found: dict[str, JobInfo] = {}
         for chunk in _chunks(_main_ids(job_ids)):
-            text, trouble = _run(["squeue", "--array", f"--format={SQUEUE_FORMAT}", f"--jobs={','.join(chunk)}"])
-            if trouble and "Invalid job id" in trouble:  # so it answers where it knows none of them
+            text, trouble = _run(["squeue", "--array", "--states=all", f"--format={SQUEUE_FORMAT}",
+                                  f"--jobs={','.join(chunk)}"])
+            if trouble and NO_SUCH_JOB in trouble:  # so it answers where it knows none of them
+                if len(chunk) == 1:
+                    self._gone |= {job_id for job_id in job_ids if _main_ids([job_id]) == chunk}
                 continue
-            part = None if trouble else read_squeue(text)
+            part = None if trouble else read_squeue(_whole_lines(text))
             if part is None:
                 self._say("squeue", trouble)
                 return None
             found |= part
+        return found
+
+    def _scontrol(self, job_id: str) -> dict[str, JobInfo]:
+        """What the controller says of one job; if there is no such job, that is noted."""
+        text, trouble = _run(["scontrol", "show", "job", "--oneliner", job_id])
+        if NO_SUCH_JOB in trouble or (trouble and f"Job {job_id} not found" in text):
+            self._gone.add(job_id)
+        found = {} if trouble else read_scontrol(_whole_lines(text))
+        if not found and job_id not in self._gone:
+            self._say("scontrol", trouble)
         return found
 
     def _sacct(self, job_ids: set[str]) -> dict[str, JobInfo] | None:
@@ -174,7 +218,7 @@ class Slurm:
         for chunk in _chunks(_main_ids(job_ids)):
             text, trouble = _run(["sacct", "--allocations", "--parsable2", f"--format={SACCT_FORMAT}",
                                   f"--jobs={','.join(chunk)}"])
-            part = None if trouble else read_sacct(text)
+            part = None if trouble else read_sacct(_whole_lines(text))
             if part is None:
                 self._say("sacct", trouble)
                 return None
@@ -189,21 +233,30 @@ class Slurm:
         return None if phase == Phase.UNKNOWN else phase == Phase.RUNNING
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole array."""
+        """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole array.
+
+        A name is taken for unknown if squeue and scontrol agree on that: either may be cut off.
+        """
         wanted = sorted(set(names))
         found: dict[str, str] = {}
         for chunk in _chunks(wanted):
-            text, trouble = _run(["squeue", f"--format={SQUEUE_FORMAT}", f"--name={','.join(chunk)}"])
-            queued = None if trouble else read_squeue(text)
+            text, trouble = _run(["squeue", "--states=all", f"--format={SQUEUE_FORMAT}",
+                                  f"--name={','.join(chunk)}"])
+            queued = None if trouble else read_squeue(_whole_lines(text))
             if queued is None:
                 self._say("squeue", trouble)
                 return None
             text, trouble = _run(["sacct", "--allocations", "--parsable2", f"--format={SACCT_FORMAT}",
                                   "--starttime=now-2days", f"--name={','.join(chunk)}"])
-            ended = None if trouble else read_sacct(text)
-            for info in [*(ended or {}).values(), *queued.values()]:
-                if info.name in chunk:
-                    found.setdefault(info.name, info.job_id.partition("_")[0])
+            ended = None if trouble else read_sacct(_whole_lines(text))
+            _note_names([*queued.values(), *(ended or {}).values()], chunk, found)
+        if set(wanted) <= set(found):
+            return found
+        text, trouble = _run(["scontrol", "show", "job", "--oneliner"])
+        if trouble or not text.strip():
+            self._say("scontrol", trouble)
+            return None
+        _note_names(read_scontrol(_whole_lines(text)).values(), wanted, found)
         return found
 
     def _say(self, program: str, trouble: str) -> None:
@@ -214,25 +267,63 @@ class Slurm:
                   file=sys.stderr)
 
 
+def _submitted(script: Path, array: bool) -> str:
+    """Hand a script to sbatch; the id of the job, or of the array.
+
+    Raises:
+        NotSubmitted: it was refused.
+        Unanswered: whether there is a job now, is not known.
+    """
+    try:
+        done = subprocess.run(["sbatch", str(script)], capture_output=True, stdin=subprocess.DEVNULL,
+                              timeout=SUBMIT_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise Unanswered(f"sbatch did not answer within {SUBMIT_TIMEOUT} s") from error
+    except OSError as error:
+        raise NotSubmitted(f"sbatch cannot be started: {error.strerror or error}") from error
+    said, trouble = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
+    if done.returncode:
+        raise _refusal(trouble, done.returncode, array)
+    match = SUBMITTED.search(said)
+    if match is None:
+        lines = said.strip().splitlines() or ["nothing"]
+        raise Unanswered(f"sbatch printed no job id ({lines[-1]})")
+    return match[1]
+
+
 def _refusal(text: str, code: int, array: bool) -> NotSubmitted | Unanswered:
-    """What sbatch's complaint means, with the line of it that says most."""
+    """What sbatch's complaint means, with the line of it that says most.
+
+    What sbatch did not say itself (a wrapper around it, or a kill) is no word on the job.
+    """
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")] or [f"code {code}"]
     if FULL.search(text) or (array and TOO_MANY in text.lower()):
         return NoRoom(next((line for line in lines if FULL.search(line)), lines[-1]))
-    kind = Unanswered if any(word in text.lower() for word in MAYBE_SUBMITTED) else NotSubmitted
-    return kind(f"SLURM refused the job: {lines[-1]}")
+    if any(word in text.lower() for word in MAYBE_SUBMITTED) or "sbatch:" not in text:
+        return Unanswered(f"sbatch ended with code {code}: {lines[-1]}")
+    return NotSubmitted(f"SLURM refused the job: {lines[-1]}")
 
 
-def _judged(job_id: str, queued: dict[str, JobInfo] | None, ended: dict[str, JobInfo] | None) -> JobInfo:
-    """The queue knows what is alive; accounting knows how the rest ended."""
-    if queued is not None and job_id in queued:
-        return queued[job_id]
-    past = (ended or {}).get(job_id)
-    if past is not None and (past.phase == Phase.OVER or queued is None):
+def _judged(job_id: str, known: dict[str, JobInfo], ended: dict[str, JobInfo], gone: set[str]) -> JobInfo:
+    """The controller knows what is alive; accounting knows best how the rest ended."""
+    now, past = known.get(job_id), ended.get(job_id)
+    if now is not None and now.phase != Phase.OVER:
+        return now
+    if past is not None and past.phase == Phase.OVER:
         return past
-    if queued is None:
-        return JobInfo(job_id, Phase.UNKNOWN)
-    return JobInfo(job_id, Phase.OVER)  # not in the queue, and accounting has nothing on it, or a runaway
+    if now is not None:
+        return now
+    return JobInfo(job_id, Phase.OVER if job_id in gone else Phase.UNKNOWN)
+
+
+def _note_names(jobs: Iterable[JobInfo], names: Iterable[str], found: dict[str, str]) -> None:
+    """Add the jobs with these names to `found`; of several jobs of one name, the first submitted."""
+    wanted = set(names)
+    for info in jobs:
+        main_id = info.job_id.partition("_")[0]
+        before = found.get(info.name)
+        if info.name in wanted and (before is None or int(main_id) < int(before)):
+            found[info.name] = main_id
 
 
 def _run(command: Sequence[str]) -> tuple[str, str]:
@@ -249,6 +340,11 @@ def _run(command: Sequence[str]) -> tuple[str, str]:
         return text, ""
     lines = [line for line in trouble.splitlines() if line.strip()]
     return text, lines[-1] if lines else f"code {done.returncode}"
+
+
+def _whole_lines(text: str) -> str:
+    """Without a last line that was cut off."""
+    return text[:text.rfind("\n") + 1]
 
 
 def _main_ids(job_ids: Iterable[str]) -> list[str]:

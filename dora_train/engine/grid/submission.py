@@ -23,7 +23,7 @@ from .. import claims, store
 from ..claims import Holder
 from ..errors import UserError
 from ..store import ARRAYS, NO_ROOM, Experiment, Job
-from .executor import Executor, NoRoom, NotSubmitted, Order, Unanswered
+from .executor import Executor, NoRoom, NotSubmitted, Order, Receipt, Unanswered
 from .request import Outcome, Request
 from .resources import parameters, stored
 
@@ -149,9 +149,12 @@ def _place(order: Order, mine: Sequence[tuple[Request, int]], executor: Executor
         receipt = executor.submit(order)
     except NotSubmitted as error:
         return [_refused(request, error) for request, _ in mine]
-    except Unanswered as error:  # the intent stays: the next command finds out
-        return [Outcome(request.experiment, trouble=f"{error}; whether it was submitted, the next command will know")
-                for request, _ in mine]
+    except Unanswered as error:
+        found = (executor.find([order.name]) or {}).get(order.name)
+        if found is None:  # the intent stays: the next command finds out
+            trouble = f"{error}; whether it was submitted, the next command will know"
+            return [Outcome(request.experiment, trouble=trouble) for request, _ in mine]
+        receipt = Receipt(found)
     fault("sbatch")
     return [_recorded(order, request, task, receipt.job_id, receipt.dependents, executor) for request, task in mine]
 

@@ -149,7 +149,8 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
-            session.resume = newest_usable(experiment)
+            if not clear:  # torchrun's other ranks may look before the first has put the old one aside
+                session.resume = newest_usable(experiment)
             _first_line(session, xp)
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
