@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid.request import Request, _alike
+from dora_train.engine.grid.request import Request, alike
 from dora_train.engine.grid.resources import Resources, Shape, changes, configured, parameters, resolved, stored
 from dora_train.engine.grid.sync import one_place
 
@@ -217,7 +217,7 @@ def test_other_resources_are_another_array(tmp_path):
         return Request(Experiment(tmp_path), slurm(**what), Shape(), 0, tmp_path)
 
     requests = [request(), request(time=5), request(), request(comment="x"), request(comment="x")]
-    assert [len(group) for group in _alike(requests)] == [2, 1, 2]
+    assert [len(group) for group in alike(requests)] == [2, 1, 2]
 
 
 def test_all_jobs_of_a_grid_go_to_one_place():

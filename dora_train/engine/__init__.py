@@ -5,9 +5,10 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     main.py        the decorator on `main`: an experiment from overrides, from a signature, from a job
     verbs.py       what each of Dora's verbs does here; upstream.py puts it in the place of Dora's own
     signature.py   overrides -> configuration -> what differs from the defaults
-    values.py      a configuration as plain dicts; quoting.py: a grid's values as overrides; xp.py: Dora's XP of those
+    values.py      a configuration as plain dicts; quoting.py: a grid's values as overrides; xp.py: Dora's XP and Link
     store.py       the experiment's folder: names, formats, atomic writes. The two wings meet here
     find.py        from the beginning of a signature to its experiment; origin.py: what continue_from names
+    frozen.py      what -f SIG takes from today; clearing.py: --clear, and how results come back
     share.py       what dora export takes along, and dora import puts down
     claims.py      who holds an experiment
     code.py        the code of a run: commit, changed files, patch, and the snapshot that a job runs

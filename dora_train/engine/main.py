@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -158,13 +159,32 @@ class TrainMain(upstream.HydraMain):
         return FrozenArgv(self.find(sig))
 
     def get_xp_from_sig(self, sig: str) -> XP:
-        """The experiment as it is stored: nothing is composed, so this works when the configuration does not."""
+        """The experiment as it is stored: nothing is composed, so this works when the configuration does not.
+
+        Raises:
+            UserError: there is no such experiment, or several.
+        """
         experiment = self.find(sig)
         birth = experiment.birth()
-        delta = [(key, value) for key, value in birth.delta] if birth else None
-        xp = XP(self.dora, birth.config if birth else {}, FrozenArgv(experiment), delta, experiment.sig)
-        xp.groups = birth.groups if birth else {}
+        argv = FrozenArgv(experiment)
+        if birth is None:  # made by stock Dora
+            return self._of_overrides(argv, experiment.sig)
+        delta = [(key, value) for key, value in birth.delta]
+        xp = XP(self.dora, birth.config, argv, delta, experiment.sig)
+        xp.groups = birth.groups
         return xp
+
+    def get_xp_from_argv(self, argv: Sequence[str]) -> XP:
+        """As `get_xp`: the name in Dora's README."""
+        return self.get_xp(argv)
+
+    def _of_overrides(self, argv: FrozenArgv, sig: str) -> XP:
+        """An experiment of which its overrides alone are known; without values if they do not fit any more."""
+        try:
+            composed = self.composer.compose(list(argv))
+        except UserError:
+            return XP(self.dora, {}, argv, None, sig)
+        return XP(self.dora, composed.values, argv, composed.delta, sig)
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.
@@ -244,7 +264,14 @@ class TrainMain(upstream.HydraMain):
         self.use_frozen(xp, stored)
         return experiment
 
-    init_xp = create  # type: ignore[assignment]  # Dora's name: `dora grid --init` and `dora import`
+    def init_xp(self, xp: XP) -> XP:  # type: ignore[override]  # all of ours
+        """Make the experiment's folder, as Dora's method of this name (`dora import`).
+
+        Raises:
+            UserError: as `create`.
+        """
+        self.create(xp)
+        return xp
 
     def use_frozen(self, xp: XP, birth: Birth) -> None:
         """Leave `xp` with the values that the experiment was made with."""
@@ -462,6 +489,11 @@ class TrainMain(upstream.HydraMain):
         block = xp.values.get("slurm")
         own = self._slurm_block
         return resources.resolved(slurm, own if block is None else block, own, xp.argv)
+
+    def get_name_parts(self, xp: XP) -> OrderedDict:  # type: ignore[override]  # all of ours
+        """What makes up its name: what differs from the defaults, or its overrides if nothing else is known."""
+        pairs = xp.delta if xp.delta is not None else [arg.partition("=")[::2] for arg in xp.argv]
+        return OrderedDict((key, value) for key, value in pairs)
 
     def get_xp_history(self, xp: XP) -> list[dict]:  # type: ignore[override]  # all of ours
         return self.experiment(xp).history()

@@ -25,7 +25,7 @@ from ..errors import UserError, did_you_mean, shortened
 from ..store import GRIDS, NO_LINKS, XPS, is_signature, read_json, write_json
 from .growing import Ground, Growing
 from .resources import KEYS
-from .sheep import Shepherd
+from .shepherd import Shepherd
 
 # --- finding and loading ---
 
@@ -125,7 +125,7 @@ def explore(explorer: Explorer, main: Any, slurm: SlurmConfig, ground: Ground | 
     herd = Herd()
     file = _file_of(explorer)
     with _located(file):
-        launcher = Launcher(Shepherd(main, file), slurm, herd)  # type: ignore[arg-type]  # all that it needs of one
+        launcher = Launcher(Shepherd(main, grid_file=file), slurm, herd)
         explorer(launcher)
         if isinstance(explorer, Growing) and ground is not None:
             explorer.grow(launcher, ground)

@@ -54,10 +54,10 @@ class Outcome:
 def batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
     """What goes in together: the experiments of one `launcher.job_array()`, as far as they are alike."""
     groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
-    return [batch for group in groups for batch in _alike(group)]
+    return [batch for group in groups for batch in alike(group)]
 
 
-def _alike(requests: Sequence[Request]) -> list[list[Request]]:
+def alike(requests: Sequence[Request]) -> list[list[Request]]:
     """Those that one array can hold: the same code, resources and shape."""
     groups: dict[str, list[Request]] = {}
     for request in requests:

@@ -224,3 +224,9 @@ def _srun_args(slurm: SlurmConfig) -> list[str]:
 def _joined(names: Any) -> str | None:
     """A list of nodes, or the text that SLURM takes for one."""
     return names if names is None or isinstance(names, str) else ",".join(names)
+
+
+def refuse_dev(slurm: SlurmConfig) -> None:
+    """`--dev` is Dora's own lab's partition. Raises: UserError."""
+    if slurm.partition == "devlab":
+        raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')

@@ -23,7 +23,7 @@ from ..errors import UserError
 from ..store import XPS, Experiment, State
 from . import submission
 from .consent import confirm, print_plan
-from .executor import Executor
+from .executor import Executor, nowhere
 from .grids import Wants, explore, find_explorer
 from .growing import Ground, Growing
 from .info import follow_experiment, overrides
@@ -32,7 +32,7 @@ from .monitor import Charge, Monitor, exit_code
 from .places import chosen
 from .plan import Action, Known, Verb, Wanted, is_alarming, limited, make_plan, stopped
 from .request import Outcome, Request, batches, code_before, kept
-from .resources import Shape, parameters, stored
+from .resources import Shape, parameters, refuse_dev, stored
 from .sheep import Sheep
 from .status import look
 from .table import GridTable
@@ -140,6 +140,8 @@ class Sync:
                 scene.slurm[sheep.xp.sig] = self.main.resources(sheep.xp, asked)
         if scene.sheep and not self._given:
             self.executor = chosen(one_place([sheep.xp.values for sheep in scene.sheep]))
+        for sheep in scene.sheep:
+            sheep.executor = self.executor
         if not self.args.dry_run:
             submission.settle(self._experiments(scene).values(), self.executor)
             self.executor.move()
@@ -452,21 +454,6 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                             f"launcher.bind_({{\"{name}\": ...}}) before the first call")
         place |= {section: {key: found[0]}} if section else {key: found[0]}
     return place
-
-
-def refuse_dev(slurm: SlurmConfig) -> None:
-    """`--dev` is Dora's own lab's partition. Raises: UserError."""
-    if slurm.partition == "devlab":
-        raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')
-
-
-def nowhere(executor: Executor) -> tuple[str, str]:
-    """What to say where nothing can be submitted."""
-    if executor.name == "local":
-        return (f"nothing was submitted: {executor.missing()}.",
-                "name a folder on a local disk: DORA_QUEUE=FOLDER, and the same command again")
-    return (f"no SLURM here ({executor.missing()}): nothing was submitted.",
-            "on this machine: DORA_CLUSTER=local, and the same command again     see the plan: --dry_run")
 
 
 def _is_index(pattern: str) -> bool:
