@@ -11,6 +11,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dora_train.engine.store import Job
 
 
 def main() -> None:
@@ -29,7 +33,7 @@ def main() -> None:
         train_main.run_job(Experiment(folder), token, signals)
     except SystemExit as leaving:
         if isinstance(leaving.code, int) and leaving.code > 128 and os.environ.get("SLURM_PROCID", "0") == "0":
-            _requeue()
+            _requeue(_most_requeues(Experiment(folder).job()))
         raise
 
 
@@ -50,13 +54,23 @@ def _job_id() -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
-def _requeue() -> None:
+def _most_requeues(job: "Job | None") -> int | None:
+    """How often it may be started again: `slurm.max_num_timeout`; None: no limit is known."""
+    slurm = job.excluded.get("slurm") if job is not None else None
+    most = slurm.get("max_num_timeout") if isinstance(slurm, dict) else None
+    return most if isinstance(most, int) else None
+
+
+def _requeue(most: int | None = None) -> None:
     """After a signal that was not a cancellation: SLURM still holds the job for running, and starts it again.
 
     A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with dependents may not be
     requeued: the next of those takes over.
     """
     if "SLURM_JOB_ID" not in os.environ:  # the local queue starts nothing again by itself: the next `dora grid` does
+        return
+    if most is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) >= most:
+        print(f"job {_job_id()} is not requeued again: slurm.max_num_timeout={most}", flush=True)
         return
     job_id = _job_id()  # SLURM_JOB_ID of one task of an array is that of the whole array
     try:

@@ -25,7 +25,7 @@ OURS = {  # options of sbatch that are not the user's, and why
 SIGNAL_DELAY = 90  # seconds between the warning and the time limit, as Dora and submitit have it
 KEYS = [item.name for item in fields(SlurmConfig)]
 NUMBERS = ("gpus", "mem_per_gpu", "time", "cpus_per_gpu", "cpus_per_task", "dependents",
-           "array_parallelism")
+           "array_parallelism", "max_num_timeout")
 
 
 @dataclass
@@ -40,6 +40,7 @@ class Resources(SlurmConfig):
     mem_per_gpu: float = 4
     cpus_per_gpu: int = 2
     partition: str = ""
+    max_num_timeout: int = 1_000_000  # starts of a job after its first: no limit, as long as it makes progress
 
     def __post_init__(self) -> None:
         self.__dict__["set_since"] = set()
@@ -152,9 +153,12 @@ def _options(given: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def stored(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
-    """What is kept with a job, so that a later command sees a change; the comment changes nothing."""
+    """What is kept with a job, so that a later command sees a change.
+
+    The comment changes nothing, and how often a job may be requeued is no matter of its place.
+    """
     content = asdict(slurm) | {f"job.{key}": value for key, value in asdict(shape).items()}
-    del content["comment"]
+    del content["comment"], content["max_num_timeout"]
     return content
 
 
