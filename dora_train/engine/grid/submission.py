@@ -45,14 +45,15 @@ def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_di
     for batch in batches:
         left, size, limit = list(batch), 1 if careful else len(batch), _limit(batch[0])
         while left and limit not in full:
-            made = submit(left[:size], executor, dora_dir)
+            asked, rest = left[:size], left[size:]
+            made = submit(asked, executor, dora_dir)
             held = {outcome.experiment for outcome in made if outcome.held}
             outcomes += [outcome for outcome in made if not outcome.held]
-            left = [replace(request, seen=request.number) for request in left[:size] if request.experiment in held
-                    ] + left[size:]
-            if held and size == 1:
+            left = [replace(request, seen=request.number) for request in asked
+                    if request.experiment in held] + rest
+            if held and len(asked) == 1:
                 full.add(limit)
-            size = max(1, min(size, len(held)) // 2) if held else size * (2 if careful else 1)
+            size = max(1, len(held) // 2) if held else size * (2 if careful else 1)
             careful = careful and not held
         outcomes += [_held(request) for request in left]
     return outcomes
