@@ -164,6 +164,17 @@ def test_where_no_name_is_stored_it_is_the_owner_of_the_folder(tmp_path: Path, m
     assert clearing.other_owner(experiment) == "another user"
 
 
+def test_an_environment_that_names_somebody_else_gives_no_right(tmp_path: Path, monkeypatch):
+    """`su` and `sudo` may keep LOGNAME; on a disk whose files belong to nobody, the system's name decides."""
+    monkeypatch.setenv("LOGNAME", "alice")
+    experiment = born(tmp_path, "alice")
+    assert clearing.other_owner(experiment) == "", "the name and the owner are ours"
+    monkeypatch.setattr(clearing.os, "getuid", lambda: 4000000)
+    assert clearing.other_owner(experiment) == "alice"
+    monkeypatch.setattr(clearing, "_name_of", lambda uid: "alice")
+    assert clearing.other_owner(experiment) == ""
+
+
 RUN, LAUNCH = ["run", "--clear", *QUICK], ["launch", "--clear", "--no_tail", *QUICK]
 RANKS = ["run", "-d", "--ddp_workers", "2", "--clear", *QUICK]
 GRID = ["grid", "question", "--clear", "--no_monitoring"]

@@ -180,13 +180,27 @@ def test_without_links_exactly_one_of_many_writes(no_links: None, tmp_path: Path
 
 def test_without_links_a_winner_that_was_killed_has_won(no_links: None, tmp_path: Path, monkeypatch):
     """The file is whole or not there; the next writer brings it into its place, and has lost."""
-    path = tmp_path / "1.json"
-    with monkeypatch.context() as killed:
-        killed.setattr(store, "written_aside", lambda path: (_ for _ in ()).throw(KeyboardInterrupt))
+    path, renamed = tmp_path / "1.json", store._renamed
+
+    def killed(folder, target):
+        renamed(folder, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_renamed", killed)
         with pytest.raises(KeyboardInterrupt):
             store.write_once(path, "first")
     assert not path.exists()
     assert not store.write_once(path, "second") and store.read_json(path) == "first"
+    assert not store.write_once(path, "third") and store.read_json(path) == "first"
+
+
+def test_without_links_it_is_the_same_file(no_links: None, tmp_path: Path):
+    """Who has it open, or locked, before it gets its name has the file of that name."""
+    (tmp_path / "aside").write_text("{}")
+    inode = (tmp_path / "aside").stat().st_ino
+    assert store._take_name(tmp_path / "aside", tmp_path / "1.json")
+    assert (tmp_path / "1.json").stat().st_ino == inode
 
 
 def test_an_error_that_is_not_about_links_is_raised(tmp_path: Path, monkeypatch):

@@ -6,6 +6,7 @@ Everything that can be refused is refused before anything is taken away. What is
 """
 
 import os
+import pwd
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,13 +21,29 @@ from .store import Experiment
 def other_owner(experiment: Experiment) -> str:
     """The user who made the experiment; empty if that is this user, or there is no experiment."""
     birth = experiment.birth()
-    if birth is not None and birth.user:
-        return "" if birth.user == claims.user_name() else birth.user
-    try:  # made by stock Dora, which does not say by whom
+    made_by = birth.user if birth is not None else ""
+    if made_by and made_by != claims.user_name():
+        return made_by
+    try:
         is_ours = experiment.folder.stat().st_uid == os.getuid()
-        return "" if is_ours else experiment.folder.owner()
     except OSError:  # there is none
         return ""
+    if is_ours or made_by == _name_of(os.getuid()):  # a network's disk may give files to nobody
+        return ""
+    return made_by or _owner(experiment.folder)  # stock Dora does not say by whom
+
+
+def _name_of(uid: int) -> str:
+    """The user's name by the system, whatever the environment says (`su` and `sudo` may keep it)."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _owner(folder: Path) -> str:
+    try:
+        return folder.owner()
     except KeyError:  # its user is unknown on this machine
         return "another user"
 

@@ -286,21 +286,21 @@ def _take_name(aside: Path, path: Path) -> bool:
 def _take_name_without_links(aside: Path, path: Path) -> bool:
     """The same by renaming folders: a folder takes the place of another only if that one is empty.
 
-    So the first whose folder, with the content in it, has the common name is the winner. The others bring the file
-    into its place as well, since the winner may have been killed before it could. The folder stays: as long as it is
-    there, nobody else can win.
+    So the first whose folder has the common name is the winner. The others move its file into its
+    place as well, since the winner may have been killed before it could. The folder stays, with a
+    mark in it: as long as it is not empty, nobody else can win.
     """
     if path.exists():
         return False
     turn = path.with_name(f".{path.name}.first")
     mine = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
+        (mine / "taken").touch()
         os.replace(aside, mine / path.name)
         _allow_colleagues(mine, 0o777)
         won = _renamed(mine, turn)
-        if not path.exists():
-            with written_aside(path) as copy:
-                shutil.copyfile(turn / path.name, copy)
+        with suppress(FileNotFoundError):  # it is in its place
+            os.replace(turn / path.name, path)
         return won
     finally:
         shutil.rmtree(mine, ignore_errors=True)

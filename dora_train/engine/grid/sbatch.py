@@ -12,7 +12,7 @@ from typing import Any
 
 from .executor import NoRoom, NotSubmitted, Order, Receipt, Unanswered, outside
 
-TIMEOUT = 120  # seconds that a submission may take
+TIMEOUT = 60  # seconds that a submission may take
 MAYBE_SUBMITTED = ("timed out", "timeout", "unable to contact", "connection", "zero bytes", "communication")
 # AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of sizes and times too
 FULL = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit|resource temporarily unavailable", re.IGNORECASE)
