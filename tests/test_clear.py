@@ -254,6 +254,7 @@ def test_what_the_scheduler_refuses_is_put_back(grid: Project, args: list[str]):
     before = content(grid.xp)
     output = said(grid, *args, code=1)
     assert "a job of 3 GPUs; this machine has 1" in output and "Traceback" not in output
+    assert "Its results are as they were." in output
     assert content(grid.xp) == before and not grid.xp.cleared.exists()
     assert grid.xp.state().state is State.COMPLETED and grid.xp.job() is None
 

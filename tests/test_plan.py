@@ -261,6 +261,31 @@ def test_no_alarm_for_what_the_user_cancels_or_another_grid_keeps():
     assert not is_alarming(make_plan([Wanted("a")], shared, SubmitRules(), ME, leaving="bcd"), shared)
 
 
+def test_what_is_left_alone_has_no_mark():
+    action = decided(RUNNING)
+    marks = (action.anew, action.wrong, action.refused, action.stops, action.leaves, action.older)
+    assert not any(marks)
+
+
+def test_what_waits_with_us_is_put_in():
+    action = decided(replace(WAITING, held=True))
+    assert (action.verb, action.reason) == (Verb.NEW, "queued by us before")
+
+
+def test_a_trial_that_failed_is_no_trial_that_was_stopped():
+    trial = Wanted("a", searched=True)
+    assert decided(Status(State.FAILED), trial).reason == "failed; again: --retry"
+    assert decided(Status(State.FAILED), trial, SubmitRules(retry=True)).reason == "failed (--retry)"
+
+
+def test_whose_job_it_was_matters_as_long_as_it_lives():
+    theirs = Status(State.FAILED, user="you", by_job=True)
+    assert decided(theirs, rules=SubmitRules(retry=True)).verb == Verb.RETRY
+    assert decided(replace(RUNNING, user=""), cancel=True).verb == Verb.CANCEL, "nobody is known: it may be ours"
+    being_submitted = Status(State.WAITING, "being submitted", certain=False)
+    assert decided(being_submitted, cancel=True).verb == Verb.CANCEL
+
+
 # --- so many at a time ---
 
 def shown(actions):

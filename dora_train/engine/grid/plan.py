@@ -96,7 +96,7 @@ def make_plan(wanted: Iterable[Wanted], known: Mapping[str, Known], rules: Submi
 def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool, update: bool) -> Action:
     sig, status = want.sig, now.status
     foreign = _not_ours(status, user)
-    if foreign and (clear or status.live):
+    if foreign:
         return Action(sig, Verb.KEEP, foreign)
     if now.owner and (clear or (rules.replace_done and status.state == State.COMPLETED)):
         return Action(sig, Verb.KEEP, f"{status.state}; made by {now.owner}, who alone can clear it; "

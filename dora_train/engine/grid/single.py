@@ -103,9 +103,6 @@ def submit(main: Any, batches: Sequence[Sequence[Decision]], executor: Executor)
         asked = [request(main, one, executor) for one in batch if one.action.verb.submits]
         groups += alike(asked)
     outcomes = submission.submit_all(groups, executor, Path(main.dora.dir))
-    anew = {one.wish.xp.sig for batch in batches for one in batch if one.action.anew}
-    for outcome in outcomes:
-        if outcome.refused and outcome.experiment.sig in anew:
-            outcome.experiment.put_back()
+    anew = [one.wish.xp.sig for batch in batches for one in batch if one.action.anew]
     executor.move()
-    return outcomes
+    return submission.put_back(outcomes, anew)

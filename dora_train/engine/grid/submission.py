@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,21 @@ def _refused(request: Request, error: NotSubmitted) -> Outcome:
     held = isinstance(error, NoRoom) and bool(request.grid)  # one job for itself has nobody to put it in later
     request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if held else str(error))
     return Outcome(request.experiment, trouble=str(error), held=held, refused=not held)
+
+
+def put_back(outcomes: Sequence[Outcome], anew: Collection[str]) -> list[Outcome]:
+    """Give back the results of experiments that were to begin anew, if the scheduler refused their job.
+
+    Args:
+        anew: their signatures.
+    """
+    found = []
+    for outcome in outcomes:
+        if outcome.refused and outcome.experiment.sig in anew:
+            outcome.experiment.put_back()
+            outcome = replace(outcome, trouble=f"{outcome.trouble} Its results are as they were.")
+        found.append(outcome)
+    return found
 
 
 def _stands(request: Request) -> bool:

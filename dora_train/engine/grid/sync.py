@@ -260,10 +260,8 @@ class Sync:
             self.wants.take_over()
             for sheep in scene.sheep:
                 self.wants.add(sheep.xp.sig)
-        outcomes = self._submit(scene, submits, {action.sig: action for action in actions})
-        for outcome in outcomes:
-            if outcome.refused and outcome.experiment.sig in anew:
-                outcome.experiment.put_back()
+        outcomes = submission.put_back(
+            self._submit(scene, submits, {action.sig: action for action in actions}), anew)
         for action in actions:
             if action.leaves:
                 self.wants.drop(action.sig)
