@@ -53,3 +53,20 @@ def test_a_person_may_always_try_once_more(experiment: Experiment, monkeypatch: 
     monkeypatch.delenv("DORA_TRAIN_JOB_ID")
     for _ in range(6):
         attempt(experiment).report(State.INTERRUPTED, cause="killed by signal 9")
+
+
+def cleared(experiment: Experiment) -> session.Session:
+    """A run that `--clear` began anew; the results from before are put aside."""
+    experiment.put_aside()
+    assert experiment.cleared.exists()
+    return attempt(experiment)
+
+
+def test_a_checkpoint_takes_the_place_of_what_was_cleared(experiment: Experiment):
+    cleared(experiment).saved()
+    assert not experiment.cleared.exists()
+
+
+def test_so_does_an_end_if_the_run_was_killed_right_after_its_checkpoint(experiment: Experiment):
+    cleared(experiment).finish({"reason": "max_epochs", "epochs": 3})
+    assert not experiment.cleared.exists()

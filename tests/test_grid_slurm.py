@@ -274,8 +274,8 @@ class Hostile:
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("program", ["squeue", "sacct"])
-@pytest.mark.parametrize("line", ["echo no contact >&2; exit 1", "exit 0", 'sleep 2; exec $REAL "$@"'],
-                         ids=["fails", "empty", "slow"])
+@pytest.mark.parametrize("line", ["echo no contact >&2; exit 1", "exit 0", 'sleep 2; exec $REAL "$@"',
+                                  '$REAL "$@" | head -n 1'], ids=["fails", "empty", "slow", "cut"])
 def test_a_scheduler_that_does_not_answer_ends_nothing(on_slurm, tmp_path, program, line):
     project = on_slurm
     project.grid(ASLEEP, "launcher(seed=1)")
@@ -288,6 +288,30 @@ def test_a_scheduler_that_does_not_answer_ends_nothing(on_slurm, tmp_path, progr
     project.cluster.cancel_all()
     out = project.dora("grid", "question", "--dry_run", **bad)
     assert "completed" not in out and "+ 1 new" not in out, "silence is no end, and no absence"
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("line", ['$REAL "$@" >/dev/null', '$REAL "$@" >/dev/null 2>&1; exit 1'],
+                         ids=["silent", "fails"])
+def test_a_job_that_sbatch_does_not_speak_of_is_submitted_once(on_slurm, tmp_path, line):
+    project = on_slurm
+    project.grid(ASLEEP, "launcher(seed=1)")
+    bad = Hostile(tmp_path, project).made("sbatch", line)
+    assert "+ 1 new" in project.sync(**bad) and len(project.live()) == 1
+    assert project.xps()[0].job().job_id
+    assert "= 1 kept" in project.sync() and len(project.live()) == 1
+
+
+@pytest.mark.slurm
+def test_a_cut_answer_about_names_gives_no_intent_up(on_slurm, tmp_path):
+    """Killed between sbatch and the record, the job is found by its name."""
+    project = on_slurm
+    project.grid(ASLEEP, "launcher(seed=1)")
+    project.dora("grid", "question", "--no_monitoring", code=137, DORA_FAULT="sbatch")
+    time.sleep(5)  # ORPHANED
+    project.sync(**Hostile(tmp_path, project).made("squeue", '$REAL "$@" | head -n 1'))
+    [xp] = project.xps()
+    assert xp.job().job_id and xp.job_number() == 1 and len(project.live()) == 1
 
 
 @pytest.mark.slurm

@@ -7,7 +7,18 @@ from dora.conf import SubmitRules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_train.engine.grid.plan import Known, Verb, Wanted, is_alarming, make_plan, noteworthy, summary
+from dora_train.engine.grid.plan import (
+    Action,
+    Known,
+    Verb,
+    Wanted,
+    is_alarming,
+    limited,
+    make_plan,
+    noteworthy,
+    stopped,
+    summary,
+)
 from dora_train.engine.grid.status import Status
 from dora_train.engine.store import State
 
@@ -153,3 +164,159 @@ def test_rules_that_no_plan_breaks(known, rules, cancel, clear, drift, named):
             assert now.status.state != State.COMPLETED or action.anew
         if action.leaves and action.verb == Verb.CANCEL:
             assert not now.grids
+
+
+@pytest.mark.parametrize("state, flags", [
+    (State.COMPLETED, {"clear": True}), (State.FAILED, {"clear": True}), (State.NEW, {"clear": True}),
+    (State.COMPLETED, {"rules": SubmitRules(replace_done=True)})])
+def test_the_results_of_another_user_stay(state, flags):
+    rules = flags.pop("rules", SubmitRules())
+    known = {"a": Known(Status(state), owner="alice")}
+    action = make_plan([Wanted("a")], known, rules, ME, **flags)[0]
+    assert (action.verb, action.anew, action.refused) == (Verb.KEEP, False, True)
+    assert "made by alice" in action.reason and noteworthy([action]) == [action]
+
+
+def test_what_another_user_made_goes_on_as_ever():
+    """Only its results are theirs: whoever shares the folder may finish what failed."""
+    known = {"a": Known(Status(State.FAILED), owner="alice")}
+    assert make_plan([Wanted("a")], known, SubmitRules(retry=True), ME)[0].verb == Verb.RETRY
+    rules = SubmitRules(replace_done=True)
+    assert make_plan([Wanted("a")], known, rules, ME)[0].reason == "failed; again: --retry"
+
+
+# --- what each action carries ---
+
+def test_what_stops_a_job_says_so():
+    for action in (decided(RUNNING, rules=SubmitRules(replace=True)), decided(RUNNING, clear=True),
+                   decided(WAITING, Wanted("a", {"gpus": 1}), resources={"gpus": 0}), decided(RUNNING, cancel=True),
+                   leaving(RUNNING)):
+        assert action.stops and stopped([action]) == [action], action
+    for action in (decided(Status(State.FAILED), clear=True), decided(RUNNING), leaving(RUNNING, {"other"})):
+        assert not action.stops and stopped([action]) == [], action
+
+
+def test_from_scratch_replaces_a_job_and_makes_the_rest_new():
+    assert decided(WAITING, clear=True).verb == Verb.REPLACE
+    assert decided(Status(State.COMPLETED), clear=True).verb == Verb.NEW
+
+
+def test_replace_needs_a_job_of_which_something_is_known():
+    rules = SubmitRules(replace=True)
+    for status in (replace(WAITING, by_job=False), replace(WAITING, certain=False)):
+        assert decided(status, rules=rules).verb == Verb.KEEP
+
+
+@pytest.mark.parametrize("now, today, older", [
+    ("a1", "b2", True), ("a1", "a1", False), ("", "b2", False), ("a1", "", False), ("", "", False)])
+def test_a_job_that_waits_with_older_code(now, today, older):
+    known = {"a": Known(WAITING, code=now)}
+    assert make_plan([Wanted("a", code=today)], known, SubmitRules(), ME)[0].older == older
+    action = make_plan([Wanted("a", code=today)], known, SubmitRules(), ME, update=True)[0]
+    assert (action.verb, action.stops) == ((Verb.REPLACE, True) if older else (Verb.KEEP, False))
+    running = {"a": Known(RUNNING, code=now)}
+    kept = make_plan([Wanted("a", code=today)], running, SubmitRules(), ME, update=True)[0]
+    assert (kept.verb, kept.older) == (Verb.KEEP, False), "what runs goes on with the code that it has"
+
+
+def test_a_stopped_trial_is_kept_by_its_search_unless_it_is_asked_for():
+    trial = Wanted("a", searched=True)
+    assert decided(Status(State.STOPPED), trial).verb == Verb.KEEP
+    assert decided(Status(State.STOPPED), trial, SubmitRules(retry=True)).verb == Verb.RETRY
+
+
+@pytest.mark.parametrize("status, words", [
+    (RUNNING, "running on n1, job 7"), (WAITING, "waiting"), (replace(WAITING, where="job 8"), "waiting"),
+    (replace(WAITING, cause="Resources"), "waiting"), (replace(RUNNING, where=""), "running"),
+    (replace(WAITING, cause="its scheduler does not answer", certain=False),
+     "waiting (its scheduler does not answer)"), (replace(WAITING, certain=False), "waiting")])
+def test_what_is_kept_says_what_it_does(status, words):
+    assert decided(status).reason == words
+
+
+@pytest.mark.parametrize("status, words", [
+    (Status(State.FAILED, "out of memory"), "out of memory"), (Status(State.FAILED), "failed"),
+    (Status(State.CANCELLED, "cancelled by me"), "cancelled"), (Status(State.TIMED_OUT, "time limit"), "timed out")])
+def test_what_ended_badly_says_how(status, words):
+    assert decided(status).reason == f"{words}; again: --retry" and decided(status).wrong
+    assert decided(status, rules=SubmitRules(retry=True)).reason == f"{words} (--retry)"
+
+
+def test_drift_is_refused_and_noteworthy():
+    action = decided(Status(State.COMPLETED), Wanted("a", drift=("optim.lr was 0.1",)))
+    assert action.refused and action.wrong and noteworthy([action]) == [action]
+    assert not decided(Status(State.FAILED)).refused, "a failure is shown, and nothing was refused"
+
+
+def test_only_what_is_done_or_wrong_is_named():
+    actions = [Action("a", Verb.KEEP), Action("b", Verb.NEW), Action("c", Verb.KEEP, wrong=True)]
+    assert [action.sig for action in noteworthy(actions)] == ["b", "c"]
+
+
+def test_no_alarm_for_what_the_user_cancels_or_another_grid_keeps():
+    live = {name: Known(RUNNING) for name in "abcd"}
+    wanted = [Wanted(name) for name in "abcd"]
+    assert not is_alarming(make_plan(wanted, live, SubmitRules(), ME, cancel=True), live)
+    shared = {**live, **{name: Known(RUNNING, grids={"other"}) for name in "bcd"}}
+    assert not is_alarming(make_plan([Wanted("a")], shared, SubmitRules(), ME, leaving="bcd"), shared)
+
+
+def test_what_is_left_alone_has_no_mark():
+    action = decided(RUNNING)
+    marks = (action.anew, action.wrong, action.refused, action.stops, action.leaves, action.older)
+    assert not any(marks)
+
+
+def test_what_waits_with_us_is_put_in():
+    action = decided(replace(WAITING, held=True))
+    assert (action.verb, action.reason) == (Verb.NEW, "queued by us before")
+
+
+def test_a_trial_that_failed_is_no_trial_that_was_stopped():
+    trial = Wanted("a", searched=True)
+    assert decided(Status(State.FAILED), trial).reason == "failed; again: --retry"
+    assert decided(Status(State.FAILED), trial, SubmitRules(retry=True)).reason == "failed (--retry)"
+
+
+def test_whose_job_it_was_matters_as_long_as_it_lives():
+    theirs = Status(State.FAILED, user="you", by_job=True)
+    assert decided(theirs, rules=SubmitRules(retry=True)).verb == Verb.RETRY
+    assert decided(replace(RUNNING, user=""), cancel=True).verb == Verb.CANCEL, "nobody is known: it may be ours"
+    being_submitted = Status(State.WAITING, "being submitted", certain=False)
+    assert decided(being_submitted, cancel=True).verb == Verb.CANCEL
+
+
+# --- so many at a time ---
+
+def shown(actions):
+    return "".join({Verb.NEW: "+", Verb.KEEP: "=", Verb.CANCEL: "-", Verb.REPLACE: "~"}[one.verb] for one in actions)
+
+
+@pytest.mark.parametrize("states, most, plan", [
+    ("nnn", 2, "++="), ("nnn", 0, "==="), ("nnn", 3, "+++"), ("rnn", 2, "=+="), ("wnn", 1, "==="), ("cnn", 1, "=+="),
+    ("crrn", 2, "====")])
+def test_at_most_so_many_wait_or_run(states, most, plan):
+    named = {"n": Status(State.NEW), "r": RUNNING, "w": WAITING, "c": Status(State.COMPLETED)}
+    known = {str(at): Known(named[letter]) for at, letter in enumerate(states) if letter != "n"}
+    actions = make_plan([Wanted(str(at)) for at in range(len(states))], known, SubmitRules(), ME)
+    assert shown(limited(actions, known, most)) == plan
+
+
+def test_a_job_that_is_replaced_takes_no_second_place():
+    known = {"a": Known(RUNNING)}
+    actions = make_plan([Wanted("a"), Wanted("b")], known, SubmitRules(replace=True), ME)
+    assert shown(limited(actions, known, 1)) == "~="
+    assert shown(limited(actions, known, 2)) == "~+"
+
+
+def test_what_is_cancelled_or_no_longer_named_leaves_its_place():
+    known = {"a": Known(RUNNING), "b": Known(RUNNING, grids={"other"})}
+    actions = make_plan([Wanted("c")], known, SubmitRules(), ME, leaving=["a", "b"])
+    assert shown(limited(actions, known, 1)) == "+-="
+    actions = [Action("a", Verb.CANCEL), Action("c", Verb.NEW)]
+    assert shown(limited(actions, {"a": Known(RUNNING)}, 1)) == "-+"
+
+
+def test_whose_turn_comes_later_says_what_will_be_done():
+    [first, second] = limited([Action("a", Verb.NEW), Action("b", Verb.NEW, "queued by us before")], {}, 0)
+    assert (first.reason, second.reason) == ("its turn comes (new)", "its turn comes (queued by us before)")

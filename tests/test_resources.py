@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid.resources import Shape, changes, parameters, stored
+from dora_train.engine.grid.request import Request, alike
+from dora_train.engine.grid.resources import Resources, Shape, changes, configured, parameters, resolved, stored
+from dora_train.engine.grid.sync import one_place
 
 
 def slurm(**what) -> SlurmConfig:
@@ -123,3 +125,104 @@ def test_whatever_is_accepted_gets_all_its_gpus(gpus, nodes, tasks):
     per_node = int(chosen.get("gres", "gpu:0").partition(":")[2])
     assert per_node * chosen["nodes"] == gpus
     assert chosen["ntasks_per_node"] == (tasks or max(per_node, 1))
+
+
+# --- who asks for them ---
+
+OWN = {"gpus": 0, "time": 1200, "partition": ""}
+
+
+def asked(argv=(), recipe=(), launcher=(), flags=(), own=OWN):
+    """What a job gets: `argv` are overrides, the others are settings of `slurm`."""
+    base = configured(own)
+    for settings in (flags, launcher):
+        for key, value in dict(settings).items():
+            setattr(base, key, value)
+    overrides = {text.lstrip("+").partition("=")[0].removeprefix("slurm."): text.partition("=")[2]
+                 for text in argv}
+    overrides = {key: int(value) if value.isdigit() else value for key, value in overrides.items()}
+    return resolved(copy.deepcopy(base), {**own, **dict(recipe), **overrides}, own, list(argv))
+
+
+def test_who_asks_for_a_resource_in_their_order():
+    time = {"time": 1}
+    assert asked().time == 1200
+    assert asked(recipe=time).time == 1
+    assert asked(recipe=time, flags={"time": 2}).time == 2
+    assert asked(recipe=time, flags={"time": 2}, launcher={"time": 3}).time == 3
+    assert asked(["slurm.time=4"], time, {"time": 3}, {"time": 2}).time == 4
+    assert asked(["slurm.time=4"]).time == 4
+
+
+def test_a_value_that_is_the_default_is_asked_for_as_well():
+    assert asked(["slurm.gpus=0"], launcher={"gpus": 2}).gpus == 0
+    assert asked(recipe={"gpus": 2}, launcher={"gpus": 0}).gpus == 0
+    assert asked(recipe={"gpus": 2}, flags={"gpus": 0}).gpus == 0
+
+
+def test_each_key_for_itself():
+    found = asked(["slurm.time=5"], {"gpus": 1}, {"partition": "p"}, {"comment": "c"})
+    assert (found.time, found.gpus, found.partition, found.comment) == (5, 1, "p", "c")
+    assert (found.mem_per_gpu, found.cpus_per_gpu) == (4, 2), "defaults that fit any cluster"
+
+
+def test_a_whole_block_and_a_key_that_the_configuration_does_not_list():
+    block = {**OWN, "gpus": 0, "setup": ["module load x"]}
+    slurm = configured(OWN)
+    slurm.gpus = 2
+    assert resolved(slurm, block, OWN, ["slurm={gpus: 0, setup: [module load x]}"]).gpus == 0
+    assert resolved(slurm, block, OWN, ["+slurm.setup=[module load x]"]).setup == ["module load x"]
+
+
+def test_a_key_taken_away_is_at_its_default():
+    block = {key: value for key, value in OWN.items() if key != "time"}
+    assert resolved(configured({**OWN, "time": 7}), block, {**OWN, "time": 7}, ["~slurm.time"]).time == 1200
+
+
+def test_a_notebooks_own_take_the_place_of_the_configurations():
+    own = SlurmConfig(gpus=3, time=9)
+    found = resolved(own, {**OWN, "gpus": 1}, OWN, ["slurm.gpus=1"])
+    assert (found.gpus, found.time, found.partition) == (1, 9, "learnlab")
+
+
+def test_what_is_no_resource_is_refused():
+    with pytest.raises(UserError, match='unknown key "slurm.gpu": did you mean gpus'):
+        configured({"gpu": 1})
+    with pytest.raises(UserError, match='unknown key "slurm.tme": did you mean time'):
+        asked(["+slurm.tme=4"])
+    for key in ("time", "gpus", "mem_per_gpu", "cpus_per_task"):
+        with pytest.raises(UserError, match=f"slurm.{key}=soon: it takes a number"):
+            asked(recipe={key: "soon"})
+    with pytest.raises(UserError, match="slurm.time=None: it takes a number"):
+        asked(recipe={"time": None})
+    for tasks in ("two", 0, 1.5):
+        with pytest.raises(UserError, match="job.tasks_per_node"):
+            Shape.of({"job": {"tasks_per_node": tasks}})
+
+
+def test_what_is_set_since_survives_a_copy():
+    """Dora's Launcher copies its configuration for each sub-launcher."""
+    base = Resources()
+    base.time = 5
+    one, other = copy.deepcopy(base), copy.deepcopy(base)
+    one.gpus = 1
+    assert (one.set_since, other.set_since) == ({"time", "gpus"}, {"time"})
+    assert one == Resources(gpus=1, time=5) and one != other, "an array compares them"
+
+
+def test_other_resources_are_another_array(tmp_path):
+    from dora_train.engine.store import Experiment
+
+    def request(**what):
+        return Request(Experiment(tmp_path), slurm(**what), Shape(), 0, tmp_path)
+
+    requests = [request(), request(time=5), request(), request(comment="x"), request(comment="x")]
+    assert [len(group) for group in alike(requests)] == [2, 1, 2]
+
+
+def test_all_jobs_of_a_grid_go_to_one_place():
+    here = {"cluster": "local", "local": {"jobs": 1}, "threads": 1}
+    assert one_place([here, {**here, "threads": 3}]) == {**here, "threads": 3}
+    for other in ({**here, "cluster": "slurm"}, {**here, "local": {"jobs": None}}):
+        with pytest.raises(UserError, match="all jobs of a grid go to one place"):
+            one_place([here, other])

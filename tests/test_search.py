@@ -347,7 +347,10 @@ def test_killed_at_any_time_it_goes_on(local: GridProject):
     (local.out / "grids" / "question" / "search.json").unlink()
     assert "4 of 4 trials are over" in local.sync(), "found again in the experiments"
     assert [trial["values"] for trial in read_search(local.out / "grids" / "question").trials] == wanted
-    assert len(local.xps()) == 4
+    before = {xp.sig: xp.birth().born for xp in local.xps()}
+    assert len(before) == 4
+    assert "4 completed" in local.dora("grid", "question", "--clear", DORA_YES="1")
+    assert {xp.sig for xp in local.xps() if xp.birth().born != before[xp.sig]} == set(before), "all anew"
 
 
 @pytest.mark.slow

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_train.engine.grid import slurm
-from dora_train.engine.grid.executor import Phase
+from dora_train.engine.grid.executor import NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered
 from dora_train.engine.grid.slurm import Slurm
-from dora_train.engine.grid.slurm_text import expand, read_sacct, read_squeue
+from dora_train.engine.grid.slurm_text import expand, read_sacct, read_scontrol, read_squeue
 
 SQUEUE = "JOBID|STATE|REASON|NODELIST|USER|NAME\n"
 SACCT = "JobID|State|ExitCode|NodeList|User|JobName\n"
@@ -86,7 +86,7 @@ def test_whatever_is_printed_is_read_without_an_error(text):
 
 
 class Cluster:
-    """squeue, sacct and scancel as functions of their arguments, in the place of processes."""
+    """squeue, sacct and the others in the place of processes: what each answers, a list in its order."""
 
     def __init__(self, monkeypatch, **programs):
         self.programs, self.commands, self.now = programs, [], 0.0
@@ -97,6 +97,7 @@ class Cluster:
     def run(self, command, **kwargs):
         self.commands.append(list(command))
         answer = self.programs.get(command[0], FileNotFoundError(2, "No such file or directory"))
+        answer = answer.pop(0) if isinstance(answer, list) else answer
         if isinstance(answer, BaseException):
             raise answer
         code, out, err = answer if isinstance(answer, tuple) else (0, answer, "")
@@ -111,6 +112,7 @@ class Cluster:
 
 
 LATE = subprocess.TimeoutExpired("squeue", 30)
+SHOWN = "JobId=7 JobName=dora_x UserId=me(1) JobState={} Reason=None Comment=JobState=FAILED\n"
 FAILING = (1, "", "slurm_load_jobs error: Unable to contact slurm controller")
 NOT_THERE = (1, "", "slurm_load_jobs error: Invalid job id specified")
 
@@ -126,6 +128,115 @@ def test_no_answer_is_unknown_and_said_once(monkeypatch, capsys, squeue, sacct):
 def test_accounting_alone_is_enough_for_an_end(monkeypatch):
     cluster = Cluster(monkeypatch, squeue=LATE, sacct=SACCT + "7|FAILED|1:0|n1|me|x\n")
     assert cluster.phase() == Phase.OVER
+
+
+# --- an answer that may have been cut off ---
+
+CUT = ["", "JOBID|STA", SQUEUE, SQUEUE + "6|RUNNING|None|n1|me|x\n", SQUEUE + "7|PENDING|None||me|dora"]
+
+
+@pytest.mark.parametrize("squeue", CUT)
+@pytest.mark.parametrize("sacct", [LATE, "", SACCT, SACCT + "7|RUNNING|0:0|n1|me|x\n", SACCT + "7|FAILED|1:0|n1"])
+@pytest.mark.parametrize("scontrol", [LATE, FAILING, "", "JobId=7 JobNa"])
+def test_a_job_that_is_missing_in_an_answer_is_not_over(monkeypatch, squeue, sacct, scontrol):
+    cluster = Cluster(monkeypatch, squeue=squeue, sacct=sacct, scontrol=scontrol)
+    runs = "7|RUNNING" in sacct if isinstance(sacct, str) and not squeue.startswith(SQUEUE) else False
+    expected = Phase.RUNNING if runs else Phase.UNKNOWN
+    assert [cluster.phase(force=True) for _ in range(2)] == [expected] * 2
+    assert cluster.slurm.is_running("7") is (True if runs else None)
+
+
+@pytest.mark.parametrize("state, phase, word", [
+    ("RUNNING", Phase.RUNNING, "RUNNING"), ("PENDING", Phase.PENDING, "PENDING"), ("TIMEOUT", Phase.OVER, "TIMEOUT")])
+def test_what_squeue_does_not_show_scontrol_is_asked_about(monkeypatch, state, phase, word):
+    cluster = Cluster(monkeypatch, squeue=SQUEUE, sacct=SACCT, scontrol=SHOWN.format(state))
+    info = cluster.slurm.jobs(["7"])["7"]
+    assert (info.phase, info.word) == (phase, word)
+
+
+@pytest.mark.parametrize("job_id, answer", [
+    ("7", (1, "", "slurm_load_jobs error: Invalid job id specified\n")), ("7_3", (1, "Job 7_3 not found\n", ""))])
+def test_the_controller_may_say_that_there_is_no_such_job(monkeypatch, job_id, answer):
+    cluster = Cluster(monkeypatch, squeue=SQUEUE, sacct=SACCT, scontrol=answer)
+    for _ in range(3):
+        assert cluster.phase(job_id, force=True) == Phase.OVER
+    assert cluster.asked.count("scontrol") == 1, "ids do not come back"
+
+
+def test_of_several_jobs_squeue_s_complaint_is_about_none(monkeypatch):
+    cluster = Cluster(monkeypatch, squeue=NOT_THERE, sacct=SACCT, scontrol=FAILING)
+    assert {info.phase for info in cluster.slurm.jobs(["7", "8"]).values()} == {Phase.UNKNOWN}
+
+
+def test_an_end_that_squeue_shows_is_an_end_and_accounting_says_more_of_it(monkeypatch):
+    cluster = Cluster(monkeypatch, squeue=SQUEUE + "7|FAILED|None|n1|me|x\n", sacct=LATE)
+    assert cluster.slurm.jobs(["7"])["7"].word == "FAILED"
+    cluster = Cluster(monkeypatch, squeue=SQUEUE + "7|FAILED|None|n1|me|x\n",
+                      sacct=SACCT + "7|OUT_OF_MEMORY|0:125|n1|me|x\n")
+    assert cluster.slurm.jobs(["7"])["7"].word == "OUT_OF_MEMORY"
+
+
+@pytest.mark.parametrize("scontrol, found", [
+    (LATE, None), (FAILING, None), ("", None), (SHOWN.format("PENDING"), {"dora_x": "7"}),
+    ("No jobs in the system\n", {}), ("JobId=9 JobName=other JobState=RUNNING\n", {})])
+def test_a_name_is_unknown_if_squeue_and_scontrol_agree(monkeypatch, scontrol, found):
+    cluster = Cluster(monkeypatch, squeue=SQUEUE, sacct=SACCT, scontrol=scontrol)
+    assert cluster.slurm.find(["dora_x"]) == found
+
+
+def test_of_a_chain_of_dependent_jobs_the_first_is_found(monkeypatch):
+    rows = "".join(f"{number}|PENDING|Dependency||me|dora_x\n" for number in (12, 9, 10))
+    cluster = Cluster(monkeypatch, squeue=SQUEUE + rows, sacct=SACCT + "11|FAILED|1:0|n1|me|dora_x\n")
+    assert cluster.slurm.find(["dora_x"]) == {"dora_x": "9"}
+
+
+def test_scontrol_shows_arrays():
+    line = "JobId={} ArrayJobId=12 ArrayTaskId={} ArrayTaskThrottle=2 JobName=a b JobState=PENDING Requeue=1\n"
+    jobs = read_scontrol(line.format(12, "1-3,7%2") + line.format(13, "0") + "JobId=5 JobName=x\n" + "No jobs")
+    assert sorted(jobs) == ["12_0", "12_1", "12_2", "12_3", "12_7"]
+
+
+@given(st.text())
+def test_whatever_scontrol_prints_is_read_without_an_error(text):
+    read_scontrol(text)
+    read_scontrol(SHOWN + text)
+
+
+# --- sbatch ---
+
+@pytest.mark.parametrize("answer, kind", [
+    ((0, "", ""), Unanswered), ((0, "Submitted\n", ""), Unanswered), ((1, "", ""), Unanswered),
+    ((1, "Submitted batch job 7\n", ""), Unanswered), ((137, "", "Killed\n"), Unanswered), ((-9, "", ""), Unanswered),
+    (LATE, Unanswered), ((1, "", "sbatch: error: Socket timed out on send/recv operation"), Unanswered),
+    ((1, "", "sbatch: error: Batch job submission failed: Invalid partition name specified"), NotSubmitted),
+    ((1, "", "sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information"), NotSubmitted),
+    ((1, "", "sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed"), NoRoom),
+    (FileNotFoundError(2, "No such file or directory"), NotSubmitted),
+    (PermissionError(13, "Permission denied"), NotSubmitted)], ids=str)
+def test_what_sbatch_s_answer_means(monkeypatch, tmp_path, answer, kind):
+    cluster = Cluster(monkeypatch, sbatch=answer)
+    with pytest.raises(kind) as error:
+        cluster.slurm.submit(order(tmp_path))
+    assert type(error.value) is kind and len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("said", ["Submitted batch job 12\n", "welcome\nSubmitted batch job 12 on cluster main\n"])
+def test_the_id_of_a_job(monkeypatch, tmp_path, said):
+    cluster = Cluster(monkeypatch, sbatch=said)
+    assert cluster.slurm.submit(order(tmp_path)) == Receipt("12", [])
+    assert [path.name for path in tmp_path.iterdir()] == ["12_submission.sh"]
+    assert "exec true" in (tmp_path / "12_submission.sh").read_text()
+
+
+@pytest.mark.parametrize("second", [(1, "", "sbatch: error: no"), (0, "", "")])
+def test_a_chain_that_breaks_off_keeps_the_job_that_is_there(monkeypatch, tmp_path, capsys, second):
+    cluster = Cluster(monkeypatch, sbatch=["Submitted batch job 5\n", "Submitted batch job 6\n", second])
+    assert cluster.slurm.submit(order(tmp_path, dependents=3)) == Receipt("5", ["6"])
+    assert "1 of 3 dependent jobs" in capsys.readouterr().err
+
+
+def order(folder, **what):
+    return Order("dora_x", "exec true", folder, {"nodes": 1, "ntasks_per_node": 1}, **what)
 
 
 @pytest.mark.parametrize("sacct", [LATE, SACCT, SACCT + "7|RUNNING|0:0|n1|me|x\n"])
@@ -191,7 +302,7 @@ def test_another_job_of_that_id_is_not_said_to_run(monkeypatch):
 
 def test_find_tells_no_from_no_answer(monkeypatch):
     cluster = Cluster(monkeypatch, squeue=SQUEUE + "7|PENDING|None||me|dora_x\n9_1|RUNNING|None||me|dora_array_y\n",
-                      sacct=SACCT + "5|FAILED|1:0|n1|me|dora_z\n")
+                      sacct=SACCT + "5|FAILED|1:0|n1|me|dora_z\n", scontrol="No jobs in the system\n")
     assert cluster.slurm.find(["dora_x", "dora_array_y", "dora_z", "dora_w"]) == {
         "dora_x": "7", "dora_array_y": "9", "dora_z": "5"}
     cluster.programs["sacct"] = LATE

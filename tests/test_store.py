@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
 import pytest
 
 from dora_train.engine import store
+from dora_train.engine.grid.grids import Wants
 from dora_train.engine.store import Birth, Experiment, RunState, State
 
 
@@ -61,3 +64,96 @@ def test_files_follow_the_umask(tmp_path: Path):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o664}
+
+
+NO_LINKS = [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS]
+
+
+@pytest.fixture(params=NO_LINKS, ids=lambda number: errno.errorcode[number])
+def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without hard links and symbolic links: FAT, some network and container mounts."""
+    def refuse(source, target, *options, **more):
+        raise OSError(request.param, os.strerror(request.param), source, None, target)
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(os, "symlink", refuse)
+
+
+def test_without_links_a_file_is_written_once(no_links: None, tmp_path: Path):
+    path = tmp_path / "jobs" / "1.json"
+    assert store.write_once(path, "first") and not store.write_once(path, "second")
+    assert store.read_json(path) == "first"
+    assert [file for file in path.parent.iterdir() if file.name.endswith(".tmp")] == []
+    assert [file.name for file in path.parent.glob("*.json")] == ["1.json"]
+
+
+def _write(path: str, gate, results) -> None:
+    gate.wait()
+    results.put((store.write_once(Path(path), os.getpid()), os.getpid()))
+
+
+def test_without_links_exactly_one_of_many_writes(no_links: None, tmp_path: Path):
+    context = multiprocessing.get_context("fork")
+    for number in range(20):
+        path = tmp_path / f"{number}.json"
+        gate, results = context.Barrier(4), context.Queue()
+        processes = [context.Process(target=_write, args=(str(path), gate, results)) for _ in range(4)]
+        for process in processes:
+            process.start()
+        said = [results.get(timeout=30) for _ in processes]
+        for process in processes:
+            process.join(30)
+        [winner] = [pid for won, pid in said if won]
+        assert store.read_json(path) == winner
+
+
+def test_without_links_a_winner_that_was_killed_has_won(no_links: None, tmp_path: Path, monkeypatch):
+    """The file is whole or not there; the next writer brings it into its place, and has lost."""
+    path, renamed = tmp_path / "1.json", store._renamed
+
+    def killed(folder, target):
+        renamed(folder, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_renamed", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.write_once(path, "first")
+    assert not path.exists()
+    assert not store.write_once(path, "second") and store.read_json(path) == "first"
+    assert not store.write_once(path, "third") and store.read_json(path) == "first"
+
+
+def test_without_links_it_is_the_same_file(no_links: None, tmp_path: Path):
+    """Who has it open, or locked, before it gets its name has the file of that name."""
+    (tmp_path / "aside").write_text("{}")
+    inode = (tmp_path / "aside").stat().st_ino
+    assert store._take_name(tmp_path / "aside", tmp_path / "1.json")
+    assert (tmp_path / "1.json").stat().st_ino == inode
+
+
+def test_an_error_that_is_not_about_links_is_raised(tmp_path: Path, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(OSError, match="No space left"):
+        store.write_once(tmp_path / "1.json", 1)
+
+
+def test_without_links_the_checkpoint_before_is_a_copy(no_links: None, tmp_path: Path):
+    from dora_train.engine.run.checkpoints import keep_previous, previous
+
+    last = tmp_path / "last.ckpt"
+    last.write_text("epoch 1")
+    keep_previous(last)
+    assert previous(last).read_text() == "epoch 1" and last.read_text() == "epoch 1"
+
+
+def test_without_links_a_grid_knows_its_experiments(no_links: None, tmp_path: Path):
+    wants = Wants(tmp_path, "question")
+    for _ in range(2):
+        wants.add("0123abcd")
+    assert wants.named() == ["0123abcd"] and Wants(tmp_path, "other").others() == {"0123abcd": {"question"}}
+    wants.drop("0123abcd")
+    assert wants.named() == []

@@ -136,6 +136,21 @@ def test_a_refusal_is_no_job_but_silence_may_be_one(tmp_path, fails, state):
     assert look([xp], fake)[xp.sig].state == state
 
 
+def test_a_job_that_is_there_although_sbatch_did_not_say_so_is_taken_up_at_once(tmp_path):
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+
+    def silent(order):
+        (fake.folder / order.name).write_text("77")
+        raise Unanswered("sbatch printed no job id (nothing)")
+
+    fake.submit = silent
+    [outcome] = submit([request(xp, tmp_path)], fake, tmp_path)
+    assert outcome.job_id == xp.job().job_id == "77" and not fake.cancelled
+    xps = [experiment(tmp_path, number) for number in (1, 2)]
+    outcomes = submit([request(xp, tmp_path) for xp in xps], fake, tmp_path)
+    assert [outcome.job_id for outcome in outcomes] == ["77_0", "77_1"]
+
+
 def test_killed_after_sbatch_the_job_is_adopted(tmp_path, monkeypatch):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     intent(tmp_path, monkeypatch, xp)

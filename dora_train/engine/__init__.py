@@ -9,10 +9,11 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     recipes.py     the files of conf/experiment and conf/debug: held to the rules of the command line
     direction.py   whether more or less of best.metric is better: said, never guessed
     words.py       the main metric, and results as text
-    values.py      a configuration as plain dicts; quoting.py: a grid's values as overrides; xp.py: Dora's XP of those
+    values.py      a configuration as plain dicts; quoting.py: a grid's values as overrides; xp.py: Dora's XP and Link
     store.py       the experiment's folder: names, formats, atomic writes. The two wings meet here
     checkpoint.py  what a checkpoint's file holds, and of which epoch
     find.py        from the beginning of a signature to its experiment; origin.py: what continue_from names
+    frozen.py      what -f SIG takes from today; clearing.py: --clear, and how results come back
     share.py       what dora export takes along, and dora import puts down
     claims.py      who holds an experiment; machine.py: this machine, and whether a process lives
     files.py       who may read a file, and how old it is

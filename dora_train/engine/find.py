@@ -4,11 +4,12 @@ Light: no Dora, no Hydra's composing, no torch.
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from .errors import UserError, shortened
 from .files import exists, listed
-from .store import XPS, Experiment, is_signature
+from .store import XPS, Experiment, cleared_folder, is_signature
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,12 +30,21 @@ def find(folder: Path, sig: str) -> Experiment:
     meant = [name for name in names if name.startswith(sig)]
     found = [name for name in meant if exists(folder / name / ".argv.json")]
     if not found:
+        _refuse_cleared(folder, sig)
         known = [name for name in names if os.path.exists(folder / name / ".argv.json")]
         raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
                         f"there is: {shortened(known, 8)}." if known else "it holds no experiment yet: dora run")
     if len(found) > 1:
         raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
     return Experiment(folder / found[0])
+
+
+def _refuse_cleared(xps: Path, sig: str) -> None:
+    """Raises: UserError if its results were put aside by `--clear`, which was killed at that moment."""
+    for aside in sorted(cleared_folder(xps).glob(f"{sig}*")):
+        words = shlex.join(["mv", shown_path(aside), shown_path(xps / aside.name)])
+        raise UserError(f"XP {aside.name} was cleared, and the command ended before its new run.",
+                        f"to have the results back: {words}")
 
 
 def readable(folder: Path) -> list[Experiment]:

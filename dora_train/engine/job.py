@@ -7,9 +7,14 @@ token of its submission; an array's tasks find theirs in a list: `job.py LIST`.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dora_train.engine.store import Job
 
 
 def main() -> None:
@@ -30,7 +35,7 @@ def main() -> None:
         train_main.run_job(Experiment(folder), token, signals)
     except SystemExit as leaving:
         if isinstance(leaving.code, int) and leaving.code > 128 and os.environ.get("SLURM_PROCID", "0") == "0":
-            _requeue()
+            _requeue(_most_requeues(Experiment(folder).job()))
         raise
 
 
@@ -51,7 +56,14 @@ def _job_id() -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
 
 
-def _requeue() -> None:
+def _most_requeues(job: "Job | None") -> int | None:
+    """How often it may be started again: `slurm.max_num_timeout`; None: no limit is known."""
+    slurm = job.excluded.get("slurm") if job is not None else None
+    most = slurm.get("max_num_timeout") if isinstance(slurm, dict) else None
+    return most if isinstance(most, int) else None
+
+
+def _requeue(most: int | None = None) -> None:
     """After a signal that was not a cancellation: SLURM still holds the job for running, and starts it again.
 
     A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with dependents may not be
@@ -59,15 +71,26 @@ def _requeue() -> None:
     """
     if "SLURM_JOB_ID" not in os.environ:  # the local queue starts nothing again by itself: the next `dora grid` does
         return
+    if most is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) >= most:
+        print(f"job {_job_id()} is not requeued again: slurm.max_num_timeout={most}", flush=True)
+        return
     job_id = _job_id()  # SLURM_JOB_ID of one task of an array is that of the whole array
     try:
-        shown = _run("squeue", "-h", "-j", job_id, "-o", "%T")
-        if shown.stdout.strip() == "RUNNING":
+        if _state(job_id) == "RUNNING":
             done = _run("scontrol", "requeue", job_id)
             print(f"requeued job {job_id}" if done.returncode == 0 else
                   f"job {job_id} is not requeued: {done.stderr.strip()}", flush=True)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not requeue job {job_id}: {error}", flush=True)
+
+
+def _state(job_id: str) -> str:
+    """The job's state in SLURM's word; squeue may print nothing on a bad day, so scontrol is asked then."""
+    shown = _run("squeue", "-h", "-j", job_id, "-o", "%T").stdout.strip()
+    if shown:
+        return shown
+    found = re.search(r"\bJobState=(\w+)", _run("scontrol", "show", "job", "-o", job_id).stdout)
+    return found[1] if found else ""
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":

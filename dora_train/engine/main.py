@@ -4,14 +4,16 @@ Dora's command, a job on a node and a rank of a local run all come in here. Torc
 `run/`, once an experiment is entered; reading one costs nothing of that.
 """
 
+import contextlib
 import inspect
 import json
 import os
 import socket
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,12 +24,14 @@ from dora.conf import DoraConfig, SlurmConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import claims, limits, output, upstream, verbs
+from . import claims, clearing, limits, output, upstream, verbs
 from .code import Code, content_hash, snapshot
 from .direction import refuse_guess
-from .errors import UserError, refuse_undecoded, report_user_errors, shortened, writable
+from .errors import UserError, refuse_undecoded, report_user_errors, writable
 from .files import refuse_unwritable
 from .find import find, readable
+from .frozen import todays_values
+from .grid import resources
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
@@ -148,7 +152,9 @@ class TrainMain(upstream.HydraMain):
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
             return self._frozen(argv.experiment.sig, argv.extra)
         composed = self._composed(argv)
-        return XP(self.dora, composed.values, composed.argv, composed.delta)
+        xp = XP(self.dora, composed.values, composed.argv, composed.delta)
+        xp.groups = composed.choices
+        return xp
 
     def get_argv_from_sig(self, sig: str) -> FrozenArgv:
         """The stored argv of an experiment, by any unambiguous beginning of its signature.
@@ -159,11 +165,32 @@ class TrainMain(upstream.HydraMain):
         return FrozenArgv(self.find(sig))
 
     def get_xp_from_sig(self, sig: str) -> XP:
-        """The experiment as it is stored: nothing is composed, so this works when the configuration does not."""
+        """The experiment as it is stored: nothing is composed, so this works when the configuration does not.
+
+        Raises:
+            UserError: there is no such experiment, or several.
+        """
         experiment = self.find(sig)
         birth = experiment.birth()
-        delta = [(key, value) for key, value in birth.delta] if birth else None
-        return XP(self.dora, birth.config if birth else {}, FrozenArgv(experiment), delta, experiment.sig)
+        argv = FrozenArgv(experiment)
+        if birth is None:  # made by stock Dora
+            return self._of_overrides(argv, experiment.sig)
+        delta = [(key, value) for key, value in birth.delta]
+        xp = XP(self.dora, birth.config, argv, delta, experiment.sig)
+        xp.groups = birth.groups
+        return xp
+
+    def get_xp_from_argv(self, argv: Sequence[str]) -> XP:
+        """As `get_xp`: the name in Dora's README."""
+        return self.get_xp(argv)
+
+    def _of_overrides(self, argv: FrozenArgv, sig: str) -> XP:
+        """An experiment of which its overrides alone are known; without values if they do not fit any more."""
+        try:
+            composed = self.composer.compose(list(argv))
+        except UserError:
+            return XP(self.dora, {}, argv, None, sig)
+        return XP(self.dora, composed.values, argv, composed.delta, sig)
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.
@@ -182,19 +209,24 @@ class TrainMain(upstream.HydraMain):
         Raises:
             UserError: an override that is not the user's, or that no run could work with.
         """
+        self._refuse_reserved(argv)
+        composed = self.composer.compose(argv)
+        limits.check_changes(composed.delta, self.composer.defaults)
+        return composed
+
+    def _refuse_reserved(self, argv: Sequence[str]) -> None:
+        """Raises: UserError if an override is not the user's."""
         for arg in argv:
             if arg.lstrip("+~").startswith("dora."):
                 raise UserError(f'"{arg}": dora.* is read before any override.',
                                 "where things land: DORA_DIR=folder; the rest: conf/config.yaml")
             refuse_trainer_key(arg.partition("=")[0].lstrip("+").strip())
-        composed = self.composer.compose(argv)
-        limits.check_changes(composed.delta, self.composer.defaults)
-        return composed
 
     def _counting(self, overrides: Sequence[str]) -> bool:
-        """Whether any of these overrides counts in the signature."""
-        return any(not is_excluded(arg.partition("=")[0].lstrip("+~").strip(), self.dora.exclude)
-                   for arg in overrides)
+        """Whether any of these overrides counts in the signature; `slurm={gpus: 1}` is all of `slurm.*`."""
+        keys = [arg.partition("=")[0].lstrip("+~").strip() for arg in overrides]
+        return any(not is_excluded(key, self.dora.exclude)
+                   and not is_excluded(f"{key}.*", self.dora.exclude) for key in keys)
 
     def _frozen(self, sig: str, excluded: Sequence[str]) -> XP:
         """An experiment with the values it was made with; only what does not count comes from today."""
@@ -203,7 +235,11 @@ class TrainMain(upstream.HydraMain):
         if birth is None:  # made by stock Dora: all there is are its overrides
             return self.get_xp(list(experiment.argv() or []) + list(excluded))
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = self._composed(excluded).values
+        xp.argv = FrozenArgv(experiment, excluded)
+        self._refuse_reserved(excluded)
+        xp.values, notes = todays_values(self.composer, birth, self.dora.exclude, excluded)
+        for note in notes:
+            print(f"XP {experiment.sig}: {note}", file=sys.stderr)
         self.use_frozen(xp, birth)
         return xp
 
@@ -221,28 +257,39 @@ class TrainMain(upstream.HydraMain):
 
     # --- birth ---
 
-    def create(self, xp: XP) -> Experiment:
+    def create(self, xp: XP, anew: bool = False) -> Experiment:
         """Make the experiment's folder, unless it is there; leaves `xp` with the values that it runs.
 
+        Args:
+            anew: what is there is put aside, and comes back if the new folder cannot be made.
+
         Raises:
-            UserError: the signature would mean something else today, the configuration asks for what is not there, or
-                nothing can be written.
+            UserError: the signature would mean something else today, the configuration asks for
+                what is not there, or nothing can be written.
         """
         experiment = self.experiment(xp)
-        birth = experiment.birth()
-        if birth is None:
+        if anew or not experiment.exists():
             self.check(xp)
-            with writable(experiment.folder):
-                experiment.write_birth(self._birth(xp))
-            birth = experiment.birth()
-            assert birth is not None
+            birth = self._birth(xp)
+            aside = clearing.put_aside(experiment) if anew else contextlib.nullcontext()
+            with writable(experiment.folder), aside:
+                experiment.write_birth(birth)
         else:
             self.refuse_drift(xp)
             refuse_unwritable(experiment.folder)
-        self.use_frozen(xp, birth)
+        stored = experiment.birth()
+        assert stored is not None
+        self.use_frozen(xp, stored)
         return experiment
 
-    init_xp = create  # type: ignore[assignment]  # Dora's name: `dora grid --init` and `dora import`
+    def init_xp(self, xp: XP) -> XP:  # type: ignore[override]  # all of ours
+        """Make the experiment's folder, as Dora's method of this name (`dora import`).
+
+        Raises:
+            UserError: as `create`.
+        """
+        self.create(xp)
+        return xp
 
     def use_frozen(self, xp: XP, birth: Birth) -> None:
         """Leave `xp` with the values that the experiment was made with."""
@@ -262,17 +309,12 @@ class TrainMain(upstream.HydraMain):
             raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
                             f"watch it: {info} -t     stop it: {info} -C")
 
-    def clear(self, experiment: Experiment) -> None:
-        """Remove an experiment's folder: renamed first, so that no other command sees half of it.
-
-        Raises:
-            UserError: it is running, or waiting as a job.
-        """
-        if not experiment.folder.exists():
-            return
-        claims.refuse_if_held(experiment, self.ask)
-        self.refuse_if_waiting(experiment)
-        experiment.remove()
+    def refuse_clear(self, experiment: Experiment) -> None:
+        """Raises: UserError if the experiment must not be begun anew: it is another user's, runs, or waits as a job."""
+        if experiment.folder.exists():
+            clearing.refuse_others(experiment)
+            claims.refuse_if_held(experiment, self.ask)
+            self.refuse_if_waiting(experiment)
 
     def ask(self, holder: claims.Holder) -> bool | None:
         """Whether the scheduler still runs a holder's job; None where it cannot say."""
@@ -344,6 +386,17 @@ class TrainMain(upstream.HydraMain):
                 raise UserError(str(error)) from error
             self._checked_before.add(question)
 
+    def check_anew(self, xp: XP) -> None:
+        """As `check`, before results are put aside for a job: also what its run would refuse on any machine.
+
+        Raises:
+            UserError: the job would fail.
+        """
+        self.check(xp)
+        from .run.loggers import check_loggers  # it imports Lightning, which takes seconds
+
+        check_loggers(list(xp.values.get("logger") or []))
+
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
 
@@ -390,21 +443,25 @@ class TrainMain(upstream.HydraMain):
     def _counted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return split(config, self.dora.exclude)[0]
 
-    def excluded(self, xp: XP) -> dict[str, Any]:
+    def excluded(self, xp: XP, slurm: SlurmConfig) -> dict[str, Any]:
         """The values that a job takes from its submission: those that do not count, as they are now.
 
         And those of keys that the configuration did not have yet when the experiment was made: their defaults.
+
+        Args:
+            slurm: the resources that the job gets.
         """
         birth = self.experiment(xp).birth()
         frozen = dict(flatten(birth.config)) if birth else {}
-        return unflatten([(key, value) for key, value in flatten(xp.values) if key not in frozen])
+        values = dict(xp.values) | {"slurm": asdict(slurm)}
+        return unflatten([(key, value) for key, value in flatten(values) if key not in frozen])
 
     def _birth(self, xp: XP) -> Birth:
         return Birth(
             sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
             config=self._counted(xp.values), rule=RULE, threads=xp.values.get("threads") or 1, code=self.code.stored(),
             versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
-            origin=self._origin(xp.values))
+            origin=self._origin(xp.values), groups=dict(xp.groups))
 
     def _origin(self, config: Mapping[str, Any]) -> dict[str, str]:
         given = config.get("continue_from") or ""
@@ -433,16 +490,32 @@ class TrainMain(upstream.HydraMain):
 
     # --- what Dora asks of a main ---
 
+    @cached_property
+    def _slurm_block(self) -> dict[str, Any]:
+        """`slurm:` of the configuration alone."""
+        return self.composer.compose([]).values.get("slurm") or {}
+
     def get_slurm_config(self) -> SlurmConfig:
         """The resources of a job: `slurm:` of the configuration, over defaults that fit any cluster."""
-        slurm = SlurmConfig(gpus=0, mem_per_gpu=4, cpus_per_gpu=2, partition="")
-        block = self.composer.compose([]).values.get("slurm", {})
-        for key, value in block.items():
-            if not hasattr(slurm, key):
-                raise UserError(f'unknown key "slurm.{key}" in the configuration.',
-                                f"slurm has: {shortened(vars(slurm), 30)}.")
-            setattr(slurm, key, value)
-        return slurm
+        return resources.configured(self._slurm_block)
+
+    def resources(self, xp: XP, slurm: SlurmConfig) -> SlurmConfig:
+        """The resources that this experiment asks for.
+
+        Args:
+            slurm: what `get_slurm_config` gave, with what flags and launchers have set since.
+
+        Raises:
+            UserError: it asks for what there is not.
+        """
+        block = xp.values.get("slurm")
+        own = self._slurm_block
+        return resources.resolved(slurm, own if block is None else block, own, xp.argv)
+
+    def get_name_parts(self, xp: XP) -> OrderedDict:  # type: ignore[override]  # all of ours
+        """What makes up its name: what differs from the defaults, or its overrides if nothing else is known."""
+        pairs = xp.delta if xp.delta is not None else [arg.partition("=")[::2] for arg in xp.argv]
+        return OrderedDict((key, value) for key, value in pairs)
 
     def get_xp_history(self, xp: XP) -> list[dict]:  # type: ignore[override]  # all of ours
         return self.experiment(xp).history()

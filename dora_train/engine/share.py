@@ -6,11 +6,11 @@ Its values, code, versions and host come along too: on another clone the same ov
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from . import store
+from . import claims, store
 from .errors import UserError
 from .store import XPS, Birth, Experiment, RunState, State
 
@@ -46,7 +46,7 @@ class Imported(list):
         The state comes last: whatever has ended before it is not finished, and can be imported once more.
         """
         experiment = Experiment(dora_dir / XPS / self.birth.sig)
-        experiment.write_birth(self.birth)
+        experiment.write_birth(replace(self.birth, user=claims.user_name()))  # whose copy it is
         if experiment.state().state != State.NEW:
             return
         experiment.write_history(self.record["history"])

@@ -52,6 +52,7 @@ class Composed:
     values: dict[str, Any]  # plain, interpolations resolved
     argv: list[str]
     delta: Delta
+    choices: dict[str, Any]  # the option of each group
 
 
 @dataclass
@@ -158,7 +159,8 @@ class Composer:
             HydraConfig.instance().set_config(base.hydra)
         delta = self._group_delta(chosen) + [
             (key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
-        return Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta)
+        choices = {group: option for group, option in base.choices.items() if group in self.groups}
+        return Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta, choices)
 
     def layers(self, overrides: Sequence[str]) -> list[dict[str, Any]]:
         """What the main file, each chosen file and the overrides set, by dotted key.

@@ -23,8 +23,10 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       best.ckpt       the weights of the best epoch in the history of last.ckpt. A new best epoch waits in
                       best.next.ckpt until last.ckpt knows of it
       train.log metrics.csv events.out.tfevents.*
+    outputs/cleared/SIG/    the same of before a `--clear`, until the new run has its first checkpoint
 """
 
+import errno
 import json
 import os
 import shutil
@@ -42,7 +44,7 @@ from . import machine
 from .files import exists, inode, numbered, unreadable
 
 XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names for the folders below DORA_DIR
-
+CLEARED = "cleared"  # beside them: results that --clear has put aside
 
 BEST = "best.ckpt"
 NO_ROOM = "no room at the scheduler"  # how the error of a job begins that waits with us
@@ -130,6 +132,7 @@ class Birth:
     host: str = ""
     user: str = ""
     origin: dict[str, str] = field(default_factory=dict)  # continue_from: {"given": ..., "file": name, "sha256": ...}
+    groups: dict[str, Any] = field(default_factory=dict)  # {"data": "digits"}: the configuration's; empty: not known
 
 
 @dataclass
@@ -261,7 +264,11 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_once(path: Path, content: Any) -> bool:
-    """Write `content` unless `path` exists; of several writers at once exactly one gets True, on NFS as well."""
+    """Write `content` unless `path` exists, whole or not at all.
+
+    Returns:
+        Whether this call wrote it: of several at once, on several machines too, exactly one gets True.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     aside = Path(name)
@@ -276,6 +283,10 @@ def write_once(path: Path, content: Any) -> bool:
         aside.unlink(missing_ok=True)
 
 
+# What os.link raises on file systems without hard links: FAT, exFAT, some FUSE, SMB and container mounts.
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
 def _take_name(aside: Path, path: Path) -> bool:
     """Give the file `aside` the name `path` too, unless it is taken. Of several, one gets True."""
     try:
@@ -283,6 +294,54 @@ def _take_name(aside: Path, path: Path) -> bool:
         return True
     except FileExistsError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    return _take_name_without_links(aside, path)
+
+
+def _take_name_without_links(aside: Path, path: Path) -> bool:
+    """The same by renaming folders: a folder takes the place of another only if that one is empty.
+
+    So the first whose folder has the common name is the winner. The others move its file into its
+    place as well, since the winner may have been killed before it could. The folder stays, with a
+    mark in it: as long as it is not empty, nobody else can win.
+    """
+    if path.exists():
+        return False
+    turn = path.with_name(f".{path.name}.first")
+    mine = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        (mine / "taken").touch()
+        os.replace(aside, mine / path.name)
+        _allow_colleagues(mine, 0o777)
+        won = _renamed(mine, turn)
+        with suppress(FileNotFoundError):  # it is in its place
+            os.replace(turn / path.name, path)
+        return won
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    """Rename a folder that is not empty; False if `target` is one already."""
+    try:
+        folder.rename(target)
+        return True
+    except OSError:
+        if target.is_dir():
+            return False
+        raise
+
+
+def second_name(path: Path, other: Path) -> None:
+    """Let `other`, which does not exist, be the same file as `path`; a copy of it where there are no hard links."""
+    try:
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, other)
 
 
 def read_search(folder: Path) -> SearchRecord | None:
@@ -303,6 +362,23 @@ def write_search(folder: Path, record: SearchRecord) -> None:
 def is_signature(name: str) -> bool:
     """Whether `name` can be a signature: eight hexadecimal digits."""
     return len(name) == 8 and all(letter in "0123456789abcdef" for letter in name)
+
+
+def cleared_folder(xps: Path) -> Path:
+    """Where `--clear` puts results aside: on the disk of the experiments, and not among them.
+
+    Whatever lists experiments, TensorBoard too, must not see one twice.
+    """
+    return xps.resolve().with_name(CLEARED)
+
+
+def _discard(folder: Path) -> None:
+    """Remove a folder and all in it. It is renamed first, so that nobody sees half of it."""
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.{time.time_ns()}.removed")
+    with suppress(FileNotFoundError):
+        folder.rename(aside)
+    for left in folder.parent.glob(f".{folder.name}.*.removed"):  # and what a kill has left of earlier ones
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -351,14 +427,40 @@ class Experiment:
         """Raises: UserError if this user may not read the folder."""
         return exists(self.folder / "birth.json")
 
-    def remove(self) -> None:
-        """Remove the folder and all in it, for a start from scratch. It is renamed first: nobody sees half of it."""
-        aside = self.folder.with_name(f".{self.sig}.{os.getpid()}.{time.time_ns()}.removed")
-        try:
-            self.folder.rename(aside)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(aside, ignore_errors=True)
+    @property
+    def cleared(self) -> Path:
+        """Where its results from before `--clear` lie until the new run has a checkpoint."""
+        return cleared_folder(self.folder.parent) / self.sig
+
+    def put_aside(self) -> None:
+        """Take the folder away for a start from scratch; what was put aside before stays what can be had back.
+
+        Unless the run since then has results of its own: those are what is put aside now. One rename does it, so that
+        whatever is killed, either place holds the results, whole.
+        """
+        if self.has_results():
+            _discard(self.cleared)
+        if self.cleared.exists():
+            _discard(self.folder)
+        elif self.folder.exists():
+            self.cleared.parent.mkdir(parents=True, exist_ok=True)
+            self.folder.rename(self.cleared)
+
+    def put_back(self) -> None:
+        """Undo `put_aside`: the run that was to come was refused."""
+        if self.cleared.exists():
+            _discard(self.folder)
+            self.cleared.rename(self.folder)
+
+    def forget_cleared(self) -> None:
+        """Remove for good what was put aside: the new run has a checkpoint."""
+        if self.cleared.exists():
+            _discard(self.cleared)
+
+    def has_results(self) -> bool:
+        """Whether a run has left anything here that would be missed."""
+        found = (self.last_checkpoint, self.best_checkpoint, self.folder / "result.json")
+        return any(path.exists() for path in found)
 
     def birth(self) -> Birth | None:
         return _from_dict(Birth, read_json(self.folder / "birth.json"))

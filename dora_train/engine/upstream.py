@@ -5,20 +5,21 @@ changes what is assumed here. Imports of heavy packages stand inside the functio
 """
 
 import contextlib
-import io
-import subprocess
 import sys
 import traceback
+import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dora.distrib
 import dora.grid
 import dora.info
 import dora.launch
 import dora.run
 import dora.share
+import dora.shep
 from dora.conf import DoraConfig, SubmitRules, update_from_args
 from dora.hydra import HydraMain as DoraHydraMain
 from dora.main import DecoratedMain
@@ -63,7 +64,7 @@ def entered(xp: XP):
 
 
 def install(verbs: Any) -> None:
-    """Put the functions of `verbs` (verbs.py) where Dora's command looks them up.
+    """Put the functions of `verbs` (verbs.py) where Dora's command looks them up, and its API finds them.
 
     dora-search 0.1.13 parses the arguments and binds each action before it imports the project; the names that an
     action then looks up in its module are what can still be replaced.
@@ -72,11 +73,11 @@ def install(verbs: Any) -> None:
     dora.run.start_ddp_workers = verbs.run_ranks
     dora.run.git_save = _GitSave()  # type: ignore[assignment]
     dora.grid._get_explore = verbs.find_explorer
-    dora.grid.run_grid = verbs.run_grid  # type: ignore[assignment]
     dora.info.Shepherd = _instead(verbs.info)  # type: ignore[assignment, misc]
     dora.launch.Shepherd = _instead(verbs.launch)  # type: ignore[assignment, misc]
     dora.share.dump = verbs.export(dora.share.dump)  # type: ignore[assignment]
     dora.share.load = verbs.import_(dora.share.load)  # type: ignore[assignment]
+    install_api(verbs)
     if "dora.hiplot" in sys.modules:  # `python -m hiplot dora.hiplot.load`: its `load` imports the project, and goes on
         sys.modules["dora.hiplot"].eval = _value_at  # type: ignore[attr-defined]
         sys.modules["dora.hiplot"]._flatten = _finite  # type: ignore[attr-defined]
@@ -84,6 +85,54 @@ def install(verbs: Any) -> None:
         command = sys.modules.get(module)
         if getattr(command, "simple_log", None) is not None:
             command.simple_log = lambda *args, **kwargs: None  # type: ignore[union-attr]
+
+
+def install_api(verbs: Any) -> None:
+    """Let Dora's functions and classes do ours for this project's experiments, and their own for those of others.
+
+    A notebook may have imported them before this project: `from dora.grid import run_grid`.
+    """
+    take_over(dora.grid.run_grid, verbs.run_grid, verbs.is_ours)
+    for name in ("get_distrib_spec", "set_distrib_env", "init", "is_master", "rank", "world_size"):
+        take_over(getattr(dora.distrib, name), verbs.distrib(name), in_our_run)
+    take_over(dora.shep.register_preemption_callaback, verbs.refuse_preemption_callback, in_our_run)
+    _make_instead(dora.shep.Shepherd, verbs.shepherd)
+    _make_instead(dora.shep.Sheep, verbs.sheep)
+
+
+def take_over(stock: Any, ours: Callable, is_ours: Callable[..., bool]) -> None:
+    """Let a function of Dora call `ours` where `is_ours` says so of its arguments.
+
+    Its code is replaced, not its name: whoever has imported the function already has it as well.
+    """
+    original = getattr(stock, "__wrapped__", None)
+    if original is None:
+        original = types.FunctionType(stock.__code__, stock.__globals__, stock.__name__, stock.__defaults__)
+        original.__annotations__ = stock.__annotations__
+        stock.__wrapped__ = original  # whose signature `help` and inspect show
+    stock.__code__, stock.__defaults__ = _forward.__code__, None
+    stock.__kwdefaults__ = {"_ours": ours, "_original": original, "_is_ours": is_ours}
+
+
+def _forward(*args: Any, _ours: Callable, _original: Callable, _is_ours: Callable, **kwargs: Any) -> Any:
+    return (_ours if _is_ours(*args, **kwargs) else _original)(*args, **kwargs)
+
+
+def in_our_run(*args: Any, **kwargs: Any) -> bool:
+    """Whether this process is in `main` of an experiment of ours, whatever a function is called with."""
+    from .xp import XP as Ours
+
+    return bool(_context._xps) and isinstance(_context._xps[-1], Ours)
+
+
+def _make_instead(stock: type, choose: Callable[..., "type | None"]) -> None:
+    """Let a class of Dora make an instance of another one, a subclass, if `choose` names one for the arguments."""
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        chosen = choose(*args, **kwargs) if cls is stock else None
+        return object.__new__(chosen or cls)
+
+    stock.__new__ = staticmethod(new)  # type: ignore[assignment]
 
 
 def _instead(verb: Callable) -> Callable:
@@ -199,33 +248,28 @@ def hosts_of(node_list: str) -> list[str]:
     return _parse_node_list(node_list)
 
 
-def sbatch(folder: Path, command: str, parameters: Mapping[str, Any], array: int) -> str:
-    """Submit a line of shell through submitit, and return the job's id.
+def batch_file(folder: Path, command: str, parameters: Mapping[str, Any], array: int) -> Path:
+    """Write the script that sbatch takes, for a line of shell, as submitit writes it.
 
-    submitit 1.5.4 submits pickles only: one would be named after the job's id once that is known, and a kill in
-    between loses the job. `_submit_command` is what it submits those with. `map_count`, of `parameters`, makes an
-    array (its own array executor loses `python=`).
+    submitit 1.5.4 submits pickles only: one would be named after the job's id once that is known,
+    and a kill in between loses the job. It also waits for sbatch without an end. `map_count`, of
+    `parameters`, makes an array (its own array executor loses `python=`).
 
     Args:
         array: the number of tasks of an array; 0: a single job.
-
-    Raises:
-        subprocess.CalledProcessError: sbatch ended with another code than 0; its standard error is in it.
     """
+    import uuid
+
     from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError
 
     executor = SlurmExecutor(folder=folder)
     executor.update_parameters(**parameters)
     if array:
         executor.parameters["map_count"] = array
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):  # it prints sbatch's error, and raises it as well
-            return executor._submit_command(command).job_id
-    except FailedJobError as error:
-        if isinstance(error.__cause__, subprocess.CalledProcessError):
-            raise error.__cause__ from None
-        raise
+    name = uuid.uuid4().hex
+    path = folder / f".submission_file_{name}.sh"
+    path.write_text(executor._make_submission_file_text(command, name))
+    return path
 
 
 def from_command_line(args: Any) -> bool:

@@ -44,6 +44,46 @@ def run_grid(*args: Any, **kwargs: Any) -> Any:
     return sync(*args, **kwargs)
 
 
+def is_ours(main: Any, *args: Any, **kwargs: Any) -> bool:
+    """Whether a function of Dora is called with the `main` of this project."""
+    from .main import TrainMain
+
+    return isinstance(main, TrainMain)
+
+
+def shepherd(main: Any, *args: Any, **kwargs: Any) -> type | None:
+    """The class that `dora.shep.Shepherd(main)` makes; None: Dora's own."""
+    from .grid.shepherd import Shepherd
+
+    return Shepherd if is_ours(main) else None
+
+
+def sheep(xp: Any, *args: Any, **kwargs: Any) -> type | None:
+    """The class that `dora.Sheep(xp)` makes; None: Dora's own."""
+    from .grid.sheep import Sheep
+    from .xp import XP
+
+    return Sheep if isinstance(xp, XP) else None
+
+
+def distrib(name: str) -> Callable:
+    """The function of run/distrib.py that does what `dora.distrib` has under this name."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        from .run import distrib as ours
+
+        return getattr(ours, name)(*args, **kwargs)
+
+    return call
+
+
+def refuse_preemption_callback(callback: Any) -> None:
+    """Raises: UserError, always: Dora calls it in a signal's handler, where nothing is done here."""
+    raise UserError("dora.shep.register_preemption_callaback is not supported: a run that is signalled saves a "
+                    "checkpoint at its next step, and leaves.",
+                    "what is to be done then: on_exception of a Lightning callback")
+
+
 def info(main: "TrainMain", args: Any) -> int | None:
     """`dora info`."""
     from .grid.info import info as show

@@ -1,15 +1,55 @@
-"""Dora's XP, with its configuration as plain values: a grid holds thousands, and most are only looked at."""
+"""Dora's XP, with its configuration as plain values: a grid holds thousands, and most are only looked at.
+
+And its Link to the history, which here is read: `history.json` is a copy of what the checkpoints hold.
+"""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
+import dora.link
 import dora.xp
 from dora.conf import DoraConfig
 from omegaconf import OmegaConf
 
 from .errors import UserError
+from .store import CODES, Experiment
 from .values import Delta
+
+
+class Link(dora.link.Link):
+    """What `xp.link` is: the metrics so far."""
+
+    def __init__(self, history_file: Path):
+        self.history_file = history_file
+
+    @property
+    def history(self) -> list[dict]:  # type: ignore[override]
+        """One entry per epoch, as they are on disk now."""
+        return Experiment(self.history_file.parent).history()  # type: ignore[union-attr]
+
+    def load(self) -> None:
+        """Nothing: `history` is always of now."""
+
+    def push_metrics(self, metrics: dict) -> NoReturn:
+        """Raises: UserError, always; see `_not_written`."""
+        _not_written("push_metrics")
+
+    def update_history(self, history: list[dict]) -> NoReturn:
+        """Raises: UserError, always; see `_not_written`."""
+        _not_written("update_history")
+
+
+def _not_written(name: str) -> NoReturn:
+    """Refuse to write the history: an entry that is in no checkpoint would be lost by a resume.
+
+    Raises:
+        UserError: always.
+    """
+    raise UserError(
+        f"xp.link.{name}() is not supported: the history is kept in the checkpoints, so that a resume has it too.",
+        'return the metric from training_step or validation_step, or self.log("valid/NAME", value)')
 
 
 class XP(dora.xp.XP):
@@ -23,7 +63,16 @@ class XP(dora.xp.XP):
     def __init__(self, dora: DoraConfig, values: Mapping[str, Any], argv: Sequence[str], delta: Delta | None = None,
                  sig: str | None = None):
         self.values = values
+        self.groups: Mapping[str, Any] = {}  # the option of each group of the configuration; empty: not known
         super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # a list, and more than that
+        self.link = Link(self.history)
+
+    @property
+    def code_folder(self) -> Path:
+        """The code of its last job; the working directory for one that never was a job."""
+        job = Experiment(self.folder).job()
+        snapshot = self.dora.dir / CODES / str(job.code.get("hash") or "-") if job else None
+        return snapshot if snapshot is not None and snapshot.is_dir() else Path(".")
 
     def refuse_collision(self, delta: Iterable[Sequence[Any]]) -> None:
         """A signature has 32 bits: of 100,000 experiments, one pair is to be expected that shares one by chance.

@@ -144,3 +144,12 @@ def outside(variable: str) -> bool:
     """
     given = variable.startswith(("SLURM_", "SUBMITIT_", "DORA_TRAIN_JOB", "DORA_TRAIN_TASK"))
     return (given and variable not in OWN) or variable in RANKS
+
+
+def nowhere(executor: Executor) -> tuple[str, str]:
+    """What to say where nothing can be submitted."""
+    if executor.name == "local":
+        return (f"nothing was submitted: {executor.missing()}.",
+                "name a folder on a local disk: DORA_QUEUE=FOLDER, and the same command again")
+    return (f"no SLURM here ({executor.missing()}): nothing was submitted.",
+            "on this machine: DORA_CLUSTER=local, and the same command again     see the plan: --dry_run")

@@ -5,15 +5,17 @@ What a grid wants is a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as Dora h
 
 import ast
 import importlib
+import importlib.util
 import os
 import socket
 import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from dora.conf import SlurmConfig
@@ -21,9 +23,10 @@ from dora.explore import Explorer, Herd, Launcher
 
 from ..errors import UserError, did_you_mean, shortened, writable
 from ..files import listed
-from ..store import GRIDS, XPS, is_signature, read_json, write_json
+from ..store import GRIDS, NO_LINKS, XPS, is_signature, read_json, write_json
 from .growing import Ground, Growing
-from .sheep import Shepherd
+from .resources import KEYS
+from .shepherd import Shepherd
 
 # --- finding and loading ---
 
@@ -36,15 +39,18 @@ def find_explorer(args: Any, main: Any) -> Explorer:
     """
     package = main.dora.grid_package or f"{main.package}.grids"
     folder = _package_folder(package)
-    names = grid_names(folder)
+    files = grid_files(folder)
+    named = {name: file for name, file in files.items() if not file.name.startswith("_")}
     if args.grid is None:
-        print("\n".join(_listed(folder, names)) or f"{_shown(folder)}/ holds no grid yet")
+        print("\n".join(_listed(named)) or f"{_shown(folder)}/ holds no grid yet")
         sys.exit(0)
-    file = folder.joinpath(*args.grid.split(".")).with_suffix(".py")
-    if not all(part.isidentifier() for part in args.grid.split(".")) or not file.is_file():
-        raise UserError(f'unknown grid "{args.grid}"{did_you_mean(args.grid, names)}',
-                        f"{_shown(folder)}/ has: {shortened(names)}." if names else f"{_shown(folder)}/ holds no grid.")
-    explorer = getattr(importlib.import_module(f"{package}.{args.grid}"), "explorer", None)
+    if args.grid not in files:
+        name = args.grid.removesuffix(".py").replace("/", ".").removeprefix(f"{folder.name}.")  # as a path
+        has = f"has: {shortened(named)}." if named else "holds no grid."
+        raise UserError(f'unknown grid "{args.grid}"{did_you_mean(name, named)}',
+                        f"{_shown(folder)}/ {has}")
+    file = files[args.grid]
+    explorer = getattr(_loaded(package, folder, file), "explorer", None)
     if not isinstance(explorer, Explorer):
         raise UserError(f'{_shown(file)} has no "explorer".' if explorer is None
                         else f'{_shown(file)}: "explorer" is no dora.Explorer but {type(explorer).__name__}.',
@@ -64,18 +70,37 @@ def _package_folder(package: str) -> Path:
     return Path(module.__file__).parent
 
 
-def grid_names(folder: Path) -> list[str]:
-    """Every grid file below `folder`, as Dora names it: `sub.mysweep`; those that begin with `_` are no grids."""
-    files = (path.relative_to(folder) for path in sorted(folder.rglob("*.py")))
-    return [".".join(file.with_suffix("").parts) for file in files if not file.name.startswith("_")]
+def grid_files(folder: Path) -> dict[str, Path]:
+    """Every file below `folder`, by its name as Dora writes it: `sub.mysweep`."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        if not any(part.startswith(".") for part in parts):  # an editor's copies
+            files.setdefault(".".join(parts), path)
+    return files
 
 
-def _listed(folder: Path, names: Iterable[str]) -> list[str]:
+def _loaded(package: str, folder: Path, file: Path) -> ModuleType:
+    """The module of a grid file; `my-sweep.py` and `lr_0.1.py` are files like any other."""
+    *parents, name = file.relative_to(folder).with_suffix("").parts
+    if "." not in name:
+        return importlib.import_module(".".join([package, *parents, name]))
+    # Python takes a dot for a sub-package: such a module gets a name without it, in the same package.
+    module = ".".join([package, *parents, name.replace(".", "-")])
+    spec = importlib.util.spec_from_file_location(module, file)
+    assert spec is not None and spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found
+    spec.loader.exec_module(found)
+    return found
+
+
+def _listed(files: Mapping[str, Path]) -> list[str]:
     """Each grid with its question: the first line of its docstring, read without running it."""
     lines = []
-    for name in names:
+    for name, file in files.items():
         try:
-            text = ast.get_docstring(ast.parse(folder.joinpath(*name.split(".")).with_suffix(".py").read_text("utf-8")))
+            text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
         except (OSError, ValueError, SyntaxError):
             text = None
         lines.append(f"{name:<20} {(text or '').partition(chr(10))[0]}".rstrip())
@@ -101,7 +126,7 @@ def explore(explorer: Explorer, main: Any, slurm: SlurmConfig, ground: Ground | 
     herd = Herd()
     file = _file_of(explorer)
     with _located(file):
-        launcher = Launcher(Shepherd(main, file), slurm, herd)  # type: ignore[arg-type]  # all that it needs of one
+        launcher = Launcher(Shepherd(main, grid_file=file), slurm, herd)
         explorer(launcher)
         if isinstance(explorer, Growing) and ground is not None:
             explorer.grow(launcher, ground)
@@ -120,13 +145,24 @@ def _located(file: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(_place(error, file) + str(error)) from error
-    except AttributeError as error:
-        if not str(error).startswith("Invalid Slurm config "):  # Dora's words, in Launcher.slurm_
+    except (AttributeError, AssertionError) as error:
+        mistake = _launchers_mistake(str(error))
+        if not mistake:
             raise
-        key = str(error).removeprefix("Invalid Slurm config ")
-        known = list(vars(SlurmConfig()))
-        raise UserError(f'{_place(error, file)}unknown key "slurm.{key}"{did_you_mean(key, known)}',
-                        f"slurm has: {shortened(known, 30)}.") from error
+        raise UserError(_place(error, file) + mistake[0], *mistake[1:]) from error
+
+
+def _launchers_mistake(text: str) -> list[str]:
+    """What to say about an error of Dora's Launcher, by its words in dora-search 0.1.13; empty: it is none."""
+    if text.startswith("Invalid Slurm config "):
+        key = text.removeprefix("Invalid Slurm config ")
+        return [f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}', f"slurm has: {shortened(KEYS, 30)}."]
+    if text.startswith("cannot change slurm config inside job array"):
+        return ["all experiments of a job array get the same resources from launcher.slurm_().",
+                "set them before launcher.job_array(), or as an override: launcher({\"slurm.time\": 60})"]
+    if text.startswith("Cannot stack job arrays"):
+        return ["launcher.job_array() stands within another one: an array cannot hold an array."]
+    return []
 
 
 def _place(error: BaseException, file: str) -> str:
@@ -177,11 +213,17 @@ class Wants:
         return found
 
     def add(self, sig: str) -> None:
-        """Relative, so that an outputs folder may be moved."""
+        """A relative link, so that an outputs folder may be moved; an empty file where there are no links."""
         self.folder.mkdir(parents=True, exist_ok=True)
         link = self.folder / sig
-        with suppress(FileExistsError):
+        try:
             link.symlink_to(os.path.join("..", "..", XPS, sig))
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            link.touch()
 
     def drop(self, sig: str) -> None:
         (self.folder / sig).unlink(missing_ok=True)

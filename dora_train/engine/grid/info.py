@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import claims
+from ..clearing import what_was_cleared
 from ..code import in_words
 from ..errors import UserError, shortened
 from ..find import closed, readable
@@ -112,7 +113,8 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
              ("metrics", _last(experiment)), ("best", _best(experiment, run, birth)),
              ("test", _test(experiment)),
              ("code", in_words(experiment.codes())), ("versions", _versions(birth)),
-             ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else "")]
+             ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else ""),
+             ("cleared", what_was_cleared(experiment))]
     return [_first(experiment, dora_dir, birth), *(f"{key:<10} {text}" for key, text in pairs if text),
             *_tail(status, log), *_commands(experiment, status, dora_dir)]
 

@@ -2,25 +2,21 @@
 
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from dora.conf import SubmitRules, update_from_args
 
-from .. import claims
 from ..errors import UserError
 from ..shell import typed
 from ..store import ILL, Experiment, State
-from . import submission
 from .executor import Executor
 from .info import cancel
 from .logs import follow, log_of
 from .places import chosen
-from .plan import SIGNS, Action, Known, Verb, Wanted, make_plan
-from .request import Request, code_before, kept
-from .resources import Shape, stored
+from .plan import SIGNS
+from .resources import refuse_dev
+from .single import Decision, Wish, decide, submit
 from .status import look
-from .sync import nowhere, refuse_dev
 
 
 def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
@@ -41,19 +37,12 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     slurm, rules = main.get_slurm_config(), SubmitRules()
     update_from_args(slurm, args)
     update_from_args(rules, args)
+    slurm = main.resources(xp, slurm)
     refuse_dev(slurm)
-    if not executor.missing():
-        submission.settle([experiment], executor)
-    seen = experiment.job_number()
-    job, status = experiment.job(), look([experiment], executor, force=True)[experiment.sig]
-    wanted = Wanted(experiment.sig, stored(slurm, Shape.of(xp.values)), [str(item) for item in main.drift(xp)])
-    known = {experiment.sig: Known(status, job.resources if job else {})}
-    action = make_plan([wanted], known, rules, claims.user_name(), clear=args.clear)[0]
+    decision = decide(main, Wish(xp, slurm, rules, args.clear), executor)
+    action = decision.action
     if action.verb.submits:
-        if executor.missing():
-            raise UserError(*nowhere(executor))
-        replaces = job.ids if job and action.stops else []
-        _submit(main, xp, experiment, slurm, seen, replaces, action, executor)
+        _submit(main, decision, executor)
     else:
         print(f"= {experiment.sig}  {main.get_name(xp)}   {action.reason}".rstrip())
         if action.wrong:
@@ -63,27 +52,15 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     return 0
 
 
-def _submit(main: Any, xp: Any, experiment: Experiment, slurm: Any, seen: int, replaces: list[str], action: Action,
-            executor: Executor) -> None:
-    """Raises: UserError where there is no job of ours afterwards."""
-    if not experiment.exists():
-        main.check(xp)
-    if action.anew:
-        submission.cancel([experiment] if action.stops else [], executor)
-        submission.wait_until_over([experiment], executor)
-        experiment.remove()
-        seen, replaces = 0, []
-    main.create(xp)
-    before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
-    root, code = before or kept(main, experiment, main.code_for_jobs(xp))
-    request = Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code, main.excluded(xp), "", replaces)
-    outcome = submission.submit([request], executor, Path(main.dora.dir))[0]
+def _submit(main: Any, decision: Decision, executor: Executor) -> None:
+    """Raises: UserError if there is no job of ours afterwards."""
+    xp, action = decision.wish.xp, decision.action
+    [outcome] = submit(main, [[decision]], executor)
     if not outcome.submitted:
-        raise UserError(f"{experiment.sig}: {outcome.trouble}")
+        raise UserError(f"{xp.sig}: {outcome.trouble}")
     reason = f"   {action.reason}" if action.reason else ""
-    executor.move()
     job = f"job {outcome.job_id} {executor.where()}"
-    print(f"{SIGNS[action.verb]} {experiment.sig}  {main.get_name(xp)}   {job}{reason}", flush=True)
+    print(f"{SIGNS[action.verb]} {xp.sig}  {main.get_name(xp)}   {job}{reason}", flush=True)
 
 
 def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:

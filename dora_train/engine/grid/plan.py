@@ -53,6 +53,7 @@ class Known:
     resources: Mapping[str, Any] = field(default_factory=dict)  # of its last job
     grids: Collection[str] = ()  # the other grids that name it
     code: str = ""  # the snapshot that its last job runs; empty: the live files
+    owner: str = ""  # the other user who made it; empty: we did
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Action:
     verb: Verb
     reason: str = ""
     anew: bool = False  # its results are removed first
-    wrong: bool = False  # something the user must see to: the exit code is not 0
+    wrong: bool = False  # something the user must see to
+    refused: bool = False  # what the user asked for is not done: the exit code is not 0
     stops: bool = False  # a job that waits or runs is cancelled by it
     leaves: bool = False  # the grid does not name it any more
     older: bool = False  # it waits, with code that is not today's
@@ -97,13 +99,16 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
     foreign = _not_ours(status, user)
     if status.out_of_reach:
         return _unreachable(sig, status)
-    if foreign and (clear or status.live):
+    if foreign:
         return Action(sig, Verb.KEEP, foreign)
+    if now.owner and (clear or (rules.replace_done and status.state == State.COMPLETED)):
+        return Action(sig, Verb.KEEP, f"{status.state}; made by {now.owner}, who alone can clear it; "
+                      "a run of your own: tag=WORD", wrong=True, refused=True)
     if clear:
         return Action(sig, Verb.REPLACE if status.live else Verb.NEW, "from scratch (--clear)", anew=True,
                       stops=status.live)
     if want.drift:
-        return Action(sig, Verb.KEEP, f"drifted: {want.drift[0]}", wrong=True)
+        return Action(sig, Verb.KEEP, f"drifted: {want.drift[0]}", wrong=True, refused=True)
     if status.held:
         return Action(sig, Verb.NEW, "queued by us before")
     if status.live:

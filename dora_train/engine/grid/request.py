@@ -44,6 +44,7 @@ class Outcome:
     job_id: str = ""
     trouble: str = ""  # why there is no job of ours
     held: bool = False  # for want of room: it waits with us
+    refused: bool = False  # by the scheduler: there is no job, and none is on its way
 
     @property
     def submitted(self) -> bool:
@@ -53,14 +54,15 @@ class Outcome:
 def batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
     """What goes in together: the experiments of one `launcher.job_array()`, as far as they are alike."""
     groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
-    return [batch for group in groups for batch in _alike(group)]
+    return [batch for group in groups for batch in alike(group)]
 
 
-def _alike(requests: Sequence[Request]) -> list[list[Request]]:
+def alike(requests: Sequence[Request]) -> list[list[Request]]:
     """Those that one array can hold: the same code, resources and shape."""
     groups: dict[str, list[Request]] = {}
     for request in requests:
-        groups.setdefault(f"{request.code_root}\0{stored(request.slurm, request.shape)}", []).append(request)
+        asked = f"{stored(request.slurm, request.shape)}\0{request.slurm.comment}"
+        groups.setdefault(f"{request.code_root}\0{asked}", []).append(request)
     return list(groups.values())
 
 

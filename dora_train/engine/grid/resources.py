@@ -1,17 +1,18 @@
-"""From Dora's SlurmConfig (the `slurm:` keys, or `launcher.slurm_(...)`) to the parameters of one job.
+"""The resources of a job: who asks for them (`resolved`), and what sbatch is told (`parameters`).
 
-Stock Dora forces GPUs, eight of them a node, and its own lab's partition. Here a job has ranks: one a GPU, or one on
-the CPU, or as many as `job.tasks_per_node` says; they lie on `job.nodes` nodes. `submission.py` calls `parameters`.
+Stock Dora forces GPUs, eight of them a node, and its own lab's partition. Here a job has ranks: one
+per GPU, or one on the CPU, or as many as `job.tasks_per_node` says; they lie on `job.nodes` nodes.
 """
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from dora.conf import SlurmConfig
 
-from ..errors import UserError
+from ..errors import UserError, did_you_mean, shortened
 
 GPUS_A_NODE = 8  # Dora 0.1.13's rule (dora/shep.py): beyond this many GPUs a job spreads over nodes
 OURS = {  # options of sbatch that are not the user's, and why
@@ -22,6 +23,101 @@ OURS = {  # options of sbatch that are not the user's, and why
     "nodes": "job.nodes", "ntasks": "job.tasks_per_node", "ntasks-per-node": "job.tasks_per_node",
     "signal": "the run saves a checkpoint before its time is up", "parsable": "the answer is read"}
 SIGNAL_DELAY = 90  # seconds between the warning and the time limit, as Dora and submitit have it
+KEYS = [item.name for item in fields(SlurmConfig)]
+NUMBERS = ("gpus", "mem_per_gpu", "time", "cpus_per_gpu", "cpus_per_task", "dependents",
+           "array_parallelism", "max_num_timeout")
+
+
+@dataclass
+class Resources(SlurmConfig):
+    """Dora's SlurmConfig, with defaults that fit any cluster, that knows what was set after it was made.
+
+    Dora sets its keys for the flags of a command and for `launcher.slurm_(gpus=1)`. Both count more
+    than what a recipe says.
+    """
+
+    gpus: int = 0
+    mem_per_gpu: float = 4
+    cpus_per_gpu: int = 2
+    partition: str = ""
+    max_num_timeout: int = 1_000_000  # starts of a job after its first: no limit, as long as it makes progress
+
+    def __post_init__(self) -> None:
+        self.__dict__["set_since"] = set()
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        super().__setattr__(key, value)
+        if "set_since" in self.__dict__:
+            self.__dict__["set_since"].add(key)
+
+
+def configured(block: Mapping[str, Any]) -> Resources:
+    """The resources that the block `slurm:` of a configuration asks for.
+
+    Raises:
+        UserError: it has a key that is none.
+    """
+    _refuse_unknown(block)
+    return Resources(**block)
+
+
+def resolved(slurm: SlurmConfig, block: Mapping[str, Any], own: Mapping[str, Any],
+             argv: Sequence[str]) -> SlurmConfig:
+    """The resources of one experiment. Who asks for a key, the first of these that does:
+
+    its own overrides (`slurm.gpus=1`); `launcher.slurm_(gpus=1)`; the flags of the command (`-g 1`);
+    its recipe (a `slurm:` block in conf/experiment); the configuration.
+
+    Args:
+        slurm: the configuration's, with what was set since; a notebook's own takes its place.
+        block: `slurm:` as composed for the experiment.
+        own: `slurm:` of the configuration alone.
+        argv: the experiment's overrides.
+
+    Raises:
+        UserError: there is no such key, or its value is none.
+    """
+    _refuse_unknown(block)
+    defaults = Resources()
+    named = _named(argv)
+    asked = {}
+    for key in dict.fromkeys([*own, *block]):
+        value = block.get(key, getattr(defaults, key))
+        is_recipes = value != own.get(key, getattr(defaults, key))
+        if key in named or (is_recipes and key not in getattr(slurm, "set_since", ())):
+            asked[key] = value
+    found = replace(slurm, **asked)
+    _refuse_odd(found)
+    return found
+
+
+def _named(argv: Iterable[str]) -> set[str]:
+    """The keys of `slurm` that overrides name: `slurm.gpus=1`, `+slurm.setup=[...]`, `slurm={gpus: 1}`."""
+    named: set[str] = set()
+    for text in argv:
+        key, _, value = text.lstrip("+~").partition("=")
+        section, _, name = key.strip().partition(".")
+        if section == "slurm":
+            named |= {name} if name else set(re.findall(r"(\w+)\s*:", value))
+    return named
+
+
+def _refuse_unknown(block: Mapping[str, Any]) -> None:
+    """Raises: UserError for a key that Dora's SlurmConfig does not have."""
+    for key in block:
+        if key not in KEYS:
+            raise UserError(f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}',
+                            f"slurm has: {shortened(KEYS, 30)}.")
+
+
+def _refuse_odd(slurm: SlurmConfig) -> None:
+    """Raises: UserError for text where a number is needed."""
+    for key in NUMBERS:
+        value = getattr(slurm, key)
+        if key == "cpus_per_task" and value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise UserError(f"slurm.{key}={value}: it takes a number.")
 
 
 @dataclass(frozen=True)
@@ -37,12 +133,14 @@ class Shape:
         """From a configuration, which may lack the blocks (an experiment of stock Dora).
 
         Raises:
-            UserError: an option of sbatch that is set elsewhere.
+            UserError: an option of sbatch that is set elsewhere, or no number of ranks.
         """
         block = (cfg.get("job") if cfg is not None else None) or {}
         options = (cfg.get("sbatch") if cfg is not None else None) or {}
-        nodes = block.get("nodes")
-        return cls(1 if nodes is None else int(nodes), block.get("tasks_per_node"), _options(options))
+        nodes, tasks = block.get("nodes"), block.get("tasks_per_node")
+        if tasks is not None and (not isinstance(tasks, int) or tasks < 1):
+            raise UserError(f"job.tasks_per_node={tasks}: it takes 1 or more, or blank.")
+        return cls(1 if nodes is None else int(nodes), tasks, _options(options))
 
 
 def _options(given: Mapping[Any, Any]) -> dict[str, Any]:
@@ -55,9 +153,12 @@ def _options(given: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def stored(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
-    """What is kept with a job, so that a later command sees a change; the comment changes nothing."""
+    """What is kept with a job, so that a later command sees a change.
+
+    The comment changes nothing, and how often a job may be requeued is no matter of its place.
+    """
     content = asdict(slurm) | {f"job.{key}": value for key, value in asdict(shape).items()}
-    del content["comment"]
+    del content["comment"], content["max_num_timeout"]
     return content
 
 
@@ -127,3 +228,9 @@ def _srun_args(slurm: SlurmConfig) -> list[str]:
 def _joined(names: Any) -> str | None:
     """A list of nodes, or the text that SLURM takes for one."""
     return names if names is None or isinstance(names, str) else ",".join(names)
+
+
+def refuse_dev(slurm: SlurmConfig) -> None:
+    """`--dev` is Dora's own lab's partition. Raises: UserError."""
+    if slurm.partition == "devlab":
+        raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')

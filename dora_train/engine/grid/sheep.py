@@ -1,40 +1,56 @@
-"""Dora's Sheep and Shepherd, answered from our files: what a grid file's launcher makes, and explorers are given.
+"""Dora's Sheep, answered from our files: what `run_grid` returns, and what explorers are given.
 
 Stock Dora keeps its jobs in pickles (`job.pkl`) and asks sacct for each; here nothing is read but the experiment's
-folder and the status that status.py gave it.
+folder and what status.py says of it.
 """
 
-import os
-import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import time
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import dora.shep
 
 from ..store import Experiment, Job, State
 from ..xp import XP
+from .executor import Executor
 from .logs import log_of
-from .status import Status
+from .places import asked
+from .status import Status, look
 
 DORA_WORDS = {  # the words that explorers written for Dora compare with; None: never started
     State.NEW: None, State.WAITING: "PENDING", State.RUNNING: "RUNNING", State.COMPLETED: "COMPLETED",
     State.FAILED: "FAILED", State.CANCELLED: "CANCELLED", State.TIMED_OUT: "TIMEOUT", State.STOPPED: "STOPPED",
     State.INTERRUPTED: "INTERRUPTED",
 }
+FRESH = 1.0  # seconds for which a look at the experiment is not repeated
 
 
 class Sheep(dora.shep.Sheep):
-    """One experiment of a grid, with the attributes that Dora documents: xp, job, state(), is_done(), log."""
+    """An experiment and its job, with the attributes that Dora documents: xp, job, state(), is_done(), log.
+
+    Args:
+        place: "grids/mysweep.py:14", the call that named it.
+        executor: who is asked about its job; None: whoever answers here.
+    """
 
     xp: XP
 
-    def __init__(self, xp: XP, experiment: Experiment, place: str = ""):
+    def __init__(self, xp: XP, experiment: Experiment | None = None, place: str = "",
+                 executor: Executor | None = None):
         self.xp = xp
-        self.experiment = experiment
-        self.place = place  # "grids/mysweep.py:14", the call that named it
-        self.status = Status(State.NEW)  # as of the last look
+        self.experiment = experiment or Experiment(xp.folder)
+        self.place = place
+        self.executor = executor
+        self._status, self._looked = Status(State.NEW), float("-inf")
+
+    @property
+    def status(self) -> Status:
+        """As of the last look."""
+        return self._status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        self._status, self._looked = status, time.monotonic()
 
     @property
     def job(self) -> Job | None:  # type: ignore[override]
@@ -42,17 +58,33 @@ class Sheep(dora.shep.Sheep):
         return self.experiment.job()
 
     def state(self, mode: str = "standard") -> str | None:
-        """Its state in Dora's words, e.g. "RUNNING"; None: never started. `mode` is Dora's, and means nothing here."""
+        """Its state now, in Dora's words, e.g. "RUNNING"; None: it was never started.
+
+        Args:
+            mode: "standard"; "force": ask the scheduler now; "cache": ask nobody.
+        """
+        self._look(mode)
         return DORA_WORDS[self.status.state]
 
     def is_done(self, mode: str = "standard") -> bool:
-        """Whether it neither waits nor runs."""
+        """Whether it neither waits nor runs now; `mode` as in `state`."""
+        self._look(mode)
         return not self.status.live
 
+    def _look(self, mode: str) -> None:
+        is_old = time.monotonic() - self._looked > FRESH
+        if mode == "force" or (mode != "cache" and is_old):
+            executor = self.executor or _whoever_answers()
+            found = look([self.experiment], executor, force=mode == "force")
+            self.status = found[self.experiment.sig]
+
     @property
-    def current_job_id(self) -> str | None:
+    def job_id(self) -> str | None:
+        """Of the job that counts, in a chain of dependent ones; None: it never was a job."""
         job = self.job
         return (self.status.job_id or job.job_id or None) if job is not None else None
+
+    current_job_id = job_id  # type: ignore[assignment]  # Dora's name
 
     @property
     def log(self) -> Path | None:
@@ -63,22 +95,7 @@ class Sheep(dora.shep.Sheep):
         return f"Sheep({self.xp.sig}, state={self.status.state}, argv={self.xp.argv})"
 
 
-@dataclass
-class Shepherd:
-    """What Dora's Launcher needs of one: `main`, and a sheep from overrides."""
-
-    main: Any
-    grid_file: str = ""
-    met: dict[str, XP] = field(default_factory=dict)  # by signature
-
-    def get_sheep_from_argv(self, argv: Sequence[str]) -> Sheep:
-        xp = self.main.get_xp(argv)
-        xp.refuse_collision(self.met.setdefault(xp.sig, xp).delta or [])
-        return Sheep(xp, self.main.experiment(xp), self._place())
-
-    def _place(self) -> str:
-        """The line of the grid file that is being run, for a mistake that is found later on."""
-        for frame, line in traceback.walk_stack(None):
-            if frame.f_code.co_filename == self.grid_file:
-                return f"{os.path.relpath(self.grid_file)}:{line}"
-        return ""
+@cache
+def _whoever_answers() -> Executor:
+    """One for the whole process: it remembers what schedulers said, and asks them seldom."""
+    return asked()

@@ -1,34 +1,29 @@
-"""SLURM as an executor: sbatch through submitit, squeue and sacct for what became of a job.
+"""SLURM as an executor: sbatch.py submits; squeue, sacct and scontrol say what became of a job.
 
 Schedulers are slow, absent, or wrong for a minute; nothing but `submit` raises because of that. It is said once, and
-the answer is `UNKNOWN`, which nobody takes for an end. One `Slurm` serves one command.
+the answer is `UNKNOWN`, which nobody takes for an end. Nor is a job over because it is missing in an answer, which may
+have been cut off: somebody must say so, squeue or sacct with a line, or scontrol that there is no such job. One `Slurm`
+serves one command.
 """
 
-import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ..store import Job
-from .executor import JobInfo, NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered, outside, tokens
-from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_squeue
+from . import sbatch
+from .executor import JobInfo, Order, Phase, Receipt, tokens
+from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_scontrol, read_squeue
 
 TIMEOUT = 30  # seconds that a question to the scheduler may take
 PERIOD = 30  # seconds between two questions about the same jobs, however often the table is drawn
 LAG = 2  # seconds that accounting may be behind the queue
 CHUNK = 1000  # job ids in one command line
-MAYBE_SUBMITTED = ("timed out", "timeout", "unable to contact", "connection", "zero bytes", "communication")
-# AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of sizes and times too
-FULL = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit|resource temporarily unavailable", re.IGNORECASE)
-TOO_MANY = "invalid job array specification"  # more tasks than the cluster's MaxArraySize
+NO_SUCH_JOB = "Invalid job id"  # what squeue and scontrol say of one that the controller does not know
 
 
 class Slurm:
@@ -40,6 +35,7 @@ class Slurm:
         self._clock, self._why = clock, why
         self._infos: dict[str, JobInfo] = {}
         self._asked = float("-inf")
+        self._gone: set[str] = set()  # the controller said that there is no such job; ids do not come back
         self._said: set[str] = set()
 
     # --- is there a cluster? ---
@@ -78,40 +74,11 @@ class Slurm:
             NotSubmitted: it was refused.
             Unanswered: whether there is a job now, is not known.
         """
-        order.folder.mkdir(parents=True, exist_ok=True)
-        after = f"afterany:{':'.join(order.after)}" if order.after else None
-        with _interrupts_wait(), _clean_environment():
-            first = self._sbatch(order, after, requeue=not order.dependents)
-            chain = [first]
-            for number in range(order.dependents):
-                last = number == order.dependents - 1
-                chain.append(self._sbatch(order, f"afternotok:{chain[-1]}", requeue=last))
-        for job_id in [first] if order.tasks is None else [f"{first}_{task}" for task in order.tasks]:
+        receipt = sbatch.submit(order)
+        for task in [None] if order.tasks is None else order.tasks:
+            job_id = receipt.job_id if task is None else f"{receipt.job_id}_{task}"
             self._infos[job_id] = JobInfo(job_id, Phase.PENDING, "PENDING", name=order.name)
-        return Receipt(first, chain[1:])
-
-    def _sbatch(self, order: Order, dependency: str | None, requeue: bool) -> str:
-        more: dict[str, Any] = {"requeue" if requeue else "no-requeue": True}
-        if dependency:
-            more |= {"dependency": dependency, "kill-on-invalid-dep": "yes"}
-        chosen = dict(order.parameters)
-        if order.tasks is not None:
-            more["array"] = f"{_ranges(order.tasks)}%{chosen.get('array_parallelism', 256)}"
-        if "nodelist" in chosen:
-            more["nodelist"] = chosen.pop("nodelist")
-        setup = [*chosen.pop("setup", []), *order.setup]
-        given = chosen.pop("additional_parameters", {})
-        chosen = {key: value for key, value in chosen.items() if key.replace("_", "-") not in given}
-        more |= {key: value for key, value in given.items() if value not in (None, "", False)}
-        from .. import upstream  # here: it imports Dora, and with it torch; whoever only asks has no need of it
-
-        try:
-            return upstream.sbatch(
-                order.folder, order.command, array=len(order.tasks or ()),
-                parameters=chosen | {"job_name": order.name, "stderr_to_stdout": True, "setup": setup,
-                                     "additional_parameters": more})
-        except subprocess.CalledProcessError as error:
-            raise _refusal(str(error.stderr), error.returncode, array=order.tasks is not None) from error
+        return receipt
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         """submitit's name for it: `123_0_log.out`, in an array `123_7_0_log.out`."""
@@ -160,25 +127,47 @@ class Slurm:
     def _ask(self, job_ids: set[str]) -> None:
         self._asked = self._clock()
         queued = self._squeue(job_ids)
-        ended = self._sacct({job_id for job_id in job_ids if job_id not in (queued or {})})
-        if queued is not None and any(info.phase != Phase.OVER for info in (ended or {}).values()):
-            time.sleep(LAG)  # it left the queue a moment ago, and accounting has yet to hear of it
-            ended = self._sacct({job_id for job_id in job_ids if job_id not in queued})
+        alive = {job_id for job_id, info in (queued or {}).items() if info.phase != Phase.OVER}
+        ended = self._sacct(job_ids - alive)
+        told = {job_id for job_id, info in (ended or {}).items() if info.phase == Phase.OVER}
+        if queued is not None and len(told) < len(ended or {}):
+            time.sleep(LAG)  # it ended a moment ago, and accounting has yet to hear of it
+            ended = self._sacct(job_ids - alive)
+            told = {job_id for job_id, info in (ended or {}).items() if info.phase == Phase.OVER}
+        known = dict(queued or {})
+        if queued is None:
+            known |= ended or {}
+        for job_id in job_ids - told - known.keys() - self._gone:
+            if queued is not None:
+                known |= self._scontrol(job_id)
         for job_id in job_ids:
-            self._infos[job_id] = _judged(job_id, queued, ended)
+            self._infos[job_id] = _judged(job_id, known, ended or {}, self._gone)
 
     def _squeue(self, job_ids: set[str]) -> dict[str, JobInfo] | None:
-        """The jobs that wait or run; None: no answer."""
+        """The jobs that the controller knows: they wait, run, or ended minutes ago. None: no answer."""
         found: dict[str, JobInfo] = {}
         for chunk in _chunks(_main_ids(job_ids)):
-            text, trouble = _run(["squeue", "--array", f"--format={SQUEUE_FORMAT}", f"--jobs={','.join(chunk)}"])
-            if trouble and "Invalid job id" in trouble:  # so it answers where it knows none of them
+            text, trouble = _run(["squeue", "--array", "--states=all", f"--format={SQUEUE_FORMAT}",
+                                  f"--jobs={','.join(chunk)}"])
+            if trouble and NO_SUCH_JOB in trouble:  # so it answers where it knows none of them
+                if len(chunk) == 1:
+                    self._gone |= {job_id for job_id in job_ids if _main_ids([job_id]) == chunk}
                 continue
-            part = None if trouble else read_squeue(text)
+            part = None if trouble else read_squeue(_whole_lines(text))
             if part is None:
                 self._say("squeue", trouble)
                 return None
             found |= part
+        return found
+
+    def _scontrol(self, job_id: str) -> dict[str, JobInfo]:
+        """What the controller says of one job; if there is no such job, that is noted."""
+        text, trouble = _run(["scontrol", "show", "job", "--oneliner", job_id])
+        if NO_SUCH_JOB in trouble or (trouble and f"Job {job_id} not found" in text):
+            self._gone.add(job_id)
+        found = {} if trouble else read_scontrol(_whole_lines(text))
+        if not found and job_id not in self._gone:
+            self._say("scontrol", trouble)
         return found
 
     def _sacct(self, job_ids: set[str]) -> dict[str, JobInfo] | None:
@@ -187,7 +176,7 @@ class Slurm:
         for chunk in _chunks(_main_ids(job_ids)):
             text, trouble = _run(["sacct", "--parsable2", f"--format={SACCT_FORMAT}",
                                   f"--jobs={','.join(chunk)}"])
-            part = None if trouble else read_sacct(text)
+            part = None if trouble else read_sacct(_whole_lines(text))
             if part is None:
                 self._say("sacct", trouble)
                 return None
@@ -205,21 +194,30 @@ class Slurm:
         return None if phase == Phase.UNKNOWN else phase == Phase.RUNNING
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole array."""
+        """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole array.
+
+        A name is taken for unknown if squeue and scontrol agree on that: either may be cut off.
+        """
         wanted = sorted(set(names))
         found: dict[str, str] = {}
         for chunk in _chunks(wanted):
-            text, trouble = _run(["squeue", f"--format={SQUEUE_FORMAT}", f"--name={','.join(chunk)}"])
-            queued = None if trouble else read_squeue(text)
+            text, trouble = _run(["squeue", "--states=all", f"--format={SQUEUE_FORMAT}",
+                                  f"--name={','.join(chunk)}"])
+            queued = None if trouble else read_squeue(_whole_lines(text))
             if queued is None:
                 self._say("squeue", trouble)
                 return None
             text, trouble = _run(["sacct", "--allocations", "--parsable2", f"--format={SACCT_FORMAT}",
                                   "--starttime=now-2days", f"--name={','.join(chunk)}"])
-            ended = None if trouble else read_sacct(text)
-            for info in [*(ended or {}).values(), *queued.values()]:
-                if info.name in chunk:
-                    found.setdefault(info.name, info.job_id.partition("_")[0])
+            ended = None if trouble else read_sacct(_whole_lines(text))
+            _note_names([*queued.values(), *(ended or {}).values()], chunk, found)
+        if set(wanted) <= set(found):
+            return found
+        text, trouble = _run(["scontrol", "show", "job", "--oneliner"])
+        if trouble or not text.strip():
+            self._say("scontrol", trouble)
+            return None
+        _note_names(read_scontrol(_whole_lines(text)).values(), wanted, found)
         return found
 
     def _say(self, program: str, trouble: str) -> None:
@@ -230,25 +228,26 @@ class Slurm:
                   file=sys.stderr)
 
 
-def _refusal(text: str, code: int, array: bool) -> NotSubmitted | Unanswered:
-    """What sbatch's complaint means, with the line of it that says most."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")] or [f"code {code}"]
-    if FULL.search(text) or (array and TOO_MANY in text.lower()):
-        return NoRoom(next((line for line in lines if FULL.search(line)), lines[-1]))
-    kind = Unanswered if any(word in text.lower() for word in MAYBE_SUBMITTED) else NotSubmitted
-    return kind(f"SLURM refused the job: {lines[-1]}")
-
-
-def _judged(job_id: str, queued: dict[str, JobInfo] | None, ended: dict[str, JobInfo] | None) -> JobInfo:
-    """The queue knows what is alive; accounting knows how the rest ended."""
-    if queued is not None and job_id in queued:
-        return queued[job_id]
-    past = (ended or {}).get(job_id)
-    if past is not None and (past.phase == Phase.OVER or queued is None):
+def _judged(job_id: str, known: dict[str, JobInfo], ended: dict[str, JobInfo], gone: set[str]) -> JobInfo:
+    """The controller knows what is alive; accounting knows best how the rest ended."""
+    now, past = known.get(job_id), ended.get(job_id)
+    if now is not None and now.phase != Phase.OVER:
+        return now
+    if past is not None and past.phase == Phase.OVER:
         return past
-    if queued is None:
-        return JobInfo(job_id, Phase.UNKNOWN)
-    return JobInfo(job_id, Phase.OVER)  # not in the queue, and accounting has nothing on it, or a runaway
+    if now is not None:
+        return now
+    return JobInfo(job_id, Phase.OVER if job_id in gone else Phase.UNKNOWN)
+
+
+def _note_names(jobs: Iterable[JobInfo], names: Iterable[str], found: dict[str, str]) -> None:
+    """Add the jobs with these names to `found`; of several jobs of one name, the first submitted."""
+    wanted = set(names)
+    for info in jobs:
+        main_id = info.job_id.partition("_")[0]
+        before = found.get(info.name)
+        if info.name in wanted and (before is None or int(main_id) < int(before)):
+            found[info.name] = main_id
 
 
 def _run(command: Sequence[str]) -> tuple[str, str]:
@@ -267,6 +266,11 @@ def _run(command: Sequence[str]) -> tuple[str, str]:
     return text, lines[-1] if lines else f"code {done.returncode}"
 
 
+def _whole_lines(text: str) -> str:
+    """Without a last line that was cut off."""
+    return text[:text.rfind("\n") + 1]
+
+
 def _main_ids(job_ids: Iterable[str]) -> list[str]:
     return sorted({job_id.partition("_")[0] for job_id in job_ids})
 
@@ -274,41 +278,3 @@ def _main_ids(job_ids: Iterable[str]) -> list[str]:
 def _chunks(words: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(words), CHUNK):
         yield words[start:start + CHUNK]
-
-
-def _ranges(tasks: Sequence[int]) -> str:
-    """`0-3,7`: an array of 1,000 in a few letters.
-
-    >>> _ranges([0, 1, 2, 3, 7])
-    '0-3,7'
-    """
-    runs: list[list[int]] = []
-    for task in tasks:
-        if runs and task == runs[-1][1] + 1:
-            runs[-1][1] = task
-        else:
-            runs.append([task, task])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
-
-
-@contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the id of a job is known: a job that nobody wrote down would be the price."""
-    signals = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _clean_environment() -> Iterator[None]:
-    """Without what an outer job, or a rank, left in the environment: sbatch hands all of it to the new job."""
-    taken = {key: value for key, value in os.environ.items() if outside(key)}
-    for key in taken:
-        del os.environ[key]
-    try:
-        yield
-    finally:
-        os.environ.update(taken)

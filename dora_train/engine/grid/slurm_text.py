@@ -1,7 +1,8 @@
 """What squeue and sacct print, read into `JobInfo`. Pure text in, so that tests feed it what clusters really print.
 
 Both are asked with their header line: a wrapper, or a broken cluster, that prints nothing at all is then told from
-one that knows nothing of a job.
+one that knows nothing of a job. An answer may be cut off: a line counts if it is whole, and a line that is not there
+says nothing (slurm.py).
 """
 
 import pwd
@@ -16,6 +17,7 @@ SACCT_FORMAT = "JobID,State,ExitCode,DerivedExitCode,NodeList,User,JobName"
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
 SIGNALS = 65  # and above there is none
+SCONTROL = re.compile(r"\b(JobId|ArrayJobId|ArrayTaskId|JobName|JobState)=(\S+)")
 ARRAY = re.compile(r"(\d+)_\[([^\]%]*)(?:%\d+)?\]?")
 
 
@@ -88,6 +90,22 @@ def _steps(rows: Iterable[Mapping[str, str]]) -> Mapping[str, list[str]]:
         if step.isdigit():
             found[job_id].append(row["ExitCode"])
     return found
+
+
+def read_scontrol(text: str) -> dict[str, JobInfo]:
+    """Jobs by id, as `scontrol show job --oneliner` prints them; what is no such line says nothing."""
+    jobs = {}
+    for line in text.splitlines():
+        values = dict(reversed(SCONTROL.findall(line)))  # the first of a key: a comment may hold any text
+        if not {"JobId", "JobName", "JobState"} <= values.keys():
+            continue
+        ids = values["JobId"]
+        if "ArrayTaskId" in values:  # of tasks that wait, several: "0-3,7%2"
+            ids = f"{values['ArrayJobId']}_[{values['ArrayTaskId']}]"
+        for job_id in expand(ids):
+            jobs[job_id] = JobInfo(job_id, phase_of(values["JobState"]), values["JobState"],
+                                   name=values["JobName"])
+    return jobs
 
 
 def _word(state: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from ..claims import Holder
 from ..errors import UserError
 from ..files import age_of, inode
 from ..store import ARRAYS, NO_ROOM, Experiment, Job
-from .executor import Executor, NoRoom, NotSubmitted, Order, Unanswered
+from .executor import Executor, NoRoom, NotSubmitted, Order, Receipt, Unanswered
 from .local import place
 from .request import Outcome, Request
 from .resources import parameters, stored
@@ -32,7 +32,7 @@ from .resources import parameters, stored
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
 BUSY = "another command submits it at this moment"
-FAULT = "DORA_FAULT"  # names the `_fault` at which this process ends itself, for the tests that kill it there
+FAULT = "DORA_FAULT"  # names the `fault` at which this process ends itself, for the tests that kill it there
 
 
 def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path,
@@ -47,14 +47,15 @@ def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_di
     for batch in batches:
         left, size, limit = list(batch), 1 if careful else len(batch), _limit(batch[0])
         while left and limit not in full:
-            made = submit(left[:size], executor, dora_dir)
+            asked, rest = left[:size], left[size:]
+            made = submit(asked, executor, dora_dir)
             held = {outcome.experiment for outcome in made if outcome.held}
             outcomes += [outcome for outcome in made if not outcome.held]
-            left = [replace(request, seen=request.number) for request in left[:size] if request.experiment in held
-                    ] + left[size:]
-            if held and size == 1:
+            left = [replace(request, seen=request.number) for request in asked
+                    if request.experiment in held] + rest
+            if held and len(asked) == 1:
                 full.add(limit)
-            size = max(1, min(size, len(held)) // 2) if held else size * (2 if careful else 1)
+            size = max(1, len(held) // 2) if held else size * (2 if careful else 1)
             careful = careful and not held
         outcomes += [_held(request) for request in left]
     return outcomes
@@ -88,14 +89,14 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
         job = _intent(request, executor, token, name, task if is_array else None)
         if request.experiment.intend_job(job):
             mine.append((request, task))
-            _fault("one intent")
+            fault("one intent")
         else:
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:
         return outcomes
     executor.cancel({job_id: _token_of(request, job_id)
                      for request, _ in mine for job_id in request.replaces})
-    _fault("cancelled")
+    fault("cancelled")
     order = _order(mine, token, name, dora_dir, is_array)
     return outcomes + _place(order, mine, executor)
 
@@ -165,16 +166,14 @@ def _place(order: Order, mine: Sequence[tuple[Request, int]], executor: Executor
     try:
         receipt = executor.submit(order)
     except NotSubmitted as error:
-        full = isinstance(error, NoRoom)  # of a grid: one job for itself has nobody who would put it in later
-        outcomes = [Outcome(request.experiment, trouble=str(error), held=full and bool(request.grid))
-                    for request, _ in mine]
-        for (request, _), outcome in zip(mine, outcomes, strict=True):
-            request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if outcome.held else str(error))
-        return outcomes
-    except Unanswered as error:  # the intent stays: the next command finds out
-        return [Outcome(request.experiment, trouble=f"{error}; whether it was submitted, the next command will know")
-                for request, _ in mine]
-    _fault("sbatch")
+        return [_refused(request, error) for request, _ in mine]
+    except Unanswered as error:
+        found = (executor.find([order.name]) or {}).get(order.name)
+        if found is None:  # the intent stays: the next command finds out
+            trouble = f"{error}; whether it was submitted, the next command will know"
+            return [Outcome(request.experiment, trouble=trouble) for request, _ in mine]
+        receipt = Receipt(found)
+    fault("sbatch")
     return [_recorded(order, request, task, receipt.job_id, receipt.dependents, executor) for request, task in mine]
 
 
@@ -184,11 +183,33 @@ def _recorded(order: Order, request: Request, task: int, main_id: str, dependent
     job_id = main_id if index is None else f"{main_id}_{index}"
     log = str(executor.log_path(order, main_id, index))
     if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(request, job_id):
-        _fault("one record")
+        fault("one record")
         return Outcome(request.experiment, job_id)
     # Too slow: another command gave this intent up.
     executor.cancel(dict.fromkeys([job_id, *dependents], order.name.rpartition("_")[2]))
     return Outcome(request.experiment, trouble="another command took it over")
+
+
+def _refused(request: Request, error: NotSubmitted) -> Outcome:
+    """Write down that there is no job; one of a grid that the scheduler had no room for waits with us."""
+    held = isinstance(error, NoRoom) and bool(request.grid)  # one job for itself has nobody to put it in later
+    request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if held else str(error))
+    return Outcome(request.experiment, trouble=str(error), held=held, refused=not held)
+
+
+def put_back(outcomes: Sequence[Outcome], anew: Collection[str]) -> list[Outcome]:
+    """Give back the results of experiments that were to begin anew, if the scheduler refused their job.
+
+    Args:
+        anew: their signatures.
+    """
+    found = []
+    for outcome in outcomes:
+        if outcome.refused and outcome.experiment.sig in anew:
+            outcome.experiment.put_back()
+            outcome = replace(outcome, trouble=f"{outcome.trouble} Its results are as they were.")
+        found.append(outcome)
+    return found
 
 
 def _stands(request: Request) -> bool:
@@ -294,7 +315,7 @@ def wait_until_over(experiments: Sequence[Experiment], executor: Executor, secon
         time.sleep(1)
 
 
-def _fault(point: str) -> None:
+def fault(point: str) -> None:
     """End this process without a trace where a test asks for it: what a kill -9 at this point leaves must be mended."""
     if os.environ.get(FAULT) == point:
         os._exit(137)

@@ -18,11 +18,12 @@ from dora.explore import Explorer, Herd
 from dora.grid import RunGridArgs
 
 from .. import claims, upstream
+from ..clearing import other_owner
 from ..errors import UserError
 from ..store import XPS, Experiment, State
 from . import submission
 from .consent import confirm, print_plan
-from .executor import Executor
+from .executor import Executor, nowhere
 from .grids import Wants, explore, find_explorer
 from .growing import Ground, Growing
 from .info import follow_experiment, overrides
@@ -31,7 +32,7 @@ from .monitor import Charge, Monitor, exit_code
 from .places import chosen
 from .plan import Action, Known, Verb, Wanted, is_alarming, limited, make_plan, stopped
 from .request import Outcome, Request, batches, code_before, kept
-from .resources import Shape, stored
+from .resources import Shape, parameters, refuse_dev, stored
 from .sheep import Sheep
 from .status import look
 from .table import GridTable
@@ -45,7 +46,7 @@ def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules =
 
     Args:
         main: what `hydra_main` made of the project's `main`.
-        grid_name: a unique name for the grid.
+        grid_name: a unique name for the grid, which its folder below `outputs/grids` gets.
         rules: which experiments are submitted again.
         slurm: resources, in the place of the configuration's.
         args: see `dora.grid.RunGridArgs`.
@@ -57,6 +58,8 @@ def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules =
         UserError: the user asks for what cannot be.
         SystemExit: on the command line, where something failed.
     """
+    if "/" in grid_name or grid_name in ("", ".", ".."):
+        raise UserError(f'grid_name="{grid_name}": it names a folder, so it is not empty and holds no "/".')
     sheep, code = Sync(main, explorer, grid_name, rules, slurm, args).run()
     if code and upstream.from_command_line(args):
         sys.exit(code)
@@ -71,6 +74,7 @@ class Scene:
     sheep: list[Sheep]  # those that the patterns leave
     leaving: list[str]  # signatures that the grid named before
     known: dict[str, Known] = field(default_factory=dict)
+    slurm: dict[str, SlurmConfig] = field(default_factory=dict)  # signature -> what it asks for
     seen: dict[str, int] = field(default_factory=dict)  # signature -> number of submissions
     job_ids: dict[str, list[str]] = field(default_factory=dict)
 
@@ -82,6 +86,7 @@ class Sync:
                  args: RunGridArgs, executor: Executor | None = None):
         self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
         self.slurm = slurm or main.get_slurm_config()
+        self._given = executor
         self.executor: Executor = executor or chosen(main.composer.compose([]).values)
         self.dora_dir = Path(main.dora.dir)
         self.wants = Wants(self.dora_dir, grid)
@@ -129,6 +134,14 @@ class Sync:
         named = set(herd.sheeps)
         scene = Scene(herd, self._matching(list(herd.sheeps.values())),  # type: ignore[arg-type]  # our Shepherd made them
                       [sig for sig in self.wants.named() if sig not in named])
+        for sheep in scene.sheep:
+            with _at_place(sheep):
+                asked = herd.slurm_configs[sheep.xp.sig]
+                scene.slurm[sheep.xp.sig] = self.main.resources(sheep.xp, asked)
+        if scene.sheep and not self._given:
+            self.executor = chosen(one_place([sheep.xp.values for sheep in scene.sheep]))
+        for sheep in scene.sheep:
+            sheep.executor = self.executor
         if not self.args.dry_run:
             submission.settle(self._experiments(scene).values(), self.executor)
             self.executor.move()
@@ -147,10 +160,12 @@ class Sync:
             scene.seen[sig] = experiment.job_number()
         statuses = look(experiments.values(), self.executor, force=True)
         others = self.wants.others()
+        clears = self.args.clear or self.rules.replace_done
         for sig, experiment in experiments.items():
             job = experiment.job()
             scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()),
-                                     job.code.get("hash", "") if job else "")
+                                     job.code.get("hash", "") if job else "",
+                                     other_owner(experiment) if clears else "")
             scene.job_ids[sig] = job.ids if job else []
         for sheep in scene.sheep:
             sheep.status = statuses[sheep.xp.sig]
@@ -193,11 +208,15 @@ class Sync:
         return limited(actions, scene.known, search.at_once) if search else actions
 
     def _resources(self, scene: Scene, sheep: Sheep) -> dict[str, Any]:
-        with _at_place(sheep):
-            return stored(self._slurm_of(scene, sheep), Shape.of(sheep.xp.values))
+        """As they are stored with a job.
 
-    def _slurm_of(self, scene: Scene, sheep: Sheep) -> SlurmConfig:
-        return scene.herd.slurm_configs[sheep.xp.sig]
+        Raises:
+            UserError: no job can have them.
+        """
+        with _at_place(sheep):
+            slurm, shape = scene.slurm[sheep.xp.sig], Shape.of(sheep.xp.values)
+            parameters(slurm, shape)
+            return stored(slurm, shape)
 
     def _names(self, scene: Scene) -> dict[str, str]:
         names = {}
@@ -227,16 +246,22 @@ class Sync:
         """
         by_sig = {sheep.xp.sig: sheep for sheep in scene.sheep}
         submits = [by_sig[action.sig] for action in actions if action.verb.submits]
-        self._clear(scene, [action for action in actions if action.anew])
+        anew = {action.sig for action in actions if action.anew}
+        self._make_way(scene, [action for action in actions if action.anew])
         self._cancel(scene, [action for action in actions if action.verb == Verb.CANCEL])
         for sheep in submits:
             with _at_place(sheep):
-                self.main.create(sheep.xp)
+                self.main.create(sheep.xp, anew=sheep.xp.sig in anew)
+        for action in actions:
+            if action.anew and not action.verb.submits:  # a trial of a search whose turn is yet to come
+                by_sig[action.sig].experiment.put_aside()
+        submission.fault("created")
         if not self.args.cancel:
             self.wants.take_over()
             for sheep in scene.sheep:
                 self.wants.add(sheep.xp.sig)
-        outcomes = self._submit(scene, submits, {action.sig: action for action in actions})
+        outcomes = submission.put_back(
+            self._submit(scene, submits, {action.sig: action for action in actions}), anew)
         for action in actions:
             if action.leaves:
                 self.wants.drop(action.sig)
@@ -248,19 +273,28 @@ class Sync:
         Raises:
             UserError: one asks for what is not there.
         """
-        submits = {action.sig for action in actions if action.verb.submits}
+        submits = {action.sig: action for action in actions if action.verb.submits}
         for sheep in scene.sheep:
-            if sheep.xp.sig in submits and not sheep.experiment.exists():
-                with _at_place(sheep):
+            action = submits.get(sheep.xp.sig)
+            with _at_place(sheep):
+                if action and action.anew:
+                    self.main.check_anew(sheep.xp)
+                elif action and not sheep.experiment.exists():
                     self.main.check(sheep.xp)
 
-    def _clear(self, scene: Scene, actions: Sequence[Action]) -> None:
-        experiments = {action.sig: Experiment(self.dora_dir / XPS / action.sig) for action in actions}
-        submission.cancel([experiments[action.sig] for action in actions if action.stops], self.executor)
-        submission.wait_until_over(list(experiments.values()), self.executor)
-        for sig, experiment in experiments.items():
-            experiment.remove()
-            scene.seen[sig], scene.job_ids[sig] = 0, []
+    def _make_way(self, scene: Scene, actions: Sequence[Action]) -> None:
+        """End the jobs of what is to begin anew. Their code comes first: it may be refused.
+
+        Raises:
+            UserError: there is no code for the new jobs, or an old one does not end.
+        """
+        by_sig = {sheep.xp.sig: sheep for sheep in scene.sheep}
+        for action in actions:
+            self._todays_code(by_sig[action.sig])
+        self._cancel(scene, [action for action in actions if action.stops])
+        submission.wait_until_over([by_sig[action.sig].experiment for action in actions], self.executor)
+        for action in actions:
+            scene.seen[action.sig], scene.job_ids[action.sig] = 0, []
 
     def _cancel(self, scene: Scene, actions: Sequence[Action]) -> None:
         submission.cancel([Experiment(self.dora_dir / XPS / action.sig) for action in actions], self.executor)
@@ -285,19 +319,24 @@ class Sync:
         stop = {}
         if isinstance(self.explorer, Growing) and action.verb != Verb.RETRY:  # whoever asks for more, gets it all
             stop = self.explorer.stop_rule(sheep.xp.sig)
-        return Request(sheep.experiment, self._slurm_of(scene, sheep), Shape.of(sheep.xp.values),
-                       scene.seen[sheep.xp.sig], Path(root), code, self.main.excluded(sheep.xp), self.grid, replaces,
-                       stop)
+        slurm = scene.slurm[sheep.xp.sig]
+        return Request(sheep.experiment, slurm, Shape.of(sheep.xp.values), scene.seen[sheep.xp.sig],
+                       Path(root), code, self.main.excluded(sheep.xp, slurm), self.grid, replaces, stop)
 
     def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
         """The code of its job: what it ran, or was to run, before it was interrupted or held; else today's."""
         job = sheep.experiment.job()
         keeps = action.verb == Verb.RESUME or (job is not None and job.held and not updates_code())
         before = code_before(sheep.experiment, self.dora_dir) if keeps else None
+        return before or kept(self.main, sheep.experiment, self._todays_code(sheep))
+
+    def _todays_code(self, sheep: Sheep) -> tuple[Path, Mapping[str, Any]]:
+        """The code of a job that is submitted now; one for all that ask for it in the same way."""
         key = str(sheep.xp.values.get("code"))
-        if before is None and key not in self._code:
-            self._code[key] = self.main.code_for_jobs(sheep.xp)
-        return before or kept(self.main, sheep.experiment, self._code[key])
+        if key not in self._code:
+            with _at_place(sheep):
+                self._code[key] = self.main.code_for_jobs(sheep.xp)
+        return self._code[key]
 
     # --- show ---
 
@@ -318,9 +357,8 @@ class Sync:
             monitor.run()
         elif not self.args.silent:
             monitor.show()
-        drifted = any(action.reason.startswith("drifted") for action in actions)
-        return max(self._exit_code(monitor.table.sheep), int(drifted),
-                   int(any("refused" in one.trouble for one in refused)))
+        not_done = any(action.refused for action in actions) or any(one.refused for one in refused)
+        return max(self._exit_code(monitor.table.sheep), int(not_done))
 
     def _say_refused(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
         refused = [outcome for outcome in outcomes if not outcome.submitted and not outcome.held]
@@ -393,19 +431,27 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return all(fnmatch(name, f"*{pattern.removeprefix('!')}*") != pattern.startswith("!") for pattern in patterns)
 
 
-def refuse_dev(slurm: SlurmConfig) -> None:
-    """`--dev` is Dora's own lab's partition. Raises: UserError."""
-    if slurm.partition == "devlab":
-        raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')
+def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The keys that say where jobs go, which all experiments of a grid have in common.
 
+    Args:
+        values: of each experiment.
 
-def nowhere(executor: Executor) -> tuple[str, str]:
-    """What to say where nothing can be submitted."""
-    if executor.name == "local":
-        return (f"nothing was submitted: {executor.missing()}.",
-                "name a folder on a local disk: DORA_QUEUE=FOLDER, and the same command again")
-    return (f"no SLURM here ({executor.missing()}): nothing was submitted.",
-            "on this machine: DORA_CLUSTER=local, and the same command again     see the plan: --dry_run")
+    Raises:
+        UserError: they differ.
+    """
+    place: dict[str, Any] = {"threads": max(int(one.get("threads") or 1) for one in values)}
+    for section, key in (("", "cluster"), ("local", "jobs")):
+        found = list(dict.fromkeys((one.get(section) or {} if section else one).get(key)
+                                   for one in values))
+        name = f"{section}.{key}".lstrip(".")
+        if len(found) > 1:
+            asked = ", ".join(f"{name}={value}" for value in found)
+            raise UserError(f"the experiments of this grid ask for {asked}: all jobs of a grid "
+                            "go to one place.", f"set it once: {name} in conf/config.yaml, or "
+                            f"launcher.bind_({{\"{name}\": ...}}) before the first call")
+        place |= {section: {key: found[0]}} if section else {key: found[0]}
+    return place
 
 
 def _is_index(pattern: str) -> bool:

@@ -9,7 +9,6 @@ the next attempt resumes with (resume.py).
 """
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..errors import UserError
-from ..store import BEST, Experiment, written_aside
+from ..store import BEST, Experiment, second_name, written_aside
 from .history import History
 from .mishaps import full
 
@@ -142,8 +141,5 @@ def keep_previous(path: Path) -> None:
     if path.exists():
         aside = path.with_name(f".previous.{os.getpid()}.tmp")
         aside.unlink(missing_ok=True)
-        try:
-            os.link(path, aside)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(path, aside)
+        second_name(path, aside)
         os.replace(aside, previous(path))

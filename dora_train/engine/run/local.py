@@ -26,13 +26,12 @@ def run_ranks(main: "TrainMain", workers: int | None) -> NoReturn:
     xp = main.requested()
     experiment = main.experiment(xp)
     world_size = workers or _gpus(xp.cfg)
-    if main.clear_asked:
-        main.clear(experiment)
-    if is_finished(main, xp, experiment):
+    clear = main.clear_asked
+    if not clear and is_finished(main, xp, experiment):
         sys.exit(0)
     claims.refuse_if_held(experiment, main.ask)
     main.refuse_if_waiting(experiment)
-    enter(main, xp)
+    enter(main, xp, clear=clear)
     excluded = [arg for arg in main.command.argv  # type: ignore[union-attr]
                 if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)]
     command = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ...errors import DataError
-from .. import claims, upstream
+from .. import claims, clearing, upstream
 from ..errors import UserError, writable
 from ..find import shown_path
 from ..main import TrainMain
@@ -100,6 +100,8 @@ class Session:
         if self.state.fruitless:
             self.state.fruitless = 0
             self.report(State.RUNNING)
+        if self.ranks.is_first:
+            self.experiment.forget_cleared()
 
     def end(self, state: State, cause: str) -> None:
         """The last word of a run that did not reach its end. On a full disk there is none: its process is gone.
@@ -113,11 +115,14 @@ class Session:
             elif state is State.FAILED and now.state is State.RUNNING:
                 words = replace(now, state=state, cause=f"rank {self.ranks.rank}: {cause}", ended=time.time())
                 self.experiment.write_state(words)
+        if cleared := clearing.what_was_cleared(self.experiment):
+            self.log(cleared)
 
     def finish(self, result: dict[str, Any]) -> None:
         """The last act of a run that reached its end: from here on it is finished, whatever happens."""
         if self.ranks.is_first:
             self.experiment.write_result(result)
+            self.experiment.forget_cleared()
         self.report(State.COMPLETED, cause=result["reason"], epoch=result["epochs"], batch=0)
         self.finished = True
 
@@ -136,22 +141,21 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
     ranks = Ranks.here()
     experiment = main.experiment(xp)
     clear = main.clear_asked
-    if clear and ranks.is_first:
-        main.clear(experiment)
-    if (ranks.is_first or not clear) and is_finished(main, xp, experiment, ranks.is_first):
+    if not clear and is_finished(main, xp, experiment, ranks.is_first):
         return None
     if ranks.is_first:
-        main.refuse_if_waiting(experiment)
+        (main.refuse_clear if clear else main.refuse_if_waiting)(experiment)
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
-        enter(main, xp, ranks.is_first)
+        enter(main, xp, ranks.is_first, clear)
         from .resume import find_resume  # Lightning is imported by now
 
         with writable(experiment.folder):
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
-            session.resume = find_resume(experiment)
+            if not clear:  # torchrun's other ranks may look before the first has put the old one aside
+                session.resume = find_resume(experiment)
             _first_line(session, xp)
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
@@ -180,13 +184,16 @@ def is_finished(main: TrainMain, xp: XP, experiment: Experiment, is_first: bool 
     return True
 
 
-def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
+def enter(main: TrainMain, xp: XP, is_first: bool = True, clear: bool = False) -> None:
     """Make the folder, and take the values that the experiment was made with.
+
+    Args:
+        clear: begin anew; what is there is put aside, once nothing can be refused any more.
 
     Raises:
         UserError: it asks for what is not there, or means something else today.
     """
-    birth = main.experiment(xp).birth()
+    birth = None if clear else main.experiment(xp).birth()
     if birth is None and is_first:
         main.check(xp)  # before Lightning is imported, which takes seconds
     from .checks import check_run
@@ -194,7 +201,9 @@ def enter(main: TrainMain, xp: XP, is_first: bool = True) -> None:
     _quieten()
     if is_first:
         check_run(xp.cfg)
-        main.create(xp)
+        if clear:  # it may have been started in these seconds
+            main.refuse_clear(main.experiment(xp))
+        main.create(xp, anew=clear)
     elif birth is not None:
         main.use_frozen(xp, birth)
     _use_threads(int(xp.cfg.get("threads") or 1))

@@ -1,0 +1,133 @@
+"""What an experiment that comes in by its signature (`-f SIG`) takes from today's configuration.
+
+Its values that count are frozen. The others, such as `logger` and `data.num_workers`, are those of
+today for an experiment like this one: with its data set, its recipe, and its own overrides of such
+keys. What of that no longer composes is left out, and said. `main.py` calls `todays_values`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import limits
+from .errors import UserError
+from .signature import Composed, Composer
+from .store import Birth
+from .values import flatten, is_excluded, split, unflatten
+
+
+def todays_values(composer: Composer, birth: Birth, exclude: Sequence[str],
+                  extra: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The values of today for a stored experiment, to be put below its frozen ones.
+
+    Args:
+        exclude: patterns of the keys that do not count.
+        extra: overrides that were given with the signature; they win over the experiment's own.
+
+    Returns:
+        The values, and a line for each choice or override of the experiment that was left out.
+
+    Raises:
+        UserError: the configuration is broken, or has no place for an override of `extra`.
+    """
+    wanted = [f"{group}={option}" for group, option in chosen(composer, birth, exclude).items()]
+    groups = _composing(composer, [], wanted)
+    own = [text for text in birth.argv if _key(text) not in composer.groups
+           and is_excluded(_key(text), exclude)]
+    kept = _composing(composer, groups, own)
+    values = _compose(composer, [*groups, *kept, *extra]).values
+    gone = [text for text in wanted if text not in groups]
+    named = {_key(text) for text in (*kept, *extra)}
+    for text in gone:
+        values = _emptied(values, _section(_key(text)), named)
+    left_out = [text for text in (*wanted, *own) if text not in groups and text not in kept]
+    return values, [f"{text} no longer fits the configuration: left out; what counts is frozen"
+                    for text in left_out]
+
+
+def chosen(composer: Composer, birth: Birth, exclude: Sequence[str]) -> dict[str, Any]:
+    """The option of each group that the experiment was made with, where it is not today's default."""
+    found = birth.groups
+    if not found:  # it was made before that was stored
+        found = {_key(text): text.partition("=")[2] for text in birth.argv
+                 if _key(text) in composer.groups}
+        found = _inferred(composer, birth, found, exclude) | found
+    defaults = composer.choices
+    return {group: _text(option) for group, option in found.items()
+            if option is not None and option != defaults.get(group)}
+
+
+def _inferred(composer: Composer, birth: Birth, named: Mapping[str, str],
+              exclude: Sequence[str]) -> dict[str, str]:
+    """The options that fit the frozen values best, for groups that the overrides do not name.
+
+    A default data set may be another one since: then its keys are not those that were frozen.
+    """
+    found: dict[str, str] = {}
+    for group, default in composer.choices.items():
+        frozen = _keys(birth.config, group, exclude)
+        if default is None or group in named or not frozen:
+            continue
+        options = sorted(composer.groups[group], key=lambda name: name != default)
+        misfits = {name: _misfit(composer, named, group, name, frozen, exclude) for name in options}
+        found[group] = min(options, key=lambda name: misfits[name])  # of equals the default
+    return found
+
+
+def _misfit(composer: Composer, named: Mapping[str, str], group: str, option: str,
+            frozen: Mapping[str, Any], exclude: Sequence[str]) -> tuple[float, int]:
+    """(keys that only one of the two has, keys with another value); the less the better."""
+    overrides = [f"{key}={value}" for key, value in named.items()]
+    try:
+        values = composer.compose([*overrides, f"{group}={option}"]).values
+    except UserError:
+        return float("inf"), 0
+    found = _keys(values, group, exclude)
+    other = [key for key in found if key in frozen and found[key] != frozen[key]]
+    return len(set(found) ^ set(frozen)), len(other)
+
+
+def _keys(values: Mapping[str, Any], group: str, exclude: Sequence[str]) -> dict[str, Any]:
+    """The dotted keys of a group's section that count, with their values."""
+    counted = split(values, exclude)[0]
+    return {key: value for key, value in flatten(counted) if key.startswith(f"{_section(group)}.")}
+
+
+def _composing(composer: Composer, below: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Those of `overrides` that the configuration takes, on top of `below`."""
+    if _composes(composer, [*below, *overrides]):
+        return list(overrides)
+    return [text for text in overrides if _composes(composer, [*below, text])]
+
+
+def _compose(composer: Composer, overrides: Sequence[str]) -> Composed:
+    """Raises: UserError if the configuration has no place for one of them."""
+    composed = composer.compose(overrides)
+    limits.check_changes(composed.delta, composer.defaults)
+    return composed
+
+
+def _composes(composer: Composer, overrides: Sequence[str]) -> bool:
+    try:
+        _compose(composer, overrides)
+    except UserError:
+        return False
+    return True
+
+
+def _emptied(values: Mapping[str, Any], section: str, named: set[str]) -> dict[str, Any]:
+    """Without a section's keys, which are those of another option; those that were named stay."""
+    return unflatten([(key, value) for key, value in flatten(values)
+                      if not key.startswith(f"{section}.") or key in named])
+
+
+def _section(group: str) -> str:
+    """Where Hydra puts a group's keys, unless its file says something else."""
+    return group.replace("/", ".")
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~").strip()
+
+
+def _text(option: Any) -> str:
+    return f"[{','.join(option)}]" if isinstance(option, list) else str(option)

@@ -1,0 +1,63 @@
+"""`dora.distrib` inside a run: the ranks that this project has started, however it did.
+
+Dora's own functions ask submitit, which starts no job here. `upstream.install` puts these in their
+place, for code that runs in `main`.
+"""
+
+import os
+from collections import namedtuple
+
+from dora.xp import get_xp
+
+from .session import current
+
+Spec = namedtuple("Spec", "rank world_size local_rank node_rank num_nodes source")
+
+
+def get_distrib_spec() -> Spec:
+    """This process among the ranks of its run, as Dora's function of this name."""
+    ranks = current().ranks
+    return Spec(ranks.rank, ranks.world_size, ranks.local_rank, ranks.node_rank, ranks.num_nodes,
+                "dora_train")
+
+
+def set_distrib_env() -> None:
+    """Set the variables that torch's `env://` reads; nothing for a single rank."""
+    ranks = current().ranks
+    if ranks.world_size > 1:
+        known = {"RANK": ranks.rank, "WORLD_SIZE": ranks.world_size, "LOCAL_RANK": ranks.local_rank,
+                 "LOCAL_WORLD_SIZE": ranks.local_size, "GROUP_RANK": ranks.node_rank,
+                 "MASTER_ADDR": ranks.address, "MASTER_PORT": ranks.port}
+        os.environ.update({name: str(value) for name, value in known.items()})
+
+
+def init(backend: str = "nccl") -> None:
+    """Let the ranks meet now, for what is done before `train`; nothing for a single rank.
+
+    Args:
+        backend: Dora's; here it is NCCL on GPUs and gloo on the CPU, whatever is asked for.
+    """
+    import torch
+
+    ranks = current().ranks
+    if ranks.world_size == 1 or torch.distributed.is_initialized():
+        return
+    on_cpu = str(get_xp().cfg.trainer.accelerator) == "cpu" or not torch.cuda.is_available()
+    if not on_cpu:
+        torch.cuda.set_device(ranks.local_rank)
+    torch.distributed.init_process_group(
+        "gloo" if on_cpu else "nccl", init_method=f"tcp://{ranks.address}:{ranks.port}",
+        rank=ranks.rank, world_size=ranks.world_size)
+
+
+def is_master() -> bool:
+    """Whether this is the first rank."""
+    return current().ranks.is_first
+
+
+def rank() -> int:
+    return current().ranks.rank
+
+
+def world_size() -> int:
+    return current().ranks.world_size
