@@ -23,16 +23,16 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, upstream, verbs
-from .code import Code, content_hash, snapshot
+from .code import Code
 from .errors import UserError, report_user_errors, shortened, writable
-from .find import find
+from .find import ROOT, find
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
 from .signature import RULE, Composer
-from .store import XPS, Birth, Experiment, State
+from .store import ARRAYS, CODES, XPS, Birth, Experiment, State
 from .values import flatten, is_excluded, merged, split, unflatten
 from .xp import XP
 
@@ -83,7 +83,6 @@ class TrainMain(upstream.HydraMain):
                  checks: Sequence[Callable[..., None]]):
         self._checks = checks
         self._checked_before: set[str] = set()
-        self._said_too_large = False
         folder = upstream.config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
@@ -99,6 +98,7 @@ class TrainMain(upstream.HydraMain):
 
     def __call__(self) -> Any:
         """Run the experiment of this process's command."""
+        _ = self.code  # read now: from here on, what a run imports is imported
         from .run.session import run
 
         return run(self, self.requested(), self.signals)
@@ -117,14 +117,16 @@ class TrainMain(upstream.HydraMain):
         Raises:
             UserError: the folder holds no experiment.
         """
-        from .run.session import run
-
         job, birth = experiment.job(), experiment.birth()
         if birth is None:
             raise UserError(f"{experiment.folder} holds no experiment.")
         if job is None or job.token != token:
             print(f"XP {experiment.sig}: another submission took this one's place; nothing to do")
             return None
+        if not job.code.get("hash"):
+            _ = self.code  # it runs the live files: read now, before it imports them
+        from .run.session import run
+
         xp = self.get_xp_from_sig(experiment.sig)
         xp.values = merged(job.excluded, birth.config) | {"threads": birth.threads}
         return run(self, xp, signals, job.stop)
@@ -277,36 +279,32 @@ class TrainMain(upstream.HydraMain):
         if kind not in ("snapshot", "live"):
             raise UserError(f"code={kind}: a job runs a snapshot, or the live files: code=snapshot or code=live.")
         if not self.dora.git_save or kind == "live":
-            return Path.cwd(), self.code.stored() | {"hash": ""}
-        root = snapshot(Path.cwd(), self.dora.dir)
-        if root.name != self.code.hash:  # a file was edited since
-            self.code = Code.of(Path.cwd())
-        return root, self.code.stored() | {"hash": root.name}
+            return ROOT, self.code.stored() | {"hash": ""}
+        self.code = self._read_code()
+        if self.code.note:
+            print(self.code.note, file=sys.stderr)
+        with writable(self.dora.dir):
+            return self.code.snapshot(self.dora.dir), self.code.stored()
 
     @cached_property
     def code(self) -> Code:
-        """The files as this command found them; what it imported is what it runs, whatever is edited since."""
-        return Code.of(Path.cwd())
+        """The project's code as this command found it."""
+        return self._read_code()
 
-    def keep_code(self, experiment: Experiment) -> str:
-        """Keep with the experiment what makes these files differ from their commit; without git there is nothing.
+    def _read_code(self) -> Code:
+        """The project's code as it is now. Results, queue and data are none, even if they lie in the project."""
+        out = self.dora.dir
+        variables = [os.environ.get(name) for name in ("DORA_QUEUE", "DORA_TRAIN_DATA")]
+        elsewhere = [Path(folder) for folder in variables if folder]
+        return Code.of(ROOT, [out, out / XPS, out / CODES, out / ARRAYS, *elsewhere])
 
-        Returns:
-            Why that cannot be, once a command.
-        """
-        code = self.code
-        if not code.dirty or experiment.patch(code.hash).exists():
-            return ""
-        if code.patch is not None:
-            experiment.write_patch(code.hash, code.patch)
-            return ""
-        said, self._said_too_large = self._said_too_large, True
-        return "" if said else ("what differs from the commit is too large to be kept with the experiment (over 1 MiB):"
-                                " commit it, or name the large files in .gitignore")
+    def keep_code(self, experiment: Experiment) -> None:
+        """Keep the code with the experiment that it runs."""
+        self.code.keep(experiment.code_archive(self.code.hash))
 
     def todays_snapshot(self) -> str:
         """The name of the snapshot that `code_for_jobs` would make; nothing is written."""
-        return content_hash(Path.cwd())
+        return self._read_code().hash
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
