@@ -21,10 +21,13 @@ from project import QUICK, ROOT, Project
 from test_project import committed, git, tree
 
 from dora_train import code as command
+from dora_train.engine import job as job_module
+from dora_train.engine import main as main_module
 from dora_train.engine import snapshot as snapshots
 from dora_train.engine.code import Code, in_words
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.board import META, Board, Line, meta
+from dora_train.engine.grid.grids import grid_names
 from dora_train.engine.grid.request import code_before
 from dora_train.engine.grid.status import Status
 from dora_train.engine.main import TrainMain
@@ -517,6 +520,58 @@ def test_the_code_is_that_of_the_project_wherever_the_command_is_typed(tmp_path,
     assert TrainMain.code_for_jobs(main, live)[0] == ROOT
     snapshot, known = TrainMain.code_for_jobs(main, SimpleNamespace(values={}))  # type: ignore[arg-type]
     assert everything(snapshot) == code.files and known == main.code.stored()
+
+
+def test_a_pipe_among_the_grids(tmp_path):
+    """To read it would never end."""
+    tree(tmp_path, "mine.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    assert grid_names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("given, here, there", [
+    ("", [], "project/outputs"), ("", ["outputs/xps"], "here/outputs"), ("mine", [], "here/mine"),
+    ("/mine", [], "/mine")])
+def test_where_results_land_if_the_command_is_typed_elsewhere(given, here, there, tmp_path, monkeypatch):
+    """The name in the configuration is of the project; the one in DORA_DIR is of where it is typed."""
+    for folder in ("here", "project", *(f"here/{name}" for name in here)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("dora_train.engine.find.ROOT", tmp_path / "project")
+    monkeypatch.setenv("DORA_DIR", given)
+    config = main_module._dora_config({"dir": given or "outputs"})
+    assert config.dir == tmp_path / there
+
+
+def test_a_job_imports_its_snapshot_also_where_pythonpath_names_the_live_folder(tmp_path, monkeypatch):
+    live = tree(tmp_path / "live", "src/mylib.py", "venv/lib/torch.py")
+    frozen = tree(live / "outputs" / "codes" / "55", "src/mylib.py", "dora_train/engine/job.py")
+    monkeypatch.chdir(live)
+    inherited = [str(live), str(live / "src"), str(live / "venv/lib"), "/usr/lib/python3"]
+    monkeypatch.setattr(sys, "path", [str(frozen / "dora_train" / "engine"), *inherited])
+    job_module._import_from(frozen)
+    assert sys.path == [str(frozen), str(frozen), str(frozen / "src"), *inherited[2:]]
+
+
+@pytest.mark.slow
+def test_from_another_folder(copy: Project, tmp_path):
+    """`dora -P dora_train`: the project is where the package lies, for its configuration, grids and results as well."""
+    here = tree(tmp_path / "here", "grids/__init__.py", "grids/foreign.py", "conf/config.yaml", text="raise ValueError")
+    env = {**copy.env, "PYTHONPATH": str(copy.root)}
+    del env["DORA_DIR"]
+
+    def ask(*args: str) -> str:
+        done = subprocess.run([Path(sys.executable).with_name("dora"), "-P", "dora_train", *args], cwd=here, env=env,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = ask("grid")
+    assert "mysweep" in listed and "foreign" not in listed
+    ask("run", *QUICK)
+    [folder] = (copy.root / "outputs" / "xps").iterdir()
+    assert Experiment(folder).starts()[0].code["hash"] == Code.of(copy.root).hash
+    assert sorted(path.name for path in here.iterdir()) == ["conf", "grids"]
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, upstream, verbs
 from .code import Code
 from .errors import UserError, report_user_errors, shortened, writable
-from .find import ROOT, find
+from .find import ROOT, find, placed
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
@@ -90,6 +90,8 @@ class TrainMain(upstream.HydraMain):
         # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
         self.command = upstream.command_line() if upstream.is_dora_command() else None
         self.signals = Signals().install() if getattr(self.command, "command", "") == "run" else None
+        if self.command is not None:  # Dora puts the working directory first, which may be another project's
+            sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT))]
 
     @property
     def clear_asked(self) -> bool:
@@ -470,6 +472,8 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)
+    if not os.environ.get("DORA_DIR"):  # else it is relative to where the command was typed
+        config.dir = placed(Path(block.get("dir") or "outputs"))
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]
     config.git_save = True  # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
     return config

@@ -65,7 +65,7 @@ def _package_folder(package: str) -> Path:
 
 def grid_names(folder: Path) -> list[str]:
     """Every grid file below `folder`, as Dora names it: `sub.mysweep`; those that begin with `_` are no grids."""
-    files = (path.relative_to(folder) for path in sorted(folder.rglob("*.py")))
+    files = (path.relative_to(folder) for path in sorted(folder.rglob("*.py")) if path.is_file())  # not a pipe
     return [".".join(file.with_suffix("").parts) for file in files if not file.name.startswith("_")]
 
 
