@@ -101,6 +101,12 @@ def test_few_files_are_no_data(tmp_path):
     assert len(code.files) == 1001 and not code.note
 
 
+def test_the_configuration_is_no_data(tmp_path):
+    """However many recipes there are."""
+    tree(tmp_path, "conf/config.yaml", *[f"conf/experiment/{number}.yaml" for number in range(1001)])
+    assert len(Code.of(tmp_path).files) == 1002
+
+
 def test_data_beside_code_hides_no_code(tmp_path):
     """Whatever the order in which they are looked at."""
     files = [f"libs/{name}/{number}.png" for name in ("aaa", "zzz") for number in range(1001)]
@@ -151,6 +157,8 @@ def test_a_folder_that_holds_more_than_a_project_is_refused(tmp_path, monkeypatc
     tree(tmp_path, *[f"others/{number}.py" for number in range(6)])
     with pytest.raises(UserError, match=r"more than a project, e.g. others/\d.py.\n.*\.gitignore"):
         find_code(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.setattr(project, "_files", lambda *args: iter(["module.py"]))
     with pytest.raises(UserError, match="^/ holds more than a project"):
         find_code(Path("/"))
 
@@ -262,6 +270,14 @@ def test_commit_and_changes(where, tmp_path):
     assert code.commit == git(tmp_path, "rev-parse", "HEAD").strip()
     expected = ["other.py"] if where else ["other.py", "outside.py"]
     assert code.dirty == expected and "ignored.yaml" not in code.files
+
+
+def test_a_repository_around_that_ignores_the_project(tmp_path):
+    """Its commit says nothing of the project."""
+    committed(tree(tmp_path, "other.py"))
+    (tmp_path / ".gitignore").write_text("*")
+    code = Code.of(tree(tmp_path / "unpacked" / "project", "module.py"))
+    assert list(code.files) == ["module.py"] and code.stored() == {"hash": code.hash}
 
 
 def test_a_worktree_of_git(tmp_path):

@@ -23,6 +23,7 @@ TEXT = (".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".conf", ".txt", ".sh
 NEVER_CODE = (".ipynb", ".pyc", ".orig", "~")
 NEVER_ENTERED = {"__pycache__", "node_modules", "site-packages", "tests"}
 RESULTS = {"outputs", "multirun", "wandb", "mlruns", "lightning_logs"}  # beside dora_train/
+CONFIGURATION = "conf/"  # never data: a lab may have thousands of recipes
 MANY = 1000  # files without Python that are data
 LOOKED_AT = 10_000  # files of a folder before it is taken to hold no Python
 MOST = 50_000  # Python files of a project
@@ -43,15 +44,17 @@ def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[li
     """
     python: list[str] = []
     others: list[str] = []
+    most = MOST if root.absolute().parts[1:] else 0  # a project in / would take the whole disk along
     for path in _files(root, "", left_out, {*RESULTS, *ignored}):
         (python if path.endswith(PYTHON) else others).append(path)
-        if len(python) > MOST or len(root.parts) < 2:
+        if len(python) > most:
             raise UserError(
                 f"{root} holds more than a project, e.g. {shown(path)}.",
                 "move the project into a folder of its own, or name in .gitignore what is not its")
     packages = {os.path.dirname(path) for path in python if path.endswith("/__init__.py")}
     with_python = {folder for path in python for folder in _folders(path)}
-    counts = Counter(_unit(path, with_python) for path in others)
+    counts = Counter(_unit(path, with_python) for path in others
+                     if not path.startswith(CONFIGURATION))
     many = {unit for unit, count in counts.items() if count > MANY}
     data = [f"{shown(unit)}/ (over {MANY:,} files)" for unit in sorted(many)]
     code = [path for path in python if _size(root / path) is not None]
@@ -79,9 +82,10 @@ def _files(root: Path, folder: str, left_out: Paths, ignored: Paths) -> Iterator
         path = f"{folder}{name}"
         if path in ignored or not _is_entered(root / path, left_out):
             continue
-        below = _files(root, f"{path}/", left_out, ignored)
+        path += "/"
+        below = _files(root, path, left_out, ignored)
         first = list(islice(below, LOOKED_AT))
-        if any(file.endswith(PYTHON) for file in first):
+        if path.startswith(CONFIGURATION) or any(file.endswith(PYTHON) for file in first):
             yield from chain(first, below)
         else:
             yield from first[:MANY + 1]
@@ -95,6 +99,7 @@ def _is_foreign(folder: Path, names: Paths) -> bool:
 
 
 def _is_entered(folder: Path, left_out: Paths) -> bool:
+    """Whether a folder may hold code."""
     if folder.name.startswith(".") or folder.name in NEVER_ENTERED:
         return False
     if not folder.is_symlink():
@@ -155,9 +160,13 @@ class Repository:
                      "--ignored=matching", "--", ".")
         if prefix is None or status is None:
             return cls()
+        prefix = prefix.removesuffix("\n")
+        entries = [entry for entry in status.split("\0") if entry]
+        if any(prefix.startswith(entry[3:]) for entry in entries):
+            return cls()  # a repository around the project, which ignores it
         paths: dict[bool, list[str]] = {True: [], False: []}
-        for entry in filter(None, status.split("\0")):
-            path = entry[3:].removeprefix(prefix.removesuffix("\n")).removesuffix("/")
+        for entry in entries:
+            path = entry[3:].removeprefix(prefix).removesuffix("/")
             paths[entry.startswith("!!")].append(path)
         commit = git(root, "rev-parse", "--quiet", "--verify", "HEAD")
         return cls((commit or "").strip(), paths[False], set(paths[True]))
