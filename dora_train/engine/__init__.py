@@ -11,7 +11,8 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     share.py       what dora export takes along, and dora import puts down
     claims.py      who holds an experiment
     code.py        the code of a run: read once, kept with the experiment, and the snapshot that a job runs
-    project.py     which files are the project's code; snapshot.py: files as a folder, an archive and a hash
+    project.py     which of the project's files are code, and what git says of them
+    snapshot.py    files as a value: their hash, a folder of them, an archive
     job.py         what a job starts with
     errors.py      a user's mistake, in at most four lines
     replaced.py    settings of Dora and of Lightning that have no place here

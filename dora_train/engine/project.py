@@ -33,7 +33,7 @@ Paths = Collection[str]
 
 
 def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[list[str], list[str]]:
-    """The project's code, relative to its folder; and what is data, in words.
+    """The paths of the project's code, relative to its folder, and what is data, in words.
 
     Args:
         left_out: real paths of folders that are never code.
@@ -44,13 +44,13 @@ def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[li
     """
     python: list[str] = []
     others: list[str] = []
-    most = MOST if root.absolute().parts[1:] else 0  # a project in / would take the whole disk along
+    most = MOST if root.absolute().parts[1:] else 0  # in /, all of the disk would be its
     for path in _files(root, "", left_out, {*RESULTS, *ignored}):
         (python if path.endswith(PYTHON) else others).append(path)
         if len(python) > most:
             raise UserError(
                 f"{root} holds more than a project, e.g. {shown(path)}.",
-                "move the project into a folder of its own, or name in .gitignore what is not its")
+                "move the project into a folder of its own, or name the others in .gitignore")
     packages = {os.path.dirname(path) for path in python if path.endswith("/__init__.py")}
     with_python = {folder for path in python for folder in _folders(path)}
     counts = Counter(_unit(path, with_python) for path in others
@@ -70,9 +70,9 @@ def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[li
 
 
 def _files(root: Path, folder: str, left_out: Paths, ignored: Paths) -> Iterator[str]:
-    """The files of a folder that may hold code, and of those below it, linked ones too.
+    """Yield the files of a folder, and of the folders below it that may hold code, linked ones too.
 
-    Of a folder without Python it gives a few more than `MANY`: enough to see that it holds data.
+    Of a folder without Python, one more than `MANY` are enough to see that it is data.
     """
     _, folders, files = next(os.walk(root / folder), ("", [], []))
     if folder and _is_foreign(root / folder, {*folders, *files}):
