@@ -1,28 +1,27 @@
-"""`python -m dora_train.code`: the files that an experiment ran, had back; and the snapshots that jobs run.
+"""`python -m dora_train.code`: get back the files of an experiment; list and remove snapshots.
 
-They come from the snapshot where it is still there, else from the commit and the patch that the experiment keeps.
-Only this command removes a snapshot, and none that a job may still start from.
+The files come from the archive that the experiment keeps. Experiments of earlier versions have
+none: theirs come from the snapshot, or from the commit and the patch. Only this command removes a
+snapshot, and never one that a job may still start from.
 """
 
 import argparse
-import os
-import shutil
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .engine import output
-from .engine.code import content_hash, in_words
+from .engine.code import in_words
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.files import listed as listed_in
 from .engine.find import ROOT, find, outputs, shown_path
 from .engine.grid.places import asked
 from .engine.grid.status import Status, look
+from .engine.project import git
+from .engine.snapshot import Files, discard, everything, lay_out, name_of, unpacked
 from .engine.store import CODES, XPS, Experiment, Start, State
 
 EXAMPLES = """\
@@ -37,12 +36,17 @@ NEEDED = {State.WAITING, State.RUNNING, State.INTERRUPTED}  # goes on with the c
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m dora_train.code", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Have back the files that an experiment ran; list and remove the snapshots that jobs run.")
-    made.add_argument("sig", metavar="SIG", nargs="?", default="", help="the beginning of a signature")
-    made.add_argument("folder", metavar="FOLDER", nargs="?", default="", help="where to write its files: a new folder")
-    made.add_argument("--code", metavar="HASH", default="", help="which of its codes, by its hash or its commit")
-    made.add_argument("--remove", metavar="HASH", nargs="+", default=[], help="remove these snapshots")
+        prog="python -m dora_train.code", epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Get back the files that an experiment ran. List and remove snapshots.")
+    made.add_argument("sig", metavar="SIG", nargs="?", default="",
+                      help="the beginning of a signature")
+    made.add_argument("folder", metavar="FOLDER", nargs="?", default="",
+                      help="where to write its files: a new folder")
+    made.add_argument("--code", metavar="HASH", default="",
+                      help="which of its codes, by its hash or its commit")
+    made.add_argument("--remove", metavar="HASH", nargs="+", default=[],
+                      help="remove these snapshots")
     return made
 
 
@@ -50,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Do what the command asks for.
 
     Raises:
-        UserError: a name that means nothing, files that are nowhere any more, a snapshot that is needed.
+        UserError: a name that means nothing, files that are lost, a snapshot that is needed.
     """
     args = parser().parse_args(argv)
     if args.remove and not args.sig:
@@ -60,35 +64,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif not args.sig and not args.code:
         print("\n".join(listed(outputs())))
     else:
-        raise UserError("a signature and a new folder, or --remove HASH, or nothing: python -m dora_train.code --help")
+        raise UserError("give a signature and a new folder, or --remove HASH, or nothing.",
+                        "see: python -m dora_train.code --help")
 
 
 # --- the files of an experiment ---
 
 def restore(dora_dir: Path, sig: str, folder: Path, name: str = "") -> str:
-    """Write the files that an experiment ran into a new folder; what was done, in words.
+    """Write the files that an experiment ran into a new folder. Returns what was done, in words.
 
     Raises:
-        UserError: the folder is in use, there is no such code, or its files are nowhere any more.
+        UserError: the folder is in use, there is no such code, or its files are lost.
     """
     experiment = find(dora_dir, sig)
     start = chosen(experiment, name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name a folder that does not.")
-    snapshot = dora_dir / CODES / str(start.code.get("hash") or "none")
-    with _made_aside(folder) as aside:
-        if snapshot.is_dir():
-            shutil.copytree(snapshot, aside, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            _from_commit(experiment, start, aside)
-        _compare(experiment, start, aside)
-    source = "its snapshot" if snapshot.is_dir() else "the commit and its patch"
-    return f"{shown_path(folder)}: what XP {experiment.sig} ran{_words(start)}, from {source}"
-
-
-def _words(start: Start) -> str:
-    name = in_words([start])
-    return f", {name}" if name else ""
+    files, source = files_of(dora_dir, experiment, start)
+    try:
+        lay_out(files, folder.absolute())
+    except OSError as error:
+        raise UserError(f"cannot write {shown_path(folder)}: {error.strerror or error}.") from error
+    words = ", ".join(filter(None, [f"what XP {experiment.sig} ran", in_words([start])]))
+    return f"{shown_path(folder)}: {words}, from {source}"
 
 
 def chosen(experiment: Experiment, name: str = "") -> Start:
@@ -99,13 +97,14 @@ def chosen(experiment: Experiment, name: str = "") -> Start:
     """
     codes = experiment.codes()
     if not codes:
-        raise UserError(f"XP {experiment.sig} says nothing of its code.")
+        raise UserError(f"XP {experiment.sig} does not say which code it ran.")
     if not name:
         return codes[-1]
     found = {_id(start): start for start in codes
              if any(str(start.code.get(key) or "").startswith(name) for key in ("hash", "commit"))}
     if len(found) != 1:
-        raise UserError(f'XP {experiment.sig} ran {"several codes" if found else "no code"} "{name}".',
+        count = "several codes" if found else "no code"
+        raise UserError(f'XP {experiment.sig} ran {count} "{name}".',
                         f"it ran: {shortened([_id(start) for start in codes], 8)}.")
     return next(iter(found.values()))
 
@@ -114,78 +113,69 @@ def _id(start: Start) -> str:
     return str(start.code.get("hash") or start.code.get("commit") or "a code without a name")
 
 
-def _from_commit(experiment: Experiment, start: Start, folder: Path) -> None:
-    """Raises: UserError where the commit or the patch is missing."""
-    code, name = start.code, str(start.code.get("hash") or "")
-    patch = experiment.patch(name)
-    if not code.get("commit") and not patch.exists():
-        raise UserError(f"XP {experiment.sig} ran files that no commit and no snapshot holds any more.")
-    if code.get("dirty") and not patch.exists():
-        raise UserError(f"XP {experiment.sig} ran {in_words([start])}, and what was changed was not kept:",
-                        f"{shortened(code['dirty'], 3)}. No snapshot of it is left either.")
-    changes = code.get("dirty") and patch.stat().st_size
-    check_out(ROOT, str(code.get("commit") or ""), patch if changes else None, folder)
+def files_of(dora_dir: Path, experiment: Experiment, start: Start) -> tuple[Files, str]:
+    """The files whose hash is that of `start`, and where they were found.
 
-
-def _compare(experiment: Experiment, start: Start, folder: Path) -> None:
-    """Raises: UserError where these are not the files that ran: better none than others."""
+    Raises:
+        UserError: they are lost, or what is left are other files: better none than those.
+    """
     name = str(start.code.get("hash") or "")
-    files = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    if name and content_hash(folder, files) != name:
-        raise UserError(f"what is left leads to other files than XP {experiment.sig} ran: git changes some on their "
-                        "way (line ends, filters), or the snapshot or the patch was edited.")
+    if not name:
+        return _from_commit(experiment, start), "the commit"
+    archived = unpacked(experiment.code_archive(name))
+    if name_of(archived) == name:
+        return archived, "its archive"
+    in_snapshot = everything(dora_dir / CODES / name)
+    if name_of(in_snapshot) == name:
+        return in_snapshot, "its snapshot"
+    patched = _from_commit(experiment, start)
+    if name_of(patched) == name:
+        return patched, "the commit and its patch"
+    raise UserError(f"what is left leads to other files than XP {experiment.sig} ran: git changes",
+                    "line ends or filters some, or the archive, the snapshot or the patch was edited.")
+
+
+def _from_commit(experiment: Experiment, start: Start) -> Files:
+    """How earlier versions kept the files.
+
+    Raises:
+        UserError: the commit or the patch is missing.
+    """
+    commit, dirty = str(start.code.get("commit") or ""), start.code.get("dirty") or []
+    patch = experiment.patch(str(start.code.get("hash") or ""))
+    if not commit and not patch.exists():
+        raise UserError(f"XP {experiment.sig} ran files that are lost:",
+                        "no archive, snapshot or commit holds them.")
+    if dirty and not patch.exists():
+        raise UserError(f"XP {experiment.sig} ran {in_words([start])}. The changes were not kept:",
+                        f"{shortened(dirty, 3)}. There is no archive and no snapshot of it.")
+    changes = patch if dirty and patch.stat().st_size else None
+    with tempfile.TemporaryDirectory() as folder:
+        check_out(ROOT, commit, changes, Path(folder, "files"))
+        return everything(Path(folder, "files"))
 
 
 def check_out(repository: Path, commit: str, patch: Path | None, folder: Path) -> None:
-    """The files of a commit with a patch applied, into an empty folder; the repository stays as it is.
+    """Write the files of a commit into a new folder, and apply a patch to them.
 
     Raises:
         UserError: git does not know the commit, or the patch does not fit it.
     """
-    git_dir = _git(["rev-parse", "--absolute-git-dir"], repository)
+    git_dir = git(repository, "rev-parse", "--absolute-git-dir")
+    prefix = (git(repository, "rev-parse", "--show-prefix") or "").removesuffix("\n")
     if git_dir is None:
-        raise UserError(f"no snapshot of it is left, and {shown_path(repository)} is no repository of git.",
+        raise UserError(f"no snapshot of it is left. {shown_path(repository)} is no git repository.",
                         "call this from a clone of the project")
-    prefix = (_git(["rev-parse", "--show-prefix"], repository) or "").removesuffix("\n")
-    with tempfile.TemporaryDirectory() as elsewhere:
-        env = {"GIT_DIR": git_dir.removesuffix("\n"), "GIT_WORK_TREE": str(folder),
-               "GIT_INDEX_FILE": str(Path(elsewhere, "index"))}
-        if commit and _git(["read-tree", f"{commit}:{prefix}"], folder, **env) is None:
-            raise UserError(f"no snapshot of it is left, and commit {commit[:9]} is not in this repository.",
-                            "perhaps in another clone of it: git fetch, and the same command again")
-        if commit and _git(["checkout-index", "--all"], folder, **env) is None:
-            raise UserError(f"git could not write the files of commit {commit[:9]}.")
-        if patch and _git(["apply", "--whitespace=nowarn", str(patch.absolute())], folder, **env) is None:
-            raise UserError(f"{shown_path(patch)} does not fit commit {commit[:9]}.")
-
-
-def _git(args: Sequence[str], folder: Path, **env: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *args], cwd=folder, env={**os.environ, **env}, capture_output=True)
-    except OSError:
-        return None
-    return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
-
-
-@contextmanager
-def _made_aside(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place when it is whole; nothing is left of one that fails.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    folder = folder.absolute()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-        try:
-            yield aside
-            aside.chmod(0o755)
-            aside.rename(folder)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise UserError(f"cannot write {shown_path(folder)}: {error.strerror or error}.") from error
+    folder.mkdir()
+    env = {"GIT_DIR": git_dir.removesuffix("\n"), "GIT_WORK_TREE": str(folder),
+           "GIT_INDEX_FILE": str(folder.with_name("index"))}
+    if commit and git(folder, "read-tree", f"{commit}:{prefix}", **env) is None:
+        raise UserError(f"no snapshot of it is left. Commit {commit[:9]} is not in this clone.",
+                        "perhaps in another clone of it: git fetch, and the same command again")
+    if commit and git(folder, "checkout-index", "--all", **env) is None:
+        raise UserError(f"git could not write the files of commit {commit[:9]}.")
+    if patch and git(folder, "apply", "--whitespace=nowarn", str(patch.absolute()), **env) is None:
+        raise UserError(f"{shown_path(patch)} does not fit commit {commit[:9]}.")
 
 
 # --- snapshots ---
@@ -253,9 +243,7 @@ def remove(dora_dir: Path, names: Sequence[str]) -> None:
                             "removed.", f"stop it: dora info -f {sig} -C     or let it end")
         chosen_ += found
     for snapshot in {one.path: one for one in chosen_}.values():
-        aside = snapshot.path.with_name(f".{snapshot.path.name}.{os.getpid()}.removed")
-        snapshot.path.rename(aside)  # nobody sees half of it
-        shutil.rmtree(aside, ignore_errors=True)
+        discard(snapshot.path)
         print(f"removed {snapshot.path.name}")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,69 +18,52 @@ from experiments import experiment
 from forked import Run
 from grid_project import GridProject, Machine
 from project import QUICK, ROOT, Project
+from test_project import committed, git, tree
 
 from dora_train import code as command
-from dora_train.engine.code import Code, code_of, content_hash, in_words, project_files, snapshot
+from dora_train.engine import job as job_module
+from dora_train.engine import main as main_module
+from dora_train.engine import snapshot as snapshots
+from dora_train.engine.code import Code, in_words
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.board import META, Board, Line, meta
+from dora_train.engine.grid.grids import grid_names
+from dora_train.engine.grid.request import code_before
 from dora_train.engine.grid.status import Status
+from dora_train.engine.main import TrainMain
+from dora_train.engine.snapshot import everything, lay_out, name_of, packed, unpacked
 from dora_train.engine.store import Experiment, Job, RunState, Start, State
 from dora_train.report.diff import differences
 from dora_train.report.page import _run
 from dora_train.report.runs import read
 
-ODD = "odd ä \n\t'\"\\ name.txt"
+ODD = "odd ä \n\t'\"\\ name.py"
 COMMIT = "0123456789abcdef"
 
 
-def git(root: Path, *args: str) -> str:
-    names = ["-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=main"]
-    return subprocess.run(["git", "-C", str(root), *names, *args], check=True, capture_output=True, text=True).stdout
-
-
-def repository(root: Path) -> Path:
-    """Three files in a commit, and a pattern of what is ignored."""
-    root.mkdir(parents=True)
-    for name, text in [("a.py", "one\n"), ("b.py", "two\n"), ("gone.py", "three\n"), (".gitignore", "*.log\n")]:
-        (root / name).write_text(text)
-    git(root, "init", "-q")
-    git(root, "add", "-A")
-    git(root, "commit", "-qm", "first")
-    return root
-
-
-def disturb(root: Path) -> None:
-    """All that a work tree can be, against its commit."""
+def disturbed(root: Path) -> Path:
+    """A repository, and all that a work tree can be against its commit."""
+    committed(tree(root, "a.py", "b.py", "gone.py"))
     (root / "a.py").write_text("one\nmore")  # no end of line
     (root / "b.py").chmod(0o755)
     (root / "gone.py").unlink()
-    (root / ODD).write_text("untracked\r\n")
-    (root / "sub dir").mkdir()
-    (root / "sub dir" / "data.bin").write_bytes(bytes(range(256)) * 4)
+    (root / ODD).write_bytes(b"untracked\r\n")
+    tree(root, "sub dir/__init__.py", "run.sh")
+    (root / "sub dir" / "data.bin").write_bytes(os.urandom(2 * 2**20))
     (root / "sub dir" / "empty").write_text("")
-    (root / "run.sh").write_text("exit\n")
     (root / "run.sh").chmod(0o755)
-    os.symlink("a.py", root / "link.py")
-    (root / "ignored.log").write_text("no")
+    (root / "link.py").symlink_to("a.py")
     (root / "staged.py").write_text("staged\n")
     git(root, "add", "staged.py")
     (root / "staged.py").write_text("staged, and then edited\n")
+    return root
 
 
-def content(root: Path) -> dict[str, Any]:
-    return {str(file): ((root / file).read_bytes(), os.access(root / file, os.X_OK)) for file in project_files(root)}
-
-
-def everything(root: Path) -> dict[str, Any]:
-    """Each file of the repository's own folder."""
-    return {str(path): path.read_bytes() for path in (root / ".git").rglob("*") if path.is_file()}
-
-
-def ran(xp: Experiment, code: Code, number: int = 1, epoch: int = 1) -> None:
+def ran(xp: Experiment, code: Code, number: int = 1, epoch: int = 1) -> Experiment:
     """What an attempt leaves."""
     xp.write_start(number, Start(epoch, code.stored(), (epoch - 1) * 10))
-    if code.dirty and code.patch:
-        xp.write_patch(code.hash, code.patch)
+    code.keep(xp.code_archive(code.hash))
+    return xp
 
 
 def had_back(monkeypatch, root: Path, xp: Experiment, folder: Path, name: str = "") -> str:
@@ -86,125 +71,254 @@ def had_back(monkeypatch, root: Path, xp: Experiment, folder: Path, name: str = 
     return command.restore(xp.folder.parents[1], xp.sig, folder, name)
 
 
-# --- what is kept, and had back ---
+# --- what is hashed, kept and copied is the same ---
+
+def test_the_very_files_can_be_had_back(tmp_path, monkeypatch):
+    """On another machine, without git and without the snapshot."""
+    root = disturbed(tmp_path / "it's a ä:project")
+    code = Code.of(root)
+    assert code.commit and len(code.dirty) == 10 and "gone.py" not in code.files
+    ran(experiment(tmp_path / "out", {"seed": 1}), code)
+    (tmp_path / "out").rename(tmp_path / "copied")
+    shutil.rmtree(root)
+    xp = Experiment(next((tmp_path / "copied" / "xps").iterdir()))
+    said = had_back(monkeypatch, tmp_path / "none", xp, tmp_path / "new" / "there")
+    assert said.endswith(f"what XP {xp.sig} ran, {code.commit[:9]} + 10 changed files, from its archive")
+    assert everything(tmp_path / "new" / "there") == code.files and ODD in code.files
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["there"]
+    with pytest.raises(UserError, match="exists already"):
+        had_back(monkeypatch, root, xp, tmp_path / "new" / "there")
+
+
+def test_an_edit_while_a_snapshot_is_made(tmp_path, monkeypatch):
+    """Whichever of its contents it holds: they are those of its name. The next job finds its own."""
+    root = tree(tmp_path / "root", "a.py", "b.py")
+    real = snapshots.read
+    versions = iter(range(1000))
+
+    def edited(path: Path) -> Any:
+        content = real(path)
+        if path.is_relative_to(root):
+            path.write_text(f"version {next(versions)}")
+        return content
+
+    monkeypatch.setattr(snapshots, "read", edited)
+    made = [Code.of(root).snapshot(tmp_path / "out") for _ in range(3)]
+    code = Code.of(root)
+    tree(root, "a.py", text="edited before it is copied")
+    made.append(code.snapshot(tmp_path / "out"))
+    assert len(set(made)) == 4 and all(name_of(everything(path)) == path.name for path in made)
+    xp = ran(experiment(tmp_path / "out", {"seed": 1}), code)
+    assert unpacked(xp.code_archive(code.hash)) == code.files
+
+
+@pytest.mark.parametrize("damage", ["edited", "gone", "empty"])
+def test_a_snapshot_with_other_files_than_its_name_says_is_mended(damage, tmp_path):
+    """By the next job of that content, and by a job that goes on with it."""
+    root = tree(tmp_path / "root", "a.py", "sub/b.py")
+    code = Code.of(root)
+    xp = ran(experiment(tmp_path / "out", {"seed": 1}), code)
+    stored_job(xp, code.hash)
+    for mend in (lambda: code.snapshot(tmp_path / "out"), lambda: code_before(xp, tmp_path / "out")):
+        target = code.snapshot(tmp_path / "out")
+        if damage == "edited":
+            (target / "a.py").write_text("edited")
+        elif damage == "gone":
+            shutil.rmtree(target / "sub")
+        else:
+            shutil.rmtree(target)
+            target.mkdir()
+        snapshots._whole.clear()
+        mend()
+        assert everything(target) == code.files
+        assert [path.name for path in target.parent.iterdir()] == [code.hash]
+
+
+def test_a_whole_snapshot_is_left_alone(tmp_path):
+    """Jobs run from it; Python and others put files there."""
+    code = Code.of(tree(tmp_path / "root", "a.py"))
+    target = code.snapshot(tmp_path / "out")
+    tree(target, "__pycache__/a.pyc", "built.so")
+    before = target.stat().st_ino
+    assert code.snapshot(tmp_path / "out").stat().st_ino == before and (target / "built.so").exists()
+
+
+def test_a_job_goes_on_with_its_code_after_the_snapshot_was_removed(tmp_path):
+    code = Code.of(tree(tmp_path / "root", "a.py"))
+    xp, out = ran(experiment(tmp_path / "out", {"seed": 1}), code), tmp_path / "out"
+    stored_job(xp, code.hash)
+    root, known = code_before(xp, out) or (None, {})
+    assert root == out / "codes" / code.hash and everything(root) == code.files and known["hash"] == code.hash
+    old = experiment(out, {"seed": 2})
+    stored_job(old, "5" * 16)
+    assert code_before(old, out) is None, "an earlier version kept no archive"
+    snapshots._whole.clear()
+    tree(out / "codes" / ("5" * 16), "a.py")
+    assert code_before(old, out) == (out / "codes" / ("5" * 16), old.job().code)  # type: ignore[union-attr]
+
+
+def test_two_commands_at_once_make_one_snapshot(tmp_path, monkeypatch):
+    code = Code.of(tree(tmp_path / "root", "a.py", "sub/b.py"))
+    real = snapshots.lay_out
+
+    def second(files: Any, target: Path) -> None:
+        real(files, target)  # the other command is first
+        real(files, target)
+
+    monkeypatch.setattr(snapshots, "lay_out", second)
+    target = code.snapshot(tmp_path / "out")
+    assert everything(target) == code.files and list(target.parent.iterdir()) == [target]
+
+
+def test_half_a_snapshot_is_never_seen(tmp_path, monkeypatch):
+    """Nor does one stay that could not be made whole."""
+    code = Code.of(tree(tmp_path / "root", "a.py", "b.py"))
+    codes = tmp_path / "out" / "codes"
+
+    def full(path: Path, content: bytes) -> None:
+        assert not [one for one in codes.iterdir() if not one.name.startswith(".")]
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        code.snapshot(tmp_path / "out")
+    assert not any(codes.iterdir())
+
+
+def test_archives_of_one_command_share_their_room(tmp_path, monkeypatch):
+    code = Code.of(tree(tmp_path / "root", "a.py"))
+    xps = [ran(experiment(tmp_path / "out", {"seed": seed}), code) for seed in range(3)]
+    archives = [xp.code_archive(code.hash) for xp in xps]
+    assert len({archive.stat().st_ino for archive in archives}) == 1
+    shutil.rmtree(xps[0].folder)
+    monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    for seed in (3, 4):
+        archives.append(tmp_path / "out" / f"{seed}.tar.gz")
+        code.keep(archives[-1])
+    assert all(unpacked(archive) == code.files for archive in archives[1:])
+
+
+def test_an_archive_that_is_damaged_or_hostile(tmp_path):
+    files = {"a.py": (b"one", False), "sub/b.sh": (b"two", True), ODD: (b"", False)}
+    whole = packed(files)
+    archive = tmp_path / "a.tar.gz"
+    assert unpacked(archive) == {}
+    for end in (0, 5, len(whole) // 2, len(whole) - 9):
+        archive.write_bytes(whole[:end])
+        assert unpacked(archive) in ({}, files)
+    archive.write_bytes(whole)
+    assert unpacked(archive) == files
+    lay_out(files, tmp_path / "there")
+    assert everything(tmp_path / "there") == files
+    archive.write_bytes(packed({"../up.py": (b"", False), "/tmp/root.py": (b"", False), "a/../../up.py": (b"", False)}))
+    assert unpacked(archive) == {}
+    with tarfile.open(archive, "w:gz") as made:
+        entry = tarfile.TarInfo("link.py")
+        entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        made.addfile(entry)
+    assert unpacked(archive) == {}
+
+
+def test_the_name_of_files_is_that_of_earlier_versions():
+    """So that what they kept can be compared with it."""
+    files = {"b/z.py": (b"z", False), "b-c.py": (b"c", True), "a.py": (b"one\n", False)}
+    assert name_of(files) == "8987132aae2d847d"
+
+
+# --- what earlier versions kept: a snapshot of all files, or a patch ---
+
+def kept_earlier(xp: Experiment, root: Path, number: int = 1) -> str:
+    """An attempt of an earlier version. Returns the hash."""
+    names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    name = name_of(snapshots.read_all(root, filter(None, names)))
+    changed = git(root, "status", "--porcelain", "-z", "-uall", "--no-renames", "--", ".").split("\0")
+    dirty = sorted(entry[3:] for entry in changed if entry)
+    commit = subprocess.run(["git", "-C", str(root), "rev-parse", "-q", "--verify", "HEAD"], capture_output=True,
+                            text=True).stdout.strip()
+    xp.write_start(number, Start(1, {"commit": commit, "dirty": dirty, "hash": name}))
+    xp.patch(name).parent.mkdir(exist_ok=True)
+    env = {**os.environ, "GIT_INDEX_FILE": str(xp.folder / "index")}
+    subprocess.run(["git", "-C", str(root), "add", "-A", "."], env=env, check=True)
+    base = commit or git(root, "hash-object", "-t", "tree", "/dev/null").strip()
+    patch = subprocess.run(["git", "-C", str(root), "diff", "--cached", "--binary", "--full-index", "--relative",
+                            "--no-renames", base], env=env, check=True, capture_output=True).stdout
+    xp.patch(name).write_bytes(patch)
+    return name
+
 
 @pytest.mark.parametrize("where", ["", "a project within it"])
-def test_commit_and_patch_are_the_very_files(where, tmp_path, monkeypatch):
-    top = repository(tmp_path / "it's a ä:repository")
+def test_commit_and_patch_of_earlier_versions(where, tmp_path, monkeypatch):
+    top = tmp_path / "it's a ä:repository"
     root = top / where
     if where:
-        root.mkdir()
-        for name in ("a.py", "b.py", "gone.py"):
-            shutil.copy(top / name, root)
+        committed(tree(top, "outside.py"))
+        tree(root, "a.py", "gone.py")
         git(top, "add", "-A")
         git(top, "commit", "-qm", "second")
-        (top / "a.py").write_text("outside of the project")
-    disturb(root)
-    before = everything(top)
-    code, xp = Code.of(root), experiment(tmp_path / "out", {"seed": 1})
-    assert code.patch and code.commit and len(code.dirty) >= 8
-    ran(xp, code)
-    said = had_back(monkeypatch, root, xp, tmp_path / "new" / "there")
-    assert "from the commit and its patch" in said
-    there, here = content(tmp_path / "new" / "there"), content(root)
-    here.pop(".gitignore", None), there.pop(".gitignore", None)  # without git, dotted files are there all the same
-    assert there == here and ODD in there and "gone.py" not in there
-    assert os.readlink(tmp_path / "new" / "there" / "link.py") == "a.py"
-    assert everything(top) == before, "the repository was touched"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["there"]
+        (root / "gone.py").unlink()
+        tree(root, ODD, "README.md", text="untracked")
+        tree(top, "outside.py", text="edited")
+    else:
+        disturbed(top)
+        tree(top, "README.md", text="untracked")
+    xp = experiment(tmp_path / "out", {"seed": 1})
+    name = kept_earlier(xp, root)
+    assert "from the commit and its patch" in had_back(monkeypatch, root, xp, tmp_path / "there")
+    there = everything(tmp_path / "there")
+    assert name_of(there) == name and ODD in there and "README.md" in there and "gone.py" not in there
 
 
-def test_settings_of_the_user_do_not_change_the_patch(tmp_path):
-    root = repository(tmp_path / "repository")
-    disturb(root)
-    patch = Code.of(root).patch
-    for key, value in [("diff.noprefix", "true"), ("color.ui", "always"), ("diff.external", "false"),
-                       ("core.quotePath", "false"), ("diff.context", "0")]:
-        git(root, "config", key, value)
-    changed = Code.of(root).patch
-    assert patch and changed and changed.startswith(b"diff --git a/") and b"\x1b" not in changed
-
-
-def test_before_the_first_commit_the_patch_is_all(tmp_path, monkeypatch):
-    root = tmp_path / "repository"
-    root.mkdir()
+def test_before_the_first_commit_the_patch_was_all(tmp_path, monkeypatch):
+    root = tree(tmp_path / "repository", "a.py")
     git(root, "init", "-q")
-    (root / "a.py").write_text("one\n")
-    code, xp = Code.of(root), experiment(tmp_path / "out", {"seed": 1})
-    assert (code.commit, code.dirty) == ("", ["a.py"])
-    ran(xp, code)
+    xp = experiment(tmp_path / "out", {"seed": 1})
+    kept_earlier(xp, root)
     had_back(monkeypatch, root, xp, tmp_path / "there")
-    assert (tmp_path / "there" / "a.py").read_text() == "one\n"
+    assert (tmp_path / "there" / "a.py").read_text() == "# 'a.py'"
 
 
-def test_without_git_there_is_the_snapshot_and_no_patch(tmp_path, monkeypatch):
-    root = tmp_path / "plain"
-    root.mkdir()
-    (root / "a.py").write_text("one\n")
-    code, xp = Code.of(root), experiment(tmp_path / "out", {"seed": 1})
-    assert code.stored() == {"hash": content_hash(root)}
-    ran(xp, code)
-    with pytest.raises(UserError, match="no commit and no snapshot holds"):
-        had_back(monkeypatch, root, xp, tmp_path / "there")
-    assert not (tmp_path / "there").exists()
-    snapshot(root, tmp_path / "out")
+def test_a_snapshot_of_earlier_versions(tmp_path, monkeypatch):
+    root = disturbed(tmp_path / "root")
+    xp = experiment(tmp_path / "out", {"seed": 1})
+    name = kept_earlier(xp, root)
+    target = tmp_path / "out" / "codes" / name
+    shutil.copytree(root, target, ignore=shutil.ignore_patterns(".git"))
+    tree(target, "__pycache__/a.pyc", "sub dir/__pycache__/b.pyc")
     assert "its snapshot" in had_back(monkeypatch, root, xp, tmp_path / "there")
-    assert (tmp_path / "there" / "a.py").read_text() == "one\n"
-    with pytest.raises(UserError, match="exists already"):
-        had_back(monkeypatch, root, xp, tmp_path / "there")
-
-
-def test_the_same_content_has_the_same_name_with_and_without_git(tmp_path):
-    root = repository(tmp_path / "repository")
-    (root / "b").mkdir()
-    (root / "b" / "z.py").write_text("z")
-    (root / "b-c.py").write_text("c")
-    (root / ".gitignore").unlink()
-    name = content_hash(root)
-    shutil.rmtree(root / ".git")
-    assert content_hash(root) == name
-
-
-def test_a_renamed_file_is_two_changes(tmp_path):
-    root = repository(tmp_path / "repository")
-    git(root, "mv", "gone.py", "come.py")
-    assert code_of(root)["dirty"] == ["come.py", "gone.py"]
+    assert name_of(everything(tmp_path / "there")) == name
+    (target / "a.py").write_text("edited")
+    assert "the commit and its patch" in had_back(monkeypatch, root, xp, tmp_path / "again")
+    assert everything(tmp_path / "again") == everything(tmp_path / "there")
 
 
 def test_what_cannot_be_had_back_is_said(tmp_path, monkeypatch):
-    root = repository(tmp_path / "repository")
+    root = disturbed(tmp_path / "root")
     xp = experiment(tmp_path / "out", {"seed": 1})
-    disturb(root)
-    code = Code.of(root)
-    xp.write_start(1, Start(1, code.stored()))
-    with pytest.raises(UserError, match="what was changed was not kept"):
+    name = kept_earlier(xp, root)
+    patch = xp.patch(name).read_bytes()
+    xp.patch(name).unlink()
+    with pytest.raises(UserError, match="The changes were not kept"):
         had_back(monkeypatch, root, xp, tmp_path / "there")
-    assert code.patch
-    xp.write_patch(code.hash, code.patch.replace(b"+untracked", b"+unfaithful"))
+    xp.patch(name).write_bytes(patch.replace(b"+staged, and then", b"+staged, and thus"))
     with pytest.raises(UserError, match="leads to other files"):
         had_back(monkeypatch, root, xp, tmp_path / "there")
+    xp.patch(name).write_bytes(patch.replace(b"-# 'a.py'", b"-# 'x.py'"))
+    with pytest.raises(UserError, match="does not fit commit"):
+        had_back(monkeypatch, root, xp, tmp_path / "there")
     xp.write_start(2, Start(3, {"commit": COMMIT, "dirty": [], "hash": "5" * 16}, 20))
-    with pytest.raises(UserError, match="commit 012345678 is not in this repository(.|\n)*git fetch"):
+    with pytest.raises(UserError, match="Commit 012345678 is not in this clone(.|\n)*git fetch"):
         had_back(monkeypatch, root, xp, tmp_path / "there")
     with pytest.raises(UserError, match='ran no code "x"(.|\n)*5555'):
         had_back(monkeypatch, root, xp, tmp_path / "there", "x")
-    with pytest.raises(UserError, match="is no repository of git"):
+    with pytest.raises(UserError, match="is no git repository"):
         had_back(monkeypatch, tmp_path, xp, tmp_path / "there")
+    xp.write_start(3, Start(5, {"hash": "7" * 16}, 40))
+    with pytest.raises(UserError, match="no archive, snapshot or commit holds"):
+        had_back(monkeypatch, root, xp, tmp_path / "there")
+    xp.code_archive("7" * 16).write_bytes(packed({"a.py": (b"", False)}))
+    with pytest.raises(UserError, match="no archive, snapshot or commit holds"):
+        had_back(monkeypatch, root, xp, tmp_path / "there")
     assert not (tmp_path / "there").exists()
-
-
-def test_a_patch_that_is_too_large_is_not_kept(tmp_path, monkeypatch):
-    root = repository(tmp_path / "repository")
-    (root / "large.bin").write_bytes(os.urandom(2**20))
-    code, xp = Code.of(root), experiment(tmp_path / "out", {"seed": 1})
-    assert code.patch is None
-    from dora_train.engine.main import TrainMain
-
-    main: Any = SimpleNamespace(code=code, _said_too_large=False)
-    said = [TrainMain.keep_code(main, xp) for _ in range(2)]
-    assert "over 1 MiB): commit it" in said[0] and said[1] == "" and not xp.patch(code.hash).exists(), "said once"
-    monkeypatch.setattr("dora_train.engine.code.LIMIT", 2**20)
-    assert Code.of(root).hash == "" and Code.of(root).patch is None, "too large to be code"
 
 
 # --- the codes of an experiment ---
@@ -288,7 +402,7 @@ def test_snapshots_are_listed_and_removed_unless_one_is_needed(tmp_path, monkeyp
     names = []
     for text in ("one", "two", "three"):
         (tmp_path / "project" / "a.py").write_text(text)
-        names.append(snapshot(tmp_path / "project", tmp_path).name)
+        names.append(Code.of(tmp_path / "project").snapshot(tmp_path).name)
     done, gone = experiment(tmp_path, {"seed": 1}), experiment(tmp_path, {"seed": 2}, state=State.INTERRUPTED)
     again = experiment(tmp_path, {"seed": 3}, state=State.INTERRUPTED)
     stored_job(done, names[0])
@@ -329,11 +443,140 @@ def test_the_command_is_light_and_its_mistakes_are_short(tmp_path):
 
 # --- the real thing ---
 
+SURPRISES = """
+import json, os, sys
+import generated, linked_lib, loose.module, mylib, sub_lib.inside  # noqa
+from importlib.resources import files
+assert files("mylib").joinpath("vocab.json").read_text() == "# 'mylib/vocab.json'"
+
+
+def say_imported():
+    paths = [module.__file__ for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
+    with open(os.environ["IMPORTED"] + str(os.getpid()), "w") as file:
+        json.dump(sorted(path for path in paths if "site-packages" not in path), file)
+    os.replace(file.name, os.environ["IMPORTED"])
+"""
+
+
+def surprising(project: Project) -> Project:
+    """All that a clone may hold beside the project's own files; its results lie in it as well."""
+    root, elsewhere = project.root, project.root.parent / "elsewhere"
+    tree(root, "mylib/__init__.py", "mylib/vocab.json", "loose/module.py", "generated.py", "README.md")
+    tree(elsewhere, "linked_lib/__init__.py", "sub_lib/inside.py")
+    (root / ".gitignore").write_text("generated.py\n__pycache__/\n")
+    (root / "linked_lib").symlink_to(elsewhere / "linked_lib")
+    committed(elsewhere / "sub_lib")
+    git(root, "init", "-q")
+    git(root, "submodule", "add", "-q", str(elsewhere / "sub_lib"))
+    committed(root)
+    for number in range(1200):
+        tree(root, f"photos/{number}.png")
+    os.mkfifo(root / "pipe.py")
+    (root / "circle").symlink_to(".")
+    tree(root, "earlier/xps/5f3a91c2/.argv.json", "earlier/xps/5f3a91c2/config.yaml", "earlier/codes/5/module.py")
+    project.edit("dora_train/train.py", "    return train(", "    return say_imported() or train(")
+    (root / "dora_train" / "train.py").write_text(SURPRISES + (root / "dora_train" / "train.py").read_text())
+    return Project(root / "results", root, {"IMPORTED": str(root.parent / "imported.json")})
+
+
+def test_what_a_run_imports_is_what_it_keeps(copy: Project, tmp_path):
+    """Whatever else lies in the clone."""
+    project = surprising(copy)
+    run = Run(project, "run", *QUICK, folder=tmp_path)
+    assert run.wait() == 0, run.text
+    assert "not part of the code: photos/ (over 1,000 files)" in run.text
+    xp, code = project.xp, Code.of(project.root, [project.out])
+    [start] = xp.starts()
+    birth = json.loads((xp.folder / "birth.json").read_text())
+    assert start.code == birth["code"] == code.stored() and start.code["dirty"] == ["dora_train/train.py"]
+    assert (xp.folder / "birth.json").stat().st_size < 10_000
+    imported = json.loads(Path(project.env["IMPORTED"]).read_text())
+    ours = {os.path.relpath(path, project.root) for path in imported if path.startswith(str(project.root))}
+    assert len(ours) > 40 and ours <= set(unpacked(xp.code_archive(code.hash)))
+    assert {"generated.py", "linked_lib/__init__.py", "sub_lib/inside.py", "mylib/__init__.py"} <= ours
+    tree(project.root, "README.md", "tests/test_it.py", "notes.ipynb", text="edited")
+    assert Code.of(project.root, [project.out]).hash == start.code["hash"], "and after a run it is the same"
+
+
+def test_a_file_that_is_edited_while_a_run_starts_is_named(copy: Project):
+    """What it has imported may be either content."""
+    copy.edit("dora_train/train.py", "    from .data import check_data",
+              "    from pathlib import Path\n    model = Path(__file__).with_name('model.py')\n"
+              "    model.write_text(model.read_text() + '# edited')\n    from .data import check_data")
+    before = Code.of(copy.root).hash
+    run = Run(copy, "run", *QUICK)
+    assert run.wait() == 0, run.text
+    assert "edited while this run was starting: dora_train/model.py" in run.text
+    assert copy.xp.starts()[0].code["hash"] == before != Code.of(copy.root).hash
+
+
+def test_the_code_is_that_of_the_project_wherever_the_command_is_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main: Any = SimpleNamespace(dora=SimpleNamespace(dir=tmp_path / "out", git_save=True))
+    main._read_code = lambda: TrainMain._read_code(main)
+    code = main._read_code()
+    assert code.root == ROOT and "dora_train/train.py" in code.files and "grids/mysweep.py" in code.files
+    main.code, live = code, SimpleNamespace(values={"code": "live"})
+    assert TrainMain.code_for_jobs(main, live)[0] == ROOT
+    snapshot, known = TrainMain.code_for_jobs(main, SimpleNamespace(values={}))  # type: ignore[arg-type]
+    assert everything(snapshot) == code.files and known == main.code.stored()
+
+
+def test_a_pipe_among_the_grids(tmp_path):
+    """To read it would never end."""
+    tree(tmp_path, "mine.py")
+    os.mkfifo(tmp_path / "pipe.py")
+    assert grid_names(tmp_path) == ["mine"]
+
+
+@pytest.mark.parametrize("given, here, there", [
+    ("", [], "project/outputs"), ("", ["outputs/xps"], "here/outputs"), ("mine", [], "here/mine"),
+    ("/mine", [], "/mine")])
+def test_where_results_land_if_the_command_is_typed_elsewhere(given, here, there, tmp_path, monkeypatch):
+    """The name in the configuration is of the project; the one in DORA_DIR is of where it is typed."""
+    for folder in ("here", "project", *(f"here/{name}" for name in here)):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("dora_train.engine.find.ROOT", tmp_path / "project")
+    monkeypatch.setenv("DORA_DIR", given)
+    config = main_module._dora_config({"dir": given or "outputs"})
+    assert config.dir == tmp_path / there
+
+
+def test_a_job_imports_its_snapshot_also_where_pythonpath_names_the_live_folder(tmp_path, monkeypatch):
+    live = tree(tmp_path / "live", "src/mylib.py", "venv/lib/torch.py")
+    frozen = tree(live / "outputs" / "codes" / "55", "src/mylib.py", "dora_train/engine/job.py")
+    monkeypatch.chdir(live)
+    inherited = [str(live), str(live / "src"), str(live / "venv/lib"), "/usr/lib/python3"]
+    monkeypatch.setattr(sys, "path", [str(frozen / "dora_train" / "engine"), *inherited])
+    job_module._import_from(frozen)
+    assert sys.path == [str(frozen), str(frozen), str(frozen / "src"), *inherited[2:]]
+
+
+@pytest.mark.slow
+def test_from_another_folder(copy: Project, tmp_path):
+    """`dora -P dora_train`: the project is where the package lies, for its configuration, grids and results as well."""
+    here = tree(tmp_path / "here", "grids/__init__.py", "grids/foreign.py", "conf/config.yaml", text="raise ValueError")
+    env = {**copy.env, "PYTHONPATH": str(copy.root)}
+    del env["DORA_DIR"]
+
+    def ask(*args: str) -> str:
+        done = subprocess.run([Path(sys.executable).with_name("dora"), "-P", "dora_train", *args], cwd=here, env=env,
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = ask("grid")
+    assert "mysweep" in listed and "foreign" not in listed
+    ask("run", *QUICK)
+    [folder] = (copy.root / "outputs" / "xps").iterdir()
+    assert Experiment(folder).starts()[0].code["hash"] == Code.of(copy.root).hash
+    assert sorted(path.name for path in here.iterdir()) == ["conf", "grids"]
+
+
 @pytest.mark.slow
 def test_a_run_that_was_mended_midway_keeps_both_codes(copy: Project, tmp_path):
-    git(copy.root, "init", "-q")
-    git(copy.root, "add", "-A")
-    git(copy.root, "commit", "-qm", "first")
+    committed(copy.root)
     (copy.root / ODD).write_text("untracked")
     args = ["run", *QUICK, "trainer.max_epochs=4"]
     Run(copy, *args, fault=("train", 13, signal.SIGTERM)).wait()
@@ -352,9 +595,9 @@ def test_a_run_that_was_mended_midway_keeps_both_codes(copy: Project, tmp_path):
     assert f"+ 2 changed files (from epoch {first})" in said and "+ 1 changed file (epoch" in said
     assert "2 codes" in copy.run("python", "-m", "dora_train.report", "--watch", sig)
     out = copy.run("python", "-m", "dora_train.code", sig, str(tmp_path / "last"))
-    assert "from the commit and its patch" in out and content(tmp_path / "last") == content(copy.root)
+    assert "from its archive" in out and everything(tmp_path / "last") == Code.of(copy.root).files
     copy.run("python", "-m", "dora_train.code", sig, str(tmp_path / "first"), "--code", one.code["hash"][:6])
-    assert content_hash(tmp_path / "first") == one.code["hash"]
+    assert name_of(everything(tmp_path / "first")) == one.code["hash"]
 
 
 @pytest.mark.slow
@@ -367,24 +610,25 @@ def test_a_job_knows_its_code_and_its_snapshot_is_not_removed_before_its_end(mac
         assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr
 
-    git(project.folder, "init", "-q")
-    git(project.folder, "add", "-A")
-    git(project.folder, "commit", "-qm", "first")
+    project.env["IMPORTED"] = str(tmp_path / "imported.json")
+    surprising(Project(project.out, project.folder))
     (project.folder / ODD).write_text("untracked")
     project.grid("launcher(seed=1)", "launcher(seed=2)")
-    project.sync()
-    then = content(project.folder)
-    (project.folder / ODD).write_text("edited while it waits, or runs")
-    name = content_hash(next((project.out / "codes").iterdir()))
+    assert "not part of the code: photos/ (over 1,000 files)" in project.sync()
+    then = Code.of(project.folder)
+    tree(project.folder, ODD, "mylib/__init__.py", "linked_lib/__init__.py", text="raise ValueError('edited')")
     for xp in project.xps():
         job = xp.job()
-        assert job and job.code["hash"] == name and xp.patch(name).exists()
-    assert "is needed: XP" in ask("--remove", name[:8], code=1)
+        assert job and job.code == then.stored() and xp.code_archive(then.hash).exists()
+    assert "is needed: XP" in ask("--remove", then.hash[:8], code=1)
     machine.wait(lambda: all(xp.state().state is State.COMPLETED for xp in project.xps()))
-    xp = project.xps()[0]
-    assert [start.code for start in xp.starts()] == [xp.job().code] and xp.state().codes == 1  # type: ignore[union-attr]
+    machine.wait(Path(project.env["IMPORTED"]).exists)
+    xp, snapshot = project.xps()[0], project.out / "codes" / then.hash
+    assert [start.code for start in xp.starts()] == [then.stored()] and xp.state().codes == 1
+    imported = json.loads(Path(project.env["IMPORTED"]).read_text())
+    assert sum(path.startswith(str(snapshot)) for path in imported) > 40
+    assert not [path for path in imported if path.startswith(str(project.folder))], "nothing of the live folder"
     assert "2 XPs      0 unfinished" in ask()
-    assert "its snapshot" in ask(xp.sig, str(tmp_path / "from the snapshot"))
-    assert f"removed {name}" in ask("--remove", name[:8])
-    assert "the commit and its patch" in ask(xp.sig, str(tmp_path / "from the commit"))
-    assert content(tmp_path / "from the commit") == content(tmp_path / "from the snapshot") == then
+    assert f"removed {then.hash}" in ask("--remove", then.hash[:8])
+    assert "its archive" in ask(xp.sig, str(tmp_path / "again"))
+    assert everything(tmp_path / "again") == then.files

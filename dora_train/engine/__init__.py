@@ -17,7 +17,9 @@ A map, from the door inwards. Nothing is imported here, so that reading a result
     share.py       what dora export takes along, and dora import puts down
     claims.py      who holds an experiment; machine.py: this machine, and whether a process lives
     files.py       who may read a file, and how old it is
-    code.py        the code of a run: commit, changed files, patch, and the snapshot that a job runs
+    code.py        the code of a run: read once, kept with the experiment, and the snapshot that a job runs
+    project.py     which of the project's files are code, and what git says of them
+    snapshot.py    files as a value: their hash, a folder of them, an archive
     job.py         what a job starts with
     errors.py      a user's mistake, in at most four lines
     output.py      the standard output: letters that it cannot hold, and what happens if it is lost

@@ -71,7 +71,7 @@ def _may_read(folder: Path) -> bool:
 def outputs() -> Path:
     """Where everything lands, as `dora.dir` of the configuration says; nothing is composed.
 
-    A relative folder is looked for where this process is, then where the project is: a notebook may lie anywhere.
+    A relative folder may be named from a notebook, which may lie anywhere: see `placed`.
     """
     from omegaconf import OmegaConf  # here: it takes 0.1 s
 
@@ -79,8 +79,12 @@ def outputs() -> Path:
         text = OmegaConf.select(OmegaConf.load(ROOT / "conf" / "config.yaml"), "dora.dir", default="outputs")
     except Exception:  # a configuration in the middle of an edit must not keep anyone from reading
         text = os.environ.get("DORA_DIR", "outputs")
-    here = Path(str(text))
-    return here if os.path.isdir(here / XPS) else ROOT / here
+    return placed(Path(str(text or "outputs")))
+
+
+def placed(folder: Path) -> Path:
+    """A relative folder of results: the one below the working directory if it exists, else the project's."""
+    return folder if os.path.isdir(folder / XPS) else ROOT / folder
 
 
 def shown_path(path: Path) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
+    _import_from(Path(__file__).resolve().parents[2])
     folder, token = _assignment(sys.argv[1:])
     os.environ["DORA_TRAIN_JOB"] = token
     os.environ["DORA_TRAIN_JOB_ID"] = _job_id()
@@ -37,6 +37,19 @@ def main() -> None:
         if isinstance(leaving.code, int) and leaving.code > 128 and os.environ.get("SLURM_PROCID", "0") == "0":
             _requeue(_most_requeues(Experiment(folder).job()))
         raise
+
+
+def _import_from(code: Path) -> None:
+    """Import the project from this folder, first of all.
+
+    `PYTHONPATH` may name a part of the live folder, which is the working directory: `src`, say. It
+    becomes that part of this folder.
+    """
+    sys.path[0] = str(code)
+    for at, entry in enumerate(sys.path[1:], 1):
+        part = os.path.relpath(os.path.realpath(entry), Path.cwd())
+        if not part.startswith("..") and (code / part).is_dir():
+            sys.path[at] = str(code / part)
 
 
 def _assignment(argv: list[str]) -> tuple[Path, str]:

@@ -25,11 +25,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, clearing, limits, output, upstream, verbs
-from .code import Code, content_hash, snapshot
+from .code import Code
 from .direction import refuse_guess
 from .errors import UserError, refuse_undecoded, report_user_errors, writable
 from .files import refuse_unwritable
-from .find import find, readable
+from .find import ROOT, find, placed, readable
 from .frozen import todays_values
 from .grid import resources
 from .origin import locate, sha256
@@ -39,7 +39,7 @@ from .run.signals import Signals
 from .share import Imported
 from .shell import typed
 from .signature import RULE, Composed, Composer
-from .store import XPS, Birth, Experiment, State
+from .store import ARRAYS, CODES, XPS, Birth, Experiment, State
 from .values import flatten, is_excluded, merged, same, split, unflatten
 from .xp import XP
 
@@ -96,11 +96,12 @@ class TrainMain(upstream.HydraMain):
         self.signals = Signals().install() if is_run else None
         self._checks = checks
         self._checked_before: set[str] = set()
-        self._said_too_large = False
         folder = upstream.config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
         self.composer = Composer(folder, config_name, version_base)
+        if self.command is not None:  # Dora puts the working directory first, which may be another project's
+            sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT))]
 
     @property
     def clear_asked(self) -> bool:
@@ -109,6 +110,7 @@ class TrainMain(upstream.HydraMain):
 
     def __call__(self) -> Any:
         """Run the experiment of this process's command."""
+        _ = self.code  # read now: from here on, what a run imports is imported
         from .run.session import run
 
         return run(self, self.requested(), self.signals)
@@ -127,14 +129,16 @@ class TrainMain(upstream.HydraMain):
         Raises:
             UserError: the folder holds no experiment.
         """
-        from .run.session import run
-
         job, birth = experiment.job(), experiment.birth()
         if birth is None:
             raise UserError(f"{experiment.folder} holds no experiment.")
         if job is None or job.token != token:
             print(f"XP {experiment.sig}: another submission took this one's place; nothing to do")
             return None
+        if not job.code.get("hash"):
+            _ = self.code  # it runs the live files: read now, before it imports them
+        from .run.session import run
+
         xp = self.get_xp_from_sig(experiment.sig)
         xp.values = merged(job.excluded, birth.config) | {"threads": birth.threads}
         return run(self, xp, signals, job.stop)
@@ -334,36 +338,32 @@ class TrainMain(upstream.HydraMain):
         if kind not in ("snapshot", "live"):
             raise UserError(f"code={kind}: a job runs a snapshot, or the live files: code=snapshot or code=live.")
         if not self.dora.git_save or kind == "live":
-            return Path.cwd(), self.code.stored() | {"hash": ""}
-        root = snapshot(Path.cwd(), self.dora.dir)
-        if root.name != self.code.hash:  # a file was edited since
-            self.code = Code.of(Path.cwd())
-        return root, self.code.stored() | {"hash": root.name}
+            return ROOT, self.code.stored() | {"hash": ""}
+        self.code = self._read_code()
+        if self.code.note:
+            print(self.code.note, file=sys.stderr)
+        with writable(self.dora.dir):
+            return self.code.snapshot(self.dora.dir), self.code.stored()
 
     @cached_property
     def code(self) -> Code:
-        """The files as this command found them; what it imported is what it runs, whatever is edited since."""
-        return Code.of(Path.cwd())
+        """The project's code as this command found it."""
+        return self._read_code()
 
-    def keep_code(self, experiment: Experiment) -> str:
-        """Keep with the experiment what makes these files differ from their commit; without git there is nothing.
+    def _read_code(self) -> Code:
+        """The project's code as it is now. Results, queue and data are none, even if they lie in the project."""
+        out = self.dora.dir
+        variables = [os.environ.get(name) for name in ("DORA_QUEUE", "DORA_TRAIN_DATA")]
+        elsewhere = [Path(folder) for folder in variables if folder]
+        return Code.of(ROOT, [out, out / XPS, out / CODES, out / ARRAYS, *elsewhere])
 
-        Returns:
-            Why that cannot be, once a command.
-        """
-        code = self.code
-        if not code.dirty or experiment.patch(code.hash).exists():
-            return ""
-        if code.patch is not None:
-            experiment.write_patch(code.hash, code.patch)
-            return ""
-        said, self._said_too_large = self._said_too_large, True
-        return "" if said else ("what differs from the commit is too large to be kept with the experiment (over 1 MiB):"
-                                " commit it, or name the large files in .gitignore")
+    def keep_code(self, experiment: Experiment) -> None:
+        """Keep the code with the experiment that it runs."""
+        self.code.keep(experiment.code_archive(self.code.hash))
 
     def todays_snapshot(self) -> str:
         """The name of the snapshot that `code_for_jobs` would make; nothing is written."""
-        return content_hash(Path.cwd())
+        return self._read_code().hash
 
     def check(self, xp: XP) -> None:
         """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
@@ -563,6 +563,8 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)
+    if not os.environ.get("DORA_DIR"):  # else it is relative to where the command was typed
+        config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]
     config.git_save = True  # in Dora's words: jobs run a snapshot; --no_git_save takes the live files

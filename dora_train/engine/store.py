@@ -9,7 +9,8 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       state.json      what the run last said of itself: its state, cause, epoch, step, speed, best metrics
       attempts/N.json who started it the Nth time: the claim (see claims.py)
       attempts/N.start.json  the first epoch that this attempt trained, and the code that it ran
-      code/HASH.patch what leads from the commit to the files that it ran, where they were not those of the commit
+      code/HASH.tar.gz  the files that it ran, of that hash. Earlier versions kept code/HASH.patch: what leads from
+                      the commit to them, if they were not those of the commit
       jobs/N.json     the job it was submitted as the Nth time: token, executor, resources, excluded values. Made
                       before the scheduler is told, exclusively, and never changed: whoever makes it, submits
       jobs/N.id.json  the job id that the scheduler gave, or why it gave none
@@ -106,7 +107,7 @@ class Start:
     """What an attempt set out with: written once, when it is known where it goes on."""
 
     epoch: int  # the first that it trains, from 1
-    code: dict[str, Any]  # {"commit": ..., "dirty": [paths], "hash": of all files, which names a snapshot}
+    code: dict[str, Any]  # {"commit": ..., "dirty": [paths], "hash": of all code, which names a snapshot}
     step: int = 0  # optimizer steps before it
     added: dict[str, Any] = field(default_factory=dict)  # values of dotted keys that came after the experiment was made
 
@@ -587,13 +588,13 @@ class Experiment:
                 found.append(start)
         return found
 
-    def patch(self, name: str) -> Path:
-        """What led from a commit to the files whose hash is `name`; missing where they were those of the commit."""
-        return self.folder / "code" / f"{name}.patch"
+    def code_archive(self, name: str) -> Path:
+        """The files that it ran, of the hash `name`."""
+        return self.folder / "code" / f"{name}.tar.gz"
 
-    def write_patch(self, name: str, patch: bytes) -> None:
-        with written_aside(self.patch(name)) as aside:
-            aside.write_bytes(patch)
+    def patch(self, name: str) -> Path:
+        """What leads from a commit to the files of the hash `name`, as earlier versions kept it."""
+        return self.folder / "code" / f"{name}.patch"
 
     def history(self) -> list[dict]:
         """One entry an epoch, e.g. `{"train": {"loss": 0.2, "acc": 0.9}, "valid": {...}}`."""

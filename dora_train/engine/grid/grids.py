@@ -75,7 +75,8 @@ def grid_files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
-        if not any(part.startswith(".") for part in parts):  # an editor's copies
+        is_hidden = any(part.startswith(".") for part in parts)  # an editor's copies
+        if path.is_file() and not is_hidden:
             files.setdefault(".".join(parts), path)
     return files
 

@@ -3,7 +3,6 @@
 `sync.py` and `launch.py` make requests, `submission.py` sees to each of them.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 from dora.conf import SlurmConfig
 from dora.explore import Herd
 
-from ..store import CODES, Experiment
+from ..snapshot import snapshot_of
+from ..store import Experiment
 from .resources import Shape, stored
 
 
@@ -67,16 +67,15 @@ def alike(requests: Sequence[Request]) -> list[list[Request]]:
 
 
 def kept(main: Any, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
-    """The same code, its changes kept with the experiment; those of live files are kept when they run."""
-    trouble = main.keep_code(experiment) if code[1]["hash"] else ""
-    if trouble:
-        print(f"warning: {trouble}", file=sys.stderr)
+    """The same code, kept with the experiment. The live files are kept when they run."""
+    if code[1]["hash"]:
+        main.keep_code(experiment)
     return code
 
 
 def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    """The snapshot that its last job ran, and what is known of it; None where there is none any more."""
+    """The snapshot that its last job ran, and what is known of it. None if it is gone."""
     job = experiment.job()
-    snapshot = job.code.get("hash") if job else ""
-    root = dora_dir / CODES / str(snapshot)
-    return (root, job.code) if job and snapshot and root.is_dir() else None
+    name = str(job.code.get("hash") or "") if job else ""
+    root = snapshot_of(name, experiment.code_archive(name), dora_dir) if name else None
+    return (root, job.code) if job and root else None

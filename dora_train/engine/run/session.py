@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from rich.console import Console
 
 from ...errors import DataError
 from .. import claims, clearing, upstream
-from ..errors import UserError, writable
+from ..errors import UserError, shortened, writable
 from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
@@ -61,6 +61,7 @@ class Session:
     console: Console
     find: Find  # from a signature to its experiment
     code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
+    edited: Callable[[], list[str]] = list  # the files of that code that have changed since
     added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
     resume: "Resume | None" = None  # where it resumes; known before main is called
     finished: bool = False
@@ -87,6 +88,9 @@ class Session:
         if not self.ranks.is_first:
             return
         self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step, self.added))
+        if edited := self.edited():
+            self.log(f"warning: edited while this run was starting: {shortened(edited, 3)}. It may have imported the "
+                     "files as they were before or after.")
         codes = self.experiment.codes()
         self.state.codes = sum(not any(code.same_code(other) for other in codes[:at]) for at, code in enumerate(codes))
 
@@ -256,10 +260,10 @@ def _keep_code(session: Session, main: TrainMain) -> None:
     if job is not None and token and job.token == token and job.code.get("hash"):
         session.code = job.code
         return
-    session.code = main.code.stored()
-    if not any(start.code == session.code for start in session.experiment.starts()):  # else it was kept, or said
-        if trouble := main.keep_code(session.experiment):
-            session.log(f"warning: {trouble}")
+    session.code, session.edited = main.code.stored(), main.code.edited
+    main.keep_code(session.experiment)
+    if main.code.note and not any(start.code == session.code for start in session.experiment.starts()):
+        session.log(main.code.note)  # once for each code
 
 
 # --- what is said at the start ---
