@@ -27,7 +27,7 @@ from dora_train.engine import snapshot as snapshots
 from dora_train.engine.code import Code, in_words
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.board import META, Board, Line, meta
-from dora_train.engine.grid.grids import grid_names
+from dora_train.engine.grid.grids import grid_files
 from dora_train.engine.grid.request import code_before
 from dora_train.engine.grid.status import Status
 from dora_train.engine.main import TrainMain
@@ -526,7 +526,7 @@ def test_a_pipe_among_the_grids(tmp_path):
     """To read it would never end."""
     tree(tmp_path, "mine.py")
     os.mkfifo(tmp_path / "pipe.py")
-    assert grid_names(tmp_path) == ["mine"]
+    assert list(grid_files(tmp_path)) == ["mine"]
 
 
 @pytest.mark.parametrize("given, here, there", [

@@ -95,7 +95,8 @@ def test_a_maker_that_cannot_be_asked_has_its_time(tmp_path, monkeypatch):
     for number, age in enumerate((submission.PATIENCE - 20, submission.PATIENCE + 20)):
         xp = experiment(tmp_path, number)
         job = submission._intent(request(xp, tmp_path), fake, "tok", f"dora_{xp.sig}_tok", None)
-        job.writer["host"], job.submitted = "node7", job.submitted - age
+        job.writer.update(host="node7", boot_id="of node7", machine_id="of node7")
+        job.submitted -= age
         assert xp.intend_job(job)
         when = time.time() - age
         os.utime(xp.jobs / "1.json", (when, when))

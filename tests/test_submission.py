@@ -44,6 +44,9 @@ class Fake:
     def answers_for(self, job):
         return True
 
+    def lost(self, job):
+        return False
+
     def cancel(self, job_ids):
         self.cancelled += job_ids
 
