@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import dora.xp
 import pytest
+from dora.conf import DoraConfig
 from forked import Run
+from omegaconf import OmegaConf
 from project import QUICK, ROOT, Project
 
 from dora_train.engine.errors import UserError
@@ -122,7 +126,7 @@ logger: [csv]
     composed = compose(conf, "experiment=mine", "model_args.depth=3")
     assert composed.values["data"]["name"] == "mnist" and composed.values["data"]["valid"] == 0.2
     assert composed.values["optim"]["lr"] == 0.1 and composed.values["model_args"]["width"] == 16
-    assert composed.delta == [("experiment", "mine"), ("model_args.depth", 3)]
+    assert composed.former == [("experiment", "mine"), ("model_args.depth", 3)]
 
 
 def test_keys_that_land_in_a_section_are_held_to_it(conf: Path):
@@ -134,9 +138,65 @@ def test_keys_that_land_in_a_section_are_held_to_it(conf: Path):
 
 
 def test_recipes_that_the_project_brings(conf: Path):
-    for group in ("experiment", "debug"):
-        for path in sorted((ROOT / "conf" / group).glob("*.yaml")):
-            assert compose(conf, f"{group}={path.stem}").delta == [(group, path.stem)]
+    for path in sorted((ROOT / "conf" / "debug").glob("*.yaml")):
+        assert compose(conf, f"debug={path.stem}").delta == [("debug", path.stem)]
+    for path in sorted((ROOT / "conf" / "experiment").glob("*.yaml")):
+        composed = compose(conf, f"experiment={path.stem}")
+        assert composed.former == [("experiment", path.stem)] and len(composed.delta) > 3
+
+
+# --- a recipe is its values ---
+
+
+@pytest.mark.parametrize("more", [[], ["optim.momentum=0.5"]], ids=["alone", "with an override"])
+@pytest.mark.parametrize(
+    "recipe, by_hand",
+    [
+        ("optim: {lr: 1}\ntag: 5", ["optim.lr=1.0", "tag=5"]),
+        ("model_args: {width: 8}", ["model_args.width=8"]),
+        (
+            "defaults:\n  - override /data: cifar10\ndata: {cutout: 8}",
+            ["data=cifar10", "data.cutout=8"],
+        ),
+        ("optim: {lr: 0.3}\nlogger: []", ["optim.lr=0.3", "logger=[]"]),
+        ("seed: 0", []),
+        ('seed: 1\ntag: "${model}"', ["seed=1", "tag=small"]),
+    ],
+)
+def test_a_recipe_and_its_values_are_one_experiment(
+    recipe: str, by_hand: list[str], more: list[str], conf: Path
+):
+    write(conf, "experiment/mine", GLOBAL + recipe)
+    named, typed = compose(conf, "experiment=mine", *more), compose(conf, *by_hand, *more)
+    assert json.dumps(sorted(named.delta)) == json.dumps(sorted(typed.delta))
+    assert json.dumps(named.values) == json.dumps(typed.values) and typed.former is None
+
+
+def test_an_override_of_what_a_recipe_says_counts_once(conf: Path):
+    write(conf, "experiment/mine", GLOBAL + "optim: {lr: 0.3}\nseed: 7")
+    composed = compose(conf, "experiment=mine", "optim.lr=0.2", "seed=0")
+    assert composed.delta == [("optim.lr", 0.2)]
+
+
+def test_an_experiment_that_its_recipe_once_named_is_found(copy: Project):
+    """Rule 1 counted the name of the recipe. If such an experiment is there, the command means it."""
+    write(copy.root / "conf", "experiment/mine", GLOBAL + "optim: {lr: 0.3}")
+    assert Run(copy, "run", "experiment=mine", *QUICK).wait() == 0
+    made = copy.xp
+    excluded = [*OmegaConf.load(copy.root / "conf" / "config.yaml").dora.exclude, "slurm.*"]
+    former = compose(copy.root / "conf", "experiment=mine", *QUICK).former
+    old = dora.xp.XP(DoraConfig(dir=copy.out, exclude=excluded), None, [], former)
+    assert old.sig != made.sig
+    birth = json.loads((made.folder / "birth.json").read_text())
+    made.folder.rename(old.folder)
+    (old.folder / "birth.json").write_text(
+        json.dumps(birth | {"sig": old.sig, "rule": 1, "delta": old.delta})
+    )
+    for name in ("experiment=mine", "optim.lr=0.3"):
+        run = Run(copy, "run", name, *QUICK)
+        assert run.wait() == 0 and ("nothing to do" in run.text) == (name != "optim.lr=0.3"), run.text
+    run = Run(copy, "run", "experiment=mine", *QUICK)
+    assert run.wait() == 0 and f"XP {old.sig}" in run.text and "nothing to do" in run.text
 
 
 def test_a_recipe_of_another_folder_is_named(conf: Path):
@@ -177,7 +237,7 @@ def test_a_recipe_in_a_sub_folder(conf: Path):
     assert compose(conf, "experiment=paper/t2").values["seed"] == 2
     deep = compose(conf, "experiment=paper/deep/t3", "seed=5")
     assert deep.values["optim"]["lr"] == 0.3 and deep.values["seed"] == 5
-    assert deep.delta == [("experiment", "paper/deep/t3"), ("seed", 5)]
+    assert deep.delta == [("seed", 5), ("optim.lr", 0.3)]
     write(conf, "experiment/paper/t4", "seed: 2")
     with pytest.raises(UserError, match="conf/experiment/paper/t4.yaml has no effect"):
         compose(conf, "experiment=paper/t4")
@@ -212,8 +272,12 @@ def test_the_command_refuses_and_runs_recipes(copy: Project):
     assert run.text.startswith(
         'conf/experiment/wrong.yaml: unknown key "optim.lrr": did you mean optim.lr?'
     )
-    for words in ("new", "nothing to do"):
-        run = Run(copy, "run", "experiment=paper/t2", *QUICK)
+    for name, words in [
+        ("experiment=paper/t2", "new"),
+        ("experiment=paper/t2", "nothing to do"),
+        ("optim.lr=0.3", "nothing to do"),
+    ]:
+        run = Run(copy, "run", name, *QUICK)
         assert run.wait() == 0 and words in run.text, run.text
     assert copy.xp.birth().config["optim"]["lr"] == 0.3  # type: ignore[union-attr]
 

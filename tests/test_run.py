@@ -55,7 +55,7 @@ def test_a_run_leaves_a_whole_folder(reference: Project):
     assert result["best"]["acc"] == max(entry["valid"]["acc"] for entry in history)
     assert xp.state().state is State.COMPLETED
     birth = stored(xp.folder / "birth.json")
-    assert birth["argv"] == SIX and birth["threads"] == 1 and birth["rule"] == 1
+    assert birth["argv"] == SIX and birth["threads"] == 1 and birth["rule"] == 2
     assert birth["config"]["optim"]["lr"] == 0.1 and "slurm" not in birth["config"] and "threads" not in birth["config"]
     assert {"python", "torch", "pytorch-lightning"} <= birth["versions"].keys() and birth["code"]["commit"]
 

@@ -40,7 +40,7 @@ from .share import Imported
 from .shell import typed
 from .signature import RULE, Composed, Composer
 from .store import ARRAYS, CODES, XPS, Birth, Experiment, State
-from .values import flatten, is_excluded, merged, same, split, unflatten
+from .values import Delta, flatten, is_excluded, merged, same, split, unflatten
 from .xp import XP
 
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "dora-search", "submitit")
@@ -156,8 +156,16 @@ class TrainMain(upstream.HydraMain):
         if isinstance(argv, FrozenArgv) and not self._counting(argv.extra):
             return self._frozen(argv.experiment.sig, argv.extra)
         composed = self._composed(argv)
-        xp = XP(self.dora, composed.values, composed.argv, composed.delta)
-        xp.groups = composed.choices
+        xp = self._named(composed, composed.delta, RULE)
+        if composed.former is not None:
+            former = self._named(composed, composed.former, 1)
+            if self.experiment(former).exists():
+                return former
+        return xp
+
+    def _named(self, composed: Composed, delta: Delta, rule: int) -> XP:
+        xp = XP(self.dora, composed.values, composed.argv, delta)
+        xp.groups, xp.rule = composed.choices, rule
         return xp
 
     def get_argv_from_sig(self, sig: str) -> FrozenArgv:
@@ -181,7 +189,7 @@ class TrainMain(upstream.HydraMain):
             return self._of_overrides(argv, experiment.sig)
         delta = [(key, value) for key, value in birth.delta]
         xp = XP(self.dora, birth.config, argv, delta, experiment.sig)
-        xp.groups = birth.groups
+        xp.groups, xp.rule = birth.groups, birth.rule
         return xp
 
     def get_xp_from_argv(self, argv: Sequence[str]) -> XP:
@@ -406,7 +414,7 @@ class TrainMain(upstream.HydraMain):
             UserError: by chance, another experiment has the same signature.
         """
         birth = self.experiment(xp).birth()
-        if birth is not None and birth.rule == RULE:
+        if birth is not None and birth.rule <= RULE:
             xp.refuse_collision(birth.delta)
         if birth is None or os.environ.get("DORA_DRIFT") == "old":  # old: take the frozen values, and go on
             return []
@@ -459,7 +467,8 @@ class TrainMain(upstream.HydraMain):
     def _birth(self, xp: XP) -> Birth:
         return Birth(
             sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
-            config=self._counted(xp.values), rule=RULE, threads=xp.values.get("threads") or 1, code=self.code.stored(),
+            config=self._counted(xp.values), rule=xp.rule, threads=xp.values.get("threads") or 1,
+            code=self.code.stored(),
             versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
             origin=self._origin(xp.values), groups=dict(xp.groups))
 

@@ -4,7 +4,7 @@ Hydra merges the keys of a chosen file unseen: a misspelt one would be taken, co
 signature, and read by nothing. `signature.py` asks here once for each combination of files.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,21 +59,25 @@ def _read(file: ConfigFile, folder: Path) -> Recipe:
     return Recipe(shown, file.package, content)
 
 
-def without(choices: Mapping[str, Any], files: Sequence[ConfigFile]) -> Iterator[str]:
-    """The overrides that choose all files but the recipes."""
+def without(
+    choices: Mapping[str, Any], files: Sequence[ConfigFile], left_out: Collection[str] = GROUPS
+) -> Iterator[str]:
+    """The overrides that choose all files but those of the groups `left_out`."""
     parents = {file.name: file.parent for file in files}
     for group, option in choices.items():
-        if group in GROUPS:
+        if group in left_out:
             yield f"~{group}"
-        elif option is not None and _group(group) not in (*GROUPS, "hydra"):
+        elif option is not None and _group(group) not in (*left_out, "hydra"):
             added = (
                 _group(parents.get(f"{group}/{option}", "")) in GROUPS
             )  # by a recipe: config.yaml has no such group
             yield f"+{group}={option}" if added else f"{group}={option}"
 
 
-def check(recipe: Recipe, defaults: Mapping[str, Any], groups: Iterable[str]) -> None:
-    """Whether every key of `recipe` means something.
+def fitting(
+    recipe: Recipe, defaults: Mapping[str, Any], groups: Iterable[str]
+) -> list[tuple[str, Any]]:
+    """The dotted keys of `recipe`, each with its value in the type of the key's default.
 
     Args:
         defaults: the configuration without recipes, interpolations as they are written.
@@ -90,8 +94,9 @@ def check(recipe: Recipe, defaults: Mapping[str, Any], groups: Iterable[str]) ->
         )
     try:
         _check_names(recipe.content)
-        for key, value in flatten(recipe.content):
-            _check_key(key, value, defaults, groups)
+        return [
+            (key, _fitted(key, value, defaults, groups)) for key, value in flatten(recipe.content)
+        ]
     except UserError as error:
         raise UserError(f"{recipe.file}: {error}") from error
 
@@ -111,10 +116,11 @@ def _check_names(content: Mapping[Any, Any]) -> None:
             _check_names(value)
 
 
-def _check_key(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterable[str]) -> None:
+def _fitted(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterable[str]) -> Any:
+    """Raises: UserError if nothing reads the key, or the value does not fit."""
     section, _, name = key.partition(".")
     if section == "hydra":
-        return
+        return value
     if section == "dora":
         raise UserError(f"{key}: dora.* is read before any recipe: write it in conf/config.yaml.")
     if key in groups and isinstance(value, str):
@@ -126,7 +132,7 @@ def _check_key(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterab
     if default is MISSING:
         refuse_trainer_key(key)
         if name in BEYOND.get(section, ()) or is_open(defaults, key) or takes_a_dict(defaults, key):
-            return
+            return value
         is_own = section not in defaults and not near(key, [name for name, _ in flatten(defaults)])
         raise UserError(
             str(unknown(key, defaults, groups)),
@@ -134,7 +140,7 @@ def _check_key(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterab
         )
     if value is None and isinstance(default, Mapping) and default:
         raise UserError(f"{key} is blank: give it keys, or leave it out.")
-    fitted(key, value, default, _text(value))
+    return fitted(key, value, default, _text(value))
 
 
 def _text(value: Any) -> str:

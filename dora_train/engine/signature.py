@@ -8,6 +8,7 @@ The rule is stock Dora's for each value coerced to its default's type. Where sto
 | `optim.lr=abc`, `seed=true` | taken | refused |
 | `debug=fast optim.lr=1` in another order | the argv's order is stored and sent | no difference |
 | `data=digits`, the group's default | another experiment than without it | the default |
+| `experiment=NAME`, and the same values typed by hand | two experiments | one (from rule 2 on) |
 | `w: ${optim.lr}` added to config.yaml | `optim.lr=1` gets another signature | an alias is no difference of its own |
 | `~tag`, `tag=???`, `model_args=null` | a crash | `~tag`, `???` and null are differences (a run refuses `~KEY`) |
 | `tag=${hydra:runtime.choices.debug}` | a crash | its value |
@@ -21,7 +22,7 @@ that name the key. `Composer` is used by `main.py`; it is the only place where a
 """
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +43,8 @@ from .overrides import option, parse, set_before_delete
 from .upstream import ConfigFile
 from .values import Delta, coerced, differences, flatten
 
-RULE = 1  # the version of this rule, stored at birth; raise it when any signature would change
+RULE = 2  # the version of this rule, stored at birth; raise it when any signature would change
+PRESET = "experiment"  # the group whose files stand for the values in them; rule 1 counted their names
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Composed:
     argv: list[str]
     delta: Delta
     choices: dict[str, Any]  # the option of each group
+    former: Delta | None = None  # the delta by rule 1; None: it is the same
 
 
 @dataclass
@@ -62,6 +65,7 @@ class _Base:
     packed: bytes  # the DictConfig: a fresh one is out of it in 0.15 ms, `copy.deepcopy` takes 1.2
     raw: dict[str, Any]  # plain, interpolations as they are written
     hydra: DictConfig  # Hydra's own part, for `${hydra:...}`
+    files: list[ConfigFile]
 
     def cfg(self) -> DictConfig:
         """A copy of its own, to put values into."""
@@ -157,10 +161,16 @@ class Composer:
         raw = _raw(cfg)
         if "${hydra:" in str(raw):  # who asks for it pays for it: it takes as long as all the rest
             HydraConfig.instance().set_config(base.hydra)
-        delta = self._group_delta(chosen) + [
-            (key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
-        choices = {group: option for group, option in base.choices.items() if group in self.groups}
-        return Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta, choices)
+        delta = [*self._group_delta(_options(chosen)), *self._value_delta(base, cfg, raw)]
+        choices = {group: name for group, name in base.choices.items() if group in self.groups}
+        composed = Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta, choices)
+        if choices.get(PRESET) is not None:
+            groups = {group: name for group, name in (choices | _options(chosen)).items()
+                      if group.partition("/")[0] != PRESET}
+            without = self._base(tuple(sorted(recipes.without(base.choices, base.files, [PRESET]))))
+            composed.former = delta
+            composed.delta = [*self._group_delta(groups), *self._value_delta(without, cfg, raw)]
+        return composed
 
     def layers(self, overrides: Sequence[str]) -> list[dict[str, Any]]:
         """What the main file, each chosen file and the overrides set, by dotted key.
@@ -202,28 +212,36 @@ class Composer:
             hydra = OmegaConf.create({"hydra": cfg.hydra})
             OmegaConf.set_struct(cfg, False)
             del cfg["hydra"]
-            base = _Base(pickle.dumps(cfg), _raw(cfg), hydra)
-            self._check_recipes(base, files)
-            self._bases[chosen] = base
+            base = _Base(pickle.dumps(cfg), _raw(cfg), hydra, files)
+            self._bases[chosen] = self._with_recipes_fitted(base)
         return self._bases[chosen]
 
-    def _check_recipes(self, base: _Base, files: Sequence[ConfigFile]) -> None:
-        """Raises: UserError where a recipe among `files` says what the command line could not."""
-        found = recipes.among(files, self.config_dir)
-        if found:
-            without = self._base(tuple(sorted(recipes.without(base.choices, files))))
-            for recipe in found:
-                recipes.check(recipe, without.raw, self.groups)
+    def _with_recipes_fitted(self, base: _Base) -> _Base:
+        """The same, with the values of recipes as the command line would take them: `lr: 1` is 1.0.
 
-    def _group_delta(self, chosen: Sequence[Override]) -> Delta:
+        Raises:
+            UserError: a recipe says what the command line could not.
+        """
+        found = recipes.among(base.files, self.config_dir)
+        if not found:
+            return base
+        without = self._base(tuple(sorted(recipes.without(base.choices, base.files)))).raw
+        cfg = base.cfg()
+        for recipe in found:
+            written = dict(flatten(recipe.content))
+            for key, value in recipes.fitting(recipe, without, self.groups):
+                if at(base.raw, key) == written[key]:  # no later file has set another
+                    OmegaConf.update(cfg, key, value)
+        return _Base(pickle.dumps(cfg), _raw(cfg), base.hydra, base.files)
+
+    def _group_delta(self, options: Mapping[str, Any]) -> Delta:
         """The choices that are not the defaults' own."""
         defaults = self._base(()).choices
-        delta: Delta = []
-        for override in chosen:
-            name = option(override)
-            if name != defaults.get(override.key_or_group):
-                delta.append((override.key_or_group, name))
-        return delta
+        return [(group, name) for group, name in options.items() if name != defaults.get(group)]
+
+    def _value_delta(self, base: _Base, cfg: DictConfig, raw: Mapping[str, Any]) -> Delta:
+        """The values of `cfg`, which is `raw` too, that are not those of `base`."""
+        return [(key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
 
     def _check_group(self, override: Override) -> None:
         """Raises: UserError for a "+" too many, or a sub-folder: its files are options of its group."""
@@ -285,6 +303,11 @@ class Composer:
             return value if default is MISSING else coerced(key, value, default, str(value))
         except OmegaConfBaseException as error:
             raise UserError(f"{key}={raw} does not resolve: {str(error).splitlines()[0]}") from error
+
+
+def _options(chosen: Sequence[Override]) -> dict[str, Any]:
+    """The option of each group that was chosen by an override."""
+    return {override.key_or_group: option(override) for override in chosen}
 
 
 def _broken(error: Exception, config_dir: Path) -> UserError:

@@ -64,6 +64,7 @@ class XP(dora.xp.XP):
                  sig: str | None = None):
         self.values = values
         self.groups: Mapping[str, Any] = {}  # the option of each group of the configuration; empty: not known
+        self.rule = 0  # that its signature follows: see signature.py; 0: not known
         super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # a list, and more than that
         self.link = Link(self.history)
 
