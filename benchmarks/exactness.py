@@ -33,7 +33,6 @@ import torch
 
 from dora_train import counters
 from dora_train.data import load_data
-from dora_train.engine import upstream
 from dora_train.engine.run.boundary import StepBoundary
 from dora_train.engine.run.checkpoints import AtomicCheckpointIO, Checkpoints
 from dora_train.engine.run.history import History
@@ -96,7 +95,6 @@ def images_per_second(exact: bool) -> float:
         max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[*(own if exact else []), speed])
     module, loader.trainer.profiler = Module(), Unasked()
-    upstream.without_idle_work(loader.trainer, module)
     if exact:
         loader.trainer.fit(module, loader)
         return statistics.median(speed.speeds[1:])

@@ -151,7 +151,7 @@ def table(folder: Path, count: int, running: int, rounds: int) -> None:
 
 def many(out: Path, count: int, running: int) -> list[Any]:
     from dora_train.engine import claims
-    from dora_train.engine.store import State
+    from dora_train.engine.records import State
 
     metrics = {f"m{index}": index / 7 for index in range(3)}
     history = [{split: {**metrics, "loss": 1 / epoch, "acc": epoch / 101} for split in ("train", "valid")}

@@ -33,6 +33,7 @@ from rich.console import Console  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dora_train.data import load_data  # noqa: E402
+from dora_train.engine.records import RunState  # noqa: E402
 from dora_train.engine.run import session as sessions  # noqa: E402
 from dora_train.engine.run.history import History  # noqa: E402
 from dora_train.engine.run.loaders import TrainLoader  # noqa: E402
@@ -40,8 +41,7 @@ from dora_train.engine.run.profile import Unasked  # noqa: E402
 from dora_train.engine.run.ranks import Ranks  # noqa: E402
 from dora_train.engine.run.signals import Signals  # noqa: E402
 from dora_train.engine.run.trainer import build_trainer  # noqa: E402
-from dora_train.engine.store import Experiment, RunState  # noqa: E402
-from dora_train.engine.upstream import without_idle_work  # noqa: E402
+from dora_train.engine.store import Experiment  # noqa: E402
 from dora_train.model import build_model  # noqa: E402
 from dora_train.module import Classifier  # noqa: E402
 from dora_train.train import main as train_main  # noqa: E402
@@ -119,7 +119,6 @@ def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
     loader = TrainLoader(ready, Ranks())
     loader.trainer = trainer
     module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss)
-    without_idle_work(trainer, module)
     trainer.fit(module, loader)
 
 
@@ -127,7 +126,6 @@ def alone(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
                          enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder))
     module, trainer.profiler = Plain(network), Unasked()  # type: ignore[assignment]
-    without_idle_work(trainer, module)
     trainer.fit(module, ready)
 
 

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from .engine import output
+from .engine.access import listed as listed_in
 from .engine.code import in_words
 from .engine.errors import UserError, report_user_errors, shortened
-from .engine.files import listed as listed_in
 from .engine.find import ROOT, find, outputs, shown_path
 from .engine.grid.places import asked
 from .engine.grid.status import Status, look
 from .engine.project import git
+from .engine.records import Start, State
 from .engine.snapshot import Files, discard, everything, lay_out, name_of, unpacked
-from .engine.store import CODES, XPS, Experiment, Start, State
+from .engine.store import CODES, XPS, Experiment
 
 EXAMPLES = """\
 examples:

@@ -26,8 +26,10 @@ from .data import Data, load_data
 from .engine import output
 from .engine.checkpoint import held_epoch
 from .engine.errors import UserError, report_user_errors
+from .engine.files import is_whole
 from .engine.find import find, outputs, shown_path
-from .engine.store import Birth, Experiment, State, is_whole
+from .engine.records import Birth, State
+from .engine.store import Experiment
 from .errors import DataError
 from .image_folder import cores, is_image
 from .inputs import Inputs

@@ -9,17 +9,19 @@ from typing import Any
 
 from dora.explore import Explore, Launcher
 
-from .engine import store, upstream
+from .engine import store
 from .engine.direction import is_said
 from .engine.errors import UserError, did_you_mean
 from .engine.find import readable
 from .engine.grid.growing import Ground, Growing
 from .engine.grid.status import Status
+from .engine.records import SearchRecord, State
 from .engine.search.optimizers import Terms, make
 from .engine.search.outcomes import Objective, Outcome, floors
 from .engine.search.replay import Replay, Trial
 from .engine.search.space import Dimension, Space, choice, integer, log, uniform
-from .engine.store import Experiment, SearchRecord, State
+from .engine.store import Experiment
+from .engine.upstream.dora import overrides_of
 from .engine.values import flatten
 from .engine.words import directions
 
@@ -81,7 +83,7 @@ class Search(Growing):
     # --- what the grid asks of it ---
 
     def grow(self, launcher: Launcher, ground: Ground) -> None:
-        names = Names(ground.main, upstream.overrides_of(launcher))
+        names = Names(ground.main, overrides_of(launcher))
         if self._replay is None or self._folder != str(ground.folder):
             self._replay = self._begun(names, ground)
             self._folder = str(ground.folder)

@@ -19,9 +19,9 @@ from hydra.errors import HydraException
 
 from .engine import output
 from .engine.errors import UserError, report_user_errors, shortened
+from .engine.files import written_aside
 from .engine.find import ROOT, shown_path
 from .engine.grid.gridfile import Axis, Design, grid_text, is_untouched
-from .engine.store import written_aside
 from .engine.values import flatten
 
 if TYPE_CHECKING:
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args, flags = arguments(argv)
     path = grid_path(args.name)
-    from .engine import upstream
+    from .engine.upstream.dora import grid_action, grid_command
     from .train import main as train  # here: it brings Dora, and Dora torch; --help must not wait for that
 
-    command = upstream.grid_command([args.name, *flags, *(["--dry_run"] if args.dry_run else [])])
+    command = grid_command([args.name, *flags, *(["--dry_run"] if args.dry_run else [])])
     design = read(args.overrides, args.json, train)
     check(design, train)
     text = grid_text(design)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with written_aside(path) as aside:
             aside.write_text(text, "utf-8")
         print(f"wrote {shown_path(path)}: {design.size}", flush=True)
-    upstream.grid_action(train, loaded(text, path).explorer, command)
+    grid_action(train, loaded(text, path).explorer, command)
 
 
 def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -144,12 +144,12 @@ def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Des
 
 def parsed(text: str) -> Override:
     """One word of the line. Raises: UserError with the position and the reason."""
-    from .engine import upstream
+    from .engine.upstream.hydra import column_of
 
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        column = upstream.column_of(error)
+        column = column_of(error)
         at = f" at letter {column + 1}" if column is not None else ""
         mark = " " * column + "^" if column is not None else ""
         raise UserError(f"cannot read{at}: {str(error).splitlines()[0]}", f"  {text}", f"  {mark}",

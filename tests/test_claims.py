@@ -22,7 +22,8 @@ import pytest
 from dora_train.engine import claims, machine
 from dora_train.engine.claims import Holder
 from dora_train.engine.errors import UserError
-from dora_train.engine.store import Experiment, Job, RunState, State
+from dora_train.engine.records import Job, RunState, State
+from dora_train.engine.store import Experiment
 
 ROOT = Path(__file__).parents[1]
 HOLD = """

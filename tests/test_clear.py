@@ -16,7 +16,8 @@ from project import QUICK, Project
 from dora_train.engine import claims, clearing
 from dora_train.engine.errors import UserError
 from dora_train.engine.find import find
-from dora_train.engine.store import Birth, Experiment, State
+from dora_train.engine.records import Birth, State
+from dora_train.engine.store import Experiment
 
 REST = ("last.ckpt", "best.ckpt", "history.json", "result.json", "birth.json")
 

@@ -31,8 +31,9 @@ from dora_train.engine.grid.grids import grid_files
 from dora_train.engine.grid.request import code_before
 from dora_train.engine.grid.status import Status
 from dora_train.engine.main import TrainMain
+from dora_train.engine.records import Job, RunState, Start, State
 from dora_train.engine.snapshot import everything, lay_out, name_of, packed, unpacked
-from dora_train.engine.store import Experiment, Job, RunState, Start, State
+from dora_train.engine.store import Experiment
 from dora_train.report.diff import differences
 from dora_train.report.page import _run
 from dora_train.report.runs import read

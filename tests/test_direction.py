@@ -99,7 +99,7 @@ def test_a_search_is_told_the_direction_of_its_objective(lines: dict[str, str], 
 
 
 BEFORE = """
-from dora_train.engine.store import RunState, State
+from dora_train.engine.records import RunState, State
 from dora_train.train import main
 xp = main.get_xp(["best.metric=valid.loss"])
 experiment = main.experiment(xp)

@@ -27,8 +27,9 @@ from data_files import write_image_folder
 from forked import Fault, Run
 from project import Project, stored
 
+from dora_train.engine.records import State
 from dora_train.engine.run.checkpoints import previous
-from dora_train.engine.store import Experiment, State
+from dora_train.engine.store import Experiment
 
 CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", "0"))
 SEED = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
@@ -632,7 +633,7 @@ def test_no_flipped_bit_goes_unseen(project: Project, tmp_path: Path):
 
 def test_a_part_that_claims_to_be_a_folder_is_damage(project: Project, tmp_path: Path):
     """torch would read nothing for it, and say nothing."""
-    from dora_train.engine.store import is_whole
+    from dora_train.engine.files import is_whole
 
     whole = interrupted(project).last_checkpoint
     content = bytearray(whole.read_bytes())

@@ -21,7 +21,8 @@ from slurm_cluster import is_alive
 from test_exact import same
 
 from dora_train.engine import claims
-from dora_train.engine.store import Experiment, State
+from dora_train.engine.records import State
+from dora_train.engine.store import Experiment
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -12,8 +12,8 @@ from project import QUICK, Project
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.frozen import todays_values
+from dora_train.engine.records import Birth
 from dora_train.engine.signature import Composer
-from dora_train.engine.store import Birth
 from dora_train.engine.values import merged, split
 
 FILES = {

@@ -19,7 +19,7 @@ import pytest
 from grid_project import ASLEEP, DORA, HEAD, GridProject
 
 from dora_train.engine import claims
-from dora_train.engine.store import State
+from dora_train.engine.records import State
 
 
 @pytest.fixture

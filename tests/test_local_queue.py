@@ -32,7 +32,7 @@ from dora_train.engine.grid.local_files import lock
 from dora_train.engine.grid.local_queue import Queue
 from dora_train.engine.grid.status import look
 from dora_train.engine.grid.submission import cancel, submit
-from dora_train.engine.store import State
+from dora_train.engine.records import State
 
 FORK = multiprocessing.get_context("fork")
 

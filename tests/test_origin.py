@@ -74,8 +74,8 @@ def test_other_weights_than_the_best_are_not_taken_for_them(tmp_path: Path):
     """Another epoch in `best.ckpt`, none at all, or one bit that is another: torch's reader would not see that."""
     from dora_train.engine.errors import UserError
     from dora_train.engine.origin import locate
+    from dora_train.engine.records import RunState, State
     from dora_train.engine.run.start import read_weights, refuse_other_epoch
-    from dora_train.engine.store import RunState, State
 
     xp = Experiment(tmp_path / "5f3a91c2")
     xp.write_state(RunState(State.COMPLETED))

@@ -18,9 +18,9 @@ from experiments import experiment
 from forked import Run
 from project import QUICK, ROOT, Project
 
+from dora_train.engine.records import Job, State
 from dora_train.engine.run.signals import CAUGHT
 from dora_train.engine.shell import typed
-from dora_train.engine.store import Job, State
 
 PRINTS = """
 import sys

@@ -20,7 +20,7 @@ from dora_train.engine.grid.plan import (
     summary,
 )
 from dora_train.engine.grid.status import Status
-from dora_train.engine.store import State
+from dora_train.engine.records import State
 
 ME = "me"
 RUNNING = Status(State.RUNNING, where="n1, job 7", job_id="7", user=ME, by_job=True)

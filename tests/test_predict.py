@@ -26,7 +26,8 @@ from project import QUICK, ROOT, Project, stored
 import dora_train
 from dora_train.data import Data, load_data
 from dora_train.engine.errors import UserError
-from dora_train.engine.store import Birth, Experiment
+from dora_train.engine.records import Birth
+from dora_train.engine.store import Experiment
 from dora_train.errors import DataError
 from dora_train.inputs import Inputs
 from dora_train.model import build_model, build_untrained

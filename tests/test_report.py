@@ -25,7 +25,8 @@ from project import ROOT
 import dora_train.report
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.executor import JobInfo, Phase
-from dora_train.engine.store import Experiment, Job, RunState, State
+from dora_train.engine.records import Job, RunState, State
+from dora_train.engine.store import Experiment
 from dora_train.report import student
 from dora_train.report.report import Report
 from dora_train.report.settings import Summary, gap

@@ -16,7 +16,8 @@ from dora_train.engine.grid.executor import JobInfo, NoRoom, Phase
 from dora_train.engine.grid.request import batches
 from dora_train.engine.grid.resources import Shape
 from dora_train.engine.grid.submission import settle, submit, submit_all
-from dora_train.engine.store import NO_ROOM, Experiment
+from dora_train.engine.records import NO_ROOM
+from dora_train.engine.store import Experiment
 
 
 def started(xp: Experiment, job_id: str, token: str = "tok") -> None:

@@ -20,7 +20,8 @@ from dora_train.engine.grid.facts import current, facts_of
 from dora_train.engine.grid.logs import log_of
 from dora_train.engine.grid.plan import Known, Verb, Wanted, make_plan
 from dora_train.engine.grid.status import WORDS, Facts, decide, look
-from dora_train.engine.store import Experiment, Job, RunState, State
+from dora_train.engine.records import Job, RunState, State
+from dora_train.engine.store import Experiment
 
 
 def holder(attempt: int = 1, token: str = "", since: float = 100.0, **what) -> Holder:

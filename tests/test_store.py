@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from dora_train.engine import store
+from dora_train.engine import files
 from dora_train.engine.grid.grids import Wants
-from dora_train.engine.store import Birth, Experiment, RunState, State
+from dora_train.engine.records import Birth, RunState, State
+from dora_train.engine.store import Experiment
 
 
 @pytest.fixture
@@ -49,18 +50,18 @@ def test_a_state_survives_keys_of_other_versions(xp: Experiment):
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path):
     path = tmp_path / "file.json"
-    store.write_json(path, [1])
-    with pytest.raises(RuntimeError), store.written_aside(path) as aside:
+    files.write_json(path, [1])
+    with pytest.raises(RuntimeError), files.written_aside(path) as aside:
         aside.write_text("half")
         raise RuntimeError
-    assert store.read_json(path) == [1] and list(tmp_path.iterdir()) == [path]
+    assert files.read_json(path) == [1] and list(tmp_path.iterdir()) == [path]
 
 
 def test_files_follow_the_umask(tmp_path: Path):
     before = os.umask(0o002)
     try:
-        store.write_json(tmp_path / "a.json", 1)
-        store.write_once(tmp_path / "b.json", 1)
+        files.write_json(tmp_path / "a.json", 1)
+        files.write_once(tmp_path / "b.json", 1)
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o664}
@@ -81,15 +82,15 @@ def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_links_a_file_is_written_once(no_links: None, tmp_path: Path):
     path = tmp_path / "jobs" / "1.json"
-    assert store.write_once(path, "first") and not store.write_once(path, "second")
-    assert store.read_json(path) == "first"
+    assert files.write_once(path, "first") and not files.write_once(path, "second")
+    assert files.read_json(path) == "first"
     assert [file for file in path.parent.iterdir() if file.name.endswith(".tmp")] == []
     assert [file.name for file in path.parent.glob("*.json")] == ["1.json"]
 
 
 def _write(path: str, gate, results) -> None:
     gate.wait()
-    results.put((store.write_once(Path(path), os.getpid()), os.getpid()))
+    results.put((files.write_once(Path(path), os.getpid()), os.getpid()))
 
 
 def test_without_links_exactly_one_of_many_writes(no_links: None, tmp_path: Path):
@@ -104,31 +105,31 @@ def test_without_links_exactly_one_of_many_writes(no_links: None, tmp_path: Path
         for process in processes:
             process.join(30)
         [winner] = [pid for won, pid in said if won]
-        assert store.read_json(path) == winner
+        assert files.read_json(path) == winner
 
 
 def test_without_links_a_winner_that_was_killed_has_won(no_links: None, tmp_path: Path, monkeypatch):
     """The file is whole or not there; the next writer brings it into its place, and has lost."""
-    path, renamed = tmp_path / "1.json", store._renamed
+    path, renamed = tmp_path / "1.json", files._renamed
 
     def killed(folder, target):
         renamed(folder, target)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_renamed", killed)
+        patch.setattr(files, "_renamed", killed)
         with pytest.raises(KeyboardInterrupt):
-            store.write_once(path, "first")
+            files.write_once(path, "first")
     assert not path.exists()
-    assert not store.write_once(path, "second") and store.read_json(path) == "first"
-    assert not store.write_once(path, "third") and store.read_json(path) == "first"
+    assert not files.write_once(path, "second") and files.read_json(path) == "first"
+    assert not files.write_once(path, "third") and files.read_json(path) == "first"
 
 
 def test_without_links_it_is_the_same_file(no_links: None, tmp_path: Path):
     """Who has it open, or locked, before it gets its name has the file of that name."""
     (tmp_path / "aside").write_text("{}")
     inode = (tmp_path / "aside").stat().st_ino
-    assert store._take_name(tmp_path / "aside", tmp_path / "1.json")
+    assert files.take_name(tmp_path / "aside", tmp_path / "1.json")
     assert (tmp_path / "1.json").stat().st_ino == inode
 
 
@@ -138,7 +139,7 @@ def test_an_error_that_is_not_about_links_is_raised(tmp_path: Path, monkeypatch)
 
     monkeypatch.setattr(os, "link", full)
     with pytest.raises(OSError, match="No space left"):
-        store.write_once(tmp_path / "1.json", 1)
+        files.write_once(tmp_path / "1.json", 1)
 
 
 def test_without_links_the_checkpoint_before_is_a_copy(no_links: None, tmp_path: Path):

@@ -16,7 +16,8 @@ from dora_train.engine.grid.request import Request
 from dora_train.engine.grid.resources import Shape
 from dora_train.engine.grid.status import look
 from dora_train.engine.grid.submission import settle, submit
-from dora_train.engine.store import Experiment, RunState, State
+from dora_train.engine.records import RunState, State
+from dora_train.engine.store import Experiment
 
 
 class Fake:

@@ -12,7 +12,8 @@ from dora_train.engine.grid.board import META, PIPE_WIDTH, Board, Column, Line, 
 from dora_train.engine.grid.sheep import Sheep
 from dora_train.engine.grid.status import Status, duration
 from dora_train.engine.grid.table import GridTable
-from dora_train.engine.store import Birth, Experiment, RunState, State
+from dora_train.engine.records import Birth, RunState, State
+from dora_train.engine.store import Experiment
 
 
 class Digits(Explorer):

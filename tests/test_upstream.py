@@ -1,4 +1,4 @@
-"""What upstream.py assumes of Dora, Hydra, submitit and Lightning: fails the day one of them changes it."""
+"""What engine/upstream assumes of Dora, Hydra, submitit and Lightning: fails the day one of them changes it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_flags_of_the_command_are_known():
 
 
 def test_submitit_reads_node_lists():
-    from dora_train.engine.upstream import hosts_of
+    from dora_train.engine.upstream.submitit import hosts_of
 
     assert hosts_of("n[1-2],login") == ["n1", "n2", "login"]
 
@@ -78,7 +78,7 @@ def test_lightning_says_whether_it_goes_on_where_we_read_it():
 def test_lightning_keeps_its_place_where_we_read_it():
     from pytorch_lightning import Trainer
 
-    from dora_train.engine.upstream import position
+    from dora_train.engine.upstream.lightning import position
 
     trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
     assert position(trainer) == (0, 0)
@@ -88,48 +88,6 @@ def test_lightning_still_resumes_otherwise_where_steps_are_limited():
     from pytorch_lightning.loops.fit_loop import _FitLoop
 
     assert "or self._iteration_based_training()" in inspect.getsource(_FitLoop.restarting.fset)
-
-
-def test_lightning_still_enters_a_context_for_hooks_that_nobody_has():
-    """If not, `without_idle_work` can go."""
-    from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
-    from pytorch_lightning.trainer import call
-
-    source = inspect.getsource(call._call_callback_hooks)
-    assert source.index("if callable(fn):") < source.index("with trainer.profiler.profile(")
-    source = inspect.getsource(call._call_lightning_module_hook)
-    assert source.index("if not callable(fn):") < source.index("with trainer.profiler.profile(")
-    assert "is_param_in_hook_signature(" in inspect.getsource(_TrainingEpochLoop._build_kwargs)
-
-
-def test_only_hooks_that_nobody_has_are_left_out():
-    from pytorch_lightning import Callback, LightningModule, Trainer
-    from pytorch_lightning.callbacks import LambdaCallback
-
-    from dora_train.engine.upstream import STEP_HOOKS, without_idle_work
-
-    class Own(Callback):
-        def on_train_batch_end(self, *args):
-            pass
-
-    class Child(Own):
-        pass
-
-    class Module(LightningModule):
-        def on_before_zero_grad(self, optimizer):
-            pass
-
-        def training_step(self, batch, batch_idx):
-            pass
-
-    own, child, module = Own(), Child(), Module()
-    given = LambdaCallback(on_after_backward=print)
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", callbacks=[own, child, given])
-    without_idle_work(trainer, module)
-    left = {one: [hook for hook in STEP_HOOKS if getattr(one, hook) is not None] for one in (own, child, given, module)}
-    assert left == {own: ["on_train_batch_end"], child: ["on_train_batch_end"], given: ["on_after_backward"],
-                    module: ["on_before_zero_grad"]}
-    assert trainer.fit_loop.epoch_loop._build_kwargs({}, "batch", 3) == {"batch": "batch", "batch_idx": 3}
 
 
 def test_grid_action_still_does_no_more_than_ours():
@@ -142,7 +100,7 @@ def test_the_listener_of_hydras_parser_still_drops_the_column():
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    from dora_train.engine.upstream import column_of
+    from dora_train.engine.upstream.hydra import column_of
 
     with pytest.raises(HydraException) as error:
         OverridesParser.create().parse_override("tag=a)b")

@@ -16,7 +16,8 @@ import pytest
 from experiments import experiment, sweep
 from project import BIN, ROOT, Project
 
-from dora_train.engine.store import Experiment, State
+from dora_train.engine.records import State
+from dora_train.engine.store import Experiment
 
 NOBODY = 65534
 AS_OTHERS = (

@@ -20,8 +20,8 @@ from project import ROOT, Project
 from dora_train.engine import limits, replaced
 from dora_train.engine.errors import UserError
 from dora_train.engine.main import TrainMain
+from dora_train.engine.records import State
 from dora_train.engine.signature import Composer
-from dora_train.engine.store import State
 from dora_train.engine.values import flatten, same, unflatten
 
 KINDS = [

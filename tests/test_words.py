@@ -11,7 +11,7 @@ from project import QUICK, Project
 
 from dora_train.engine.grid.best import Better
 from dora_train.engine.grid.status import Status
-from dora_train.engine.store import State
+from dora_train.engine.records import State
 from dora_train.engine.words import best_key, main_metric, shown_best, shown_test
 from dora_train.report.query import main_metric as compared_by
 from dora_train.report.runs import read_one

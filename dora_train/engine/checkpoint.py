@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .store import is_whole
+from .files import is_whole
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -30,11 +30,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from . import machine, store
+from . import machine
+from .access import inode
 from .errors import UserError
-from .files import inode
+from .files import allow_colleagues, read_json, take_name
 from .machine import user_name
-from .store import Experiment, Job, State
+from .records import Job, State, from_stored
+from .store import Experiment
 
 __all__ = ["Holder", "claim", "holder", "is_taken", "latest", "refuse_if_held", "user_name"]
 
@@ -134,7 +136,7 @@ def latest(experiment: Experiment) -> Holder | None:
     """The maker of the last attempt, alive or not; None if there was none, or this is a copy."""
     number = max(experiment.attempt_numbers(), default=0)
     path = experiment.attempts / f"{number}.json"
-    made = store._from_dict(Holder, store.read_json(path))
+    made = from_stored(Holder, read_json(path))
     return None if made is None or _is_copy(made, path) else made
 
 
@@ -213,8 +215,8 @@ def _make(path: Path, mine: Holder) -> bool:
         content = asdict(mine) | {"inode": os.fstat(file).st_ino, "locked": locked}
         os.write(file, json.dumps(content).encode())
         os.fsync(file)
-        store._allow_colleagues(Path(aside))
-        made = store._take_name(Path(aside), path)
+        allow_colleagues(Path(aside))
+        made = take_name(Path(aside), path)
     finally:
         Path(aside).unlink(missing_ok=True)
         if not made:  # else it stays open, and locked, until this process ends

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import shortened
+from .files import written_aside
 from .project import Repository, find_code, shown
+from .records import Start
 from .snapshot import Files, make_whole, name_of, packed, read, read_all
-from .store import CODES, Start, written_aside
+from .store import CODES
 
 
 @dataclass

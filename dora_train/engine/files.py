@@ -1,93 +1,164 @@
-"""Files of several users and machines: who may read them, whose they are, and how old they are.
+"""Files that another process may read or write at the same time: whole, or not there.
 
-A file that this user may not read is not missing: a reader that took it for that would start again
-what a colleague is running. The names and formats of our files are in `store.py`.
+Every file of an experiment is written beside its place, brought to the disk, and renamed into its
+place. So a reader never sees half of one, whatever is killed.
 """
 
+import errno
+import json
 import os
-import shlex
+import shutil
 import tempfile
-import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from .errors import UserError
-
-
-def listed(folder: Path) -> list[str]:
-    """The names in a folder; none if it is missing.
-
-    Raises:
-        UserError: this user may not read it.
-    """
-    try:
-        return os.listdir(folder)
-    except PermissionError as error:
-        raise unreadable(folder) from error
-    except OSError:
-        return []
+from .access import unreadable
 
 
-def exists(path: Path) -> bool:
-    """Whether there is a file or folder.
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; None if it is missing or damaged, so that no reader fails on it.
 
     Raises:
-        UserError: this user may not know.
+        UserError: this user may not read it, so that nobody knows what is in it.
     """
     try:
-        path.stat()
+        return json.loads(path.read_text(encoding="utf-8"))
     except PermissionError as error:
         raise unreadable(path) from error
-    except OSError:
+    except (OSError, ValueError):
+        return None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint's file, a zip, holds what was written: torch's reader looks at no checksum.
+
+    What a damaged file raises is not to be foreseen (BadZipFile, NotImplementedError, struct.error ...).
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            # miniz, which torch reads with, takes a part whose attributes say so for a folder: it reads nothing, unsaid
+            return archive.testzip() is None and not any(part.external_attr for part in archive.infolist())
+    except Exception:
         return False
-    return True
 
 
-def inode(path: Path) -> int:
-    """The inode of a file or folder; 0 if it is missing."""
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to; it takes the place of `path` at the end, whole and on disk, or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    aside = Path(name)
     try:
-        return path.stat().st_ino
+        yield aside
+        allow_colleagues(aside)
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def allow_colleagues(path: Path, mode: int = 0o666) -> None:
+    """What tempfile makes is private; colleagues share an outputs folder.
+
+    Some file systems know no such rights.
+    """
+    with suppress(PermissionError):
+        path.chmod(mode & ~_umask())
+
+
+def _umask() -> int:
+    umask = os.umask(0o022)
+    os.umask(umask)
+    return umask
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` whole or not at all."""
+    with written_aside(path) as aside:
+        aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def write_once(path: Path, content: Any) -> bool:
+    """Write `content` unless `path` exists, whole or not at all.
+
+    Returns:
+        Whether this call wrote it: of several at once, on several machines too, exactly one gets True.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(json.dumps(content) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        allow_colleagues(aside)
+        return take_name(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+# What os.link raises on file systems without hard links: FAT, exFAT, some FUSE, SMB and container mounts.
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+def take_name(aside: Path, path: Path) -> bool:
+    """Give the file `aside` the name `path` too, unless it is taken. Of several, one gets True."""
+    try:
+        os.link(aside, path)  # fails if the name exists; atomic on NFS too
+        return True
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+    return _take_name_without_links(aside, path)
+
+
+def _take_name_without_links(aside: Path, path: Path) -> bool:
+    """The same by renaming folders: a folder takes the place of another only if that one is empty.
+
+    So the first whose folder has the common name is the winner. The others move its file into its
+    place as well, since the winner may have been killed before it could. The folder stays, with a
+    mark in it: as long as it is not empty, nobody else can win.
+    """
+    if path.exists():
+        return False
+    turn = path.with_name(f".{path.name}.first")
+    mine = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        (mine / "taken").touch()
+        os.replace(aside, mine / path.name)
+        allow_colleagues(mine, 0o777)
+        won = _renamed(mine, turn)
+        with suppress(FileNotFoundError):  # it is in its place
+            os.replace(turn / path.name, path)
+        return won
+    finally:
+        shutil.rmtree(mine, ignore_errors=True)
+
+
+def _renamed(folder: Path, target: Path) -> bool:
+    """Rename a folder that is not empty; False if `target` is one already."""
+    try:
+        folder.rename(target)
+        return True
     except OSError:
-        return 0
+        if target.is_dir():
+            return False
+        raise
 
 
-def numbered(folder: Path, ending: str = ".json") -> list[int]:
-    """Of the files N.json in a folder, ascending."""
-    stems = [name.removesuffix(ending) for name in listed(folder) if name.endswith(ending)]
-    return sorted(int(stem) for stem in stems if stem.isdigit())
-
-
-def age_of(path: Path) -> float:
-    """Seconds since a file was written, by its disk's clock if possible; infinity without a file."""
+def second_name(path: Path, other: Path) -> None:
+    """Let `other`, which does not exist, be the same file as `path`; a copy of it where there are no hard links."""
     try:
-        written = path.stat().st_mtime
-    except OSError:
-        return float("inf")
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as now:
-            return os.fstat(now.fileno()).st_mtime - written
-    except OSError:  # not our folder
-        return time.time() - written
-
-
-def unreadable(path: Path) -> UserError:
-    """What to say if this user may not read a file or folder: which, whose, and what to ask for."""
-    above = reversed(path.parents)
-    closed = next((folder for folder in above if not os.access(folder, os.X_OK)), path)
-    holding = (folder for folder in (closed, *closed.parents) if folder.parent.name == "xps")
-    whole = shlex.quote(str(next(holding, closed)))
-    return UserError(f"you may not read {closed}, which belongs to {_owner(closed)}.",
-                     f"ask for: chmod -R go+rX {whole}     or take another folder: DORA_DIR=FOLDER")
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raises: UserError if this user may not write into a folder that is there, as another's."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"you may not write into {folder}, which belongs to {_owner(folder)}.",
-                        "a run of your own: tag=WORD, or another folder: DORA_DIR=FOLDER")
-
-
-def _owner(path: Path) -> str:
-    try:
-        return path.owner()
-    except (KeyError, OSError):  # a user of another machine
-        return "another user"
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        shutil.copyfile(path, other)

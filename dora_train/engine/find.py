@@ -7,8 +7,8 @@ import os
 import shlex
 from pathlib import Path
 
+from .access import exists, listed
 from .errors import UserError, shortened
-from .files import exists, listed
 from .store import XPS, Experiment, cleared_folder, is_signature
 
 ROOT = Path(__file__).resolve().parents[2]

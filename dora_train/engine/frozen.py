@@ -10,8 +10,8 @@ from typing import Any
 
 from . import limits
 from .errors import UserError
+from .records import Birth
 from .signature import Composed, Composer
-from .store import Birth
 from .values import flatten, is_excluded, split, unflatten
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dora_train.engine.store import Job
+    from dora_train.engine.records import Job
 
 
 def main() -> None:

@@ -24,22 +24,24 @@ from dora.conf import DoraConfig, SlurmConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import claims, clearing, limits, output, upstream, verbs
+from . import claims, clearing, limits, output, verbs
+from .access import refuse_unwritable
 from .code import Code
 from .direction import refuse_guess
 from .errors import UserError, refuse_undecoded, report_user_errors, writable
-from .files import refuse_unwritable
 from .find import ROOT, find, placed, readable
 from .frozen import todays_values
 from .grid import resources
 from .origin import locate, sha256
 from .quoting import quoted
+from .records import Birth, State
 from .replaced import DORA, refuse_trainer_key
 from .run.signals import Signals
 from .share import Imported
 from .shell import typed
 from .signature import RULE, Composed, Composer
-from .store import ARRAYS, CODES, XPS, Birth, Experiment, State
+from .store import ARRAYS, CODES, XPS, Experiment
+from .upstream.dora import HydraMain, command_line, config_folder, install, is_dora_command
 from .values import Delta, flatten, is_excluded, merged, same, split, unflatten
 from .xp import XP
 
@@ -83,20 +85,20 @@ def hydra_main(config_name: str, config_path: str, version_base: str | None = "1
     return lambda main: TrainMain(main, config_name, config_path, version_base, checks)
 
 
-class TrainMain(upstream.HydraMain):
+class TrainMain(HydraMain):
     """Dora's main with our signature, start line, claims and errors."""
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
                  checks: Sequence[Callable[..., None]]):
         # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
-        self.command = upstream.command_line() if upstream.is_dora_command() else None
+        self.command = command_line() if is_dora_command() else None
         is_run = getattr(self.command, "command", "") == "run"
         if self.command is not None:
             output.prepare(never_fails=is_run)
         self.signals = Signals().install() if is_run else None
         self._checks = checks
         self._checked_before: set[str] = set()
-        folder = upstream.config_folder(main, config_path)
+        folder = config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
         super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block))
         self.composer = Composer(folder, config_name, version_base)
@@ -581,4 +583,4 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
 
 
 report_user_errors()
-upstream.install(verbs)
+install(verbs)

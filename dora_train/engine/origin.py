@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import UserError
-from .store import Experiment, State, is_signature
+from .records import State
+from .store import Experiment, is_signature
 
 Find = Callable[[str], Experiment]
 

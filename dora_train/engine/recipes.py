@@ -17,7 +17,7 @@ from .keys import MISSING, at, fitted, is_open, takes_a_dict, unknown
 from .limits import TRAINER_TAKES
 from .quoting import quoted
 from .replaced import refuse_trainer_key
-from .upstream import ConfigFile
+from .upstream.hydra import ConfigFile
 from .values import flatten, unflatten
 
 GROUPS = ("experiment", "debug")  # the folders of recipes

@@ -10,9 +10,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from . import claims, store
+from . import claims
 from .errors import UserError
-from .store import XPS, Birth, Experiment, RunState, State
+from .records import Birth, RunState, State, from_stored
+from .store import XPS, Experiment
 
 WISH = "DORA_EXPORT_METRICS"
 
@@ -32,8 +33,8 @@ class Imported(list):
 
     def __init__(self, record: dict[str, Any]):
         """Raises: UserError where it is none."""
-        self.birth = store._from_dict(Birth, record.get("birth"))
-        self.run = store._from_dict(RunState, record.get("state"))
+        self.birth = from_stored(Birth, record.get("birth"))
+        self.run = from_stored(RunState, record.get("state"))
         history, result = record.get("history"), record.get("result")
         if self.birth is None or self.run is None or not (isinstance(history, list) and isinstance(result, dict)):
             raise UserError("what came in is no export of this project: a record lacks its values or its result.")

@@ -36,11 +36,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from . import recipes, upstream
+from . import recipes
 from .errors import UserError, did_you_mean, shortened
 from .keys import MISSING, at, fitted, has_no_room, holds_interpolation, is_open, refuse_names, unknown
 from .overrides import option, parse, set_before_delete
-from .upstream import ConfigFile
+from .upstream.hydra import ConfigFile, files_of
 from .values import Delta, coerced, differences, flatten
 
 RULE = 2  # the version of this rule, stored at birth; raise it when any signature would change
@@ -187,7 +187,7 @@ class Composer:
     def _read_files(self, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
         """Of the files that Hydra merges for these groups, but for those of one section (conf/data)."""
         with self._hydra():
-            files = upstream.files_of(self.config_name, chosen)
+            files = files_of(self.config_name, chosen)
         paths = [self.config_dir / f"{file.name}.yaml" for file in files if not file.package]
         loaded: list[Any] = [OmegaConf.load(path) for path in paths if path.exists()]
         return [dict(flatten(_raw(content))) for content in loaded]
@@ -202,7 +202,7 @@ class Composer:
             try:
                 with self._hydra():
                     cfg = compose(self.config_name, list(chosen), return_hydra_config=True)
-                    files = upstream.files_of(self.config_name, chosen)
+                    files = files_of(self.config_name, chosen)
             except (HydraException, OmegaConfBaseException) as error:
                 raise _broken(error, self.config_dir) from error
             except Exception as error:  # PyYAML's own errors: Hydra does not wrap them

@@ -1,10 +1,13 @@
-"""What each of Dora's verbs does here. `upstream.install` puts these where Dora's command looks them up."""
+"""What each of Dora's verbs does here. `install` puts these where Dora's command looks them up."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .share import Imported, exported
+from .upstream.dora import current_xp
+from .values import flatten
 
 if TYPE_CHECKING:
     from .main import TrainMain
@@ -49,6 +52,13 @@ def is_ours(main: Any, *args: Any, **kwargs: Any) -> bool:
     from .main import TrainMain
 
     return isinstance(main, TrainMain)
+
+
+def in_our_run(*args: Any, **kwargs: Any) -> bool:
+    """Whether this process is in `main` of an experiment of ours, whatever a function is called with."""
+    from .xp import XP
+
+    return isinstance(current_xp(), XP)
 
 
 def shepherd(main: Any, *args: Any, **kwargs: Any) -> type | None:
@@ -126,3 +136,9 @@ def import_(load: Callable) -> Callable:
 
 def _is_argv(argv: Any) -> bool:
     return isinstance(argv, list) and all(isinstance(word, str) for word in argv)
+
+
+def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names; None for NaN and infinity, which `dora.hiplot` 0.1.13 sends as no browser can read them."""
+    return {key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in flatten(metrics)}

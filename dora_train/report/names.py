@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine.access import listed
 from ..engine.errors import UserError, did_you_mean, shortened
-from ..engine.files import listed
 from ..engine.find import closed, find, readable, shown_path
 from ..engine.store import GRIDS, XPS, Experiment, is_signature
 

@@ -12,7 +12,8 @@ from ..engine.grid.board import META, Board, Column, Line, heading, meta
 from ..engine.grid.executor import Executor
 from ..engine.grid.monitor import DORA_INTERVAL, Monitor
 from ..engine.grid.status import Status
-from ..engine.store import Experiment, Job
+from ..engine.records import Job
+from ..engine.store import Experiment
 from .parameters import differing, shared, text, titles
 from .runs import Run, flat, read_one
 from .sheet import metrics_of, style_of

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..store import Birth
+from ..records import Birth
 from ..words import directions, main_metric
 
 MAX, MIN = "max", "min"

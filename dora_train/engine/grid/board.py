@@ -15,7 +15,7 @@ from rich.console import Console, ConsoleOptions
 from rich.table import Table
 from rich.text import Text
 
-from ..store import RunState, State
+from ..records import RunState, State
 from .best import Better
 from .status import Status, duration
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
-from ..store import Job
+from ..records import Job
 
 
 class Phase(str, Enum):

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from .. import claims
 from ..claims import Holder
-from ..store import Experiment, Job, RunState, State
+from ..records import Job, RunState, State
+from ..store import Experiment
 from .executor import Executor, JobInfo, Phase
 from .logs import log_of, reason_in
 

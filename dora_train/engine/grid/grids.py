@@ -21,9 +21,10 @@ from typing import Any
 from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
 
+from ..access import listed
 from ..errors import UserError, did_you_mean, shortened, writable
-from ..files import listed
-from ..store import GRIDS, NO_LINKS, XPS, is_signature, read_json, write_json
+from ..files import NO_LINKS, read_json, write_json
+from ..store import GRIDS, XPS, is_signature
 from .growing import Ground, Growing
 from .resources import KEYS
 from .shepherd import Shepherd

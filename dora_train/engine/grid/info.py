@@ -18,8 +18,9 @@ from ..clearing import what_was_cleared
 from ..code import in_words
 from ..errors import UserError, shortened
 from ..find import closed, readable
+from ..records import Birth, RunState, State
 from ..shell import typed
-from ..store import GRIDS, Birth, Experiment, RunState, State
+from ..store import GRIDS, Experiment
 from ..words import main_metric, shown_best, validated
 from . import submission
 from .board import epochs, seconds_left

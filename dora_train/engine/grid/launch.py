@@ -7,8 +7,9 @@ from typing import Any
 from dora.conf import SubmitRules, update_from_args
 
 from ..errors import UserError
+from ..records import ILL, State
 from ..shell import typed
-from ..store import ILL, Experiment, State
+from ..store import Experiment
 from .executor import Executor
 from .info import cancel
 from .logs import follow, log_of

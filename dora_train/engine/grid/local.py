@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from .. import claims, machine, store
+from .. import claims, machine
 from ..claims import Holder
-from ..store import Job
+from ..records import Job, from_stored
 from .executor import JobInfo, NotSubmitted, Order, Phase, Receipt, outside, tokens
 from .local_files import text
 from .local_place import is_ours, machine_of_queue, place, trouble
@@ -76,7 +76,7 @@ class Local:
         """Whether the queue of a job is proven gone: it was this user's, here, and is no more."""
         if job.cluster != self.name or not job.queue_folder or job.user != claims.user_name():
             return False
-        maker = store._from_dict(Holder, job.writer)
+        maker = from_stored(Holder, job.writer)
         if maker is None or not maker.this_machine() or maker.namespace != machine.namespace():
             return False  # the folders of another machine, or container, are not seen from here
         try:

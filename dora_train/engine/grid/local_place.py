@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from .. import machine
+from ..access import listed
 from ..claims import user_name
-from ..files import listed
 from .local_files import is_locked, lock, read
 from .local_queue import Queue
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .. import claims
-from ..store import Experiment, Job
+from ..records import Job
+from ..store import Experiment
 
 NOISE = ("srun:", "slurmstepd:", "submitit ", "WARNING:")  # what surrounds the line that says why
 

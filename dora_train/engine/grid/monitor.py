@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from rich.live import Live
 
+from ..records import ILL, Job
 from ..shell import typed
-from ..store import ILL, Experiment, Job
+from ..store import Experiment
 from .board import Board, console, in_place
 from .executor import Executor
 from .status import Status, look

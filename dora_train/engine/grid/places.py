@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, did_you_mean
-from ..store import Job
+from ..records import Job
 from .executor import Executor, JobInfo, Order, Receipt, tokens
 from .local import Local, is_local
 from .slurm import Slurm

@@ -11,7 +11,7 @@ from typing import Any
 
 from dora.conf import SubmitRules
 
-from ..store import State
+from ..records import State
 from .resources import changes
 from .status import Status
 

@@ -67,9 +67,11 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
     given = chosen.pop("additional_parameters", {})
     chosen = {key: value for key, value in chosen.items() if key.replace("_", "-") not in given}
     more |= {key: value for key, value in given.items() if value not in (None, "", False)}
-    from .. import upstream  # here: it imports Dora, and with it torch; who only asks has no need of it
+    from ..upstream.submitit import (
+        batch_file,  # here: it imports Dora, and with it torch; who only asks has no need of it
+    )
 
-    script = upstream.batch_file(
+    script = batch_file(
         order.folder, order.command, array=len(order.tasks or ()),
         parameters=chosen | {"job_name": order.name, "stderr_to_stdout": True, "setup": setup,
                              "additional_parameters": more})

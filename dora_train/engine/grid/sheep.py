@@ -10,7 +10,8 @@ from pathlib import Path
 
 import dora.shep
 
-from ..store import Experiment, Job, State
+from ..records import Job, State
+from ..store import Experiment
 from ..xp import XP
 from .executor import Executor
 from .logs import log_of

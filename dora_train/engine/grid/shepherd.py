@@ -15,7 +15,7 @@ from dora.conf import SlurmConfig, SubmitRules
 
 from .. import claims
 from ..errors import UserError
-from ..store import Job
+from ..records import Job
 from ..xp import XP
 from . import submission
 from .executor import Executor

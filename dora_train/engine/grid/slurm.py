@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from ..store import Job
+from ..records import Job
 from . import sbatch
 from .executor import JobInfo, Order, Phase, Receipt, tokens
 from .slurm_text import SACCT_FORMAT, SQUEUE_FORMAT, read_sacct, read_scontrol, read_squeue

@@ -33,7 +33,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .. import claims
-from ..store import Experiment, Job, RunState, State
+from ..records import Job, RunState, State
+from ..store import Experiment
 from .executor import Executor, Phase
 from .facts import Facts, facts_of, infos_of, is_completed
 from .logs import log_of

@@ -19,11 +19,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import claims, store
+from .. import claims
+from ..access import age_of, inode
 from ..claims import Holder
 from ..errors import UserError
-from ..files import age_of, inode
-from ..store import ARRAYS, NO_ROOM, Experiment, Job
+from ..files import write_json
+from ..records import NO_ROOM, Job, from_stored
+from ..store import ARRAYS, Experiment
 from .executor import Executor, NoRoom, NotSubmitted, Order, Receipt, Unanswered
 from .local import place
 from .request import Outcome, Request
@@ -146,7 +148,7 @@ def _write_tasks(path: Path, mine: Sequence[tuple[Request, int]], token: str) ->
     tasks: list[Any] = [None] * (max(task for _, task in mine) + 1)
     for request, task in mine:
         tasks[task] = [str(request.experiment.folder.absolute()), token]
-    store.write_json(path, tasks)
+    write_json(path, tasks)
 
 
 def job_command(python: str | None, code_root: Path, target: Path, token: str) -> str:
@@ -271,7 +273,7 @@ def _adopt_from_attempt(experiment: Experiment, job: Job, executor: Executor) ->
 
 def _is_overdue(experiment: Experiment, job: Job) -> bool:
     """Its maker is gone, or has had its time; a maker that is proven to live is waited for."""
-    writer = store._from_dict(Holder, job.writer)
+    writer = from_stored(Holder, job.writer)
     alive = writer.alive() if writer is not None else None
     if alive is None:  # by the disk's clock: its maker's may be another one than ours
         return age_of(experiment.jobs / f"{job.number}.json") > PATIENCE

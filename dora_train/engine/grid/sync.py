@@ -17,10 +17,12 @@ from dora.conf import SlurmConfig, SubmitRules
 from dora.explore import Explorer, Herd
 from dora.grid import RunGridArgs
 
-from .. import claims, upstream
+from .. import claims
 from ..clearing import other_owner
 from ..errors import UserError
-from ..store import XPS, Experiment, State
+from ..records import State
+from ..store import XPS, Experiment
+from ..upstream.dora import from_command_line
 from . import submission
 from .consent import confirm, print_plan
 from .executor import Executor, nowhere
@@ -61,7 +63,7 @@ def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules =
     if "/" in grid_name or grid_name in ("", ".", ".."):
         raise UserError(f'grid_name="{grid_name}": it names a folder, so it is not empty and holds no "/".')
     sheep, code = Sync(main, explorer, grid_name, rules, slurm, args).run()
-    if code and upstream.from_command_line(args):
+    if code and from_command_line(args):
         sys.exit(code)
     return sheep
 
@@ -230,7 +232,7 @@ class Sync:
 
     def _confirm(self, scene: Scene, actions: Sequence[Action]) -> None:
         """Ask before running work ends, or results go; a notebook is not asked."""
-        if upstream.from_command_line(self.args):
+        if from_command_line(self.args):
             alarm = "" if self.args.cancel else is_alarming(actions, scene.known)
             anew = [Experiment(self.dora_dir / XPS / action.sig) for action in actions if action.anew]
             lost = sum(experiment.exists() for experiment in anew)

@@ -12,7 +12,7 @@ from typing import Any
 from dora.explore import Explorer
 from rich.text import Text
 
-from ..store import RunState, State
+from ..records import RunState, State
 from .best import Better
 from .board import META, Board, Column, Line, heading, meta
 from .sheep import Sheep

@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from .. import upstream
+from ..upstream.lightning import as_before_validation, trains_no_further, validates_next
 from .signals import Interrupted, Signals
 
 SAVE = 1000  # above every signal's number: "save, and go on"
@@ -48,11 +48,11 @@ class StepBoundary(Checkpoint):
         self._saved = time.monotonic()
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        ends = trainer.sanity_checking or upstream.trains_no_further(trainer)
+        ends = trainer.sanity_checking or trains_no_further(trainer)
         if ends or not _is_between_steps(trainer):
             self._leave(trainer)
         else:
-            with upstream.as_before_validation(trainer):
+            with as_before_validation(trainer):
                 self._save_or_leave(trainer)
 
     def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
@@ -90,8 +90,8 @@ def _can_go_on_from_here(trainer: Trainer) -> bool:
     out. A checkpoint within the validation comes soon.
     """
     progress = trainer.fit_loop.epoch_loop.batch_progress
-    ends = progress.is_last_batch or upstream.trains_no_further(trainer)
-    return _is_between_steps(trainer) and not ends and not upstream.validates_next(trainer)
+    ends = progress.is_last_batch or trains_no_further(trainer)
+    return _is_between_steps(trainer) and not ends and not validates_next(trainer)
 
 
 def _is_between_steps(trainer: Trainer) -> bool:

@@ -19,7 +19,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..errors import UserError
-from ..store import BEST, Experiment, second_name, written_aside
+from ..files import second_name, written_aside
+from ..store import BEST, Experiment
 from .history import History
 from .mishaps import full
 

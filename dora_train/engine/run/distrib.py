@@ -1,6 +1,6 @@
 """`dora.distrib` inside a run: the ranks that this project has started, however it did.
 
-Dora's own functions ask submitit, which starts no job here. `upstream.install` puts these in their
+Dora's own functions ask submitit, which starts no job here. `install` puts these in their
 place, for code that runs in `main`.
 """
 

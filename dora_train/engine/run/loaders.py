@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from .. import upstream
+from ..upstream.lightning import position
 from .ranks import Ranks
 
 
@@ -29,7 +29,7 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Any]:
         assert self.trainer is not None
-        epoch, start = upstream.position(self.trainer)
+        epoch, start = position(self.trainer)
         epoch = 0 if self.overfits else epoch
         yield from self.batches.epoch(epoch, start, self.ranks.rank, self.ranks.world_size)
 

@@ -19,7 +19,8 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from ..errors import UserError
-from ..store import Experiment, written_aside
+from ..files import written_aside
+from ..store import Experiment
 from ..values import flatten
 from .history import Entry, History
 from .progress import batches_of

@@ -9,8 +9,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .. import upstream
-from ..store import State
+from ..records import State
+from ..upstream.lightning import position
 from ..words import shown, shown_best
 from .history import History
 from .session import Session
@@ -40,7 +40,7 @@ class ShowProgress(Callback):
                                 TimeRemainingColumn(compact=True), console=self.session.console, transient=True)
             self.bar.add_task("", total=None, speed="")
             self.bar.start()
-        self._beat(trainer, *upstream.position(trainer))  # an earlier attempt may have been further
+        self._beat(trainer, *position(trainer))  # an earlier attempt may have been further
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._epoch_began = time.monotonic()

@@ -12,8 +12,8 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .. import upstream
 from ..errors import UserError
+from ..upstream.submitit import hosts_of
 
 JOB = "DORA_TRAIN_JOB"  # set by job.py: the token of the submission
 
@@ -58,7 +58,7 @@ class Ranks:
     @classmethod
     def _from_slurm(cls, env: Mapping[str, str]) -> "Ranks":
         world_size, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_JOB_NUM_NODES", "1"))
-        address = "127.0.0.1" if nodes == 1 else _reachable(upstream.hosts_of(env["SLURM_JOB_NODELIST"])[0])
+        address = "127.0.0.1" if nodes == 1 else _reachable(hosts_of(env["SLURM_JOB_NODELIST"])[0])
         # All ranks must agree on it before they can talk; a requeued job, or a second copy, gets another.
         place = f"{env['SLURM_JOB_ID']} {env.get('SLURM_RESTART_COUNT', '0')} {env[JOB]}"
         port = 20000 + zlib.crc32(place.encode()) % 40000

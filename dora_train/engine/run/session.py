@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ...errors import DataError
-from .. import claims, clearing, upstream
+from .. import claims, clearing
 from ..errors import UserError, shortened, writable
 from ..find import shown_path
 from ..main import TrainMain
 from ..origin import Find
+from ..records import RunState, Start, State
 from ..shell import typed
-from ..store import Experiment, RunState, Start, State
+from ..store import Experiment
+from ..upstream.dora import entered
 from ..words import main_metric, shown_best
 from ..xp import XP
 from .mishaps import full, full_disk_said, is_lost_rank
@@ -164,7 +166,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
             _keep_code(session, main)
-            with upstream.entered(xp):
+            with entered(xp):
                 return main.main(xp.cfg)
 
 

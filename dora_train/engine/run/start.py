@@ -9,8 +9,9 @@ from pytorch_lightning import LightningModule
 
 from ..checkpoint import held_epoch
 from ..errors import UserError, shortened
+from ..files import is_whole
 from ..origin import Find, locate, sha256
-from ..store import BEST, is_signature, is_whole
+from ..store import BEST, is_signature
 
 
 def start_from(module: LightningModule, given: str, expected: str, find: Find) -> str:

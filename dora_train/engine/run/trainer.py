@@ -17,11 +17,12 @@ import torch
 from pytorch_lightning.callbacks import Timer
 
 from ... import counters
-from .. import upstream
 from ..errors import UserError
+from ..files import read_json
 from ..find import shown_path
 from ..shell import typed
-from ..store import Experiment, read_json
+from ..store import Experiment
+from ..upstream.lightning import resumed_by_epochs, without_signal_handlers
 from ..words import shown_best, shown_test
 from .averaging import AverageWeights
 from .boundary import StepBoundary
@@ -75,7 +76,6 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.is_first:
         take_up(session.experiment, resume)
         session.experiment.write_inputs(asdict(data.inputs))
-    upstream.without_idle_work(trainer, module)
     session.begins(resume.epoch, loaded.get("global_step", 0))
     trainer.fit(module, train_loader, valid_loader, ckpt_path=resume.checkpoint, weights_only=True)
     reason = end_reason(trainer)
@@ -138,8 +138,8 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
     if ranks.world_size > 1:
         atexit.register(leave_group)
     trainer.profiler = WhereTimeGoes(trainer.strategy.root_device) if cfg.profile else Unasked()  # type: ignore
-    upstream.without_signal_handlers(trainer)
-    upstream.resumed_by_epochs(trainer)
+    without_signal_handlers(trainer)
+    resumed_by_epochs(trainer)
     return trainer
 
 
