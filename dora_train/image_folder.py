@@ -20,6 +20,7 @@ from torch import Tensor
 from .augment import Augmentation
 from .cache import cache_folder
 from .errors import DataError
+from .home import expanded
 from .image_files import DECODING, InFiles
 from .images import SPLIT_SEED, Images, split
 from .packed import packed
@@ -96,7 +97,7 @@ def check_root(root: str | None) -> dict[str, Path]:
     """
     if not root:
         raise DataError("data=image_folder needs the folder of your images: data.root=FOLDER, with train/CLASS/*.jpg.")
-    top = Path(root).expanduser()
+    top = expanded(root)
     if not top.is_dir():
         raise DataError(f"data.root={root}: there is no such folder (from {Path.cwd()}).")
     found = {part: top / name for part, names in FOLDERS.items() for name in reversed(names) if (top / name).is_dir()}
