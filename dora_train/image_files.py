@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -17,6 +18,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .children import Parent, end_with_starter
 from .errors import DataError
 
 DECODING = 1  # part of a packed file's name: raise it when the pixels of `decoded` would change
@@ -71,24 +73,32 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
-    """SLURM signals every process of a job: a worker that dies of it would fail the run that is about to save."""
-    for name in ("SIGTERM", "SIGINT", "SIGUSR1", "SIGUSR2"):
+def _began(run: Parent, worker: int) -> None:
+    """What a worker does first.
+
+    SLURM signals every process of a job. If a worker died of that, the run that is about to save
+    would fail. So a worker ends with the run, and by no signal that can be ignored.
+    """
+    end_with_starter(run)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _end_workers() -> None:
-    """What a process's end does with daemons, by a signal that they do not ignore: it would wait for them for ever.
+    """Kill the workers that are left when this process ends.
 
-    There are some left where a traceback holds their loader, or Lightning leaves within a validation.
+    Python would send them SIGTERM, which they ignore, and wait for ever. Workers are left if a
+    traceback holds their loader, or if Lightning leaves in the middle of a validation.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes the death of a worker for an accident
+    # torch's handler takes the death of a worker for an accident
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()
 
 
-Finalize(None, _end_workers, exitpriority=0)  # before multiprocessing's own end, in children of it too, unlike atexit
+# Before multiprocessing's own end, and in children too. `atexit` would be too late.
+Finalize(None, _end_workers, exitpriority=0)
 
 
 class InFiles:
@@ -130,7 +140,7 @@ class InFiles:
         batches = [rows.tolist() for rows in wanted]
         loader = DataLoader(
             self.files, batch_sampler=batches, num_workers=min(self.num_workers, len(batches)),  # type: ignore[arg-type]
-            collate_fn=_as_it_is, worker_init_fn=_leave_signals_to_the_run,
+            collate_fn=_as_it_is, worker_init_fn=partial(_began, Parent.here()),
             generator=torch.Generator())  # else it draws from torch's global one
         for pixels, errors in loader:
             yield torch.from_numpy(pixels), errors

@@ -29,6 +29,7 @@ from .find import find
 from .origin import locate, sha256
 from .quoting import quoted
 from .replaced import DORA, refuse_trainer_key
+from .run.local import end_with_parent
 from .run.signals import Signals
 from .share import Imported
 from .signature import RULE, Composer
@@ -91,6 +92,8 @@ class TrainMain(upstream.HydraMain):
         # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
         self.command = upstream.command_line() if upstream.is_dora_command() else None
         self.signals = Signals().install() if getattr(self.command, "command", "") == "run" else None
+        if self.signals:
+            end_with_parent()
 
     @property
     def clear_asked(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ...children import end_all_with_this_process
 from ...errors import DataError
 from .. import claims, upstream
 from ..errors import UserError, writable
@@ -151,6 +152,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
             _keep_code(session, main)
+            end_all_with_this_process()
             with upstream.entered(xp):
                 return main.main(xp.cfg)
 
