@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,9 @@ from .engine.errors import UserError, report_user_errors
 from .engine.find import find, outputs, shown_path
 from .engine.store import Birth, Experiment, State, is_whole
 from .errors import DataError
-from .image_folder import cores, is_image
+from .image_files import InFiles
+from .image_folder import cores
+from .image_list import images_at, with_rules
 from .inputs import Inputs
 from .model import build_untrained
 
@@ -146,7 +149,7 @@ def _network(experiment: Experiment, birth: Birth, inputs: Inputs) -> nn.Module:
 
 
 def _data(config: dict[str, Any]) -> Data:
-    return load_data(**config["data"], seed=config["seed"])
+    return load_data(**with_rules(config["data"]), seed=config["seed"])
 
 
 # --- its test set, once more ---
@@ -205,32 +208,6 @@ def _measured(experiment: Experiment) -> str:
 
 # --- images ---
 
-def images_at(path: str) -> list[str]:
-    """An image, or all below a folder (jpg, png; nothing hidden), sorted.
-
-    Raises:
-        UserError: there is no such path, or no image below it.
-    """
-    if not os.path.isdir(path):
-        if not os.path.exists(path):
-            raise UserError(f'there is no file or folder "{path}".')
-        return [path]
-    found = []
-    try:
-        for folder, folders, names in os.walk(path, onerror=_raise):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [os.path.join(folder, name) for name in names if is_image(name)]
-    except OSError as error:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}.") from error
-    if not found:
-        raise UserError(f"{path} holds no .jpg or .png.")
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
 def _classified(experiment: Experiment, path: str) -> str:
     """CSV with a line an image, all of it or none: path, class, probability."""
     files = images_at(path)
@@ -245,8 +222,18 @@ def _classified(experiment: Experiment, path: str) -> str:
         for file, (name, probability) in zip(files, _load(experiment).classify(files)):
             rows.writerow([file, name, f"{probability:.6f}"])
     except DataError as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(_unreadable(files) or str(error).splitlines()[0]) from error
     return table.getvalue()
+
+
+def _unreadable(files: list[str]) -> str:
+    """That some cannot be read, of all of them: three are named, and all in a file."""
+    images = InFiles(files, (3, 8, 8), min(cores(), len(files) // A_WORKER))
+    batches = images.decode(torch.arange(len(files)).split(BATCH_SIZE))
+    errors = [error for batch in batches for error in batch.errors]
+    if len(errors) > 3:
+        images.unreadable = Path(tempfile.mkdtemp(prefix="dora_train-"), "unreadable.txt")
+    return str(images.error(errors)).splitlines()[0] if errors else ""
 
 
 # --- the command ---
@@ -260,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m dora_train.predict", description=(
         "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability)."))
     parser.add_argument("sig", metavar="SIG", help="any unambiguous beginning of its signature")
-    parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images (jpg, png)")
+    parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images")
     parser.add_argument("--output", metavar="FILE", help="write there, and not to the terminal")
     args = parser.parse_args(argv)
     if args.output and not Path(args.output).absolute().parent.is_dir():  # said now, not after the work

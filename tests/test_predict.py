@@ -27,9 +27,10 @@ from dora_train.data import Data, load_data
 from dora_train.engine.errors import UserError
 from dora_train.engine.store import Birth, Experiment
 from dora_train.errors import DataError
+from dora_train.image_list import images_at
 from dora_train.inputs import Inputs
 from dora_train.model import build_model, build_untrained
-from dora_train.predict import images_at, main
+from dora_train.predict import main
 
 DIGITS = {"name": "digits", "batch_size": 64}
 
@@ -174,11 +175,24 @@ def test_other_shapes(shape: tuple[int, int, int], tmp_path: Path):
     assert torch.equal(images[0], (wanted.float() - 10) / 2) and inputs.image_size == 8
 
 
+@pytest.mark.parametrize("on_white", [True, False])
+def test_transparency_as_in_training(on_white: bool, tmp_path: Path):
+    """An older network saw the colours of transparent pixels. It stored nothing about them."""
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "nothing.png")
+    stored = {"classes": ["a", "b"], "shape": [3, 8, 8], "mean": [0.0] * 3, "std": [1.0] * 3}
+    inputs = Inputs.read(stored | ({"on_white": True} if on_white else {}))
+    assert inputs is not None
+    [(images, _)] = inputs.batches([str(tmp_path / "nothing.png")], 2).epoch()
+    assert images.unique().tolist() == [255.0 if on_white else 0.0]
+
+
 def test_which_files_are_images(tmp_path: Path):
-    for name in ("b.JPG", "a/z.jpeg", "a/.hidden.png", ".cache/c.png", "c.txt", "é\udcff.png"):
+    for name in ("b.JPG", "a/z.jpeg", "a/y.webp", "a/.hidden.png", ".cache/c.png", "c.txt",
+                 "é\udcff.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert images_at(str(tmp_path)) == [str(tmp_path / name) for name in ("a/z.jpeg", "b.JPG", "é\udcff.png")]
+    found = [str(tmp_path / name) for name in ("a/y.webp", "a/z.jpeg", "b.JPG", "é\udcff.png")]
+    assert images_at(str(tmp_path)) == found
     assert images_at(str(tmp_path / "c.txt")) == [str(tmp_path / "c.txt")], "what is named is tried"
 
 
@@ -237,11 +251,20 @@ def test_images_that_are_none(made: Experiment, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert refused(made.sig, str(tmp_path / "nowhere")) == f'there is no file or folder "{tmp_path}/nowhere".'
-    assert refused(made.sig, str(empty)) == f"{empty} holds no .jpg or .png."
+    assert refused(made.sig, str(empty)).startswith(f"{empty} holds no image (.jpg, .jpeg, .png, ")
     (empty / "broken.png").write_bytes(b"\x89PNG no image")
+    for number in range(100):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(empty / f"a {number:03}.png")
     said = refused(made.sig, str(empty), "--output", str(tmp_path / "out.csv"))
     assert said.startswith(f"cannot read 1 image(s): {empty}/broken.png (") and len(said.splitlines()) == 1
     assert not (tmp_path / "out.csv").exists()
+    for number in range(0, 100, 2):
+        (empty / f"a {number:03}.png").write_bytes(b"no image")
+    said = refused(made.sig, str(empty))
+    listed = Path(said.partition("all of them: ")[2].removesuffix("."))
+    assert said.startswith("cannot read 51 image(s): ")
+    assert len(listed.read_text().splitlines()) == 51
+    shutil.rmtree(listed.parent)
     assert "there is no such folder" in refused(made.sig, str(empty), "--output", str(tmp_path / "no" / "out.csv"))
     with pytest.raises(DataError):
         list(dora_train.load(made.sig).classify([empty / "broken.png"]))

@@ -66,23 +66,29 @@ class Drift:
 
 
 def hydra_main(config_name: str, config_path: str, version_base: str | None = "1.3",
-               checks: Sequence[Callable[..., None]] = ()) -> Callable[[Callable], "TrainMain"]:
+               checks: Sequence[Callable[..., None]] = (),
+               as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+               ) -> Callable[[Callable], "TrainMain"]:
     """Dora's decorator of the same name, with early checks.
 
     Args:
         config_name, config_path, version_base: as Hydra's.
         checks: each is called before a folder is made, with the configuration's values of its parameters' names;
             raises ValueError, whose message the user sees, where they ask for what is not there.
+        as_stored: adds keys to the configuration of an older experiment, if today's default is not
+            what was done before the key existed.
     """
-    return lambda main: TrainMain(main, config_name, config_path, version_base, checks)
+    return lambda main: TrainMain(main, config_name, config_path, version_base, checks, as_stored)
 
 
 class TrainMain(upstream.HydraMain):
     """Dora's main with our signature, start line, claims and errors."""
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
-                 checks: Sequence[Callable[..., None]]):
+                 checks: Sequence[Callable[..., None]],
+                 as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict):
         self._checks = checks
+        self.as_stored = as_stored
         self._checked_before: set[str] = set()
         self._said_too_large = False
         folder = upstream.config_folder(main, config_path)
@@ -129,7 +135,7 @@ class TrainMain(upstream.HydraMain):
             print(f"XP {experiment.sig}: another submission took this one's place; nothing to do")
             return None
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = merged(job.excluded, birth.config) | {"threads": birth.threads}
+        xp.values = merged(job.excluded, self.as_stored(birth.config)) | {"threads": birth.threads}
         return run(self, xp, signals, job.stop)
 
     # --- an experiment from overrides, or from its signature ---
@@ -160,7 +166,8 @@ class TrainMain(upstream.HydraMain):
         experiment = self.find(sig)
         birth = experiment.birth()
         delta = [(key, value) for key, value in birth.delta] if birth else None
-        return XP(self.dora, birth.config if birth else {}, FrozenArgv(experiment), delta, experiment.sig)
+        values = dict(self.as_stored(birth.config)) if birth else {}
+        return XP(self.dora, values, FrozenArgv(experiment), delta, experiment.sig)
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.
@@ -331,7 +338,7 @@ class TrainMain(upstream.HydraMain):
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
 
-        A key that `dora.exclude` has taken in since counts no more.
+        A key that `dora.exclude` has taken in since does not count, nor one that `as_stored` adds.
 
         Raises:
             UserError: by chance, another experiment has the same signature.
@@ -343,8 +350,11 @@ class TrainMain(upstream.HydraMain):
             return []
         counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(self._frozen_values(xp, birth)))
+        known = {key for key, _ in flatten(birth.config)}
+        younger = {key for key, _ in flatten(self.as_stored(birth.config)) if key not in known}
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
-                if not is_excluded(key, self.dora.exclude) and (key not in counted or counted[key] != was)]
+                if not is_excluded(key, self.dora.exclude) and key not in younger
+                and (key not in counted or counted[key] != was)]
 
     def added(self, xp: XP) -> dict[str, Any]:
         """The keys that the configuration did not have yet when the experiment last ran, and their values."""
@@ -352,15 +362,16 @@ class TrainMain(upstream.HydraMain):
         frozen = dict(flatten(self._frozen_values(xp, birth))) if birth else {}
         return {key: value for key, value in flatten(self._counted(xp.values)) if birth and key not in frozen}
 
-    def _frozen_values(self, xp: XP, birth: Birth) -> dict[str, Any]:
-        """What the experiment was made with, and of the keys that came since, what it first ran with."""
-        known = {key for key, _ in flatten(birth.config)}
+    def _frozen_values(self, xp: XP, birth: Birth) -> Mapping[str, Any]:
+        """What the experiment was made with; for younger keys, what it did or first ran with."""
+        config = self.as_stored(birth.config)
+        known = {key for key, _ in flatten(config)}
         if all(key in known for key, _ in flatten(self._counted(xp.values))):  # mostly: no more files are read
-            return birth.config
+            return config
         added: dict[str, Any] = {}
         for start in self.experiment(xp).starts():
             added = start.added | added
-        return merged(unflatten(list(added.items())), birth.config)
+        return merged(unflatten(list(added.items())), config)
 
     def refuse_drift(self, xp: XP) -> None:
         """Raises: UserError where the same signature would now mean another experiment."""
