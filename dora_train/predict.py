@@ -5,7 +5,7 @@ checkpoint, and what an image is to become from what the run stored. Neither Dor
 """
 
 import argparse
-import contextlib
+import copy
 import csv
 import io
 import itertools
@@ -157,27 +157,32 @@ def _data(config: dict[str, Any]) -> Data:
 def measure(trained: Trained) -> dict[str, float]:
     """The metrics over the test set, computed as the run does: on the CPU in one rank, the numbers of `result.json`.
 
-    By the test step of module.py, whatever it gives: that imports Lightning, which nothing else here needs.
+    By the test step of module.py, in the precision of the run. That imports Lightning, which
+    nothing else here needs.
 
     Raises:
         DataError: the data set is not there, or cannot be read.
         UserError: its classes are others by now.
     """
     from .engine.run.history import Averages
+    from .engine.run.precision import precision_on_cpu
     from .module import Classifier
 
     config = trained.config
     data = _data(config)
     if data.classes != trained.classes:
-        raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} now has "
-                        f"{len(data.classes)} others: it cannot be measured.")
-    loss = config.get("loss") or {"label_smoothing": 0.0}
-    module = Classifier(trained.network, config["optim"], config["schedule"], loss).eval()
-    averages = Averages()
+        raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} has "
+                        f"{len(data.classes)} others by now: it cannot be measured.")
     batches = _limited(config["trainer"].get("limit_test_batches"), len(data.test))
+    precision = precision_on_cpu(config["trainer"].get("precision"))
+    loss = config.get("loss") or {"label_smoothing": 0.0}
+    network = copy.deepcopy(trained.network)  # the precision may convert it
+    classifier = Classifier(network, config["optim"], config["schedule"], loss)
+    module: Any = precision.convert_module(classifier).eval()
+    averages = Averages()
     for number, batch in enumerate(itertools.islice(data.test.epoch(), batches)):
-        with torch.inference_mode(), _precision(config):
-            outputs = module.test_step(batch, number)
+        with torch.inference_mode(), precision.test_step_context():
+            outputs = module.test_step(precision.convert_input(batch), number)
         averages.add(outputs, len(batch[1]))
     return averages.means(1)
 
@@ -187,11 +192,6 @@ def _limited(limit: int | float | None, batches: int) -> int:
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
-def _precision(config: dict[str, Any]) -> Any:
-    mixed = str(config["trainer"].get("precision")) == "bf16-mixed"
-    return torch.autocast("cpu", torch.bfloat16) if mixed else contextlib.nullcontext()
 
 
 def _measured(experiment: Experiment) -> str:

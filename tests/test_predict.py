@@ -5,6 +5,7 @@ What it asks are experiments made by hand, with the store's own writing and fres
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import shutil
@@ -21,6 +22,7 @@ import torch
 from data_files import write_image_folder
 from PIL import Image
 from project import QUICK, ROOT, Project, stored
+from torch.nn import functional
 
 import dora_train
 from dora_train.data import Data, load_data
@@ -30,7 +32,7 @@ from dora_train.errors import DataError
 from dora_train.image_list import images_at
 from dora_train.inputs import Inputs
 from dora_train.model import build_model, build_untrained
-from dora_train.predict import main
+from dora_train.predict import main, measure
 
 DIGITS = {"name": "digits", "batch_size": 64}
 
@@ -207,6 +209,38 @@ def test_a_table_in_a_file(made: Experiment, tmp_path: Path, capsysbinary: Any):
     assert capsysbinary.readouterr().out == b""
 
 
+# --- the test set, measured again ---
+
+AS_IN = {"32-true": (torch.float32, False), "bf16-mixed": (torch.float32, True),
+         "16-mixed": (torch.float32, True), "bf16-true": (torch.bfloat16, False),
+         "64-true": (torch.float64, False)}
+
+
+def by_torch(network: torch.nn.Module, precision: str) -> dict[str, float]:
+    """The metrics over the digits' test set, by torch's own words for a precision."""
+    dtype, mixed = AS_IN[precision]
+    network = copy.deepcopy(network).to(dtype)
+    losses, hits = [], []
+    for images, labels in load_data(**DIGITS).test.epoch():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = network(images.to(dtype))
+            losses.append(functional.cross_entropy(logits, labels, reduction="none").double())
+            hits.append((logits.argmax(1) == labels).double())
+    return {"loss": torch.cat(losses).mean().item(), "acc": torch.cat(hits).mean().item()}
+
+
+@pytest.mark.parametrize("precision", AS_IN)
+def test_the_test_set_is_measured_in_the_precision_of_the_run(precision: str, out: Path):
+    """16 bits mixed are bfloat16 on the CPU."""
+    made = make(out, trainer={"precision": precision}, optim={}, schedule={})
+    trained = dora_train.load(made.sig)
+    found = measure(trained)
+    assert found == pytest.approx(by_torch(trained.network, precision), rel=1e-12)
+    if precision != "32-true":
+        assert found["loss"] != by_torch(trained.network, "32-true")["loss"]
+    assert next(trained.network.parameters()).dtype == torch.float32, "it is left as it was"
+
+
 # --- mistakes ---
 
 def refused(*args: str) -> str:
@@ -288,7 +322,8 @@ def run(project: Project, *args: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [QUICK, ["threads=2", "trainer.max_epochs=1", "ema.decay=0.9",
-                                          "loss.label_smoothing=0.1", "trainer.limit_test_batches=0.5"]])
+                                          "trainer.precision=bf16-mixed", "loss.label_smoothing=0.1",
+                                          "trainer.limit_test_batches=0.5"]])
 def test_a_run_is_measured_with_its_own_numbers(project: Project, args: list[str]):
     project.dora("run", "trainer.accelerator=cpu", *args)
     before = files_of(project.xp)
