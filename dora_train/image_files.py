@@ -3,6 +3,7 @@
 Used by image_folder.py, and by inputs.py for the images that a trained network classifies.
 """
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.synchronize import Event
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import IO, Any
@@ -44,7 +46,13 @@ class _Files(Dataset):
     """What a worker holds.
 
     Paths are one array of bytes. Every worker would copy a list of strings, bit by bit.
+
+    Attributes:
+        stopped: is set if nobody waits for the images any more. A worker looks at it before each
+            image, so that a run does not wait for the rest of its batches.
     """
+
+    stopped: Event | None = None
 
     def __init__(self, paths: list[str], shape: tuple[int, ...], on_white: bool):
         self.paths = np.array([os.fsencode(path) for path in paths])
@@ -57,6 +65,8 @@ class _Files(Dataset):
         count = len(rows)
         batch = Decoded(np.zeros((count, *self.shape), np.uint8), np.zeros(count, np.uint32), [])
         for place, row in enumerate(rows):
+            if self.stopped and self.stopped.is_set():
+                break
             path = os.fsdecode(self.paths[row])
             try:
                 with open(path, "rb") as file:
@@ -154,12 +164,17 @@ class InFiles:
     def decode(self, wanted: Iterable[Tensor]) -> Iterator[Decoded]:
         """As `read`; a batch also says which of its images cannot be read."""
         batches = [rows.tolist() for rows in wanted]
-        loader = DataLoader(
-            self.files, batch_sampler=batches,  # type: ignore[arg-type]
+        files = copy.copy(self.files)  # others may read the same files at the same time
+        files.stopped = multiprocessing.Event()
+        loader = iter(DataLoader(
+            files, batch_sampler=batches,  # type: ignore[arg-type]
             num_workers=min(self.num_workers, len(batches)), collate_fn=_as_it_is,
             worker_init_fn=partial(_began, Parent.here()),
-            generator=torch.Generator())  # or else it draws from torch's global one
-        yield from loader
+            generator=torch.Generator()))  # or else it draws from torch's global one
+        try:
+            yield from loader
+        finally:  # an interruption too; after this the loader waits for its workers
+            files.stopped.set()
 
     def error(self, errors: list[str]) -> DataError:
         """What to raise for images that cannot be read. It names three, and a file with all."""

@@ -153,7 +153,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             _say_shorter(session, main, xp)
             _keep_code(session, main)
             end_all_with_this_process()
-            with upstream.entered(xp):
+            with upstream.entered(xp), signals.heard_at_once():
                 return main.main(xp.cfg)
 
 

@@ -49,6 +49,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
     """
     session = current()
+    session.signals.at_once = False  # from here on a signal waits for the next step boundary
     if session.ranks.world_size == 1:  # several leave together, at the first boundary: one must not wait for another
         session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
