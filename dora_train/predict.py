@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .data import Data, load_data
+from .engine.contents import changes_that_do_no_harm
 from .engine.errors import UserError, report_user_errors
 from .engine.find import find, outputs, shown_path
 from .engine.store import Birth, Experiment, State, is_whole
@@ -162,7 +163,7 @@ def measure(trained: Trained) -> dict[str, float]:
 
     Raises:
         DataError: the data set is not there, or cannot be read.
-        UserError: its classes are others by now.
+        UserError: its classes are others by now, or its test set holds what was learned.
     """
     from .engine.run.history import Averages
     from .engine.run.precision import precision_on_cpu
@@ -173,14 +174,19 @@ def measure(trained: Trained) -> dict[str, float]:
     if data.classes != trained.classes:
         raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} has "
                         f"{len(data.classes)} others by now: it cannot be measured.")
-    batches = _limited(config["trainer"].get("limit_test_batches"), len(data.test))
+    experiment = Experiment(trained.checkpoint.parent)
+    warning = changes_that_do_no_harm(experiment, data.contents(), asdict(data.inputs))
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    test = data.test.normalised_by(trained.inputs.mean, trained.inputs.std)
+    batches = _limited(config["trainer"].get("limit_test_batches"), len(test))
     precision = precision_on_cpu(config["trainer"].get("precision"))
     loss = config.get("loss") or {"label_smoothing": 0.0}
     network = copy.deepcopy(trained.network)  # the precision may convert it
     classifier = Classifier(network, config["optim"], config["schedule"], loss)
     module: Any = precision.convert_module(classifier).eval()
     averages = Averages()
-    for number, batch in enumerate(itertools.islice(data.test.epoch(), batches)):
+    for number, batch in enumerate(itertools.islice(test.epoch(), batches)):
         with torch.inference_mode(), precision.test_step_context():
             outputs = module.test_step(precision.convert_input(batch), number)
         averages.add(outputs, len(batch[1]))

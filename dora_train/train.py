@@ -34,8 +34,16 @@ def as_stored(config):
     return {**config, "data": with_rules(data)} if data else config
 
 
+def files_of_data(data):
+    """{file: [part, size, None]}: what a resume compares before it reads the files."""
+    from .data import listed_contents
+
+    return listed_contents(**data)
+
+
 @hydra_main(config_name="config", config_path="../conf", version_base="1.3",
-            checks=[data_exists, model_exists, training_is_sound], as_stored=as_stored)
+            checks=[data_exists, model_exists, training_is_sound], as_stored=as_stored,
+            files_of_data=files_of_data)
 def main(cfg):
     from .counters import seed_all
     from .data import load_data

@@ -241,6 +241,23 @@ def test_the_test_set_is_measured_in_the_precision_of_the_run(precision: str, ou
     assert next(trained.network.parameters()).dtype == torch.float32, "it is left as it was"
 
 
+def test_images_are_normalised_as_in_training(out: Path, monkeypatch: pytest.MonkeyPatch):
+    """By what the run stored, also if the data set's own statistics are others by now."""
+    made = make(out, optim={}, schedule={})
+    made.write_inputs(made.inputs() | {"mean": [100.0], "std": [50.0]})
+    seen: list[torch.Tensor] = []
+
+    def step(module: Any, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> dict:
+        seen.append(batch[0])
+        return {}
+
+    monkeypatch.setattr("dora_train.module.Classifier.test_step", step)
+    measure(dora_train.load(made.sig))
+    test = load_data(**DIGITS).test
+    raw = torch.cat(list(test.source.read([test.rows])))
+    assert torch.equal(torch.cat(seen), ((raw.float() - 100) / 50).expand(-1, 3, -1, -1))
+
+
 # --- mistakes ---
 
 def refused(*args: str) -> str:

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import claims, upstream, verbs
 from .code import Code, content_hash, snapshot
+from .contents import Contents
 from .errors import UserError, report_user_errors, shortened, writable
 from .find import find
 from .origin import locate, sha256
@@ -67,7 +68,8 @@ class Drift:
 
 def hydra_main(config_name: str, config_path: str, version_base: str | None = "1.3",
                checks: Sequence[Callable[..., None]] = (),
-               as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+               as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+               files_of_data: Callable[[Any], Contents] | None = None
                ) -> Callable[[Callable], "TrainMain"]:
     """Dora's decorator of the same name, with early checks.
 
@@ -77,8 +79,11 @@ def hydra_main(config_name: str, config_path: str, version_base: str | None = "1
             raises ValueError, whose message the user sees, where they ask for what is not there.
         as_stored: adds keys to the configuration of an older experiment, if today's default is not
             what was done before the key existed.
+        files_of_data: what the data set consists of (see contents.py), from the values of `data`
+            and without reading it. A resume compares it before it decodes files that have changed.
     """
-    return lambda main: TrainMain(main, config_name, config_path, version_base, checks, as_stored)
+    return lambda main: TrainMain(main, config_name, config_path, version_base, checks, as_stored,
+                                  files_of_data)
 
 
 class TrainMain(upstream.HydraMain):
@@ -86,9 +91,10 @@ class TrainMain(upstream.HydraMain):
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
                  checks: Sequence[Callable[..., None]],
-                 as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict):
+                 as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+                 files_of_data: Callable[[Any], Contents] | None = None):
         self._checks = checks
-        self.as_stored = as_stored
+        self.as_stored, self.files_of_data = as_stored, files_of_data
         self._checked_before: set[str] = set()
         self._said_too_large = False
         folder = upstream.config_folder(main, config_path)

@@ -16,19 +16,23 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       jobs/N.cancel.json, attempts/N.cancel.json   who asked for its end, and when
       inputs.json     the classes, and how an image becomes an input: what predict.py needs of the data set. Written
                       at each start, from the data that the run reads
+      data.json.gz    what its data consisted of at its first start: {file: [part, size, checksum]};
+                      see contents.py
       history.json    one entry an epoch, no clock in it
       result.json     best and test metrics, written at the end
       confusion.json  how often the test set's class (row) was taken for which (column), just before; null: not known
       last.ckpt best.ckpt train.log metrics.csv events.out.tfevents.*
 """
 
+import gzip
 import json
 import os
 import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
@@ -463,6 +467,18 @@ class Experiment:
 
     def write_inputs(self, inputs: dict[str, Any]) -> None:
         write_json(self.folder / "inputs.json", inputs)
+
+    def contents(self) -> dict[str, list[Any]] | None:
+        """What its data consisted of when it began (contents.py); None if that was not stored."""
+        try:
+            contents = json.loads(gzip.decompress((self.folder / "data.json.gz").read_bytes()))
+        except (OSError, EOFError, ValueError, zlib.error):
+            return None
+        return contents if isinstance(contents, dict) else None
+
+    def write_contents(self, contents: Mapping[str, Sequence[Any]]) -> None:
+        with written_aside(self.folder / "data.json.gz") as aside:
+            aside.write_bytes(gzip.compress(json.dumps(contents).encode()))
 
     def result(self) -> dict | None:
         """`{"best": {"epoch": 16, "loss": ..., "acc": ...}, "test": {...}, "epochs": 20, "reason": ...}`."""

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.console import Console
 from ...children import end_all_with_this_process
 from ...errors import DataError
 from .. import claims, upstream
+from ..contents import refuse_other_files
 from ..errors import UserError, writable
 from ..find import shown_path
 from ..main import TrainMain
@@ -57,6 +58,7 @@ class Session:
     state: RunState
     console: Console
     find: Find  # from a signature to its experiment
+    as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict  # see hydra_main
     code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
     added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
     resume: tuple[Path | None, dict[str, Any], str] = (None, {}, "")  # see checkpoints.newest_usable
@@ -152,6 +154,8 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
             _keep_code(session, main)
+            if main.files_of_data and session.resume[0]:
+                refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
             end_all_with_this_process()
             with upstream.entered(xp), signals.heard_at_once():
                 return main.main(xp.cfg)
@@ -218,7 +222,7 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
                     fruitless=fruitless, gap=None,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
     console = _Console(soft_wrap=True, highlight=False, markup=False)
-    session = Session(experiment, ranks, signals, before, state, console, main.find)
+    session = Session(experiment, ranks, signals, before, state, console, main.find, main.as_stored)
     session.report(State.RUNNING)
     _refuse_in_vain(session, before)
     return session

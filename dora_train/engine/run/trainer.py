@@ -9,7 +9,6 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -34,6 +33,7 @@ from .loggers import CSV, LogHistory, lightning_loggers
 from .profile import Unasked, WhereTimeGoes
 from .progress import ShowProgress, number, order
 from .ranks import Ranks
+from .same_data import keep_or_refuse, refuse_learned
 from .session import Session, current
 from .start import start_from
 
@@ -54,10 +54,12 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
     checkpoint, loaded, warning = session.resume
+    keep_or_refuse(session, data, resumes=bool(loaded))
     loaders = TrainLoader(data.train, session.ranks), EvalLoader(data.valid, session.ranks)
     trainer = build_trainer(cfg, session, history, first_void_step(loaded))
     loaders[0].trainer = trainer
     if cfg.continue_from and not loaded:
+        refuse_learned(session, cfg.continue_from, data, cfg.data)
         origin = session.origin()
         session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
     prepare(module, cfg)
@@ -66,7 +68,6 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     _warn(session, warning, history_damage(session.experiment), moved(loaded, session.ranks, trainer))
     if session.ranks.is_first:
         put_aside(session.experiment, checkpoint)
-        session.experiment.write_inputs(asdict(data.inputs))
     upstream.without_idle_work(trainer, module)
     session.begins(first_epoch(loaded), loaded.get("global_step", 0))
     trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
