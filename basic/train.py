@@ -30,6 +30,7 @@ from dora_train.batches import Batches
 from dora_train.counters import seed_all
 from dora_train.data import Data, check_data, load_data
 from dora_train.errors import DataError
+from dora_train.image_list import NEWEST_RULES, OLDEST_RULES
 from dora_train.model import WithAuxiliary, build_model, check_model
 from dora_train.optim import SCHEDULES, Schedule, build_optimizer, check_training, monitored
 
@@ -398,9 +399,11 @@ def freeze(args: argparse.Namespace, path: Path) -> None:
     given = dict(flat(vars(args)))
     frozen = read_json(path)
     if frozen is None:
-        write_json(path, given)
+        write_json(path, {"data_args.rules": NEWEST_RULES, **given})
         return
     args.threads = frozen["threads"]
+    if args.data == "image_folder":  # other rules would hold out other images
+        args.data_args.setdefault("rules", frozen.get("data_args.rules", OLDEST_RULES))
     changed = [key for key in given if key not in NOT_IN_NAME and frozen.get(key) != given[key]]
     if changed:
         key = changed[0]

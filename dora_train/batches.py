@@ -5,7 +5,7 @@ from any place of any epoch are a function of (seed, epoch, place).
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -99,6 +99,13 @@ class Batches:
         self.source.to(self.made_on)
         self.mean, self.std, self.labels = (x.to(self.made_on) for x in (self.mean, self.std, self.labels))
         return self
+
+    def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> "Batches":
+        """The same batches with another mean and std, one number per channel."""
+        other = copy.copy(self)
+        other.mean = torch.tensor(mean).view(-1, 1, 1).to(self.made_on)
+        other.std = torch.tensor(std).view(-1, 1, 1).to(self.made_on)
+        return other
 
     def epoch(self, epoch: int = 0, start: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
         """The batches of an epoch from batch `start` on: (images [B, 3, H, W] float32, labels [B] int64).

@@ -20,6 +20,7 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from .errors import DataError
+from .home import expanded, user_folder
 
 log = logging.getLogger("dora_train")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network folders: the same work may be done twice
@@ -28,8 +29,13 @@ NETWORK_TIMEOUT = 30  # seconds without an answer; without it a firewall that dr
 
 
 def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """`folder`, else `DORA_TRAIN_DATA`, else `~/.cache/dora_train`; it need not exist."""
-    return Path(folder or os.environ.get("DORA_TRAIN_DATA") or "~/.cache/dora_train").expanduser()
+    """`folder`, else `DORA_TRAIN_DATA`, else `~/.cache/dora_train`; it need not exist.
+
+    Raises:
+        DataError: it begins with the home folder of nobody.
+    """
+    given = folder or os.environ.get("DORA_TRAIN_DATA")
+    return expanded(given) if given else user_folder(".cache")
 
 
 @contextlib.contextmanager

@@ -18,8 +18,9 @@ import torch
 from .batches import Batches
 from .datasets import cifar10, digits, fashion_mnist, mnist
 from .errors import DataError
-from .image_folder import check_root, image_folder
-from .images import PARTS, Images
+from .image_folder import image_folder, listed
+from .image_list import RULES, check_root
+from .images import PARTS, Contents, Images
 from .inputs import Inputs
 
 __all__ = ["DATASETS", "Batches", "Data", "DataError", "check_data", "load_data"]
@@ -38,6 +39,7 @@ class Data:
     train: Batches
     valid: Batches
     test: Batches
+    images: Images
 
     @property
     def num_classes(self) -> int:
@@ -52,7 +54,12 @@ class Data:
     def inputs(self) -> Inputs:
         """What has to be known to classify other images as these are: stored with an experiment."""
         mean, std = self.train.mean.flatten().tolist(), self.train.std.flatten().tolist()
-        return Inputs(list(self.classes), list(self.train.source.shape[1:]), mean, std)
+        shape = list(self.train.source.shape[1:])
+        return Inputs(list(self.classes), shape, mean, std, self.images.on_white)
+
+    def contents(self) -> Contents:
+        """What the set consists of, as plain Python. An experiment stores it."""
+        return self.images.known_contents()
 
     def to(self, device: torch.device | str) -> "Data":
         """From here on all batches come on this device; a CUDA GPU that has room for the whole set holds it."""
@@ -91,7 +98,21 @@ def load_data(name: str, batch_size: int, augment: bool = True, seed: int = 0, *
         return Batches(images.source, rows, images.labels[rows], batch_size, mean, std, seed=seed, **how)
 
     train = batches("train", shuffle=True, augmentation=augmentation if augment else None)
-    return Data(name, images.classes, train, batches("valid"), batches("test"))
+    return Data(name, images.classes, train, batches("valid"), batches("test"), images)
+
+
+def listed_contents(name: str, **keys: Any) -> Contents:
+    """What a data set consists of, by the names and sizes of its files alone; empty if it has none.
+
+    Args:
+        name, keys: as `load_data` takes them.
+
+    Raises:
+        DataError: the files are not as they should be.
+    """
+    if name != "image_folder":
+        return {}
+    return listed(**{key: keys[key] for key in ("root", "valid", "rules") if key in keys})
 
 
 def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: int = 0, *, crop: int | None = None,
@@ -122,6 +143,8 @@ def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: 
     share = own.get("valid", 0.1)
     if not (isinstance(share, (int, float)) and 0 < share < 0.5):
         raise ValueError(f"data.valid={share}: it takes a share of the training set between 0 and 0.5, e.g. 0.1.")
+    if own.get("rules", 1) not in RULES:
+        raise ValueError(f"data.rules={own['rules']}: it takes {' or '.join(map(str, RULES))}.")
     if name == "image_folder":
         check_root(own.get("root"))
 

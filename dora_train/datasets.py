@@ -4,8 +4,6 @@ To add your own, write such a function here: its keywords are the keys of its fi
 or 3 channels; a part that it does not name is held out of the whole.
 """
 
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,8 @@ from typing import Any
 import torch
 
 from .augment import Augmentation
-from .cache import beside, cache_folder, locked, network_timeout, writing
-from .errors import DataError
 from .images import SPLIT_SEED, Images, split
+from .published import Published, read_published
 
 
 def digits() -> Images:
@@ -33,7 +30,7 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
 
     Args:
         valid: share of the training set that is held out.
-        folder: holds `cifar-10-batches-py`, or gets it.
+        folder: holds `cifar-10-batches-py` or `cifar-10-python.tar.gz`, or gets it.
 
     Raises:
         DataError: it is not there and cannot be downloaded, or is damaged.
@@ -42,14 +39,25 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
 
     files = [*CIFAR10.train_list, *CIFAR10.test_list]
 
-    def one(file: int, root: Path, download: bool = False) -> Any:
-        """Torchvision's class with one file of the six: it checks, and reads, no more than that."""
-        return type("CIFAR10", (CIFAR10,), {"train_list": [files[file]], "test_list": []})(root, download=download)
+    def with_one(file: int, folder: str) -> Any:
+        """Torchvision's class with one file of the six: it checks and reads no more than that."""
+        own = {"base_folder": folder, "train_list": [files[file]], "test_list": []}
+        return type("CIFAR10", (CIFAR10,), own)
 
-    def read(root: Path) -> Images:
+    def download(root: Path) -> None:
+        with_one(0, CIFAR10.base_folder)(root, download=True)
+
+    def one(file: int, folder: Path) -> Any:
+        try:
+            return with_one(file, folder.name)(folder.parent)
+        except RuntimeError as error:
+            names = f"{files[file][0]} or {CIFAR10.meta['filename']}"
+            raise ValueError(f"{names} has another checksum") from error
+
+    def read(folder: Path) -> Images:
         pixels, labels, classes = torch.empty(0), [], []
         for file in range(len(files)):
-            part = one(file, root)
+            part = one(file, folder)
             if file == 0:  # the six are of one length
                 pixels = torch.empty(len(files), len(part.data), 3, 32, 32, dtype=torch.uint8)
             pixels[file] = torch.from_numpy(part.data).permute(0, 3, 1, 2)
@@ -60,7 +68,10 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
         images = _with_test(pixels.flatten(0, 1), torch.tensor(labels), classes, test, valid)
         return replace(images, suits=Augmentation(crop=4, flip=True))
 
-    return _fetched("CIFAR-10", CIFAR10.base_folder, folder, read, lambda root: one(0, root, download=True))
+    names = [*(name for name, _ in files), CIFAR10.meta["filename"]]
+    published = Published("CIFAR-10", CIFAR10.base_folder, names, download, CIFAR10.filename,
+                          own_names=True)
+    return read_published(published, folder, read)
 
 
 def mnist(valid: float = 0.1, folder: str | None = None) -> Images:
@@ -78,13 +89,16 @@ def _mnist(name: str, valid: float, folder: str | None, suits: Augmentation) -> 
 
     known = getattr(torchvision.datasets, name)
 
-    def read(root: Path) -> Images:
-        train, test = known(root, train=True), known(root, train=False)
+    def read(folder: Path) -> Images:
+        here = type(name, (known,), {"raw_folder": str(folder)})
+        train, test = here(folder, train=True), here(folder, train=False)
         pixels = torch.cat([train.data, test.data]).unsqueeze(1)
         images = _with_test(pixels, torch.cat([train.targets, test.targets]), known.classes, len(test.data), valid)
         return replace(images, suits=suits)
 
-    return _fetched(name, name, folder, read, lambda root: known(root, download=True))
+    names = [packed.removesuffix(".gz") for packed, _ in known.resources]
+    published = Published(name, f"{name}/raw", names, lambda root: known(root, download=True))
+    return read_published(published, folder, read)
 
 
 def _with_test(pixels: torch.Tensor, labels: torch.Tensor, classes: list[str], test: int, valid: float) -> Images:
@@ -94,56 +108,3 @@ def _with_test(pixels: torch.Tensor, labels: torch.Tensor, classes: list[str], t
     parts = split(labels[:-test], SPLIT_SEED, valid=valid, test=0)
     parts["test"] = torch.arange(len(labels) - test, len(labels))
     return Images(pixels, labels, list(classes), parts)
-
-
-def _fetched(name: str, inner: str, folder: str | None, read: Callable[[Path], Images],
-             download: Callable[[Path], Any]) -> Images:
-    """What `read(folder)` gives; `download(folder)` comes first where `folder/inner` is not there.
-
-    Raises:
-        DataError: neither can be had.
-    """
-    root = cache_folder(folder)
-    if not (root / inner).exists():
-        with locked(root / name, f"downloads {name}"):
-            if not (root / inner).exists():
-                _download(name, inner, root, download)
-    try:
-        return read(root)
-    except DataError:
-        raise
-    except Exception as error:  # foreign bytes fail in any way: pickle, struct, assert, numpy
-        raise DataError(
-            f"{root / inner} is not {name} as torchvision knows it: {_line(error)}.\n"
-            "Move it away, and it is downloaded anew; or name another folder: data.folder=FOLDER") from error
-
-
-def _download(name: str, inner: str, root: Path, download: Callable[[Path], Any]) -> None:
-    """Into a folder aside, moved when it is whole: what a killed process leaves is never taken for the data.
-
-    Where locks do nothing, others download as well: each into its own folder, and the first that is done is the one.
-    """
-    aside = beside(root / name)
-    try:
-        with writing(root):
-            aside.mkdir()
-        with network_timeout():
-            download(aside)
-        (aside / inner).replace(root / inner)
-    except DataError:
-        raise
-    except Exception as error:  # URLError, RuntimeError for a wrong checksum, tar and zip errors
-        if (root / inner).exists():  # another's, a moment ago
-            return
-        raise DataError(
-            f"{name} is not in {root}, and cannot be downloaded: {_line(error)}.\n"
-            f"Copy {inner} there from a machine that has it, or name the folder that holds it: data.folder=FOLDER, "
-            "or DORA_TRAIN_DATA=FOLDER for all commands") from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _line(error: Exception) -> str:
-    """The last line of an error's message, where the cause stands."""
-    lines = [line.strip(" <>.") for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -5,10 +5,11 @@ here, or read from files batch by batch (image_folder.py); both give the same by
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from .errors import DataError
 
 SPLIT_SEED = 2026  # which samples are held out never depends on the experiment's seed
 PARTS = ("train", "valid", "test")
+
+Contents = dict[str, list[Any]]  # file name -> [part, size, checksum or None]
 
 
 class Source(Protocol):
@@ -96,6 +99,9 @@ class Images:
         parts: {"train" | "valid" | "test": [n] int64, the rows of this part}; held out by label where none are given.
         suits: how such images are augmented where the user does not say; None: cropped by an eighth of their side.
         statistics_from: at most so many images of the training set, evenly spaced, give its mean and std.
+        on_white: whether images with transparency were laid on white.
+        contents: what the set consists of; None: it is computed, one entry per part, from pixels in
+            memory.
     """
 
     pixels: "Tensor | Source"
@@ -104,6 +110,8 @@ class Images:
     parts: dict[str, Tensor] = field(default_factory=dict)
     suits: Augmentation | None = None
     statistics_from: float = math.inf
+    on_white: bool = True
+    contents: Contents | None = None
 
     def __post_init__(self) -> None:
         self.source: Source = InMemory(self.pixels) if isinstance(self.pixels, Tensor) else self.pixels
@@ -113,6 +121,21 @@ class Images:
             if len(self.parts[part]) == 0:
                 raise DataError(f"no image is left for the {part} set: {len(self.labels):,} images in "
                                 f"{len(self.classes)} classes are too few to hold some out.")
+
+    def known_contents(self) -> Contents:
+        """What the set consists of, to know it again; empty if all of it would have to be read."""
+        if self.contents is None and isinstance(self.source, InMemory):
+            self.contents = {part: [part, len(self.parts[part]), self._checksum(part)]
+                             for part in PARTS}
+        return self.contents or {}
+
+    def _checksum(self, part: str) -> str:
+        """Of the pixels and labels of a part."""
+        rows = self.parts[part]
+        checksum = zlib.crc32(self.labels[rows].numpy().data)
+        for pixels in self.source.read(rows.split(1024)):
+            checksum = zlib.crc32(pixels.cpu().numpy().data, checksum)
+        return f"{checksum:08x}"
 
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and std of the training set's pixels, by channel: two [C] float32 in 0 .. 255.

@@ -21,12 +21,14 @@ class Inputs:
         classes: their names, in the order of the network's outputs.
         shape: [C, H, W] of an image, C is 1 (grey) or 3.
         mean, std: [C] of the training set, in the units of the pixels (0 .. 255).
+        on_white: whether images with transparency are laid on white; older experiments do not say.
     """
 
     classes: list[str]
     shape: list[int]
     mean: list[float]
     std: list[float]
+    on_white: bool = False
 
     @classmethod
     def read(cls, content: Any) -> "Inputs | None":
@@ -49,7 +51,7 @@ class Inputs:
 
         Its `epoch()` gives images [B, 3, H, W] float32, and raises DataError where one cannot be read.
         """
-        files = InFiles(paths, tuple(self.shape), num_workers)
+        files = InFiles(paths, tuple(self.shape), num_workers, self.on_white)
         labels = torch.zeros(len(paths), dtype=torch.int64)
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return Batches(files, torch.arange(len(paths)), labels, batch_size, mean, std)

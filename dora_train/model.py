@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .cache import network_timeout
 from .errors import DataError
+from .home import user_folder
 
 log = logging.getLogger("dora_train")
 
@@ -278,6 +279,8 @@ def _load(network: Any, name: str, weights: Any) -> None:
 def _downloaded(name: str, weights: Any) -> nn.Module:
     from torchvision.models import get_model
 
+    if torch.hub.get_dir().startswith("~"):  # without a home folder, it would make a folder "~"
+        torch.hub.set_dir(str(user_folder(".cache") / "torch"))
     try:
         with network_timeout():
             return get_model(name, weights=weights, progress=sys.stderr.isatty())

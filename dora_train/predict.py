@@ -5,7 +5,7 @@ checkpoint, and what an image is to become from what the run stored. Neither Dor
 """
 
 import argparse
-import contextlib
+import copy
 import csv
 import io
 import itertools
@@ -14,8 +14,9 @@ import logging
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,16 @@ from torch import Tensor, nn
 from .data import Data, load_data
 from .engine import output
 from .engine.checkpoint import held_epoch
+from .engine.contents import changes_that_do_no_harm
 from .engine.errors import UserError, report_user_errors
 from .engine.files import is_whole
 from .engine.find import find, outputs, shown_path
 from .engine.records import Birth, State
 from .engine.store import Experiment
 from .errors import DataError
-from .image_folder import cores, is_image
+from .image_files import InFiles
+from .image_folder import cores
+from .image_list import images_at, with_rules
 from .inputs import Inputs
 from .model import build_untrained
 
@@ -176,7 +180,7 @@ def _network(experiment: Experiment, birth: Birth, inputs: Inputs) -> nn.Module:
 
 
 def _data(config: dict[str, Any]) -> Data:
-    return load_data(**config["data"], seed=config["seed"])
+    return load_data(**with_rules(config["data"]), seed=config["seed"])
 
 
 # --- its test set, once more ---
@@ -184,27 +188,37 @@ def _data(config: dict[str, Any]) -> Data:
 def measure(trained: Trained) -> dict[str, float]:
     """The metrics over the test set, computed as the run does: on the CPU in one rank, the numbers of `result.json`.
 
-    By the test step of module.py, whatever it gives: that imports Lightning, which nothing else here needs.
+    By the test step of module.py, in the precision of the run. That imports Lightning, which
+    nothing else here needs.
 
     Raises:
         DataError: the data set is not there, or cannot be read.
-        UserError: its classes are others by now.
+        UserError: its classes are others by now, or its test set holds what was learned.
     """
     from .engine.run.history import Averages
+    from .engine.run.precision import precision_on_cpu
     from .module import Classifier
 
     config = trained.config
     data = _data(config)
     if data.classes != trained.classes:
-        raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} now has "
-                        f"{len(data.classes)} others: it cannot be measured.")
+        raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} has "
+                        f"{len(data.classes)} others by now: it cannot be measured.")
+    experiment = Experiment(trained.checkpoint.parent)
+    warning = changes_that_do_no_harm(experiment, data.contents(), asdict(data.inputs))
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    test = data.test.normalised_by(trained.inputs.mean, trained.inputs.std)
+    batches = _limited(config["trainer"].get("limit_test_batches"), len(test))
+    precision = precision_on_cpu(config["trainer"].get("precision"))
     loss = config.get("loss") or {"label_smoothing": 0.0}
-    module = Classifier(trained.network, config["optim"], config["schedule"], loss).eval()
+    network = copy.deepcopy(trained.network)  # the precision may convert it
+    classifier = Classifier(network, config["optim"], config["schedule"], loss)
+    module: Any = precision.convert_module(classifier).eval()
     averages = Averages()
-    batches = _limited(config["trainer"].get("limit_test_batches"), len(data.test))
-    for number, batch in enumerate(itertools.islice(data.test.epoch(), batches)):
-        with torch.inference_mode(), _precision(config):
-            outputs = module.test_step(batch, number)
+    for number, batch in enumerate(itertools.islice(test.epoch(), batches)):
+        with torch.inference_mode(), precision.test_step_context():
+            outputs = module.test_step(precision.convert_input(batch), number)
         averages.add(outputs, len(batch[1]))
     return averages.means(1)
 
@@ -214,11 +228,6 @@ def _limited(limit: int | float | None, batches: int) -> int:
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
-def _precision(config: dict[str, Any]) -> Any:
-    mixed = str(config["trainer"].get("precision")) == "bf16-mixed"
-    return torch.autocast("cpu", torch.bfloat16) if mixed else contextlib.nullcontext()
 
 
 def _measured(experiment: Experiment) -> str:
@@ -235,32 +244,6 @@ def _measured(experiment: Experiment) -> str:
 
 # --- images ---
 
-def images_at(path: str) -> list[str]:
-    """An image, or all below a folder (jpg, png; nothing hidden), sorted.
-
-    Raises:
-        UserError: there is no such path, or no image below it.
-    """
-    if not os.path.isdir(path):
-        if not os.path.exists(path):
-            raise UserError(f'there is no file or folder "{path}".')
-        return [path]
-    found = []
-    try:
-        for folder, folders, names in os.walk(path, onerror=_raise):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            found += [os.path.join(folder, name) for name in names if is_image(name)]
-    except OSError as error:
-        raise UserError(f"cannot read the folder {error.filename}: {error.strerror}.") from error
-    if not found:
-        raise UserError(f"{path} holds no .jpg or .png.")
-    return sorted(found)
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
 def _classified(experiment: Experiment, path: str) -> str:
     """CSV with a line an image, all of it or none: path, class, probability."""
     files = images_at(path)
@@ -275,8 +258,18 @@ def _classified(experiment: Experiment, path: str) -> str:
         for file, (name, probability) in zip(files, _load(experiment).classify(files)):
             rows.writerow([file, name, f"{probability:.6f}"])
     except DataError as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(_unreadable(files) or str(error).splitlines()[0]) from error
     return table.getvalue()
+
+
+def _unreadable(files: list[str]) -> str:
+    """That some cannot be read, of all of them: three are named, and all in a file."""
+    images = InFiles(files, (3, 8, 8), min(cores(), len(files) // A_WORKER))
+    batches = images.decode(torch.arange(len(files)).split(BATCH_SIZE))
+    errors = [error for batch in batches for error in batch.errors]
+    if len(errors) > 3:
+        images.unreadable = Path(tempfile.mkdtemp(prefix="dora_train-"), "unreadable.txt")
+    return str(images.error(errors)).splitlines()[0] if errors else ""
 
 
 # --- the command ---
@@ -290,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m dora_train.predict", description=(
         "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability)."))
     parser.add_argument("sig", metavar="SIG", help="any unambiguous beginning of its signature")
-    parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images (jpg, png)")
+    parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images")
     parser.add_argument("--output", metavar="FILE", help="write there, and not to the terminal")
     args = parser.parse_args(argv)
     if args.output and not Path(args.output).absolute().parent.is_dir():  # said now, not after the work

@@ -5,6 +5,7 @@ What comes before `main` (signature, folder, claim) and behind `train` (devices,
 """
 
 from .engine.main import hydra_main
+from .image_list import with_rules
 
 # Asked before anything is on disk, with the configuration's values of these names, once for each that differ. A
 # ValueError's message is shown to the user.
@@ -27,8 +28,22 @@ def training_is_sound(optim, schedule, trainer, loss):
     check_training(optim, schedule, trainer, loss)
 
 
+def as_stored(config):
+    """The configuration of an older experiment, with today's keys as they would have been set."""
+    data = config.get("data")
+    return {**config, "data": with_rules(data)} if data else config
+
+
+def files_of_data(data):
+    """{file: [part, size, None]}: what a resume compares before it reads the files."""
+    from .data import listed_contents
+
+    return listed_contents(**data)
+
+
 @hydra_main(config_name="config", config_path="../conf", version_base="1.3",
-            checks=[data_exists, model_exists, training_is_sound])
+            checks=[data_exists, model_exists, training_is_sound], as_stored=as_stored,
+            files_of_data=files_of_data)
 def main(cfg):
     from .counters import seed_all
     from .data import load_data

@@ -31,6 +31,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from dora_train.counters import seed_all
 from dora_train.data import check_data, load_data
 from dora_train.errors import DataError
+from dora_train.image_list import OLDEST_RULES
 from dora_train.model import build_model, check_model
 from dora_train.module import Classifier
 from dora_train.optim import check_training
@@ -116,6 +117,8 @@ def freeze(cfg: DictConfig, path: Path) -> None:
         write_json(path, given)
         return
     cfg.threads = frozen["threads"]  # its name does not tell the number of threads, but its last digits do
+    if "data.rules" in given and "data.rules" not in frozen:  # made before there was such a key
+        frozen["data.rules"] = given["data.rules"] = cfg.data.rules = OLDEST_RULES
     changed = [key for key, value in given.items() if not is_excluded(key, cfg) and frozen.get(key) != value]
     if changed:
         key = changed[0]

@@ -27,7 +27,7 @@ def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 def attempt(experiment: Experiment) -> session.Session:
     """Another attempt begins."""
-    main: Any = SimpleNamespace(ask=lambda holder: False, find=None)
+    main: Any = SimpleNamespace(ask=lambda holder: False, find=None, as_stored=dict)
     xp: Any = SimpleNamespace(cfg={"trainer": {"max_epochs": 3}})
     return session._claimed(main, xp, experiment, Ranks(), Signals())
 

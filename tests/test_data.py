@@ -107,34 +107,7 @@ def test_a_batch_can_be_asked_for_by_its_samples():
     assert equal([made().batch(labels, 4)], [(images, labels)])  # its label is its number
 
 
-# --- augmentation, against the plain words of it ---
-
-@given(st.integers(0, 4), st.booleans(), st.integers(0, 9), st.integers(0, 99))
-@settings(deadline=None, max_examples=30)
-def test_crop_flip_and_cutout_do_what_they_say(crop: int, flip: bool, cutout: int, seed: int):
-    batches = made(10, 10, shuffle=False, augmentation=Augmentation(crop, flip, cutout, seed))
-    images, _ = next(batches.epoch(2))
-    plain, _ = next(made(10, 10, shuffle=False, augmentation=None).epoch(2))
-    draws = batches.augmentation.draw(torch.arange(10), 2, 9, 9)  # type: ignore[union-attr]
-    for number, image in enumerate(plain):
-        at = {name: int(values[number]) for name, values in draws.items()}
-        if crop:
-            black = F.pad(image, [crop] * 4, value=-2.0)  # (0 - 120) / 60
-            image = black[:, at["row"]:at["row"] + 9, at["column"]:at["column"] + 9]
-        if flip and at["flip"]:
-            image = image.flip(2)
-        if cutout:
-            image = image.clone()
-            top, left = at["cutout row"] - cutout // 2, at["cutout column"] - cutout // 2
-            image[:, max(0, top):max(0, top + cutout), max(0, left):max(0, left + cutout)] = 0
-        assert torch.equal(images[number], image)
-
-
-def test_half_are_flipped_and_every_window_is_taken():
-    draws = AUGMENTED.draw(torch.arange(5000), 0, 9, 9)
-    assert abs(int(draws["flip"].sum()) - 2500) < 200
-    assert len((5 * draws["row"] + draws["column"]).unique()) == 25
-
+# --- on other devices ---
 
 @pytest.mark.gpu
 def test_batches_on_the_gpu_are_those_of_the_cpu():
@@ -237,16 +210,6 @@ def test_cifar10(cifar: Path):
     both = torch.cat([data.train.rows, data.valid.rows]).sort().values
     raw_train = data.train.source.pixels[both]  # type: ignore[attr-defined]
     assert torch.equal(raw_train, torch.from_numpy(CIFAR10(cifar, train=True).data).permute(0, 3, 1, 2))
-
-
-@pytest.mark.parametrize("name, folder", [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
-def test_mnist(name: str, folder: str, tmp_path: Path):
-    write_mnist(tmp_path, train=200, test=50, name=folder)
-    data = load_data(name, 32, crop=2, folder=str(tmp_path))
-    assert [part.num_samples for part in (data.train, data.valid, data.test)] == [180, 20, 50]
-    assert data.num_classes == 10 and data.image_size == 28
-    images, labels = next(data.train.epoch())
-    assert images.shape == (30, 3, 28, 28) and labels.shape == (30,)
 
 
 @pytest.mark.parametrize("name", DATASETS)

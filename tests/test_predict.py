@@ -5,6 +5,7 @@ What it asks are experiments made by hand, with the store's own writing and fres
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import re
@@ -22,6 +23,7 @@ import torch
 from data_files import write_image_folder
 from PIL import Image
 from project import QUICK, ROOT, Project, stored
+from torch.nn import functional
 
 import dora_train
 from dora_train.data import Data, load_data
@@ -29,9 +31,10 @@ from dora_train.engine.errors import UserError
 from dora_train.engine.records import Birth
 from dora_train.engine.store import Experiment
 from dora_train.errors import DataError
+from dora_train.image_list import images_at
 from dora_train.inputs import Inputs
 from dora_train.model import build_model, build_untrained
-from dora_train.predict import images_at, main
+from dora_train.predict import main, measure
 
 DIGITS = {"name": "digits", "batch_size": 64}
 
@@ -198,11 +201,24 @@ def test_other_shapes(shape: tuple[int, int, int], tmp_path: Path):
     assert torch.equal(images[0], (wanted.float() - 10) / 2) and inputs.image_size == 8
 
 
+@pytest.mark.parametrize("on_white", [True, False])
+def test_transparency_as_in_training(on_white: bool, tmp_path: Path):
+    """An older network saw the colours of transparent pixels. It stored nothing about them."""
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(tmp_path / "nothing.png")
+    stored = {"classes": ["a", "b"], "shape": [3, 8, 8], "mean": [0.0] * 3, "std": [1.0] * 3}
+    inputs = Inputs.read(stored | ({"on_white": True} if on_white else {}))
+    assert inputs is not None
+    [(images, _)] = inputs.batches([str(tmp_path / "nothing.png")], 2).epoch()
+    assert images.unique().tolist() == [255.0 if on_white else 0.0]
+
+
 def test_which_files_are_images(tmp_path: Path):
-    for name in ("b.JPG", "a/z.jpeg", "a/.hidden.png", ".cache/c.png", "c.txt", "é\udcff.png"):
+    for name in ("b.JPG", "a/z.jpeg", "a/y.webp", "a/.hidden.png", ".cache/c.png", "c.txt",
+                 "é\udcff.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert images_at(str(tmp_path)) == [str(tmp_path / name) for name in ("a/z.jpeg", "b.JPG", "é\udcff.png")]
+    found = [str(tmp_path / name) for name in ("a/y.webp", "a/z.jpeg", "b.JPG", "é\udcff.png")]
+    assert images_at(str(tmp_path)) == found
     assert images_at(str(tmp_path / "c.txt")) == [str(tmp_path / "c.txt")], "what is named is tried"
 
 
@@ -215,6 +231,55 @@ def test_a_table_in_a_file(made: Experiment, tmp_path: Path, capsysbinary: Any):
     header, *rows = csv.reader(text.splitlines())
     assert [row[0] for row in rows] == [str(tmp_path / name) for name in names]
     assert capsysbinary.readouterr().out == b""
+
+
+# --- the test set, measured again ---
+
+AS_IN = {"32-true": (torch.float32, False), "bf16-mixed": (torch.float32, True),
+         "16-mixed": (torch.float32, True), "bf16-true": (torch.bfloat16, False),
+         "64-true": (torch.float64, False)}
+
+
+def by_torch(network: torch.nn.Module, precision: str) -> dict[str, float]:
+    """The metrics over the digits' test set, by torch's own words for a precision."""
+    dtype, mixed = AS_IN[precision]
+    network = copy.deepcopy(network).to(dtype)
+    losses, hits = [], []
+    for images, labels in load_data(**DIGITS).test.epoch():
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            logits = network(images.to(dtype))
+            losses.append(functional.cross_entropy(logits, labels, reduction="none").double())
+            hits.append((logits.argmax(1) == labels).double())
+    return {"loss": torch.cat(losses).mean().item(), "acc": torch.cat(hits).mean().item()}
+
+
+@pytest.mark.parametrize("precision", AS_IN)
+def test_the_test_set_is_measured_in_the_precision_of_the_run(precision: str, out: Path):
+    """16 bits mixed are bfloat16 on the CPU."""
+    made = make(out, trainer={"precision": precision}, optim={}, schedule={})
+    trained = dora_train.load(made.sig)
+    found = measure(trained)
+    assert found == pytest.approx(by_torch(trained.network, precision), rel=1e-12)
+    if precision != "32-true":
+        assert found["loss"] != by_torch(trained.network, "32-true")["loss"]
+    assert next(trained.network.parameters()).dtype == torch.float32, "it is left as it was"
+
+
+def test_images_are_normalised_as_in_training(out: Path, monkeypatch: pytest.MonkeyPatch):
+    """By what the run stored, also if the data set's own statistics are others by now."""
+    made = make(out, optim={}, schedule={})
+    made.write_inputs(made.inputs() | {"mean": [100.0], "std": [50.0]})
+    seen: list[torch.Tensor] = []
+
+    def step(module: Any, batch: tuple[torch.Tensor, torch.Tensor], number: int) -> dict:
+        seen.append(batch[0])
+        return {}
+
+    monkeypatch.setattr("dora_train.module.Classifier.test_step", step)
+    measure(dora_train.load(made.sig))
+    test = load_data(**DIGITS).test
+    raw = torch.cat(list(test.source.read([test.rows])))
+    assert torch.equal(torch.cat(seen), ((raw.float() - 100) / 50).expand(-1, 3, -1, -1))
 
 
 # --- mistakes ---
@@ -261,11 +326,20 @@ def test_images_that_are_none(made: Experiment, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert refused(made.sig, str(tmp_path / "nowhere")) == f'there is no file or folder "{tmp_path}/nowhere".'
-    assert refused(made.sig, str(empty)) == f"{empty} holds no .jpg or .png."
+    assert refused(made.sig, str(empty)).startswith(f"{empty} holds no image (.jpg, .jpeg, .png, ")
     (empty / "broken.png").write_bytes(b"\x89PNG no image")
+    for number in range(100):
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(empty / f"a {number:03}.png")
     said = refused(made.sig, str(empty), "--output", str(tmp_path / "out.csv"))
     assert said.startswith(f"cannot read 1 image(s): {empty}/broken.png (") and len(said.splitlines()) == 1
     assert not (tmp_path / "out.csv").exists()
+    for number in range(0, 100, 2):
+        (empty / f"a {number:03}.png").write_bytes(b"no image")
+    said = refused(made.sig, str(empty))
+    listed = Path(said.partition("all of them: ")[2].removesuffix("."))
+    assert said.startswith("cannot read 51 image(s): ")
+    assert len(listed.read_text().splitlines()) == 51
+    shutil.rmtree(listed.parent)
     assert "there is no such folder" in refused(made.sig, str(empty), "--output", str(tmp_path / "no" / "out.csv"))
     with pytest.raises(DataError):
         list(dora_train.load(made.sig).classify([empty / "broken.png"]))
@@ -289,7 +363,8 @@ def run(project: Project, *args: str) -> subprocess.CompletedProcess:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [QUICK, ["threads=2", "trainer.max_epochs=1", "ema.decay=0.9",
-                                          "loss.label_smoothing=0.1", "trainer.limit_test_batches=0.5"]])
+                                          "trainer.precision=bf16-mixed", "loss.label_smoothing=0.1",
+                                          "trainer.limit_test_batches=0.5"]])
 def test_a_run_is_measured_with_its_own_numbers(project: Project, args: list[str]):
     project.dora("run", "trainer.accelerator=cpu", *args)
     before = files_of(project.xp)

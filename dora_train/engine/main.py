@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from . import claims, clearing, limits, output, verbs
 from .access import refuse_unwritable
 from .code import Code
+from .contents import Contents
 from .direction import refuse_guess
 from .errors import UserError, refuse_undecoded, report_user_errors, writable
 from .find import ROOT, find, placed, readable
@@ -36,6 +37,7 @@ from .origin import locate, sha256
 from .quoting import quoted
 from .records import Birth, State
 from .replaced import DORA, refuse_trainer_key
+from .run.local import end_with_parent
 from .run.signals import Signals
 from .share import Imported
 from .shell import typed
@@ -74,29 +76,42 @@ class Drift:
 
 
 def hydra_main(config_name: str, config_path: str, version_base: str | None = "1.3",
-               checks: Sequence[Callable[..., None]] = ()) -> Callable[[Callable], "TrainMain"]:
+               checks: Sequence[Callable[..., None]] = (),
+               as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+               files_of_data: Callable[[Any], Contents] | None = None
+               ) -> Callable[[Callable], "TrainMain"]:
     """Dora's decorator of the same name, with early checks.
 
     Args:
         config_name, config_path, version_base: as Hydra's.
         checks: each is called before a folder is made, with the configuration's values of its parameters' names;
             raises ValueError, whose message the user sees, where they ask for what is not there.
+        as_stored: adds keys to the configuration of an older experiment, if today's default is not
+            what was done before the key existed.
+        files_of_data: what the data set consists of (see contents.py), from the values of `data`
+            and without reading it. A resume compares it before it decodes files that have changed.
     """
-    return lambda main: TrainMain(main, config_name, config_path, version_base, checks)
+    return lambda main: TrainMain(main, config_name, config_path, version_base, checks, as_stored,
+                                  files_of_data)
 
 
 class TrainMain(HydraMain):
     """Dora's main with our signature, start line, claims and errors."""
 
     def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
-                 checks: Sequence[Callable[..., None]]):
+                 checks: Sequence[Callable[..., None]],
+                 as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict,
+                 files_of_data: Callable[[Any], Contents] | None = None):
         # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
         self.command = command_line() if is_dora_command() else None
         is_run = getattr(self.command, "command", "") == "run"
         if self.command is not None:
             output.prepare(never_fails=is_run)
         self.signals = Signals().install() if is_run else None
+        if self.signals:
+            end_with_parent()
         self._checks = checks
+        self.as_stored, self.files_of_data = as_stored, files_of_data
         self._checked_before: set[str] = set()
         folder = config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
@@ -142,7 +157,7 @@ class TrainMain(HydraMain):
         from .run.session import run
 
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = merged(job.excluded, birth.config) | {"threads": birth.threads}
+        xp.values = merged(job.excluded, self.as_stored(birth.config)) | {"threads": birth.threads}
         return run(self, xp, signals, job.stop)
 
     # --- an experiment from overrides, or from its signature ---
@@ -190,7 +205,7 @@ class TrainMain(HydraMain):
         if birth is None:  # made by stock Dora
             return self._of_overrides(argv, experiment.sig)
         delta = [(key, value) for key, value in birth.delta]
-        xp = XP(self.dora, birth.config, argv, delta, experiment.sig)
+        xp = XP(self.dora, dict(self.as_stored(birth.config)), argv, delta, experiment.sig)
         xp.groups, xp.rule = birth.groups, birth.rule
         return xp
 
@@ -410,7 +425,7 @@ class TrainMain(HydraMain):
     def drift(self, xp: XP) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
 
-        A key that `dora.exclude` has taken in since counts no more.
+        A key that `dora.exclude` has taken in since does not count, nor one that `as_stored` adds.
 
         Raises:
             UserError: by chance, another experiment has the same signature.
@@ -422,8 +437,11 @@ class TrainMain(HydraMain):
             return []
         counted = dict(flatten(self._counted(xp.values)))
         frozen = dict(flatten(self._frozen_values(xp, birth)))
+        known = {key for key, _ in flatten(birth.config)}
+        younger = {key for key, _ in flatten(self.as_stored(birth.config)) if key not in known}
         return [Drift(key, was, counted.get(key), key not in counted) for key, was in frozen.items()
-                if not is_excluded(key, self.dora.exclude) and (key not in counted or not same(counted[key], was))]
+                if not is_excluded(key, self.dora.exclude) and key not in younger
+                and (key not in counted or not same(counted[key], was))]
 
     def added(self, xp: XP) -> dict[str, Any]:
         """The keys that the configuration did not have yet when the experiment last ran, and their values."""
@@ -431,15 +449,16 @@ class TrainMain(HydraMain):
         frozen = dict(flatten(self._frozen_values(xp, birth))) if birth else {}
         return {key: value for key, value in flatten(self._counted(xp.values)) if birth and key not in frozen}
 
-    def _frozen_values(self, xp: XP, birth: Birth) -> dict[str, Any]:
-        """What the experiment was made with, and of the keys that came since, what it first ran with."""
-        known = {key for key, _ in flatten(birth.config)}
+    def _frozen_values(self, xp: XP, birth: Birth) -> Mapping[str, Any]:
+        """What the experiment was made with; for younger keys, what it did or first ran with."""
+        config = self.as_stored(birth.config)
+        known = {key for key, _ in flatten(config)}
         if all(key in known for key, _ in flatten(self._counted(xp.values))):  # mostly: no more files are read
-            return birth.config
+            return config
         added: dict[str, Any] = {}
         for start in self.experiment(xp).starts():
             added = start.added | added
-        return merged(unflatten(list(added.items())), birth.config)
+        return merged(unflatten(list(added.items())), config)
 
     def refuse_drift(self, xp: XP) -> None:
         """Raises: UserError where the same signature would now mean another experiment."""

@@ -15,6 +15,12 @@ from .store import Experiment, is_signature
 Find = Callable[[str], Experiment]
 
 
+def source(given: str, find: Find) -> Experiment | None:
+    """The experiment whose signature `continue_from` names; None if it names a file, or nothing."""
+    sig, _, which = given.partition(":")
+    return find(sig) if is_signature(sig) and which in ("", "last") else None
+
+
 def locate(given: str, find: Find) -> Path | None:
     """The file that `continue_from` names; None where it is blank.
 

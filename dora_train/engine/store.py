@@ -17,6 +17,8 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       jobs/N.cancel.json, attempts/N.cancel.json   who asked for its end, and when
       inputs.json     the classes, and how an image becomes an input: what predict.py needs of the data set. Written
                       at each start, from the data that the run reads
+      data.json.gz    what its data consisted of at its first start: {file: [part, size, checksum]};
+                      see contents.py
       history.json    one entry an epoch, no clock in it
       result.json     best and test metrics, written at the end
       confusion.json  how often the test set's class (row) was taken for which (column), just before; null: not known
@@ -27,16 +29,20 @@ either may be killed, or live on another machine. Light on purpose: it imports n
     outputs/cleared/SIG/    the same of before a `--clear`, until the new run has its first checkpoint
 """
 
+import gzip
+import json
 import os
 import shutil
 import time
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .access import exists
-from .files import read_json, write_json, write_once
+from .files import read_json, write_json, write_once, written_aside
 from .ledger import Ledger
 from .records import Birth, RunState, SearchRecord, Start, State, from_stored
 
@@ -224,6 +230,18 @@ class Experiment(Ledger):
 
     def write_inputs(self, inputs: dict[str, Any]) -> None:
         write_json(self.folder / "inputs.json", inputs)
+
+    def contents(self) -> dict[str, list[Any]] | None:
+        """What its data consisted of when it began (contents.py); None if that was not stored."""
+        try:
+            contents = json.loads(gzip.decompress((self.folder / "data.json.gz").read_bytes()))
+        except (OSError, EOFError, ValueError, zlib.error):
+            return None
+        return contents if isinstance(contents, dict) else None
+
+    def write_contents(self, contents: Mapping[str, Sequence[Any]]) -> None:
+        with written_aside(self.folder / "data.json.gz") as aside:
+            aside.write_bytes(gzip.compress(json.dumps(contents).encode()))
 
     def result(self) -> dict | None:
         """`{"best": {"epoch": 16, "loss": ..., "acc": ...}, "test": {...}, "epochs": 20, "reason": ...}`."""

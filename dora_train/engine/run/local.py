@@ -7,6 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from ...children import Parent, end_with
 from .. import claims
 from ..errors import UserError
 from ..values import is_excluded
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ..main import TrainMain
 
 GRACE = 30.0  # seconds from asking the other ranks to leave to ending them
+PARENT = "DORA_TRAIN_PARENT"  # set for each rank: the process that started it
 
 
 def run_ranks(main: "TrainMain", workers: int | None) -> NoReturn:
@@ -51,13 +53,21 @@ def _gpus(cfg: Any) -> int:
     return torch.cuda.device_count()
 
 
+def end_with_parent() -> None:
+    """For a rank: save and leave if the process that started the ranks is killed."""
+    parent = os.environ.pop(PARENT, "")  # not for the commands that this process may start
+    if parent:
+        end_with(Parent(int(parent)), signal.SIGTERM, GRACE)
+
+
 def _start(command: list[str], world_size: int, experiment: Any) -> list[subprocess.Popen]:
     """Rank 0 keeps the terminal; the others write to worker_N.log."""
-    port = free_port()
+    port, parent = free_port(), str(os.getpid())
     ranks = []
     for rank in range(world_size):
         env = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
-                            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+                            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
+                            "MASTER_PORT": str(port), PARENT: parent}
         if rank == 0:
             ranks.append(subprocess.Popen(command, env=env))
             continue

@@ -9,15 +9,17 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ...children import end_all_with_this_process
 from ...errors import DataError
 from .. import claims, clearing
+from ..contents import refuse_other_files
 from ..errors import UserError, shortened, writable
 from ..find import shown_path
 from ..main import TrainMain
@@ -62,6 +64,7 @@ class Session:
     state: RunState
     console: Console
     find: Find  # from a signature to its experiment
+    as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict  # see hydra_main
     code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
     edited: Callable[[], list[str]] = list  # the files of that code that have changed since
     added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
@@ -166,7 +169,10 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
             _say_added(session, main, xp)
             _say_shorter(session, main, xp)
             _keep_code(session, main)
-            with entered(xp):
+            if main.files_of_data and session.resume and session.resume.checkpoint:
+                refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
+            end_all_with_this_process()
+            with entered(xp), signals.heard_at_once():
                 return main.main(xp.cfg)
 
 
@@ -236,7 +242,7 @@ def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, sign
                     fruitless=fruitless, gap=None,
                     epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    session = Session(experiment, ranks, signals, before, state, console, main.find)
+    session = Session(experiment, ranks, signals, before, state, console, main.find, main.as_stored)
     session.report(State.RUNNING)
     _refuse_in_vain(session, before)
     return session

@@ -14,8 +14,11 @@ only one of them was signalled. Standard library only: the handlers are there be
 | SIGPIPE, SIGXFSZ | no reader, a file too large: Python ignores them | an error, see `output.py` and `mishaps.py` |
 """
 
+import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR")
@@ -44,6 +47,8 @@ class Signals:
     def __init__(self) -> None:
         self.signum = 0
         self.since = 0.0
+        self.at_once = False
+        self.process = os.getpid()
 
     def install(self) -> "Signals":
         """From here on a signal is noted. A second Ctrl-C leaves at once, as a person expects."""
@@ -52,12 +57,31 @@ class Signals:
                 signal.signal(signum, self._note)
         return self
 
+    @contextmanager
+    def heard_at_once(self) -> Iterator[None]:
+        """Within this block a signal raises Interrupted at once: nothing has to be saved yet.
+
+        Before the training begins, images may be decoded, or a data set downloaded, for minutes.
+        The training sets `at_once` back when it begins.
+        """
+        self.at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self.at_once = False
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if os.getpid() != self.process:  # a data worker, forked from the run: it ends with the run
+            return
         # One Ctrl-C reaches a process twice now and then (terminal and parent): a second later it is a person.
         if signum == self.signum == signal.SIGINT and time.monotonic() - self.since > 1:
             raise KeyboardInterrupt
         self.signum = self.signum or signum
         self.since = self.since or time.monotonic()
+        if self.at_once:
+            self.at_once = False  # a second signal must not disturb what is kept on the way out
+            raise Interrupted(self.signum)
 
     def check(self) -> None:
         """Raises: Interrupted if a signal came. For places where nothing has to be saved."""

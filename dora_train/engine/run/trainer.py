@@ -9,7 +9,6 @@ import math
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
@@ -38,6 +37,7 @@ from .profile import Unasked, WhereTimeGoes
 from .progress import ShowProgress
 from .ranks import Ranks
 from .resume import Resume, take_up, weights_to_test
+from .same_data import keep_or_refuse, refuse_learned
 from .session import Session, current
 from .start import start_from
 
@@ -54,11 +54,13 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
     """
     session = current()
+    session.signals.at_once = False  # from here on a signal waits for the next step boundary
     if session.ranks.world_size == 1:  # several leave together, at the first boundary: one must not wait for another
         session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
     resume = session.resume or Resume()
     loaded = resume.content
+    keep_or_refuse(session, data, resumes=bool(loaded))
     trainer = build_trainer(cfg, session, history, first_void_step(loaded))
     check_batches(trainer, len(data.train), len(data.valid), len(data.test))
     batches = counted(trainer.limit_train_batches, len(data.train))
@@ -67,6 +69,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     train_loader.trainer = trainer
     prepare(module, cfg, trainer)
     if cfg.continue_from and not loaded:
+        refuse_learned(session, cfg.continue_from, data, cfg.data)
         origin = session.origin()
         session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
     data.to(trainer.strategy.root_device)
@@ -75,7 +78,6 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
           moved(loaded, session.ranks, trainer))
     if session.ranks.is_first:
         take_up(session.experiment, resume)
-        session.experiment.write_inputs(asdict(data.inputs))
     session.begins(resume.epoch, loaded.get("global_step", 0))
     trainer.fit(module, train_loader, valid_loader, ckpt_path=resume.checkpoint, weights_only=True)
     reason = end_reason(trainer)
