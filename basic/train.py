@@ -26,13 +26,14 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dora_train.batches import Batches
+from dora_train.best_so_far import monitored
 from dora_train.counters import seed_all
 from dora_train.data import Data, check_data, load_data
-from dora_train.errors import DataError
-from dora_train.image_list import NEWEST_RULES, OLDEST_RULES
+from dora_train.data.batches import Batches
+from dora_train.data.image_list import NEWEST_RULES, OLDEST_RULES
+from dora_train.data_error import DataError
 from dora_train.model import WithAuxiliary, build_model, check_model
-from dora_train.optim import SCHEDULES, Schedule, build_optimizer, check_training, monitored
+from dora_train.optim import SCHEDULES, Schedule, build_optimizer, check_training
 
 log = logging.getLogger("basic")
 Metrics = dict[str, float]  # {"loss": ..., "acc": ...}

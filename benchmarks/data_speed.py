@@ -31,9 +31,9 @@ from torchvision.transforms import v2
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from dora_train.augment import Augmentation
-from dora_train.batches import Batches
-from dora_train.images import InMemory
+from dora_train.data.augment import Augmentation
+from dora_train.data.batches import Batches
+from dora_train.data.images import InMemory
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 

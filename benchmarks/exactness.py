@@ -33,6 +33,7 @@ import torch
 
 from dora_train import counters
 from dora_train.data import load_data
+from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.run.boundary import StepBoundary
 from dora_train.engine.run.checkpoints import AtomicCheckpointIO, Checkpoints
 from dora_train.engine.run.history import History
@@ -40,7 +41,6 @@ from dora_train.engine.run.loaders import SameAsOneRank, TrainLoader
 from dora_train.engine.run.profile import Unasked
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.signals import Signals
-from dora_train.engine.store import Experiment
 from dora_train.model import build_model
 
 EPOCHS, REPEATS = 7, 5  # epochs of a fit; how often an epoch goes through the digits
@@ -98,8 +98,9 @@ def images_per_second(exact: bool) -> float:
     if exact:
         loader.trainer.fit(module, loader)
         return statistics.median(speed.speeds[1:])
-    with mock.patch("dora_train.augment.integers", lambda samples, bound, *_: torch.randint(bound, samples.shape)), \
-            mock.patch("dora_train.batches.permutation", lambda size, *_: torch.randperm(size)):
+    with mock.patch("dora_train.data.augment.integers",
+                    lambda samples, bound, *_: torch.randint(bound, samples.shape)), \
+            mock.patch("dora_train.data.batches.permutation", lambda size, *_: torch.randperm(size)):
         loader.trainer.fit(module, loader)
     return statistics.median(speed.speeds[1:])
 

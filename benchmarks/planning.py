@@ -150,8 +150,8 @@ def table(folder: Path, count: int, running: int, rounds: int) -> None:
 
 
 def many(out: Path, count: int, running: int) -> list[Any]:
-    from dora_train.engine import claims
-    from dora_train.engine.records import State
+    from dora_train.engine.experiment import claims
+    from dora_train.engine.experiment.records import State
 
     metrics = {f"m{index}": index / 7 for index in range(3)}
     history = [{split: {**metrics, "loss": 1 / epoch, "acc": epoch / 101} for split in ("train", "valid")}
@@ -172,11 +172,11 @@ def many(out: Path, count: int, running: int) -> list[Any]:
 
 
 def watched(made: list[Any]) -> Any:
-    from dora_train.engine.grid.monitor import Monitor
-    from dora_train.engine.grid.places import asked
     from dora_train.engine.grid.sheep import Sheep
-    from dora_train.engine.grid.status import look
     from dora_train.engine.grid.table import GridTable
+    from dora_train.engine.jobs.choose import asked
+    from dora_train.engine.watch.live import Monitor
+    from dora_train.engine.watch.status import look
     from dora_train.train import main
     from grids._explorers import ClassifierExplorer
 

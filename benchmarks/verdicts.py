@@ -25,7 +25,7 @@ from scipy import stats
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from dora_train.engine.store import Experiment  # noqa: E402
+from dora_train.engine.experiment.folder import Experiment  # noqa: E402
 from dora_train.report import compare  # noqa: E402
 
 LEVEL = 0.05

@@ -33,7 +33,8 @@ from rich.console import Console  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dora_train.data import load_data  # noqa: E402
-from dora_train.engine.records import RunState  # noqa: E402
+from dora_train.engine.experiment.folder import Experiment  # noqa: E402
+from dora_train.engine.experiment.records import RunState  # noqa: E402
 from dora_train.engine.run import session as sessions  # noqa: E402
 from dora_train.engine.run.history import History  # noqa: E402
 from dora_train.engine.run.loaders import TrainLoader  # noqa: E402
@@ -41,7 +42,6 @@ from dora_train.engine.run.profile import Unasked  # noqa: E402
 from dora_train.engine.run.ranks import Ranks  # noqa: E402
 from dora_train.engine.run.signals import Signals  # noqa: E402
 from dora_train.engine.run.trainer import build_trainer  # noqa: E402
-from dora_train.engine.store import Experiment  # noqa: E402
 from dora_train.model import build_model  # noqa: E402
 from dora_train.module import Classifier  # noqa: E402
 from dora_train.train import main as train_main  # noqa: E402

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from .cache import network_timeout
-from .errors import DataError
-from .home import user_folder
+from .data.cache import network_timeout
+from .data.home import user_folder
+from .data_error import DataError
 
 log = logging.getLogger("dora_train")
 

@@ -24,19 +24,20 @@ import torch
 from torch import Tensor, nn
 
 from .data import Data, load_data
+from .data.image_files import InFiles
+from .data.image_folder import cores
+from .data.image_list import images_at, with_rules
+from .data.inputs import Inputs
+from .data_error import DataError
 from .engine import output
-from .engine.checkpoint import held_epoch
-from .engine.contents import changes_that_do_no_harm
 from .engine.errors import UserError, report_user_errors
+from .engine.experiment.checkpoint import held_epoch
+from .engine.experiment.contents import changes_that_do_no_harm
+from .engine.experiment.find import find, outputs
+from .engine.experiment.folder import Experiment
+from .engine.experiment.records import Birth, State
 from .engine.files import is_whole
-from .engine.find import find, outputs, shown_path
-from .engine.records import Birth, State
-from .engine.store import Experiment
-from .errors import DataError
-from .image_files import InFiles
-from .image_folder import cores
-from .image_list import images_at, with_rules
-from .inputs import Inputs
+from .engine.words import shown_path
 from .model import build_untrained
 
 log = logging.getLogger("dora_train")

@@ -9,20 +9,20 @@ from typing import Any
 
 from dora.explore import Explore, Launcher
 
-from .engine import store
-from .engine.direction import is_said
+from .engine.config.direction import is_said
+from .engine.config.values import flatten
 from .engine.errors import UserError, did_you_mean
-from .engine.find import readable
-from .engine.grid.growing import Ground, Growing
-from .engine.grid.status import Status
-from .engine.records import SearchRecord, State
+from .engine.experiment import folder as store
+from .engine.experiment.find import readable
+from .engine.experiment.folder import Experiment
+from .engine.experiment.records import SearchRecord, State
+from .engine.grid.open_ended import Ground, Growing
 from .engine.search.optimizers import Terms, make
 from .engine.search.outcomes import Objective, Outcome, floors
 from .engine.search.replay import Replay, Trial
 from .engine.search.space import Dimension, Space, choice, integer, log, uniform
-from .engine.store import Experiment
 from .engine.upstream.dora import overrides_of
-from .engine.values import flatten
+from .engine.watch.status import Status
 from .engine.words import directions
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]

@@ -18,14 +18,15 @@ from hydra.core.override_parser.types import Glob, Override, QuotedString, Range
 from hydra.errors import HydraException
 
 from .engine import output
+from .engine.config.values import flatten
 from .engine.errors import UserError, report_user_errors, shortened
+from .engine.experiment.find import ROOT
 from .engine.files import written_aside
-from .engine.find import ROOT, shown_path
 from .engine.grid.gridfile import Axis, Design, grid_text, is_untouched
-from .engine.values import flatten
+from .engine.words import shown_path
 
 if TYPE_CHECKING:
-    from .engine.main import TrainMain
+    from .engine.dora.main import TrainMain
 
 EXAMPLES = """examples:
   python -m dora_train.sweep 'optim.lr=0.1,0.01,1e-3' 'model=resnet18,mobilenet_v2' 'seed=range(3)' --name lr_by_model

@@ -4,8 +4,8 @@ What comes before `main` (signature, folder, claim) and behind `train` (devices,
 `engine/`. Torch and Lightning are imported inside `main`: every verb of Dora imports this file.
 """
 
-from .engine.main import hydra_main
-from .image_list import with_rules
+from .data.image_list import with_rules
+from .engine.dora.main import hydra_main
 
 # Asked before anything is on disk, with the configuration's values of these names, once for each that differ. A
 # ValueError's message is shown to the user.

@@ -19,9 +19,9 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from dora_train.batches import Batches
+from dora_train.best_so_far import monitored
 from dora_train.counters import seed_all
-from dora_train.optim import monitored
+from dora_train.data.batches import Batches
 
 log = logging.getLogger("pl_hydra")
 Metrics = dict[str, float]  # {"loss": ..., "acc": ...}

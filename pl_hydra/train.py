@@ -30,8 +30,8 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from dora_train.counters import seed_all
 from dora_train.data import check_data, load_data
-from dora_train.errors import DataError
-from dora_train.image_list import OLDEST_RULES
+from dora_train.data.image_list import OLDEST_RULES
+from dora_train.data_error import DataError
 from dora_train.model import build_model, check_model
 from dora_train.module import Classifier
 from dora_train.optim import check_training

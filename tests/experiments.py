@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from dora_train.engine.records import Birth, RunState, State
-from dora_train.engine.store import GRIDS, XPS, Experiment
+from dora_train.engine.experiment.folder import GRIDS, XPS, Experiment
+from dora_train.engine.experiment.records import Birth, RunState, State
 
 DEFAULTS: dict[str, Any] = {"data": {"name": "digits", "batch_size": 64}, "seed": 0, "tag": None, "model": "small",
                             "optim": {"name": "sgd", "lr": 0.05}, "best": {"metric": "valid.acc", "mode": "max"},

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from dora_train.engine.grid.local_queue import Queue
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.jobs.queue.queue import Queue
 
 ROOT = Path(__file__).parents[1]
 DORA = Path(sys.executable).with_name("dora")

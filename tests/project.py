@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent

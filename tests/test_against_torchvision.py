@@ -18,12 +18,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from dora_train.augment import Augmentation
-from dora_train.batches import Batches
 from dora_train.counters import seed_of
 from dora_train.data import load_data
-from dora_train.decoding import decoded
-from dora_train.images import InMemory
+from dora_train.data.augment import Augmentation
+from dora_train.data.batches import Batches
+from dora_train.data.decoding import decoded
+from dora_train.data.images import InMemory
 
 SIDE = 9
 AUGMENTATIONS = [

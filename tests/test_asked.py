@@ -9,7 +9,7 @@ from forked import Run
 from grid_project import Machine
 from project import Project
 
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
 
 RECIPE = """# @package _global_
 slurm:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.records import State
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import State
 from dora_train.engine.run import session
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.signals import Signals
-from dora_train.engine.store import Experiment
 
 
 @pytest.fixture

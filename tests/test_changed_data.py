@@ -18,9 +18,9 @@ from forked import Run
 from PIL import Image
 from project import Project, same_run, sig_of, stored
 
+from dora_train.data.image_folder import listed
 from dora_train.engine.errors import UserError
-from dora_train.engine.store import Experiment
-from dora_train.image_folder import listed
+from dora_train.engine.experiment.folder import Experiment
 from dora_train.predict import load, main, measure
 
 pytestmark = pytest.mark.slow

@@ -19,18 +19,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dora_train.engine import claims, machine
-from dora_train.engine.claims import Holder
+from dora_train.engine import machine
 from dora_train.engine.errors import UserError
-from dora_train.engine.records import Job, RunState, State
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment import claims
+from dora_train.engine.experiment.claims import Holder
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Job, RunState, State
 
 ROOT = Path(__file__).parents[1]
 HOLD = """
 import sys
 from pathlib import Path
 from dora_train.engine import claims, machine
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
 {before}
 claims.claim(Experiment(Path(sys.argv[1])))
 print("held", flush=True)
@@ -40,7 +41,7 @@ ASK = """
 import os, psutil, sys
 from pathlib import Path
 from dora_train.engine import claims, machine
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
 {before}
 print(claims.holder(Experiment(Path(sys.argv[1])))[1])
 """

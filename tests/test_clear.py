@@ -13,11 +13,11 @@ from forked import Run
 from PIL import Image
 from project import QUICK, Project
 
-from dora_train.engine import claims, clearing
 from dora_train.engine.errors import UserError
-from dora_train.engine.find import find
-from dora_train.engine.records import Birth, State
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment import claims, clearing
+from dora_train.engine.experiment.find import find
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Birth, State
 
 REST = ("last.ckpt", "best.ckpt", "history.json", "result.json", "birth.json")
 

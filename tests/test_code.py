@@ -20,20 +20,20 @@ from grid_project import GridProject, Machine
 from project import QUICK, ROOT, Project
 from test_project import committed, git, tree
 
-from dora_train import code as command
+from dora_train import snapshots as command
 from dora_train.engine import job as job_module
-from dora_train.engine import main as main_module
-from dora_train.engine import snapshot as snapshots
-from dora_train.engine.code import Code, in_words
+from dora_train.engine.dora import main as main_module
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid.board import META, Board, Line, meta
+from dora_train.engine.experiment import snapshot as snapshots
+from dora_train.engine.experiment.code import Code, in_words, read_project
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Job, RunState, Start, State
+from dora_train.engine.experiment.snapshot import everything, lay_out, name_of, packed, unpacked
+from dora_train.engine.experiments import Experiments
 from dora_train.engine.grid.grids import grid_files
 from dora_train.engine.grid.request import code_before
-from dora_train.engine.grid.status import Status
-from dora_train.engine.main import TrainMain
-from dora_train.engine.records import Job, RunState, Start, State
-from dora_train.engine.snapshot import everything, lay_out, name_of, packed, unpacked
-from dora_train.engine.store import Experiment
+from dora_train.engine.watch.board import META, Board, Line, meta
+from dora_train.engine.watch.status import Status
 from dora_train.report.diff import differences
 from dora_train.report.page import _run
 from dora_train.report.runs import read
@@ -429,16 +429,17 @@ def test_snapshots_are_listed_and_removed_unless_one_is_needed(tmp_path, monkeyp
 
 def test_the_command_is_light_and_its_mistakes_are_short(tmp_path):
     env = {**os.environ, "DORA_DIR": str(tmp_path)}
-    code = "import sys, dora_train.code; print(sorted({'torch', 'dora', 'hydra', 'lightning'} & set(sys.modules)))"
+    code = "import sys, dora_train.snapshots; print(sorted({'torch', 'dora', 'hydra', 'lightning'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     for args, message in [(["5f3a", "there"], "there is no experiment"), (["5f3a"], "a new folder"),
                           (["--remove", "5f3a"], "no snapshot begins"),
                           (["5f3a", "there", "--remove", "9"], "a new folder")]:
-        done = subprocess.run([sys.executable, "-m", "dora_train.code", *args], cwd=ROOT, env=env, capture_output=True,
-                              text=True)
+        done = subprocess.run([sys.executable, "-m", "dora_train.snapshots", *args], cwd=ROOT, env=env,
+                              capture_output=True, text=True)
         assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
-    done = subprocess.run([sys.executable, "-m", "dora_train.code"], cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "dora_train.snapshots"], cwd=ROOT, env=env, capture_output=True,
+                          text=True)
     assert done.returncode == 0 and "no snapshots" in done.stdout
 
 
@@ -514,12 +515,11 @@ def test_a_file_that_is_edited_while_a_run_starts_is_named(copy: Project):
 def test_the_code_is_that_of_the_project_wherever_the_command_is_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     main: Any = SimpleNamespace(dora=SimpleNamespace(dir=tmp_path / "out", git_save=True))
-    main._read_code = lambda: TrainMain._read_code(main)
-    code = main._read_code()
+    code = read_project(tmp_path / "out")
     assert code.root == ROOT and "dora_train/train.py" in code.files and "grids/mysweep.py" in code.files
     main.code, live = code, SimpleNamespace(values={"code": "live"})
-    assert TrainMain.code_for_jobs(main, live)[0] == ROOT
-    snapshot, known = TrainMain.code_for_jobs(main, SimpleNamespace(values={}))  # type: ignore[arg-type]
+    assert Experiments.code_for_jobs(main, live)[0] == ROOT
+    snapshot, known = Experiments.code_for_jobs(main, SimpleNamespace(values={}))  # type: ignore[arg-type]
     assert everything(snapshot) == code.files and known == main.code.stored()
 
 
@@ -538,7 +538,7 @@ def test_where_results_land_if_the_command_is_typed_elsewhere(given, here, there
     for folder in ("here", "project", *(f"here/{name}" for name in here)):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr("dora_train.engine.find.ROOT", tmp_path / "project")
+    monkeypatch.setattr("dora_train.engine.experiment.find.ROOT", tmp_path / "project")
     monkeypatch.setenv("DORA_DIR", given)
     config = main_module._dora_config({"dir": given or "outputs"})
     assert config.dir == tmp_path / there
@@ -595,9 +595,9 @@ def test_a_run_that_was_mended_midway_keeps_both_codes(copy: Project, tmp_path):
     said = copy.dora("info", "-f", sig)
     assert f"+ 2 changed files (from epoch {first})" in said and "+ 1 changed file (epoch" in said
     assert "2 codes" in copy.run("python", "-m", "dora_train.report", "--watch", sig)
-    out = copy.run("python", "-m", "dora_train.code", sig, str(tmp_path / "last"))
+    out = copy.run("python", "-m", "dora_train.snapshots", sig, str(tmp_path / "last"))
     assert "from its archive" in out and everything(tmp_path / "last") == Code.of(copy.root).files
-    copy.run("python", "-m", "dora_train.code", sig, str(tmp_path / "first"), "--code", one.code["hash"][:6])
+    copy.run("python", "-m", "dora_train.snapshots", sig, str(tmp_path / "first"), "--code", one.code["hash"][:6])
     assert name_of(everything(tmp_path / "first")) == one.code["hash"]
 
 
@@ -606,8 +606,8 @@ def test_a_job_knows_its_code_and_its_snapshot_is_not_removed_before_its_end(mac
     project = GridProject(tmp_path, machine)
 
     def ask(*args: str, code: int = 0) -> str:
-        done = subprocess.run([sys.executable, "-m", "dora_train.code", *args], cwd=project.folder, env=project.env,
-                              capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-m", "dora_train.snapshots", *args], cwd=project.folder,
+                              env=project.env, capture_output=True, text=True)
         assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dora_train.engine import claims
-from dora_train.engine.grid.local import Local, place
+from dora_train.engine.experiment import claims
+from dora_train.engine.jobs.queue.executor import Local, place
 
 
 @pytest.fixture

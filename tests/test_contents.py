@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_train.data import load_data
-from dora_train.engine.contents import Changes, difference, learned
-from dora_train.engine.store import Birth, Experiment
-from dora_train.images import Images
+from dora_train.data.images import Images
+from dora_train.engine.experiment.contents import Changes, difference, learned
+from dora_train.engine.experiment.folder import Birth, Experiment
 
 BEFORE = {
     "train/cat/1.png": ["train", 10, "aa"],

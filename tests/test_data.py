@@ -19,11 +19,10 @@ from hypothesis import strategies as st
 from project import ROOT
 from torch.nn import functional as F
 
-from dora_train import augment
-from dora_train.augment import Augmentation
-from dora_train.batches import Batches
-from dora_train.data import DATASETS, DataError, check_data, load_data
-from dora_train.images import Images, InMemory, split
+from dora_train.data import DATASETS, DataError, augment, check_data, load_data
+from dora_train.data.augment import Augmentation
+from dora_train.data.batches import Batches
+from dora_train.data.images import Images, InMemory, split
 
 AUGMENTED = Augmentation(crop=2, flip=True, cutout=3, seed=1)
 

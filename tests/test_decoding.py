@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets.folder import default_loader
 
-from dora_train.decoding import decoded
+from dora_train.data.decoding import decoded
 
 INK = np.zeros((12, 12, 4), np.uint8)  # black ink on black nothing
 INK[4:8, 4:8, 3] = 255

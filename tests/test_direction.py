@@ -7,9 +7,9 @@ import re
 import pytest
 from project import Project
 
-from dora_train.engine.direction import is_said, refuse_guess
+from dora_train.engine.config.compose import Composer
+from dora_train.engine.config.direction import is_said, refuse_guess
 from dora_train.engine.errors import UserError
-from dora_train.engine.signature import Composer
 
 RECIPES = {
     "both": "best:\n  metric: valid.auc\n  mode: max\n",  # the same mode as the default's
@@ -99,7 +99,7 @@ def test_a_search_is_told_the_direction_of_its_objective(lines: dict[str, str], 
 
 
 BEFORE = """
-from dora_train.engine.records import RunState, State
+from dora_train.engine.experiment.records import RunState, State
 from dora_train.train import main
 xp = main.get_xp(["best.metric=valid.loss"])
 experiment = main.experiment(xp)

@@ -27,7 +27,7 @@ from forked import Run
 from grid_project import Machine
 from project import QUICK, ROOT, Project
 
-from dora_train.engine.main import TrainMain
+from dora_train.engine.dora.main import TrainMain
 
 RUN, NOTEBOOK, REFUSED, ELSEWHERE = "inside a run", "in a notebook", "refused by name", "elsewhere"
 TABLE = {

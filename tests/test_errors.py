@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from project import BIN, QUICK, ROOT, Project
 
 from dora_train.engine.errors import UserError, did_you_mean, near, shortened
-from dora_train.engine.records import State
+from dora_train.engine.experiment.records import State
 
 MISTAKES = [
     (["optim.lrr=0.1"], 'unknown key "optim.lrr": did you mean optim.lr?\noptim has: name, lr, momentum'),

@@ -27,9 +27,9 @@ from data_files import write_image_folder
 from forked import Fault, Run
 from project import Project, stored
 
-from dora_train.engine.records import State
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import State
 from dora_train.engine.run.checkpoints import previous
-from dora_train.engine.store import Experiment
 
 CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", "0"))
 SEED = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
@@ -259,7 +259,7 @@ def test_signalled_in_validation(name: str, references: References, project: Pro
 
 def test_a_failure_with_workers_leaves(copy: Project, references: References):
     """In the batches themselves, whose workers the traceback holds."""
-    copy.edit("dora_train/batches.py", "pixels = self.augmentation.moved(", "raise ValueError('no'); (")
+    copy.edit("dora_train/data/batches.py", "pixels = self.augmentation.moved(", "raise ValueError('no'); (")
     run = Run(copy, "run", *references.args("a DataLoader with two workers"))
     assert run.wait(60) == 1 and "ValueError: no" in run.text, run.text
     assert copy.xp.state().cause == "ValueError: no"

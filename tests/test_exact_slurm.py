@@ -20,9 +20,9 @@ from project import Project
 from slurm_cluster import is_alive
 from test_exact import same
 
-from dora_train.engine import claims
-from dora_train.engine.records import State
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment import claims
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import State
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 

@@ -10,11 +10,11 @@ import pytest
 from forked import Run
 from project import QUICK, Project
 
+from dora_train.engine.config.compose import Composer
+from dora_train.engine.config.values import merged, split
 from dora_train.engine.errors import UserError
-from dora_train.engine.frozen import todays_values
-from dora_train.engine.records import Birth
-from dora_train.engine.signature import Composer
-from dora_train.engine.values import merged, split
+from dora_train.engine.experiment.frozen import todays_values
+from dora_train.engine.experiment.records import Birth
 
 FILES = {
     "config.yaml": """

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from grid_project import ASLEEP, DORA, HEAD, GridProject
 
-from dora_train.engine import claims
-from dora_train.engine.records import State
+from dora_train.engine.experiment import claims
+from dora_train.engine.experiment.records import State
 
 
 @pytest.fixture

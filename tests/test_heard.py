@@ -15,8 +15,8 @@ from forked import Run
 from PIL import Image
 from project import Project
 
+from dora_train.data.image_files import InFiles
 from dora_train.engine.run.signals import CAUGHT, Interrupted, Signals
-from dora_train.image_files import InFiles
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_workers_stop_between_two_images(tmp_path: Path, monkeypatch: pytest.Mon
         time.sleep(0.01)
         return 0
 
-    monkeypatch.setattr("dora_train.image_files.decoded", decode)
+    monkeypatch.setattr("dora_train.data.image_files.decoded", decode)
     files = InFiles([__file__] * (2 * count + 2), (3, 8, 8), 2)
     batches = files.decode(torch.arange(2 * count + 2).split([1, 1, count, count]))
     next(batches)

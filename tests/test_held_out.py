@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dora_train.data import DataError, load_data
-from dora_train.image_folder import _held_out_by_name, listed
-from dora_train.image_list import Listing
+from dora_train.data.image_folder import _held_out_by_name, listed
+from dora_train.data.image_list import Listing
 
 
 def listing(counts: dict[str, int], parts: tuple[str, ...] = ("train",)) -> Listing:

@@ -14,7 +14,7 @@ from experiments import experiment, sweep
 from project import ROOT, Project
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.records import State
+from dora_train.engine.experiment.records import State
 from dora_train.report.hiplot import page
 from dora_train.report.report import Report
 

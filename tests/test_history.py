@@ -11,7 +11,8 @@ import pytorch_lightning as pl
 import torch
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.records import RunState, State
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import RunState, State
 from dora_train.engine.run.averaging import AverageWeights
 from dora_train.engine.run.endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
 from dora_train.engine.run.history import Averages, History
@@ -19,7 +20,6 @@ from dora_train.engine.run.loaders import SameAsOneRank, loaders
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.session import Session
 from dora_train.engine.run.signals import Signals, Stopped
-from dora_train.engine.store import Experiment
 
 NOBODY: Any = None
 

@@ -11,10 +11,10 @@ import torch
 import torchvision
 from data_files import write_image_folder
 
-from dora_train.cache import cache_folder
 from dora_train.data import check_data, load_data
-from dora_train.errors import DataError
-from dora_train.home import expanded, user_folder
+from dora_train.data.cache import cache_folder
+from dora_train.data.home import expanded, user_folder
+from dora_train.data_error import DataError
 from dora_train.model import _downloaded
 
 

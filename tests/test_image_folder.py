@@ -16,9 +16,8 @@ from PIL import Image
 from project import ROOT
 from test_data import equal
 
-from dora_train import packed
-from dora_train.data import Data, DataError, check_data, load_data
-from dora_train.image_files import InFiles
+from dora_train.data import Data, DataError, check_data, load_data, packed
+from dora_train.data.image_files import InFiles
 
 COUNTS = {"train": {"cat": 20, "dog": 30}, "valid": {"cat": 4, "dog": 6}, "test": {"cat": 5, "dog": 5}}
 
@@ -197,7 +196,7 @@ def test_a_full_disk(root: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dora_train.packed.os.fsync", full)
+    monkeypatch.setattr("dora_train.data.packed.os.fsync", full)
     assert "No space left" in refused(root)
 
 
@@ -205,7 +204,7 @@ def test_a_folder_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*args, **kwargs):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("dora_train.cache.FileLock.acquire", refuse)
+    monkeypatch.setattr("dora_train.data.cache.FileLock.acquire", refuse)
     load(root)
     assert len(packs(root)) == 1
 

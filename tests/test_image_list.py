@@ -14,7 +14,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from dora_train.data import DataError, load_data
-from dora_train.image_list import RULES, SUFFIXES, list_images
+from dora_train.data.image_list import RULES, SUFFIXES, list_images
 
 
 @pytest.fixture

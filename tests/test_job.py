@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from dora_train.engine import job
-from dora_train.engine.records import Job
+from dora_train.engine.experiment.records import Job
 
 SHOWN = "JobId=8812 JobName=dora_x JobState={} Reason=None\n"
 

@@ -22,17 +22,21 @@ import pytest
 from grid_project import ASLEEP, DORA, GridProject, Machine
 from test_submission import experiment, request
 
-from dora_train.engine import claims
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid import local, local_queue, local_runner, places, submission
-from dora_train.engine.grid.executor import NotSubmitted, Order, Phase
-from dora_train.engine.grid.info import find_job
-from dora_train.engine.grid.local import Local, visible_gpus
-from dora_train.engine.grid.local_files import lock
-from dora_train.engine.grid.local_queue import Queue
-from dora_train.engine.grid.status import look
+from dora_train.engine.experiment import claims
+from dora_train.engine.experiment.records import State
+from dora_train.engine.grid import submission
 from dora_train.engine.grid.submission import cancel, submit
-from dora_train.engine.records import State
+from dora_train.engine.jobs import choose as places
+from dora_train.engine.jobs.executor import NotSubmitted, Order, Phase
+from dora_train.engine.jobs.queue import executor as local
+from dora_train.engine.jobs.queue import queue as local_queue
+from dora_train.engine.jobs.queue import runner as local_runner
+from dora_train.engine.jobs.queue.executor import Local, visible_gpus
+from dora_train.engine.jobs.queue.files import lock
+from dora_train.engine.jobs.queue.queue import Queue
+from dora_train.engine.watch.info import find_job
+from dora_train.engine.watch.status import look
 
 FORK = multiprocessing.get_context("fork")
 
@@ -632,7 +636,7 @@ def test_three_hundred_that_wait_cost_next_to_nothing(here: Here):
 
 
 def test_a_folder_whose_locks_do_nothing_is_refused(here: Here, monkeypatch):
-    monkeypatch.setattr("dora_train.engine.grid.local_files.fcntl.flock", lambda *args: None)
+    monkeypatch.setattr("dora_train.engine.jobs.queue.files.fcntl.flock", lambda *args: None)
     assert "locks do not work there" in Local().missing()
 
 

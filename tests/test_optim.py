@@ -8,16 +8,8 @@ from typing import get_args
 import pytest
 import torch
 
-from dora_train.optim import (
-    PRECISIONS,
-    Schedule,
-    build_optimizer,
-    check_training,
-    cuts,
-    monitored,
-    since_best,
-    since_best_each,
-)
+from dora_train.best_so_far import monitored, since_best, since_best_each
+from dora_train.optim import PRECISIONS, Schedule, build_optimizer, check_training, cuts
 
 OPTIM = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
 TRAINER = {"max_epochs": 3, "max_steps": -1}

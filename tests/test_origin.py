@@ -10,7 +10,7 @@ import torch
 from forked import Run
 from project import QUICK, Project, same_run, sig_of, stored, weights
 
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
 
 pytestmark = pytest.mark.slow
 
@@ -73,8 +73,8 @@ def test_what_cannot_be_started_from(finished: Project, source: Experiment, tmp_
 def test_other_weights_than_the_best_are_not_taken_for_them(tmp_path: Path):
     """Another epoch in `best.ckpt`, none at all, or one bit that is another: torch's reader would not see that."""
     from dora_train.engine.errors import UserError
-    from dora_train.engine.origin import locate
-    from dora_train.engine.records import RunState, State
+    from dora_train.engine.experiment.origin import locate
+    from dora_train.engine.experiment.records import RunState, State
     from dora_train.engine.run.start import read_weights, refuse_other_epoch
 
     xp = Experiment(tmp_path / "5f3a91c2")

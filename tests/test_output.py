@@ -18,7 +18,7 @@ from experiments import experiment
 from forked import Run
 from project import QUICK, ROOT, Project
 
-from dora_train.engine.records import Job, State
+from dora_train.engine.experiment.records import Job, State
 from dora_train.engine.run.signals import CAUGHT
 from dora_train.engine.shell import typed
 

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dora_train import packed as packing
-from dora_train.errors import DataError
-from dora_train.image_files import Decoded, InFiles
-from dora_train.packed import packed
+from dora_train.data import packed as packing
+from dora_train.data.image_files import Decoded, InFiles
+from dora_train.data.packed import packed
+from dora_train.data_error import DataError
 
 COUNT = 100  # images; they are decoded in batches of 32
 
@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_nothing(files: Files, tmp_path: Path, monkeypatch: p
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dora_train.packed.os.pwrite", full)
+    monkeypatch.setattr("dora_train.data.packed.os.pwrite", full)
     with pytest.raises(DataError, match=r"cannot write into .*cache: No space left on device"):
         packed(files, tmp_path / "cache" / "pack", "root")
     assert left(tmp_path) == set()

@@ -11,8 +11,8 @@ import browser
 import pytest
 from experiments import experiment, sweep
 
-from dora_train.engine.records import SearchRecord, State
-from dora_train.engine.store import GRIDS, write_search
+from dora_train.engine.experiment.folder import GRIDS, write_search
+from dora_train.engine.experiment.records import SearchRecord, State
 from dora_train.report.page import content, page
 from dora_train.report.report import Report
 

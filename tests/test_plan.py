@@ -7,6 +7,7 @@ from dora.conf import SubmitRules
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dora_train.engine.experiment.records import State
 from dora_train.engine.grid.plan import (
     Action,
     Known,
@@ -19,8 +20,7 @@ from dora_train.engine.grid.plan import (
     stopped,
     summary,
 )
-from dora_train.engine.grid.status import Status
-from dora_train.engine.records import State
+from dora_train.engine.watch.status import Status
 
 ME = "me"
 RUNNING = Status(State.RUNNING, where="n1, job 7", job_id="7", user=ME, by_job=True)

@@ -27,12 +27,12 @@ from torch.nn import functional
 
 import dora_train
 from dora_train.data import Data, load_data
+from dora_train.data.image_list import images_at
+from dora_train.data.inputs import Inputs
+from dora_train.data_error import DataError
 from dora_train.engine.errors import UserError
-from dora_train.engine.records import Birth
-from dora_train.engine.store import Experiment
-from dora_train.errors import DataError
-from dora_train.image_list import images_at
-from dora_train.inputs import Inputs
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Birth
 from dora_train.model import build_model, build_untrained
 from dora_train.predict import main, measure
 

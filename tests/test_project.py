@@ -8,17 +8,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from dora_train.engine import project
-from dora_train.engine.code import Code
 from dora_train.engine.errors import UserError
-from dora_train.engine.main import TrainMain
-from dora_train.engine.project import Repository, find_code, shown
-from dora_train.engine.snapshot import everything, unpacked
+from dora_train.engine.experiment import project
+from dora_train.engine.experiment.code import Code, read_project
+from dora_train.engine.experiment.project import Repository, find_code, shown
+from dora_train.engine.experiment.snapshot import everything, unpacked
 
 CODE = [
     "setup.py", "requirements.txt", "run.sh", "conf/config.yaml", "conf/data/mine.yml", "vocab.json", "Makefile.cfg",
@@ -150,9 +147,8 @@ def test_results_are_never_code(place, tmp_path, monkeypatch):
         (tmp_path / "disk").mkdir()
         out.symlink_to(tmp_path / "disk")
     tree(out, "xps/5f3a91c2/config.json", "codes/55/module.py", "arrays/token/tasks.json")
-    monkeypatch.setattr("dora_train.engine.main.ROOT", root)
-    main: Any = SimpleNamespace(dora=SimpleNamespace(dir=out))
-    assert list(TrainMain._read_code(main).files) == ["module.py"]
+    monkeypatch.setattr("dora_train.engine.experiment.code.ROOT", root)
+    assert list(read_project(out).files) == ["module.py"]
 
 
 def test_a_folder_that_holds_more_than_a_project_is_refused(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ ELSEWHERE = {
     "python -m pl_hydra.train -m optim.lr=0.1,0.3 trainer.max_epochs=2": "test_pl_hydra.py",
     "python -m dora_train.predict SIG": "test_predict.py",
     "python -m dora_train.predict SIG photos/ --output classes.csv": "test_predict.py",
-    "python -m dora_train.code SIG FOLDER": "test_code.py",
+    "python -m dora_train.snapshots SIG FOLDER": "test_code.py",
     "python -m dora_train.report mysweep": "test_report.py",
     "python -m dora_train.report seeds --over seed": "test_report.py",
     "python -m dora_train.report mysweep --html mysweep.html": "test_page.py",
@@ -102,7 +102,7 @@ def test_recipes_word_for_word(copy: Project):
         path.write_text(f"{path.read_text()}\n\n{text}\n")
 
     append("dora_train/model.py", RECIPES["model"])
-    append("dora_train/data.py", RECIPES["data set"])
+    append("dora_train/data/load.py", RECIPES["data set"])
     (copy.root / "conf/data/shades.yaml").write_text(YAML)
     loss = re.search(r"    def loss\(.*?\n\n", (copy.root / "dora_train/module.py").read_text(), flags=re.DOTALL)[0]
     copy.edit("dora_train/module.py", loss.rstrip().splitlines()[-1], RECIPES["loss"])
@@ -128,7 +128,7 @@ def test_links_and_files_exist():
 
 
 def test_keys_exist():
-    from dora_train.engine.signature import Composer
+    from dora_train.engine.config.compose import Composer
 
     composer = Composer(ROOT / "conf", "config", "1.3")
     for command in COMMANDS:

@@ -13,8 +13,8 @@ from forked import Run
 from omegaconf import OmegaConf
 from project import QUICK, ROOT, Project
 
+from dora_train.engine.config.compose import Composed, Composer
 from dora_train.engine.errors import UserError
-from dora_train.engine.signature import Composed, Composer
 
 GLOBAL = "# @package _global_\n"
 

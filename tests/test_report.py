@@ -24,9 +24,9 @@ from project import ROOT
 
 import dora_train.report
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid.executor import JobInfo, Phase
-from dora_train.engine.records import Job, RunState, State
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Job, RunState, State
+from dora_train.engine.jobs.executor import JobInfo, Phase
 from dora_train.report import student
 from dora_train.report.report import Report
 from dora_train.report.settings import Summary, gap
@@ -309,7 +309,7 @@ def test_watching_says_what_changes_and_ends_with_the_table(tmp_path):
 import time
 from pathlib import Path
 from dora_train.engine import claims
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
 claims.claim(Experiment(Path({str(moving.folder)!r})))
 print("claimed", flush=True)
 time.sleep(60)

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.request import Request, alike
-from dora_train.engine.grid.resources import Resources, Shape, changes, configured, parameters, resolved, stored
 from dora_train.engine.grid.sync import one_place
+from dora_train.engine.jobs.resources import Resources, Shape, changes, configured, parameters, resolved, stored
 
 
 def slurm(**what) -> SlurmConfig:
@@ -211,7 +211,7 @@ def test_what_is_set_since_survives_a_copy():
 
 
 def test_other_resources_are_another_array(tmp_path):
-    from dora_train.engine.store import Experiment
+    from dora_train.engine.experiment.folder import Experiment
 
     def request(**what):
         return Request(Experiment(tmp_path), slurm(**what), Shape(), 0, tmp_path)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from dora_train.engine.checkpoint import held_epoch
 from dora_train.engine.errors import UserError
+from dora_train.engine.experiment.checkpoint import held_epoch
+from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.run.checkpoints import (
     AtomicCheckpointIO,
     Checkpoints,
@@ -23,7 +24,6 @@ from dora_train.engine.run.checkpoints import (
 )
 from dora_train.engine.run.history import RULE
 from dora_train.engine.run.resume import find_resume, take_up, weights_to_test
-from dora_train.engine.store import Experiment
 
 
 @pytest.fixture

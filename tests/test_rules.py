@@ -14,14 +14,14 @@ from project import ROOT
 
 PACKAGE = ROOT / "dora_train"
 ENGINE = PACKAGE / "engine"
-ROOMS = {"data", "model", "module", "train"}
-MEETING = {"train", "predict", "sweep", "search", "code"}  # where the rooms and the engine meet
 
 
 def imported(path: Path, top_level_only: bool = False) -> Iterator[str]:
     """Full names of the modules that a file imports, those of our own package as `dora_train...`."""
     tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else ast.walk(tree)
+    for_types = {id(node) for test in ast.walk(tree) if isinstance(test, ast.If) and _is_for_types(test)
+                 for node in ast.walk(test)}
+    nodes = [node for node in (tree.body if top_level_only else ast.walk(tree)) if id(node) not in for_types]
     parts = ["dora_train", *path.relative_to(PACKAGE).parts[:-1]] if path.is_relative_to(PACKAGE) else []
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -33,6 +33,10 @@ def imported(path: Path, top_level_only: bool = False) -> Iterator[str]:
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
+def _is_for_types(test: ast.If) -> bool:
+    return isinstance(test.test, ast.Name) and test.test.id == "TYPE_CHECKING"
+
+
 def files(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
@@ -41,19 +45,95 @@ def reaches(names: Iterator[str], *forbidden: str) -> list[str]:
     return [name for name in names if any(name == word or name.startswith(word + ".") for word in forbidden)]
 
 
-@pytest.mark.parametrize("room", sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem not in MEETING))
-def test_the_researchers_rooms_know_nothing_of_dora_or_hydra(room: str):
-    forbidden = ["dora", "hydra", "omegaconf", "submitit", "dora_train.engine"]
-    if room != "module":
-        forbidden += ["pytorch_lightning", "lightning"]
-    assert not reaches(imported(PACKAGE / f"{room}.py"), *forbidden)
+# --- one direction ---
+
+# A module may reach those of its own layer and of the layers before it, whatever stands between.
+LAYERS = ["base", "upstream", "config", "experiment", "jobs", "watch", "experiments", "run", "grid", "search", "dora"]
+APART = [("run", "grid"), ("grid", "run"), ("search", "run"), ("search", "grid")]  # these never reach each other
+NEUTRAL = {"best_so_far", "children", "counters", "data_error"}  # they reach nothing of ours but each other
+DOORS = {"engine.dora.main", "engine.run.trainer"}  # by which the researcher's files reach the engine
+COMMANDS = {"check", "predict", "search", "snapshots", "sweep", "code"}  # `python -m dora_train.NAME`
+READABLE = {"base", "config", "experiment", "jobs", "watch"}  # for the report
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name below it: `engine.run.trainer`."""
+    found = {}
+    for path in files(PACKAGE):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def edges() -> dict[str, set[str]]:
+    """Whom each module imports, in functions too; what is imported for its types alone does not count."""
+    known = modules()
+    found: dict[str, set[str]] = {}
+    for name, path in known.items():
+        names = {full.removeprefix("dora_train.") for full in imported(path) if full.startswith("dora_train.")}
+        found[name] = {other for other in names if other in known and known[other].name != "__init__.py"} - {name}
+    return found
+
+
+def closure(name: str, graph: dict[str, set[str]]) -> set[str]:
+    """All modules that `name` reaches, by any number of imports."""
+    reached: set[str] = set()
+    left = [name]
+    while left:
+        new = graph[left.pop()] - reached
+        reached |= new
+        left += new
+    return reached
+
+
+def layer(name: str) -> str:
+    """Of the engine; a module beside the folders is of the base."""
+    first = name.split(".")[1] if name.startswith("engine.") else ""
+    return first if first in LAYERS else "base" if first else ""
+
+
+GRAPH = edges()
+ENGINE_ROOM = sorted(name for name in GRAPH if name.startswith("engine.") and name != "engine.job")
+
+
+@pytest.mark.parametrize("name", ENGINE_ROOM)
+def test_the_engine_has_one_direction(name: str):
+    """engine.job is a program of its own: it imports the project's `main`."""
+    reached, own = closure(name, GRAPH), layer(name)
+    later = {other for other in reached if layer(other) and LAYERS.index(layer(other)) > LAYERS.index(own)}
+    assert not later, "a later layer"
+    assert not {other for other in reached if (own, layer(other)) in APART}, "the other wing"
+    assert not {other for other in reached if not other.startswith("engine.")} - NEUTRAL, "the researcher's files"
+    assert name not in reached, "a circle"
+
+
+@pytest.mark.parametrize("name", sorted(NEUTRAL))
+def test_neutral_files_reach_nothing_of_ours(name: str):
+    assert closure(name, GRAPH) <= NEUTRAL
+
+
+@pytest.mark.parametrize("name", sorted(name for name in GRAPH if not name.startswith(("engine", "report"))
+                                        and name not in COMMANDS))
+def test_the_researchers_files_reach_the_engine_by_two_doors(name: str):
+    entered = {other for other in GRAPH[name] if other.startswith("engine.")}
+    assert entered <= (DOORS if name == "train" else set())
+    if name not in ("train", "module"):
+        forbidden = ["dora", "hydra", "omegaconf", "submitit", "pytorch_lightning", "lightning"]
+        assert not reaches(imported(modules()[name]), *forbidden)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in GRAPH if name.startswith("report")))
+def test_the_report_reaches_what_can_be_read(name: str):
+    """By itself; what those reach in their turn is the engine's own business."""
+    assert {layer(other) for other in GRAPH[name] if layer(other)} <= READABLE
 
 
 def test_what_uses_an_experiment_composes_nothing_and_needs_no_lightning():
     forbidden = ["dora", "hydra", "omegaconf", "submitit", "pytorch_lightning", "lightning", "dora_train.train",
-                 "dora_train.engine.main"]
+                 "dora_train.engine.dora.main"]
     assert not reaches(imported(PACKAGE / "predict.py"), *forbidden)
-    assert not reaches(imported(ENGINE / "find.py"), *(name for name in forbidden if name != "omegaconf"))
+    forbidden.remove("omegaconf")
+    assert not reaches(imported(ENGINE / "experiment" / "find.py"), *forbidden)
     code = "import sys, dora_train.predict; print(sorted({'dora', 'hydra', 'pytorch_lightning'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -62,7 +142,7 @@ def test_what_uses_an_experiment_composes_nothing_and_needs_no_lightning():
 @pytest.mark.parametrize("path", files(PACKAGE / "report"), ids=lambda path: path.name)
 def test_the_report_reads_files_alone(path: Path):
     forbidden = ["dora", "torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "submitit",
-                 "dora_train.engine.run", "dora_train.engine.main", "dora_train.engine.upstream.dora",
+                 "dora_train.engine.run", "dora_train.engine.dora.main", "dora_train.engine.upstream.dora",
                  "dora_train.train"]
     assert not reaches(imported(path), *forbidden)
 
@@ -80,21 +160,9 @@ def test_the_siblings_know_nothing_of_the_engine():
         assert not reaches(imported(path), "dora_train.engine", "dora_train.train"), path
 
 
-@pytest.mark.parametrize("path", files(ENGINE), ids=lambda path: str(path.relative_to(ENGINE)))
-def test_the_engine_never_imports_the_rooms(path: Path):
-    if path.name == "job.py":  # it starts the program: `main` comes from there
-        return
-    assert not reaches(imported(path), *(f"dora_train.{room}" for room in ROOMS))
-
-
 @pytest.mark.parametrize("path", files(ENGINE / "grid"), ids=lambda path: path.name)
 def test_the_grid_never_imports_the_run(path: Path):
     assert not reaches(imported(path), "dora_train.engine.run", "torch", "pytorch_lightning", "torchvision")
-
-
-@pytest.mark.parametrize("path", files(ENGINE / "run"), ids=lambda path: path.name)
-def test_the_run_never_imports_the_grid(path: Path):
-    assert not reaches(imported(path), "dora_train.engine.grid")
 
 
 PRIVATE = re.compile(r"(?:\.|\bimport .*\b)(_(?!_)[a-z]\w*)")
@@ -123,7 +191,8 @@ def _defined(path: Path) -> Iterator[str]:
 
 
 def test_reading_costs_no_torch():
-    code = "import sys, dora_train, dora_train.engine.store, dora_train.engine.find, dora_train.engine.claims;" \
+    names = ", ".join(f"dora_train.engine.experiment.{name}" for name in ("folder", "find", "claims"))
+    code = f"import sys, dora_train, {names};" \
            "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'omegaconf'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

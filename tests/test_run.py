@@ -16,9 +16,9 @@ import pytest
 import torch
 from project import BIN, QUICK, ROOT, SIGNALS, Project, same_run, sig_of, stored, weights
 
-from dora_train.engine.records import State
+from dora_train.engine.experiment.records import State
+from dora_train.engine.experiment.share import exported
 from dora_train.engine.run.ranks import free_port
-from dora_train.engine.share import exported
 
 SIX = ["trainer.max_epochs=6", "threads=1", "optim.lr=0.1"]
 

@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 from project import ROOT, same_run
 
 from dora_train.engine.errors import UserError
+from dora_train.engine.experiment.folder import Experiment, read_search, write_search
+from dora_train.engine.experiment.records import SearchRecord, State
 from dora_train.engine.grid.plan import Known, Verb, Wanted, limited, make_plan
-from dora_train.engine.grid.status import Status
-from dora_train.engine.records import SearchRecord, State
 from dora_train.engine.search import optimizers
 from dora_train.engine.search.optimizers import Terms, make
 from dora_train.engine.search.outcomes import Objective, Outcome, floors
 from dora_train.engine.search.replay import Replay, Trial
 from dora_train.engine.search.space import choice, integer, log, uniform
-from dora_train.engine.store import Experiment, read_search, write_search
+from dora_train.engine.watch.status import Status
 
 SPACE = {"optim.lr": log(1e-3, 1.0), "optim.momentum": uniform(0.0, 0.99), "model_args.width": integer(8, 64),
          "schedule.name": choice("cosine", "onecycle")}

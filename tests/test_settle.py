@@ -9,15 +9,15 @@ import pytest
 from dora.conf import SlurmConfig
 from test_submission import Fake, experiment, intent, request
 
-from dora_train.engine import claims
 from dora_train.engine.errors import UserError
+from dora_train.engine.experiment import claims
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import NO_ROOM
 from dora_train.engine.grid import submission
-from dora_train.engine.grid.executor import JobInfo, NoRoom, Phase
 from dora_train.engine.grid.request import batches
-from dora_train.engine.grid.resources import Shape
 from dora_train.engine.grid.submission import settle, submit, submit_all
-from dora_train.engine.records import NO_ROOM
-from dora_train.engine.store import Experiment
+from dora_train.engine.jobs.executor import JobInfo, NoRoom, Phase
+from dora_train.engine.jobs.resources import Shape
 
 
 def started(xp: Experiment, job_id: str, token: str = "tok") -> None:

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from project import ROOT
 
+from dora_train.engine.config.compose import Composer
+from dora_train.engine.config.quoting import quoted
+from dora_train.engine.config.values import flatten, merged, split, unflatten
 from dora_train.engine.errors import UserError
-from dora_train.engine.quoting import quoted
-from dora_train.engine.signature import Composer
-from dora_train.engine.values import flatten, merged, split, unflatten
-from dora_train.engine.xp import XP
+from dora_train.engine.experiment.xp import XP
 
 STOCK = """
 import json, sys

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_train.engine.grid import slurm
-from dora_train.engine.grid.executor import NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered
-from dora_train.engine.grid.slurm import Slurm
-from dora_train.engine.grid.slurm_text import expand, read_sacct, read_scontrol, read_squeue
+from dora_train.engine.jobs import slurm
+from dora_train.engine.jobs.executor import NoRoom, NotSubmitted, Order, Phase, Receipt, Unanswered
+from dora_train.engine.jobs.slurm import Slurm
+from dora_train.engine.jobs.slurm_text import expand, read_sacct, read_scontrol, read_squeue
 
 SQUEUE = "JOBID|STATE|REASON|NODELIST|USER|NAME\n"
 SACCT = "JobID|State|ExitCode|NodeList|User|JobName\n"

@@ -7,9 +7,9 @@ import torch
 from forked import Run
 from project import Project
 
-from dora_train.batches import Batches
-from dora_train.errors import DataError
-from dora_train.images import InMemory
+from dora_train.data.batches import Batches
+from dora_train.data.images import InMemory
+from dora_train.data_error import DataError
 
 
 def batches(samples: int, batch_size: int) -> Batches:

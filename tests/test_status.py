@@ -13,15 +13,15 @@ from dora.conf import SubmitRules
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dora_train.engine import claims
-from dora_train.engine.claims import Holder
-from dora_train.engine.grid.executor import JobInfo, Phase
-from dora_train.engine.grid.facts import current, facts_of
-from dora_train.engine.grid.logs import log_of
+from dora_train.engine.experiment import claims
+from dora_train.engine.experiment.claims import Holder
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Job, RunState, State
 from dora_train.engine.grid.plan import Known, Verb, Wanted, make_plan
-from dora_train.engine.grid.status import WORDS, Facts, decide, look
-from dora_train.engine.records import Job, RunState, State
-from dora_train.engine.store import Experiment
+from dora_train.engine.jobs.executor import JobInfo, Phase
+from dora_train.engine.watch.facts import current, facts_of
+from dora_train.engine.watch.logs import log_of
+from dora_train.engine.watch.status import WORDS, Facts, decide, look
 
 
 def holder(attempt: int = 1, token: str = "", since: float = 100.0, **what) -> Holder:

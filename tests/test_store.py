@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from dora_train.engine import files
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Birth, RunState, State
 from dora_train.engine.grid.grids import Wants
-from dora_train.engine.records import Birth, RunState, State
-from dora_train.engine.store import Experiment
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 from dora.conf import SlurmConfig
 
 from dora_train.engine import machine
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import RunState, State
 from dora_train.engine.grid import submission
-from dora_train.engine.grid.executor import JobInfo, NotSubmitted, Phase, Receipt, Unanswered
 from dora_train.engine.grid.request import Request
-from dora_train.engine.grid.resources import Shape
-from dora_train.engine.grid.status import look
 from dora_train.engine.grid.submission import settle, submit
-from dora_train.engine.records import RunState, State
-from dora_train.engine.store import Experiment
+from dora_train.engine.jobs.executor import JobInfo, NotSubmitted, Phase, Receipt, Unanswered
+from dora_train.engine.jobs.resources import Shape
+from dora_train.engine.watch.status import look
 
 
 class Fake:

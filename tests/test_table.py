@@ -7,13 +7,13 @@ import treetable as tt
 from dora import Explorer
 from rich.console import Console
 
-from dora_train.engine.grid.best import Better
-from dora_train.engine.grid.board import META, PIPE_WIDTH, Board, Column, Line, epochs, seconds_left
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Birth, RunState, State
 from dora_train.engine.grid.sheep import Sheep
-from dora_train.engine.grid.status import Status, duration
 from dora_train.engine.grid.table import GridTable
-from dora_train.engine.records import Birth, RunState, State
-from dora_train.engine.store import Experiment
+from dora_train.engine.watch.best import Better
+from dora_train.engine.watch.board import META, PIPE_WIDTH, Board, Column, Line, epochs, seconds_left
+from dora_train.engine.watch.status import Status, duration
 
 
 class Digits(Explorer):

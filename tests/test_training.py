@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from project import QUICK, Project, weights
 
-from dora_train.engine.records import State
+from dora_train.engine.experiment.records import State
 from dora_train.module import Classifier
 
 

@@ -16,8 +16,8 @@ import pytest
 from experiments import experiment, sweep
 from project import BIN, ROOT, Project
 
-from dora_train.engine.records import State
-from dora_train.engine.store import Experiment
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import State
 
 NOBODY = 65534
 AS_OTHERS = (

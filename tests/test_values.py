@@ -17,12 +17,13 @@ import pytest
 from forked import Run
 from project import ROOT, Project
 
-from dora_train.engine import limits, replaced
+from dora_train.engine.config import limits
+from dora_train.engine.config import refused as replaced
+from dora_train.engine.config.compose import Composer
+from dora_train.engine.config.values import flatten, same, unflatten
+from dora_train.engine.dora.main import TrainMain
 from dora_train.engine.errors import UserError
-from dora_train.engine.main import TrainMain
-from dora_train.engine.records import State
-from dora_train.engine.signature import Composer
-from dora_train.engine.values import flatten, same, unflatten
+from dora_train.engine.experiment.records import State
 
 KINDS = [
     "null",

@@ -9,9 +9,9 @@ from experiments import experiment
 from forked import Run
 from project import QUICK, Project
 
-from dora_train.engine.grid.best import Better
-from dora_train.engine.grid.status import Status
-from dora_train.engine.records import State
+from dora_train.engine.experiment.records import State
+from dora_train.engine.watch.best import Better
+from dora_train.engine.watch.status import Status
 from dora_train.engine.words import best_key, main_metric, shown_best, shown_test
 from dora_train.report.query import main_metric as compared_by
 from dora_train.report.runs import read_one

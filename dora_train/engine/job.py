@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dora_train.engine.records import Job
+    from dora_train.engine.experiment.records import Job
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
 
     output.prepare(never_fails=True)
     signals = Signals().install()  # before the imports that take seconds: an early signal must not kill unsaid
-    from dora_train.engine.store import Experiment
+    from dora_train.engine.experiment.folder import Experiment
     from dora_train.train import main as train_main
 
     try:

@@ -9,7 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from .find import shown_path
+from .words import shown_path
 
 
 def typed(program: str = "dora") -> str:

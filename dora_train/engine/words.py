@@ -5,6 +5,7 @@ a grid's table and the report all take it from here.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 Form = Callable[[float], str]
@@ -66,3 +67,11 @@ def best_key(metric: str) -> str:
     """What the best epoch reached, by its name in tables: `best.acc`; `best.train.acc` of training."""
     split, _, name = metric.partition(".")
     return f"best.{name}" if split == "valid" else f"best.{metric}"
+
+
+def shown_path(path: Path) -> str:
+    """Relative to the working directory where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

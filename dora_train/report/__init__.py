@@ -53,8 +53,8 @@ def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "
         UserError: a name or a condition means nothing; pandas is not installed.
     """
     from ..engine.errors import UserError
-    from ..engine.find import outputs
-    from ..engine.grid.places import asked
+    from ..engine.experiment.find import outputs
+    from ..engine.jobs.choose import asked
     from .records import flattened
     from .report import Report
 

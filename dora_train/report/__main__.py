@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..engine import output
 from ..engine.errors import UserError, report_user_errors
-from ..engine.find import outputs
-from ..engine.grid.places import asked
+from ..engine.experiment.find import outputs
+from ..engine.jobs.choose import asked
 from .formats import FORMATS
 from .report import Report
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine.code import in_words
+from ..engine.experiment.code import in_words
 from .parameters import text
 from .runs import Run
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..engine.grid.board import console
+from ..engine.watch.board import console
 from . import parameters
 from .records import finite, flattened
 from .sheet import Sheet

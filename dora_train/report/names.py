@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..engine.access import listed
 from ..engine.errors import UserError, did_you_mean, shortened
-from ..engine.find import closed, find, readable, shown_path
-from ..engine.store import GRIDS, XPS, Experiment, is_signature
+from ..engine.experiment.find import closed, find, readable
+from ..engine.experiment.folder import GRIDS, XPS, Experiment, is_signature
+from ..engine.words import shown_path
 
 
 class Outputs:

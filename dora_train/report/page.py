@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine.code import in_words
-from ..engine.find import shown_path
-from ..engine.grid.best import is_number
-from ..engine.grid.board import counted, epochs
-from ..engine.grid.logs import log_of
-from ..engine.grid.status import when
+from ..engine.experiment.code import in_words
+from ..engine.watch.best import is_number
+from ..engine.watch.board import counted, epochs
+from ..engine.watch.logs import log_of
+from ..engine.watch.status import when
+from ..engine.words import shown_path
 from .parameters import differing, shared, text, titles
 from .records import finite
 from .report import Report

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..engine.errors import UserError, did_you_mean, shortened
-from ..engine.grid.best import Better, is_number
+from ..engine.watch.best import Better, is_number
 from . import parameters
 from .runs import Run
 

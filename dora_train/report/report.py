@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
-from ..engine.grid.best import Better
-from ..engine.grid.executor import Executor
+from ..engine.jobs.executor import Executor
+from ..engine.watch.best import Better
 from . import query, settings, sheet
 from .names import Outputs
 from .records import records

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..engine.grid.executor import Executor
-from ..engine.grid.status import Status, look
-from ..engine.store import Birth, Experiment, RunState, Start, State
+from ..engine.experiment.folder import Birth, Experiment, RunState, Start, State
+from ..engine.jobs.executor import Executor
+from ..engine.watch.status import Status, look
 from ..engine.words import best_key, main_metric, validated
 
 

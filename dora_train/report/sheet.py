@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..engine.grid.best import Better, is_number
-from ..engine.grid.board import Board, Column, Line, counted, heading, meta
-from ..engine.grid.status import Status
-from ..engine.store import State
+from ..engine.experiment.folder import State
+from ..engine.watch.best import Better, is_number
+from ..engine.watch.board import Board, Column, Line, counted, heading, meta
+from ..engine.watch.status import Status
 from .parameters import differing, shared, text, titles
 from .runs import Run
 from .settings import Gap, Setting, Summary, gap

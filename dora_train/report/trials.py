@@ -3,8 +3,8 @@
 import math
 from typing import Any
 
-from ..engine.grid.best import MAX, is_number
-from ..engine.store import GRIDS, SearchRecord, State, read_search
+from ..engine.experiment.folder import GRIDS, SearchRecord, State, read_search
+from ..engine.watch.best import MAX, is_number
 from .names import Outputs
 from .report import Report
 from .runs import Run, flat

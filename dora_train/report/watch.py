@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-from ..engine.grid.best import Better
-from ..engine.grid.board import META, Board, Column, Line, heading, meta
-from ..engine.grid.executor import Executor
-from ..engine.grid.monitor import DORA_INTERVAL, Monitor
-from ..engine.grid.status import Status
-from ..engine.records import Job
-from ..engine.store import Experiment
+from ..engine.experiment.folder import Experiment
+from ..engine.experiment.records import Job
+from ..engine.jobs.executor import Executor
+from ..engine.watch.best import Better
+from ..engine.watch.board import META, Board, Column, Line, heading, meta
+from ..engine.watch.live import DORA_INTERVAL, Monitor
+from ..engine.watch.status import Status
 from .parameters import differing, shared, text, titles
 from .runs import Run, flat, read_one
 from .sheet import metrics_of, style_of

@@ -3,21 +3,21 @@
     sync.py         `dora grid`: collect, plan, act, show
     launch.py       `dora launch`: the same for one experiment, and single.py for those that no grid names
     info.py         `dora info`: one experiment on a dozen lines; changes nothing
-    plan.py         (wanted, known) -> actions with reasons: pure; consent.py prints it, and asks
+    plan.py         (wanted, known) -> actions with reasons: pure; show.py prints it, and asks
     status.py       what state an experiment is in: one table, from its folder and its executor;
                     facts.py gathers what the table looks at
     submission.py   each experiment is submitted once, whatever is killed in between; request.py is what it is given
-    executor.py     what is asked of whatever runs jobs; places.py chooses one
+    executor.py     what is asked of whatever runs jobs; choose.py chooses one
     slurm.py        SLURM; sbatch.py submits, slurm_text.py reads its words
-    local.py        this machine: local_queue.py is the queue, local_runner.py starts its jobs and
-                    watches over them; local_place.py says where it lies, local_folder.py makes it,
-                    local_ends.py is what is left of its jobs, local_files.py what it is made of
+    local.py        this machine: queue.py is the queue, runner.py starts its jobs and
+                    watches over them; place.py says where it lies, folder.py makes it,
+                    ends.py is what is left of its jobs, files.py what it is made of
     resources.py    who asks for which resources -> the parameters of a job
     grids.py        finding grid files, running them, and which grid wants what
-    growing.py      an explorer whose list of experiments grows: what dora_train/search.py plugs in
+    open_ended.py      an explorer whose list of experiments grows: what dora_train/search.py plugs in
     gridfile.py     the text of a grid file, for `dora_train.sweep`
     sheep.py        Dora's Sheep, answered from our files; shepherd.py: its Shepherd, for launchers and notebooks
-    monitor.py      watching until all is done, on a terminal or in a pipe
+    live.py      watching until all is done, on a terminal or in a pipe
     table.py        the table, from Dora's Explorer; board.py draws it, best.py knows which value is the best
     logs.py         a log's end, and following it
 """

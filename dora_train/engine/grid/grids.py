@@ -23,16 +23,17 @@ from dora.explore import Explorer, Herd, Launcher
 
 from ..access import listed
 from ..errors import UserError, did_you_mean, shortened, writable
+from ..experiment.folder import GRIDS, XPS, is_signature
+from ..experiments import Experiments
 from ..files import NO_LINKS, read_json, write_json
-from ..store import GRIDS, XPS, is_signature
-from .growing import Ground, Growing
-from .resources import KEYS
+from ..jobs.resources import KEYS
+from .open_ended import Ground, Growing
 from .shepherd import Shepherd
 
 # --- finding and loading ---
 
 
-def find_explorer(args: Any, main: Any) -> Explorer:
+def find_explorer(args: Any, main: Experiments) -> Explorer:
     """The explorer of the grid that the command names; without a name, the list of grids, and the end.
 
     Raises:
@@ -116,7 +117,7 @@ def _shown(path: Path) -> str:
 # --- running ---
 
 
-def explore(explorer: Explorer, main: Any, slurm: SlurmConfig, ground: Ground | None = None) -> Herd:
+def explore(explorer: Explorer, main: Experiments, slurm: SlurmConfig, ground: Ground | None = None) -> Herd:
     """Run a grid file: every experiment it names, with the resources it asks for.
 
     Args:

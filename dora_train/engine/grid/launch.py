@@ -7,20 +7,21 @@ from typing import Any
 from dora.conf import SubmitRules, update_from_args
 
 from ..errors import UserError
-from ..records import ILL, State
+from ..experiment.folder import Experiment
+from ..experiment.records import ILL, State
+from ..experiments import Experiments
+from ..jobs.choose import chosen
+from ..jobs.executor import Executor
+from ..jobs.resources import refuse_dev
 from ..shell import typed
-from ..store import Experiment
-from .executor import Executor
-from .info import cancel
-from .logs import follow, log_of
-from .places import chosen
+from ..watch.logs import follow, log_of
+from ..watch.status import look
 from .plan import SIGNS
-from .resources import refuse_dev
 from .single import Decision, Wish, decide, submit
-from .status import look
+from .stop import cancel
 
 
-def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
+def launch(main: Experiments, args: Any, executor: Executor | None = None) -> int:
     """Do what `dora launch` was asked for.
 
     Returns:
@@ -53,7 +54,7 @@ def launch(main: Any, args: Any, executor: Executor | None = None) -> int:
     return 0
 
 
-def _submit(main: Any, decision: Decision, executor: Executor) -> None:
+def _submit(main: Experiments, decision: Decision, executor: Executor) -> None:
     """Raises: UserError if there is no job of ours afterwards."""
     xp, action = decision.wish.xp, decision.action
     [outcome] = submit(main, [[decision]], executor)

@@ -11,9 +11,9 @@ from typing import Any
 
 from dora.conf import SubmitRules
 
-from ..records import State
-from .resources import changes
-from .status import Status
+from ..experiment.records import State
+from ..jobs.resources import changes
+from ..watch.status import Status
 
 
 class Verb(str, Enum):

@@ -11,9 +11,10 @@ from typing import Any
 from dora.conf import SlurmConfig
 from dora.explore import Herd
 
-from ..snapshot import snapshot_of
-from ..store import Experiment
-from .resources import Shape, stored
+from ..experiment.folder import Experiment
+from ..experiment.snapshot import snapshot_of
+from ..experiments import Experiments
+from ..jobs.resources import Shape, stored
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ def alike(requests: Sequence[Request]) -> list[list[Request]]:
     return list(groups.values())
 
 
-def kept(main: Any, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
+def kept(main: Experiments, experiment: Experiment,
+         code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
     """The same code, kept with the experiment. The live files are kept when they run."""
     if code[1]["hash"]:
-        main.keep_code(experiment)
+        main.code.keep(experiment.code_archive(main.code.hash))
     return code
 
 

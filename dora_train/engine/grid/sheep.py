@@ -10,13 +10,13 @@ from pathlib import Path
 
 import dora.shep
 
-from ..records import Job, State
-from ..store import Experiment
-from ..xp import XP
-from .executor import Executor
-from .logs import log_of
-from .places import asked
-from .status import Status, look
+from ..experiment.folder import Experiment
+from ..experiment.records import Job, State
+from ..experiment.xp import XP
+from ..jobs.choose import asked
+from ..jobs.executor import Executor
+from ..watch.logs import log_of
+from ..watch.status import Status, look
 
 DORA_WORDS = {  # the words that explorers written for Dora compare with; None: never started
     State.NEW: None, State.WAITING: "PENDING", State.RUNNING: "RUNNING", State.COMPLETED: "COMPLETED",

@@ -13,17 +13,18 @@ from typing import Any
 import dora.shep
 from dora.conf import SlurmConfig, SubmitRules
 
-from .. import claims
 from ..errors import UserError
-from ..records import Job
-from ..xp import XP
+from ..experiment import claims
+from ..experiment.records import Job
+from ..experiment.xp import XP
+from ..experiments import Experiments
+from ..jobs.choose import chosen
+from ..jobs.executor import Executor
+from ..watch.info import find_job
+from ..watch.status import look
 from . import submission
-from .executor import Executor
-from .info import find_job
-from .places import chosen
 from .sheep import Sheep
 from .single import Wish, decide, submit
-from .status import look
 
 
 def silent(text: str) -> None:
@@ -39,9 +40,9 @@ class Shepherd(dora.shep.Shepherd):
         grid_file: the file whose lines are noted as the place of each sheep.
     """
 
-    main: Any
+    main: Experiments
 
-    def __init__(self, main: Any, log: Callable[[str], None] = silent, grid_file: str = ""):
+    def __init__(self, main: Experiments, log: Callable[[str], None] = silent, grid_file: str = ""):
         self.main, self.log, self.grid_file = main, log, grid_file
         self._sheep: list[Sheep] = []
         self._met: dict[str, XP] = {}  # by signature

@@ -6,20 +6,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dora.conf import SlurmConfig, SubmitRules
 
-from .. import claims
-from ..clearing import other_owner
 from ..errors import UserError
-from ..xp import XP
+from ..experiment import claims
+from ..experiment.clearing import other_owner
+from ..experiment.xp import XP
+from ..experiments import Experiments
+from ..jobs.executor import Executor, nowhere
+from ..jobs.resources import Shape, parameters, stored
+from ..watch.status import look
 from . import submission
-from .executor import Executor, nowhere
 from .plan import Action, Known, Verb, Wanted, make_plan
 from .request import Outcome, Request, alike, code_before, kept
-from .resources import Shape, parameters, stored
-from .status import look
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Decision:
     job_ids: Sequence[str]  # of its last job
 
 
-def decide(main: Any, wish: Wish, executor: Executor) -> Decision:
+def decide(main: Experiments, wish: Wish, executor: Executor) -> Decision:
     """Look at the experiment, and plan.
 
     Raises:
@@ -67,7 +67,7 @@ def decide(main: Any, wish: Wish, executor: Executor) -> Decision:
     return Decision(wish, action, seen, job.ids if job else [])
 
 
-def request(main: Any, decision: Decision, executor: Executor) -> Request:
+def request(main: Experiments, decision: Decision, executor: Executor) -> Request:
     """Make the experiment, and what is asked of its submission.
 
     Raises:
@@ -90,7 +90,7 @@ def request(main: Any, decision: Decision, executor: Executor) -> Request:
                    main.excluded(xp, slurm), "", replaces)
 
 
-def submit(main: Any, batches: Sequence[Sequence[Decision]], executor: Executor) -> list[Outcome]:
+def submit(main: Experiments, batches: Sequence[Sequence[Decision]], executor: Executor) -> list[Outcome]:
     """Do what was decided. The experiments of a batch that ask for the same are one array.
 
     Raises:

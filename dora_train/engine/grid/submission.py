@@ -19,17 +19,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .. import claims
 from ..access import age_of, inode
-from ..claims import Holder
 from ..errors import UserError
+from ..experiment import claims
+from ..experiment.claims import Holder
+from ..experiment.folder import ARRAYS, Experiment
+from ..experiment.records import NO_ROOM, Job, from_stored
 from ..files import write_json
-from ..records import NO_ROOM, Job, from_stored
-from ..store import ARRAYS, Experiment
-from .executor import Executor, NoRoom, NotSubmitted, Order, Receipt, Unanswered
-from .local import place
+from ..jobs.executor import Executor, NoRoom, NotSubmitted, Order, Receipt, Unanswered
+from ..jobs.queue.executor import place
+from ..jobs.resources import parameters, stored
 from .request import Outcome, Request
-from .resources import parameters, stored
 
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
@@ -304,7 +304,7 @@ def wait_until_over(experiments: Sequence[Experiment], executor: Executor, secon
     Raises:
         UserError: one is still there.
     """
-    from .status import look
+    from ..watch.status import look
 
     end = time.monotonic() + seconds
     while True:

@@ -17,32 +17,33 @@ from dora.conf import SlurmConfig, SubmitRules
 from dora.explore import Explorer, Herd
 from dora.grid import RunGridArgs
 
-from .. import claims
-from ..clearing import other_owner
 from ..errors import UserError
-from ..records import State
-from ..store import XPS, Experiment
+from ..experiment import claims
+from ..experiment.clearing import other_owner
+from ..experiment.folder import XPS, Experiment
+from ..experiment.records import State
+from ..experiments import Experiments
+from ..jobs.choose import chosen
+from ..jobs.executor import Executor, nowhere
+from ..jobs.resources import Shape, parameters, refuse_dev, stored
 from ..upstream.dora import from_command_line
+from ..watch.info import follow_experiment, overrides
+from ..watch.live import Charge, Monitor, exit_code
+from ..watch.logs import print_log
+from ..watch.status import look
 from . import submission
-from .consent import confirm, print_plan
-from .executor import Executor, nowhere
 from .grids import Wants, explore, find_explorer
-from .growing import Ground, Growing
-from .info import follow_experiment, overrides
-from .logs import print_log
-from .monitor import Charge, Monitor, exit_code
-from .places import chosen
+from .open_ended import Ground, Growing
 from .plan import Action, Known, Verb, Wanted, is_alarming, limited, make_plan, stopped
 from .request import Outcome, Request, batches, code_before, kept
-from .resources import Shape, parameters, refuse_dev, stored
 from .sheep import Sheep
-from .status import look
+from .show import confirm, print_plan
 from .table import GridTable
 
 __all__ = ["find_explorer", "run_grid"]
 
 
-def run_grid(main: Any, explorer: Explorer, grid_name: str, rules: SubmitRules = SubmitRules(),  # noqa: B008 (Dora's)
+def run_grid(main: Experiments, explorer: Explorer, grid_name: str, rules: SubmitRules = SubmitRules(),  # noqa: B008 (Dora's)
              slurm: SlurmConfig | None = None, args: RunGridArgs = RunGridArgs()) -> list[Sheep]:  # noqa: B008
     """Bring the experiments of a grid in line with its file, and show them; the API behind `dora grid`.
 
@@ -84,7 +85,7 @@ class Scene:
 class Sync:
     """One call of `dora grid`."""
 
-    def __init__(self, main: Any, explorer: Explorer, grid: str, rules: SubmitRules, slurm: SlurmConfig | None,
+    def __init__(self, main: Experiments, explorer: Explorer, grid: str, rules: SubmitRules, slurm: SlurmConfig | None,
                  args: RunGridArgs, executor: Executor | None = None):
         self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
         self.slurm = slurm or main.get_slurm_config()

@@ -12,11 +12,12 @@ from typing import Any
 from dora.explore import Explorer
 from rich.text import Text
 
-from ..records import RunState, State
-from .best import Better
-from .board import META, Board, Column, Line, heading, meta
+from ..experiment.records import RunState, State
+from ..experiments import Experiments
+from ..watch.best import Better
+from ..watch.board import META, Board, Column, Line, heading, meta
+from ..watch.status import Status
 from .sheep import Sheep
-from .status import Status
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Row:
 class GridTable:
     """Draws the sheep of one grid, again and again; a finished run is read once."""
 
-    def __init__(self, name: str, explorer: Explorer, main: Any, sheep: Sequence[Sheep], note: str = ""):
+    def __init__(self, name: str, explorer: Explorer, main: Experiments, sheep: Sequence[Sheep], note: str = ""):
         self.name, self.explorer, self.main, self.sheep, self.note = name, explorer, main, sheep, note
         self.names, self.base_name = main.get_names([one.xp for one in sheep]) if sheep else ([], "")
         told = getattr(explorer, "better", None)  # by a column's path: {"valid.best": "max"}

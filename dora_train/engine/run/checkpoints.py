@@ -19,10 +19,10 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ..errors import UserError
+from ..experiment.folder import BEST, Experiment
 from ..files import second_name, written_aside
-from ..store import BEST, Experiment
+from .failures import full
 from .history import History
-from .mishaps import full
 
 NEXT_BEST = "best.next.ckpt"
 RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state",

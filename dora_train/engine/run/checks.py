@@ -15,8 +15,8 @@ import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from ..config.limits import check_values
 from ..errors import UserError, near
-from ..limits import check_values
 from .loggers import check_loggers
 
 

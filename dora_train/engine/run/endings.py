@@ -11,7 +11,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ...optim import monitored, since_best, since_best_each
+from ...best_so_far import monitored, since_best, since_best_each
 from ..errors import UserError
 from .history import History
 from .signals import Stopped

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from ...optim import monitored
+from ...best_so_far import monitored
 from ..errors import UserError
 from .loaders import num_samples
 
@@ -196,3 +196,8 @@ class History(Callback):
         self.best = dict(state_dict["best"])
         self._restored = {key: state_dict[key] for key in ("train", "valid") if key in state_dict}
         self.rule = state_dict.get("rule", 1)
+
+
+def batches_of(trainer: Trainer) -> int | None:
+    number = trainer.num_training_batches
+    return int(number) if number != float("inf") else None

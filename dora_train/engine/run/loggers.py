@@ -18,12 +18,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from ..config.values import flatten
 from ..errors import UserError
+from ..experiment.folder import Experiment
 from ..files import written_aside
-from ..store import Experiment
-from ..values import flatten
-from .history import Entry, History
-from .progress import batches_of
+from .history import Entry, History, batches_of
 
 
 def _tensorboard(folder: Path, void: int) -> Logger:

@@ -9,10 +9,10 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..records import State
+from ..experiment.records import State
 from ..upstream.lightning import position
 from ..words import shown, shown_best
-from .history import History
+from .history import History, batches_of
 from .session import Session
 
 BAR_EVERY, LINE_EVERY, BEAT_EVERY = 0.1, 5.0, 10.0  # seconds
@@ -121,15 +121,9 @@ def epochs_of(trainer: Trainer) -> int | None:
     return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
 
 
-def batches_of(trainer: Trainer) -> int | None:
-    number = trainer.num_training_batches
-    return int(number) if number != float("inf") else None
-
-
 def epoch_line(epoch: int, epochs: int | None, history: History, seconds: float) -> str:
     """`epoch  7/20  train loss 0.214 │ valid loss 0.131 acc 0.972  best valid acc 0.975 @5  3.1 s`."""
     entry = history.entries[-1]
     splits = [f"{split} {shown(metrics)}" for split, metrics in entry.items()]
     best = f"  best {shown_best(history.best, history.metric)}" if history.best else ""
     return f"{counted('epoch', epoch, epochs)}  {' │ '.join(splits)}{best}  {seconds:.1f} s"
-

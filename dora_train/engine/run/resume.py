@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import held_epoch, read_checkpoint
 from ..errors import UserError
-from ..store import Experiment
+from ..experiment.checkpoint import held_epoch, read_checkpoint
+from ..experiment.folder import Experiment
 from .checkpoints import AtomicCheckpointIO, next_best, previous
 from .history import RULE
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ..contents import HELD_OUT, PART, Changes, Contents, difference, learned, other_data
 from ..errors import UserError
-from ..find import shown_path
-from ..origin import locate, source
-from ..store import Experiment
+from ..experiment.contents import HELD_OUT, PART, Changes, Contents, difference, learned, other_data
+from ..experiment.folder import Experiment
+from ..experiment.origin import locate, source
+from ..words import shown_path
 from .session import Session
 
 FEW = 0.01  # share of held-out files that two data sets may share: blank pages, duplicates

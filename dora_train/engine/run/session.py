@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import shlex
 import socket
 import sys
 import time
@@ -17,20 +16,19 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ...children import end_all_with_this_process
-from ...errors import DataError
-from .. import claims, clearing
-from ..contents import refuse_other_files
+from ...data_error import DataError
 from ..errors import UserError, shortened, writable
-from ..find import shown_path
-from ..main import TrainMain
-from ..origin import Find
-from ..records import RunState, Start, State
+from ..experiment import claims, clearing
+from ..experiment.contents import refuse_other_files
+from ..experiment.folder import Experiment
+from ..experiment.origin import Find
+from ..experiment.records import RunState, Start, State
+from ..experiment.xp import XP
+from ..experiments import Experiments, ask, refuse_clear, refuse_if_waiting
 from ..shell import typed
-from ..store import Experiment
 from ..upstream.dora import entered
-from ..words import main_metric, shown_best
-from ..xp import XP
-from .mishaps import full, full_disk_said, is_lost_rank
+from ..words import main_metric, shown_best, shown_path
+from .failures import full, full_disk_said, is_lost_rank
 from .ranks import JOB, Ranks
 from .signals import Interrupted, Signals, Stopped
 
@@ -136,12 +134,14 @@ class Session:
         self.finished = True
 
 
-def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str, Any] | None = None) -> Any:
+def run(main: Experiments, xp: XP, signals: Signals | None = None,
+        stop: dict[str, Any] | None = None, clear: bool = False) -> Any:
     """Run the experiment, or say that it is finished.
 
     Args:
         signals: the flag, where it was installed earlier.
         stop: of a search's job, when it is to end early.
+        clear: begin anew.
 
     Raises:
         SystemExit: 128 + the signal's number where one interrupted it, 1 where it did not reach its end.
@@ -149,11 +149,11 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
     """
     ranks = Ranks.here()
     experiment = main.experiment(xp)
-    clear = main.clear_asked
     if not clear and is_finished(main, xp, experiment, ranks.is_first):
         return None
     if ranks.is_first:
-        (main.refuse_clear if clear else main.refuse_if_waiting)(experiment)
+        refuse = refuse_clear if clear else refuse_if_waiting
+        refuse(experiment)
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first, clear)
@@ -167,7 +167,6 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
                 session.resume = find_resume(experiment)
             _first_line(session, xp)
             _say_added(session, main, xp)
-            _say_shorter(session, main, xp)
             _keep_code(session, main)
             if main.files_of_data and session.resume and session.resume.checkpoint:
                 refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
@@ -176,7 +175,7 @@ def run(main: TrainMain, xp: XP, signals: Signals | None = None, stop: dict[str,
                 return main.main(xp.cfg)
 
 
-def is_finished(main: TrainMain, xp: XP, experiment: Experiment, is_first: bool = True) -> bool:
+def is_finished(main: Experiments, xp: XP, experiment: Experiment, is_first: bool = True) -> bool:
     """Whether there is nothing left to do, said by the first rank.
 
     Drift is looked at before: a changed default makes it another experiment.
@@ -196,7 +195,7 @@ def is_finished(main: TrainMain, xp: XP, experiment: Experiment, is_first: bool 
     return True
 
 
-def enter(main: TrainMain, xp: XP, is_first: bool = True, clear: bool = False) -> None:
+def enter(main: Experiments, xp: XP, is_first: bool = True, clear: bool = False) -> None:
     """Make the folder, and take the values that the experiment was made with.
 
     Args:
@@ -214,7 +213,7 @@ def enter(main: TrainMain, xp: XP, is_first: bool = True, clear: bool = False) -
     if is_first:
         check_run(xp.cfg)
         if clear:  # it may have been started in these seconds
-            main.refuse_clear(main.experiment(xp))
+            refuse_clear(main.experiment(xp))
         main.create(xp, anew=clear)
     elif birth is not None:
         main.use_frozen(xp, birth)
@@ -229,12 +228,12 @@ def _use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _claimed(main: TrainMain, xp: XP, experiment: Experiment, ranks: Ranks, signals: Signals) -> Session:
+def _claimed(main: Experiments, xp: XP, experiment: Experiment, ranks: Ranks, signals: Signals) -> Session:
     before = experiment.state()
     job_id, token = os.environ.get("DORA_TRAIN_JOB_ID", ""), os.environ.get(JOB, "")
     attempt = before.attempt
     if ranks.is_first:
-        attempt = claims.claim(experiment, job_id, token, ask=main.ask).attempt
+        attempt = claims.claim(experiment, job_id, token, ask=ask).attempt
     epochs = xp.cfg.get("trainer", {}).get("max_epochs")
     in_vain = 0 if before.state.ended else before.fruitless  # after an end, somebody has asked for another start
     fruitless = in_vain + 1 if job_id else 0  # only a job is started again by itself
@@ -260,7 +259,7 @@ def _refuse_in_vain(session: Session, before: RunState) -> None:
         raise UserError(f"XP {session.experiment.sig}: {cause}")
 
 
-def _keep_code(session: Session, main: TrainMain) -> None:
+def _keep_code(session: Session, main: Experiments) -> None:
     """What code this is: a job that runs a snapshot was told; there is no git where that lies."""
     if not session.ranks.is_first:
         return
@@ -269,7 +268,7 @@ def _keep_code(session: Session, main: TrainMain) -> None:
         session.code = job.code
         return
     session.code, session.edited = main.code.stored(), main.code.edited
-    main.keep_code(session.experiment)
+    main.code.keep(session.experiment.code_archive(main.code.hash))
     if main.code.note and not any(start.code == session.code for start in session.experiment.starts()):
         session.log(main.code.note)  # once for each code
 
@@ -290,25 +289,12 @@ def _first_line(session: Session, xp: XP) -> None:
     session.log(f"XP {xp.sig}  {_overrides(xp)}  {start}  {shown_path(session.experiment.folder)}")
 
 
-def _say_added(session: Session, main: TrainMain, xp: XP) -> None:
+def _say_added(session: Session, main: Experiments, xp: XP) -> None:
     """A key that came since the experiment was made is no other experiment: what it did before is its default."""
     session.added = main.added(xp)
     if session.added:
         words = " ".join(f"{key}={value}" for key, value in session.added.items())
         session.log(f"keys that the configuration has only since: {words}")
-
-
-def _say_shorter(session: Session, main: TrainMain, xp: XP) -> None:
-    """Raising max_epochs makes another experiment, which begins at the beginning: not what everyone expects."""
-    shorter = main.shorter(xp) if session.state.attempt == 1 and session.ranks.is_first else None
-    if shorter is None:
-        return
-    experiment, epochs = shorter
-    more = int(xp.cfg.trainer.max_epochs) - epochs
-    argv = [arg for arg in xp.argv if arg.partition("=")[0] != "trainer.max_epochs"]
-    command = shlex.join(["run", *argv, f"trainer.max_epochs={more}", f"continue_from={experiment.sig}"])
-    session.log(f"XP {experiment.sig}, the same for {epochs} epochs, is finished; this one is another, from its start.")
-    session.log(f"{more} epochs more, from the weights of that: {typed()} {command}")
 
 
 # --- logging ---

@@ -11,7 +11,7 @@ only one of them was signalled. Standard library only: the handlers are there be
 | SIGXCPU, SIGPWR | `ulimit -t` and schedulers that use it; a battery or a container | the same |
 | SIGQUIT, SIGKILL | Ctrl-\\, `kill -9` | ends at once: the way out if a step hangs. `last.ckpt` is whole |
 | SIGTSTP, SIGCONT | Ctrl-Z, `fg`; SLURM's suspend and resume | stops and resumes, as any program |
-| SIGPIPE, SIGXFSZ | no reader, a file too large: Python ignores them | an error, see `output.py` and `mishaps.py` |
+| SIGPIPE, SIGXFSZ | no reader, a file too large: Python ignores them | an error, see `output.py` and `failures.py` |
 """
 
 import os

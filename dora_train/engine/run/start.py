@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 
-from ..checkpoint import held_epoch
 from ..errors import UserError, shortened
+from ..experiment.checkpoint import held_epoch
+from ..experiment.folder import BEST, is_signature
+from ..experiment.origin import Find, locate, sha256
 from ..files import is_whole
-from ..origin import Find, locate, sha256
-from ..store import BEST, is_signature
 
 
 def start_from(module: LightningModule, given: str, expected: str, find: Find) -> str:

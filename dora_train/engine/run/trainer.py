@@ -17,12 +17,11 @@ from pytorch_lightning.callbacks import Timer
 
 from ... import counters
 from ..errors import UserError
+from ..experiment.folder import Experiment
 from ..files import read_json
-from ..find import shown_path
 from ..shell import typed
-from ..store import Experiment
 from ..upstream.lightning import resumed_by_epochs, without_signal_handlers
-from ..words import shown_best, shown_test
+from ..words import shown_best, shown_path, shown_test
 from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, thin_out

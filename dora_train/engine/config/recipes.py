@@ -1,0 +1,147 @@
+"""Recipes, the files of conf/experiment and conf/debug: held to the rules of the command line.
+
+Hydra merges the keys of a chosen file unseen: a misspelt one would be taken, counted in the
+signature, and read by nothing. `compose.py` asks here once for each combination of files.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dora.conf import SlurmConfig
+from omegaconf import OmegaConf
+
+from ..errors import UserError, near
+from ..upstream.hydra import ConfigFile
+from .keys import MISSING, at, fitted, is_open, takes_a_dict, unknown
+from .limits import TRAINER_TAKES
+from .quoting import quoted
+from .refused import refuse_trainer_key
+from .values import flatten, unflatten
+
+GROUPS = ("experiment", "debug")  # the folders of recipes
+BEYOND = {
+    "trainer": TRAINER_TAKES,
+    "slurm": tuple(vars(SlurmConfig())),
+}  # keys that config.yaml need not name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A file that was chosen by name."""
+
+    file: str  # "conf/experiment/paper/t2.yaml"
+    package: str  # where its keys land; empty: beside those of config.yaml
+    content: Mapping[str, Any]
+
+
+def among(files: Iterable[ConfigFile], folder: Path) -> list[Recipe]:
+    """The recipes among the files of a configuration."""
+    return [_read(file, folder) for file in files if _group(file.name) in GROUPS]
+
+
+def _group(name: str) -> str:
+    return name.partition("/")[0]
+
+
+def _read(file: ConfigFile, folder: Path) -> Recipe:
+    """Raises: UserError if the file is empty."""
+    content: Any = OmegaConf.to_container(
+        OmegaConf.load(folder / f"{file.name}.yaml"), resolve=False
+    )
+    shown = f"{folder.name}/{file.name}.yaml"
+    if not content:
+        raise UserError(f"{shown} has no effect: it is empty.")
+    content.pop("defaults", None)
+    if file.package and content:
+        content = unflatten([(file.package, content)])
+    return Recipe(shown, file.package, content)
+
+
+def without(
+    choices: Mapping[str, Any], files: Sequence[ConfigFile], left_out: Collection[str] = GROUPS
+) -> Iterator[str]:
+    """The overrides that choose all files but those of the groups `left_out`."""
+    parents = {file.name: file.parent for file in files}
+    for group, option in choices.items():
+        if group in left_out:
+            yield f"~{group}"
+        elif option is not None and _group(group) not in (*left_out, "hydra"):
+            added = (
+                _group(parents.get(f"{group}/{option}", "")) in GROUPS
+            )  # by a recipe: config.yaml has no such group
+            yield f"+{group}={option}" if added else f"{group}={option}"
+
+
+def fitting(
+    recipe: Recipe, defaults: Mapping[str, Any], groups: Iterable[str]
+) -> list[tuple[str, Any]]:
+    """The dotted keys of `recipe`, each with its value in the type of the key's default.
+
+    Args:
+        defaults: the configuration without recipes, interpolations as they are written.
+        groups: of the configuration.
+
+    Raises:
+        UserError: an unknown key, a value that does not fit, or keys that nothing reads.
+    """
+    landing = recipe.package.partition(".")[0]
+    if landing and landing not in defaults:
+        raise UserError(
+            f'{recipe.file} has no effect: its keys land under "{landing}:", which nothing reads.',
+            "make this its first line: # @package _global_",
+        )
+    try:
+        _check_names(recipe.content)
+        return [
+            (key, _fitted(key, value, defaults, groups)) for key, value in flatten(recipe.content)
+        ]
+    except UserError as error:
+        raise UserError(f"{recipe.file}: {error}") from error
+
+
+def _check_names(content: Mapping[Any, Any]) -> None:
+    """Raises: UserError for `optim.lr: 0.1`, a path in an override only, and for `1: 2`."""
+    for name, value in content.items():
+        if not isinstance(name, str):
+            raise UserError(f"the key {name!r} is no text: write it in quotes.")
+        if "." in name:
+            first, _, rest = name.partition(".")
+            raise UserError(
+                f'"{name}:" is one key with a dot in it.',
+                f'write "{first}:", and "{rest}:" indented below it',
+            )
+        if isinstance(value, Mapping):
+            _check_names(value)
+
+
+def _fitted(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterable[str]) -> Any:
+    """Raises: UserError if nothing reads the key, or the value does not fit."""
+    section, _, name = key.partition(".")
+    if section == "hydra":
+        return value
+    if section == "dora":
+        raise UserError(f"{key}: dora.* is read before any recipe: write it in conf/config.yaml.")
+    if key in groups and isinstance(value, str):
+        raise UserError(
+            f"{key}: {value} chooses a file, which is no value.",
+            f'write it below "defaults:", as "- override /{key}: {value}"',
+        )
+    default = at(defaults, key)
+    if default is MISSING:
+        refuse_trainer_key(key)
+        if name in BEYOND.get(section, ()) or is_open(defaults, key) or takes_a_dict(defaults, key):
+            return value
+        is_own = section not in defaults and not near(key, [name for name, _ in flatten(defaults)])
+        raise UserError(
+            str(unknown(key, defaults, groups)),
+            "a key of your own: write it into conf/config.yaml as well" if is_own else "",
+        )
+    if value is None and isinstance(default, Mapping) and default:
+        raise UserError(f"{key} is blank: give it keys, or leave it out.")
+    return fitted(key, value, default, _text(value))
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else quoted(value)

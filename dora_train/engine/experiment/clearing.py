@@ -1,0 +1,82 @@
+"""A start from scratch (`--clear`, `--replace_done`): whose results they are, and how they come back.
+
+Everything that can be refused is refused before anything is taken away. What is taken away lies in
+`outputs/cleared` until the new run has its first checkpoint (folder.py: `put_aside`). `dora run`,
+`dora launch` and `dora grid` all go this way.
+"""
+
+import os
+import pwd
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import UserError
+from ..words import shown_path
+from . import claims
+from .folder import Experiment
+
+
+def other_owner(experiment: Experiment) -> str:
+    """The user who made the experiment; empty if that is this user, or there is no experiment."""
+    birth = experiment.birth()
+    made_by = birth.user if birth is not None else ""
+    if made_by and made_by != claims.user_name():
+        return made_by
+    try:
+        is_ours = experiment.folder.stat().st_uid == os.getuid()
+    except OSError:  # there is none
+        return ""
+    if is_ours or made_by == _name_of(os.getuid()):  # a network's disk may give files to nobody
+        return ""
+    return made_by or _owner(experiment.folder)  # stock Dora does not say by whom
+
+
+def _name_of(uid: int) -> str:
+    """The user's name by the system, whatever the environment says (`su` and `sudo` may keep it)."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _owner(folder: Path) -> str:
+    try:
+        return folder.owner()
+    except KeyError:  # its user is unknown on this machine
+        return "another user"
+
+
+def refuse_others(experiment: Experiment) -> None:
+    """Raises: UserError if another user made the experiment: results are removed by their owner."""
+    owner = other_owner(experiment)
+    if owner:
+        raise UserError(
+            f"XP {experiment.sig} was made by {owner}: only {owner} can clear it.",
+            f"a run of your own: tag=WORD     if it is yours: rm -r {_quoted(experiment.folder)}")
+
+
+@contextmanager
+def put_aside(experiment: Experiment) -> Iterator[None]:
+    """Put the results aside; they come back if what is done in this context fails."""
+    experiment.put_aside()
+    try:
+        yield
+    except BaseException:
+        experiment.put_back()
+        raise
+
+
+def what_was_cleared(experiment: Experiment) -> str:
+    """Where the results from before `--clear` are, and how to have them back; empty: there are none."""
+    if not experiment.cleared.exists():
+        return ""
+    folder, cleared = _quoted(experiment.folder), _quoted(experiment.cleared)
+    remove = f"rm -r {folder} && " if experiment.folder.exists() else ""
+    return (f"{shown_path(experiment.cleared)} has the results from before --clear, until this run "
+            f"has a checkpoint. To have them back: {remove}mv {cleared} {folder}")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(shown_path(path))

@@ -1,0 +1,67 @@
+"""`continue_from`: which file an experiment's first weights come from, settled when it is made.
+
+Its hash is part of the birth, so that a file that was overwritten since cannot make another experiment of it. Light:
+the file is read by `run/start.py`.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import UserError
+from .folder import Experiment, is_signature
+from .records import State
+
+Find = Callable[[str], Experiment]
+
+
+def source(given: str, find: Find) -> Experiment | None:
+    """The experiment whose signature `continue_from` names; None if it names a file, or nothing."""
+    sig, _, which = given.partition(":")
+    return find(sig) if is_signature(sig) and which in ("", "last") else None
+
+
+def locate(given: str, find: Find) -> Path | None:
+    """The file that `continue_from` names; None where it is blank.
+
+    Args:
+        given: a signature (its best weights), `SIGNATURE:last`, or a file.
+        find: from a signature to its experiment; raises UserError where there is none.
+
+    Raises:
+        UserError: there is no such file, or the experiment is not finished.
+    """
+    if not given:
+        return None
+    sig, colon, which = given.partition(":")
+    if is_signature(sig) and which in ("", "last"):
+        return _checkpoint(find(sig), given, last=bool(colon))
+    if Path(given).is_file():
+        return Path(given).resolve()
+    if 4 <= len(sig) < 8 and all(letter in "0123456789abcdef" for letter in sig):
+        raise UserError(f"continue_from={given}: write all eight letters, as it becomes part of a name: "
+                        f"{find(sig).sig}{colon}{which}")
+    raise UserError(f'continue_from={given}: there is no such file, and it is no signature.',
+                    "its best weights: continue_from=5f3a91c2     its last ones: continue_from=5f3a91c2:last")
+
+
+def _checkpoint(experiment: Experiment, given: str, last: bool) -> Path:
+    state = experiment.state().state
+    if state is not State.COMPLETED:
+        raise UserError(f"continue_from={given}: XP {experiment.sig} is not finished ({state}).",
+                        f"finish it first: dora run -f {experiment.sig}")
+    best = (experiment.result() or {}).get("best")  # none: the last weights were tested
+    path = experiment.best_checkpoint if best and not last else experiment.last_checkpoint
+    if not path.exists():
+        raise UserError(f"continue_from={given}: XP {experiment.sig} has no {path.name} any more "
+                        "(checkpoint.keep, or it was removed).")
+    return path
+
+
+def sha256(path: Path) -> str:
+    """Of the file's content, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

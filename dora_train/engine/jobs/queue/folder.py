@@ -1,0 +1,70 @@
+"""The folder of the local queue as such: how it is made, named, and held by one process at a time.
+
+What lies in it is written in queue.py. Standard library only, as there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from .files import is_private, listed, make_private, read, write
+
+FOLDERS = ("waiting", "jobs", "slots", "gpus")
+FILES = ("id", "machine", "last", "ended", "lock", "trouble.log")
+
+
+class QueueFolder:
+    """A folder that is a queue, or may become one."""
+
+    def __init__(self, root: str):
+        self.root = root
+
+    def path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def make(self, machine: str = "") -> None:
+        """Make the queue. A folder that is there already keeps its mode.
+
+        Args:
+            machine: what names this machine, whatever its host name is.
+
+        Raises:
+            OSError: it cannot be written, or something in it belongs to another user.
+        """
+        os.makedirs(os.path.dirname(self.root), exist_ok=True)
+        with suppress(FileExistsError):
+            os.mkdir(self.root, 0o700)
+        for folder in FOLDERS:
+            make_private(self.path(folder))
+        with self.held():
+            if machine and not read(self.path("machine")):
+                write(self.path("machine"), machine)
+            if not self.id():
+                write(self.path("id"), f"q{os.urandom(4).hex()}")
+
+    def fits(self) -> bool:
+        """Whether the folder is a queue, or could be: it is missing, or holds nothing else."""
+        return os.path.exists(self.path("id")) or all(map(self._is_made, listed(self.root)))
+
+    def _is_made(self, name: str) -> bool:
+        """Whether a command that makes the queue at this moment may have made this."""
+        if name in FOLDERS:
+            return is_private(self.path(name))
+        return name in FILES or name.endswith(".tmp")
+
+    def id(self) -> str:
+        """`q3f1a`; empty where there is no queue yet."""
+        return read(self.path("id"))
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else looks or changes meanwhile."""
+        fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)

@@ -1,0 +1,107 @@
+"""`dora run -d`: the ranks of one run as processes of this machine, started, watched and ended together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from ...children import Parent, end_with
+from ..config.values import is_excluded
+from ..errors import UserError
+from ..experiment import claims
+from ..experiment.xp import XP
+from ..experiments import Experiments, ask, refuse_if_waiting
+from .ranks import free_port
+from .signals import Signals
+
+GRACE = 30.0  # seconds from asking the other ranks to leave to ending them
+PARENT = "DORA_TRAIN_PARENT"  # set for each rank: the process that started it
+
+
+def run_ranks(main: Experiments, xp: XP, argv: Sequence[str], workers: int | None, clear: bool,
+              signals: Signals) -> NoReturn:
+    """Make the experiment, start its ranks by its signature, and leave with their exit code.
+
+    Args:
+        argv: the overrides of the command; the ranks get those that do not count.
+        workers: how many ranks; None: one for each GPU.
+        clear: begin anew.
+    """
+    from .session import enter, is_finished
+
+    experiment = main.experiment(xp)
+    world_size = workers or _gpus(xp.cfg)
+    if not clear and is_finished(main, xp, experiment):
+        sys.exit(0)
+    claims.refuse_if_held(experiment, ask)
+    refuse_if_waiting(experiment)
+    enter(main, xp, clear=clear)
+    excluded = [arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)]
+    command = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module,
+               "run", "-f", xp.sig, *excluded]
+    ranks = _start(command, world_size, experiment)
+    sys.exit(_watch(ranks, signals))
+
+
+def _gpus(cfg: Any) -> int:
+    """Raises: UserError where no number was given and there is no GPU to count."""
+    import torch
+
+    if not torch.cuda.device_count() or cfg.trainer.accelerator == "cpu":
+        raise UserError("dora run -d: how many ranks? There is no GPU to count.",
+                        "on the CPU: dora run -d --ddp_workers 2")
+    return torch.cuda.device_count()
+
+
+def end_with_parent() -> None:
+    """For a rank: save and leave if the process that started the ranks is killed."""
+    parent = os.environ.pop(PARENT, "")  # not for the commands that this process may start
+    if parent:
+        end_with(Parent(int(parent)), signal.SIGTERM, GRACE)
+
+
+def _start(command: list[str], world_size: int, experiment: Any) -> list[subprocess.Popen]:
+    """Rank 0 keeps the terminal; the others write to worker_N.log."""
+    port, parent = free_port(), str(os.getpid())
+    ranks = []
+    for rank in range(world_size):
+        env = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
+                            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
+                            "MASTER_PORT": str(port), PARENT: parent}
+        if rank == 0:
+            ranks.append(subprocess.Popen(command, env=env))
+            continue
+        with open(experiment.worker_log(rank), "w", encoding="utf-8") as log:
+            ranks.append(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log,
+                                          stderr=subprocess.STDOUT))
+    return ranks
+
+
+def _watch(ranks: list[subprocess.Popen], signals: Any) -> int:
+    """Wait for all; pass a signal on; when one dies, the others are asked to leave, then ended.
+
+    Returns:
+        The exit code of the first rank that failed, or 0.
+    """
+    failed, told, deadline = 0, False, float("inf")
+    while any(rank.poll() is None for rank in ranks):
+        codes = [rank.poll() for rank in ranks]
+        failed = failed or next((code for code in codes if code), 0)
+        if (signals.signum or failed) and not told:
+            # Ctrl-C on a terminal reached the ranks already; a second number would change nothing in their flag.
+            _tell(ranks, signals.signum or signal.SIGTERM)
+            told, deadline = True, time.monotonic() + GRACE
+        if time.monotonic() > deadline:
+            _tell(ranks, signal.SIGKILL)
+        time.sleep(0.05)
+    failed = failed or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    return 128 - failed if failed < 0 else failed
+
+
+def _tell(ranks: list[subprocess.Popen], signum: int) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(signum)
