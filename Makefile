@@ -2,6 +2,7 @@
 #   make run PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple"
 PYTHON ?= python3
 PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 # Three processes, each with its own cluster: half of the tests' time is waiting. A file's tests stay together.
@@ -34,13 +35,13 @@ lint: $(VENV)/.dev ## ruff and mypy
 clean: ## remove the environment and the caches, never your outputs
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV)/.run: requirements.txt
+$(VENV)/.run: requirements.txt $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; this is " + sys.version.split()[0] + \
 	    ". Name another: make run PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
 	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-extra.txt $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -r requirements-dev.txt
 	@touch $@

@@ -171,7 +171,9 @@ def run(main: Experiments, xp: XP, signals: Signals | None = None,
             if main.files_of_data and session.resume and session.resume.checkpoint:
                 refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
             end_all_with_this_process()
-            with entered(xp), signals.heard_at_once():
+            # Of several ranks none may leave alone: the others would wait for it when they meet.
+            hearing = signals.heard_at_once() if ranks.world_size == 1 else contextlib.nullcontext()
+            with entered(xp), hearing:
                 return main.main(xp.cfg)
 
 
