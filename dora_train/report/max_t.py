@@ -137,9 +137,9 @@ def critical_of_two(values: ndarray, known: ndarray, level: float) -> float:
     Args:
         values, known: [2, seeds], as of `behind_best`.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
-    return float(student.isf(level / 2, freedom_of_two(values, known)))
+    return -float(stdtrit(freedom_of_two(values, known), level / 2))
 
 
 def freedom_of_two(values: ndarray, known: ndarray) -> float:

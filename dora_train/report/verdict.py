@@ -106,9 +106,9 @@ def _alone(finite: Mapping[Hashable, float], asked: int, level: float) -> Compar
 
 def half_width(std: float, n: int, level: float = 0.05) -> float:
     """Half of the interval of a mean of `n` >= 2 values with this standard deviation (Student 1908)."""
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
-    return float(student.isf(level / 2, n - 1)) * std / math.sqrt(n)
+    return float(stdtrit(n - 1, 1 - level / 2)) * std / math.sqrt(n)
 
 
 def _judged(found: Mapping[Hashable, Comparison], finite: Mapping[Hashable, Mapping[Hashable, float]], mode: str,
@@ -196,15 +196,15 @@ def more_seeds(difference: float, error: float, seeds: int, limit: float, paired
         None if it is more than `MOST_NEEDED`.
     """
     import numpy as np
-    from scipy.stats import t as student
+    from scipy.special import stdtr, stdtrit
 
     if difference <= 0:
         return None
     samples = 1 if paired else 2
     more = np.arange(1, MOST_NEEDED + 1)
     freedom = samples * (seeds + more - 1)
-    tail = student.sf(limit, samples * (seeds - 1))
-    wanted = student.isf(tail, freedom) + student.ppf(LIKELY, freedom)
+    tail = stdtr(samples * (seeds - 1), -limit)
+    wanted = stdtrit(freedom, LIKELY) - stdtrit(freedom, tail)
     enough = more[difference >= wanted * error * np.sqrt(seeds / (seeds + more))]
     if not len(enough):
         return None
