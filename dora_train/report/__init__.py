@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from .verdict import Comparison
 
 
-def compare(values: Mapping[Hashable, Mapping[Hashable, float | None]], mode: str = "max",
-            level: float = 0.05) -> "dict[Hashable, Comparison]":
+def compare(
+    values: Mapping[Hashable, Mapping[Hashable, float | None]],
+    mode: str = "max",
+    level: float = 0.05,
+) -> "dict[Hashable, Comparison]":
     """Which setting is the best, and which are worse: see `verdict.compare`, which this is.
 
     Args:
@@ -61,7 +64,9 @@ def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "
     try:
         import pandas
     except ImportError:
-        raise UserError("a DataFrame needs pandas, which is not installed: pip install -r requirements-extra.txt",
-                        "without it: python -m dora_train.report NAME --format csv") from None
+        raise UserError(
+            "a DataFrame needs pandas, which is not installed: pip install -r requirements-extra.txt",
+            "without it: python -m dora_train.report NAME --format csv",
+        ) from None
     report = Report(outputs(), names, where, over, executor=asked())
     return pandas.DataFrame(flattened(report.records()))

@@ -26,22 +26,49 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m dora_train.report", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compare experiments by what they stored. Changes nothing, and works while they run.")
-    made.add_argument("names", metavar="NAME", nargs="*",
-                      help="a grid, or the beginning of a signature; none: every experiment")
-    made.add_argument("--where", metavar="KEY=VALUE", action="append", default=[],
-                      help="only those: also != < <= > >=, several values with commas, state=..., metrics; repeatable")
-    made.add_argument("--sort", metavar="KEY", default="", help="by a metric (the best first) or a value")
+        prog="python -m dora_train.report",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compare experiments by what they stored. Changes nothing, and works while they run.",
+    )
+    made.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="a grid, or the beginning of a signature; none: every experiment",
+    )
+    made.add_argument(
+        "--where",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="only those: also != < <= > >=, several values with commas, state=..., metrics; repeatable",
+    )
+    made.add_argument(
+        "--sort", metavar="KEY", default="", help="by a metric (the best first) or a value"
+    )
     made.add_argument("--reverse", action="store_true", help="the other way round")
-    made.add_argument("--over", metavar="KEY", action="append", default=[],
-                      help="take runs together that differ in KEY alone, e.g. seed; repeatable")
-    made.add_argument("--metrics", metavar="NAME,...", default="", help="only these, e.g. best.acc,test.acc")
+    made.add_argument(
+        "--over",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="take runs together that differ in KEY alone, e.g. seed; repeatable",
+    )
+    made.add_argument(
+        "--metrics", metavar="NAME,...", default="", help="only these, e.g. best.acc,test.acc"
+    )
     made.add_argument("--format", choices=list(FORMATS), default="text", help="default: text")
     does = made.add_mutually_exclusive_group()
-    does.add_argument("--watch", action="store_true", help="the table, in place, until nothing waits or runs")
-    does.add_argument("--html", metavar="FILE", help="a page: curves, parameters, a card a run; no network")
-    does.add_argument("--hiplot", metavar="FILE", help="HiPlot's page (pip install -r requirements-extra.txt)")
+    does.add_argument(
+        "--watch", action="store_true", help="the table, in place, until nothing waits or runs"
+    )
+    does.add_argument(
+        "--html", metavar="FILE", help="a page: curves, parameters, a card a run; no network"
+    )
+    does.add_argument(
+        "--hiplot", metavar="FILE", help="HiPlot's page (pip install -r requirements-extra.txt)"
+    )
     does.add_argument("--diff", action="store_true", help="two experiments side by side")
     return made
 
@@ -54,7 +81,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     metrics = [name.strip() for name in args.metrics.split(",") if name.strip()]
-    report = Report(outputs(), args.names, args.where, args.over, args.sort, args.reverse, metrics, asked())
+    report = Report(
+        outputs(), args.names, args.where, args.over, args.sort, args.reverse, metrics, asked()
+    )
     if args.watch:
         from .watch import watch
 
@@ -71,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.diff:
         _print(_diff(report))
     else:
-        _print(FORMATS[args.format](report.sheet(), report.records()), is_data=args.format != "text")
+        _print(
+            FORMATS[args.format](report.sheet(), report.records()), is_data=args.format != "text"
+        )
 
 
 def _diff(report: Report) -> str:
@@ -99,7 +130,9 @@ def write(path: str, text: str, report: Report) -> None:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
-    print(f"{path}: {len(report.runs)} experiment{'s' * (len(report.runs) != 1)}, {len(text.encode()) / 1e6:.1f} MB")
+    print(
+        f"{path}: {len(report.runs)} experiment{'s' * (len(report.runs) != 1)}, {len(text.encode()) / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

@@ -13,17 +13,23 @@ Pair = tuple[str, Any, Any]
 
 def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
     """(name, value of the one, value of the other) of all that differs, by part; empty: nothing does."""
-    return {"values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
-            "code": _pairs(*_codes(one, other)),
-            "versions": _pairs(_versions(one), _versions(other)),
-            "run": _pairs(_run(one), _run(other)),
-            "result": _pairs(one.metrics, other.metrics),
-            "history": _history(one, other)}
+    return {
+        "values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
+        "code": _pairs(*_codes(one, other)),
+        "versions": _pairs(_versions(one), _versions(other)),
+        "run": _pairs(_run(one), _run(other)),
+        "result": _pairs(one.metrics, other.metrics),
+        "history": _history(one, other),
+    }
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Pair]:
     keys = dict.fromkeys([*one, *other])
-    return [(key, one.get(key), other.get(key)) for key in keys if not _same(one.get(key), other.get(key))]
+    return [
+        (key, one.get(key), other.get(key))
+        for key in keys
+        if not _same(one.get(key), other.get(key))
+    ]
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -34,12 +40,20 @@ def _same(a: Any, b: Any) -> bool:
 def _codes(*runs: Run) -> list[dict[str, Any]]:
     """By their content as well, where all of them know it."""
     exact = all(start.code.get("hash") for run in runs for start in run.codes)
-    return [{"commit": in_words(run.codes), "changed files": ", ".join(_changed(run)),
-             "content": ", ".join(start.code["hash"] for start in run.codes) if exact else ""} for run in runs]
+    return [
+        {
+            "commit": in_words(run.codes),
+            "changed files": ", ".join(_changed(run)),
+            "content": ", ".join(start.code["hash"] for start in run.codes) if exact else "",
+        }
+        for run in runs
+    ]
 
 
 def _changed(run: Run) -> list[str]:
-    return list(dict.fromkeys(name for start in run.codes for name in start.code.get("dirty") or []))
+    return list(
+        dict.fromkeys(name for start in run.codes for name in start.code.get("dirty") or [])
+    )
 
 
 def _versions(run: Run) -> dict[str, str]:
@@ -47,7 +61,11 @@ def _versions(run: Run) -> dict[str, str]:
 
 
 def _run(run: Run) -> dict[str, Any]:
-    return {"state": str(run.status), "host": run.state.host, "threads": run.birth.threads if run.birth else None}
+    return {
+        "state": str(run.status),
+        "host": run.state.host,
+        "threads": run.birth.threads if run.birth else None,
+    }
 
 
 def _history(one: Run, other: Run) -> list[Pair]:
@@ -67,7 +85,8 @@ def as_text(one: Run, other: Run) -> str:
     width = max((len(name) for pairs in found.values() for name, _, _ in pairs), default=0)
     for part, pairs in found.items():
         lines += ["", part] * bool(pairs) + [
-            f"  {name:<{width}}  {_change(a, b, part == 'result')}" for name, a, b in pairs]
+            f"  {name:<{width}}  {_change(a, b, part == 'result')}" for name, a, b in pairs
+        ]
     same = [part for part, pairs in found.items() if not pairs]
     return "\n".join([*lines, *(["", f"same: {', '.join(same)}"] if same else [])]) + "\n"
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 ENOUGH_SHARED = 3  # seeds that two settings must share to be compared seed by seed
-PRIOR_FREEDOM = 2.0  # degrees of freedom of the average variance; error rates and power: benchmarks/verdicts.py
+PRIOR_FREEDOM = (
+    2.0  # degrees of freedom of the average variance; error rates and power: benchmarks/verdicts.py
+)
 DRAWS = 20_000  # of data without a difference: a probability of 5% is then known to 0.3%
 CHUNK = 2_000_000  # numbers that are worked on at a time
 
@@ -71,7 +73,10 @@ def behind_best(values: ndarray, known: ndarray) -> Distances:
     shared = one @ one.T
     paired = shared >= ENOUGH_SHARED
     shift, paired_squares = _paired(centred, one, shared, paired)
-    of_mean = _moderated((centred**2).sum(-1) / (counts - 1), counts - 1, np.ones(len(counts), bool)) / counts
+    of_mean = (
+        _moderated((centred**2).sum(-1) / (counts - 1), counts - 1, np.ones(len(counts), bool))
+        / counts
+    )
     welch_squares = of_mean[..., :, None] + of_mean[..., None, :]
 
     def of_best(matrix: ndarray) -> ndarray:  # [..., i, best]: of setting i and the best one
@@ -82,7 +87,9 @@ def behind_best(values: ndarray, known: ndarray) -> Distances:
     return Distances(best, of_best(differences), error, paired[best])
 
 
-def _paired(centred: ndarray, one: ndarray, shared: ndarray, paired: ndarray) -> tuple[ndarray, ndarray]:
+def _paired(
+    centred: ndarray, one: ndarray, shared: ndarray, paired: ndarray
+) -> tuple[ndarray, ndarray]:
     """(what the shared seeds add to the difference of two means, its squared standard error): each [..., i, j]."""
     import numpy as np
 

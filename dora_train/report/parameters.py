@@ -20,7 +20,11 @@ def differing(runs: Sequence[Run]) -> list[str]:
     named = dict.fromkeys(key for run in runs for key in run.delta)
     keys = dict.fromkeys([*named, *(key for run in runs for key in run.config)])
     chosen = [_frozen([run.value(choice) for choice in choices]) for run in runs]
-    return [key for key in keys if _varies(runs, key) and (key in named or not _follows(runs, key, chosen))]
+    return [
+        key
+        for key in keys
+        if _varies(runs, key) and (key in named or not _follows(runs, key, chosen))
+    ]
 
 
 def _varies(runs: Sequence[Run], key: str) -> bool:
@@ -29,15 +33,20 @@ def _varies(runs: Sequence[Run], key: str) -> bool:
 
 def _follows(runs: Sequence[Run], key: str, chosen: Sequence[str]) -> bool:
     """Whether runs with the same choices have the same value."""
-    return len({(choice, _frozen(run.value(key))) for run, choice in zip(runs, chosen)}) == len(set(chosen))
+    return len({(choice, _frozen(run.value(key))) for run, choice in zip(runs, chosen)}) == len(
+        set(chosen)
+    )
 
 
 def shared(runs: Sequence[Run]) -> dict[str, Any]:
     """What all of them change of the defaults."""
     if len(runs) < 2:
         return {}
-    return {key: value for key, value in runs[0].delta.items()
-            if all(key in run.delta and _frozen(run.delta[key]) == _frozen(value) for run in runs)}
+    return {
+        key: value
+        for key, value in runs[0].delta.items()
+        if all(key in run.delta and _frozen(run.delta[key]) == _frozen(value) for run in runs)
+    }
 
 
 def setting(run: Run, over: Sequence[str] = ()) -> str:
@@ -66,13 +75,19 @@ def titles(keys: Sequence[str]) -> dict[str, str]:
     {'optim.lr': 'lr', 'schedule.name': 'schedule.name'}
     """
     ends = [key.rpartition(".")[2] for key in keys]
-    return {key: end if ends.count(end) == 1 and end != "name" else key for key, end in zip(keys, ends)}
+    return {
+        key: end if ends.count(end) == 1 and end != "name" else key for key, end in zip(keys, ends)
+    }
 
 
 def text(value: Any) -> str:
     """A value as one types it: `0.1`, `1e+09`, `true`, `[1, 2]`; null, and a key that is not there, are empty."""
     if isinstance(value, float):
-        return next(short for short in (f"{value:g}", repr(value)) if math.isnan(value) or float(short) == value)
+        return next(
+            short
+            for short in (f"{value:g}", repr(value))
+            if math.isnan(value) or float(short) == value
+        )
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, dict)):

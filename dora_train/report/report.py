@@ -38,7 +38,11 @@ class Report:
     def runs(self) -> list[Run]:
         """Raises: UserError for names and conditions that mean nothing."""
         found = read(Outputs(self.outputs).experiments(self.names), self.executor)
-        left = query.ordered(query.filtered(found, self.where), self._key(found), Better.of(run.birth for run in found))
+        left = query.ordered(
+            query.filtered(found, self.where),
+            self._key(found),
+            Better.of(run.birth for run in found),
+        )
         return left[::-1] if self.reverse else left
 
     def _key(self, runs: Sequence[Run]) -> str:
@@ -71,7 +75,9 @@ class Report:
         wanted = [query.full_key(name, self.runs) for name in self.chosen_metrics]
         for name in wanted:
             if name not in known:
-                raise UserError(f'"{name}" is no metric: {", ".join(known) or "none is known yet"}.')
+                raise UserError(
+                    f'"{name}" is no metric: {", ".join(known) or "none is known yet"}.'
+                )
         return wanted or known
 
     @property
@@ -105,8 +111,12 @@ class Report:
         if not self.over:
             return sheet.sheet_of_runs(self.title, self.runs, shown, self.better)
         if not self.chosen_metrics:  # one number a setting is the question
-            shown = [name for name in shown if name.rpartition(".")[2] == self.metric.rpartition(".")[2]] or shown
-        return sheet.sheet_of_settings(self.title, self.settings, self.over_keys, shown, self.better, self.metric)
+            shown = [
+                name for name in shown if name.rpartition(".")[2] == self.metric.rpartition(".")[2]
+            ] or shown
+        return sheet.sheet_of_settings(
+            self.title, self.settings, self.over_keys, shown, self.better, self.metric
+        )
 
     def records(self) -> list[dict[str, Any]]:
         return records(self.settings if self.over else self.runs, self.metrics, self.over_keys)

@@ -28,7 +28,11 @@ class Summary:
     def of(cls, values: Sequence[float]) -> "Summary | None":
         if not values:
             return None
-        mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else sum(values) / len(values)
+        mean = (
+            math.fsum(values) / len(values)
+            if all(map(math.isfinite, values))
+            else sum(values) / len(values)
+        )
         known = len(values) > 1 and math.isfinite(mean)
         return cls(mean, statistics.stdev(values) if known else None, len(values))
 
@@ -81,10 +85,10 @@ def gap(best: Summary, other: Summary) -> Gap:
     difference = abs(best.mean - other.mean)
     if best.std is None or other.std is None:
         return Gap(difference, None)
-    a, b = best.std ** 2 / best.n, other.std ** 2 / other.n
+    a, b = best.std**2 / best.n, other.std**2 / other.n
     if a + b == 0:
         return Gap(difference, 0.0)
-    freedom = (a + b) ** 2 / (a ** 2 / (best.n - 1) + b ** 2 / (other.n - 1))
+    freedom = (a + b) ** 2 / (a**2 / (best.n - 1) + b**2 / (other.n - 1))
     return Gap(difference, student.quantile(0.975, freedom) * math.sqrt(a + b))
 
 
@@ -108,4 +112,6 @@ def check_key(key: str, runs: Sequence[Run]) -> None:
     keys = dict.fromkeys(name for run in runs for name in [*run.config, *run.choices])
     if key not in keys:
         vary = ", ".join(differing(runs)) or "nothing"
-        raise UserError(f'unknown key "{key}"{did_you_mean(key, keys)}', f"what differs here: {vary}.")
+        raise UserError(
+            f'unknown key "{key}"{did_you_mean(key, keys)}', f"what differs here: {vary}."
+        )

@@ -13,7 +13,10 @@ from .parameters import differing, shared, text, titles
 from .runs import Run
 from .settings import Gap, Setting, Summary, gap
 
-FIRST = ("best.", "test.")  # what a person compares by; the rest is in CSV and JSON, or named by --metrics
+FIRST = (
+    "best.",
+    "test.",
+)  # what a person compares by; the rest is in CSV and JSON, or named by --metrics
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,9 @@ class Means(Column):
         if summary is None:
             return ""
         style = self.format or ".1f"
-        return f"{summary.mean:{style}}" + ("" if summary.std is None else f" ± {summary.std:{style}}")
+        return f"{summary.mean:{style}}" + (
+            "" if summary.std is None else f" ± {summary.std:{style}}"
+        )
 
     def value(self, values: Any) -> Any:
         summary = super().value(values)
@@ -63,17 +68,49 @@ def sheet_of_runs(title: str, runs: Sequence[Run], metrics: Sequence[str], bette
     """One line a run. Only a finished run can hold the best value of a column."""
     parameters = differing(runs)
     names = titles(parameters)
-    columns = [_meta("sig", left=True), *(_parameter(key, names[key], runs) for key in parameters),
-               _meta("state", left=True), _meta("epoch"),
-               *(Column(("metrics", name), name.replace(".", " "), _format(_values(runs, name))) for name in metrics)]
-    lines = [Line(run.status, {"Meta": {"sig": run.sig, **meta(run.state, run.status, len(run.history)),
-                                        **_texts(run, parameters)}, "metrics": run.metrics}) for run in runs]
-    return Sheet(title, _base(runs), columns, lines, better, statuses=[run.status for run in runs],
-                 final=True)
+    columns = [
+        _meta("sig", left=True),
+        *(_parameter(key, names[key], runs) for key in parameters),
+        _meta("state", left=True),
+        _meta("epoch"),
+        *(
+            Column(("metrics", name), name.replace(".", " "), _format(_values(runs, name)))
+            for name in metrics
+        ),
+    ]
+    lines = [
+        Line(
+            run.status,
+            {
+                "Meta": {
+                    "sig": run.sig,
+                    **meta(run.state, run.status, len(run.history)),
+                    **_texts(run, parameters),
+                },
+                "metrics": run.metrics,
+            },
+        )
+        for run in runs
+    ]
+    return Sheet(
+        title,
+        _base(runs),
+        columns,
+        lines,
+        better,
+        statuses=[run.status for run in runs],
+        final=True,
+    )
 
 
-def sheet_of_settings(title: str, settings: Sequence[Setting], over: Sequence[str], metrics: Sequence[str],
-                      better: Better, key: str) -> Sheet:
+def sheet_of_settings(
+    title: str,
+    settings: Sequence[Setting],
+    over: Sequence[str],
+    metrics: Sequence[str],
+    better: Better,
+    key: str,
+) -> Sheet:
     """One line a setting: mean and spread of each metric, how many runs they come from, and how many are missing.
 
     Args:
@@ -82,21 +119,48 @@ def sheet_of_settings(title: str, settings: Sequence[Setting], over: Sequence[st
     runs = [run for setting in settings for run in setting.runs]
     parameters = [name for name in differing(runs) if name not in over]
     names = titles(parameters)
-    columns = [*(_parameter(name, names[name], runs) for name in parameters), _meta("n"),
-               _meta("unfinished", left=True)]
+    columns = [
+        *(_parameter(name, names[name], runs) for name in parameters),
+        _meta("n"),
+        _meta("unfinished", left=True),
+    ]
     for name in metrics:
         style, title_ = _format(_values(runs, name)), name.replace(".", " ")
-        columns += [Means(("metrics", name), title_, style), Column(("Meta", f"{name} interval"), "95%", right=False)]
+        columns += [
+            Means(("metrics", name), title_, style),
+            Column(("Meta", f"{name} interval"), "95%", right=False),
+        ]
     gaps = gaps_of(settings, key, better)
     columns += [Column(("Meta", "gap"), "behind", right=False)] if any(gaps) else []
     style = _format(_values(runs, key))
-    lines = [Line(_status(one), {"Meta": {"n": str(one.n), "unfinished": words(one), "gap": _gap(found, style),
-                                          **{f"{name} interval": _interval(one.summary(name), style_of(runs, name))
-                                             for name in metrics}, **_texts(one, parameters)},
-                                 "metrics": {name: one.summary(name) for name in metrics}})
-             for one, found in zip(settings, gaps)]
-    return Sheet(title, _base(runs, over), columns, lines, better, _notes(settings, over, any(gaps)),
-                 [run.status for run in runs])
+    lines = [
+        Line(
+            _status(one),
+            {
+                "Meta": {
+                    "n": str(one.n),
+                    "unfinished": words(one),
+                    "gap": _gap(found, style),
+                    **{
+                        f"{name} interval": _interval(one.summary(name), style_of(runs, name))
+                        for name in metrics
+                    },
+                    **_texts(one, parameters),
+                },
+                "metrics": {name: one.summary(name) for name in metrics},
+            },
+        )
+        for one, found in zip(settings, gaps)
+    ]
+    return Sheet(
+        title,
+        _base(runs, over),
+        columns,
+        lines,
+        better,
+        _notes(settings, over, any(gaps)),
+        [run.status for run in runs],
+    )
 
 
 def gaps_of(settings: Sequence[Setting], key: str, better: Better) -> list[Gap | None]:
@@ -107,12 +171,15 @@ def gaps_of(settings: Sequence[Setting], key: str, better: Better) -> list[Gap |
         return [None] * len(settings)
     first = means[min(best)]
     assert first is not None
-    return [None if found is None or at in best or not math.isfinite(found.mean) else gap(first, found)
-            for at, found in enumerate(means)]
+    return [
+        None if found is None or at in best or not math.isfinite(found.mean) else gap(first, found)
+        for at, found in enumerate(means)
+    ]
 
 
 def sort_settings(settings: Sequence[Setting], key: str, better: Better) -> list[Setting]:
     """The best mean first."""
+
     def rank(one: Setting) -> tuple[bool, float]:
         summary = one.summary(key)
         return better.key(key, summary.mean if summary else None)
@@ -126,7 +193,9 @@ def words(setting: Setting) -> str:
 
 
 def _notes(settings: Sequence[Setting], over: Sequence[str], with_gaps: bool) -> list[str]:
-    notes = [f"mean ± standard deviation over {', '.join(over)}, of n finished runs; 95%: interval of the mean (t)."]
+    notes = [
+        f"mean ± standard deviation over {', '.join(over)}, of n finished runs; 95%: interval of the mean (t)."
+    ]
     missing = sum(len(one.runs) - one.n for one in settings)
     if missing:
         notes.append(f"{missing} unfinished run{'s are' if missing > 1 else ' is'} in no mean.")
@@ -136,6 +205,7 @@ def _notes(settings: Sequence[Setting], over: Sequence[str], with_gaps: bool) ->
 
 
 # --- the pieces of a line ---
+
 
 def _meta(name: str, left: bool = False) -> Column:
     return Column(("Meta", name), name, right=not left)
@@ -151,7 +221,9 @@ def _texts(one: Run | Setting, parameters: Sequence[str]) -> dict[str, str]:
 
 
 def _base(runs: Sequence[Run], over: Sequence[str] = ()) -> str:
-    return " ".join(f"{key}={text(value)}" for key, value in shared(runs).items() if key not in over)
+    return " ".join(
+        f"{key}={text(value)}" for key, value in shared(runs).items() if key not in over
+    )
 
 
 def _values(runs: Sequence[Run], metric: str) -> list[float]:
