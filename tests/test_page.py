@@ -144,7 +144,7 @@ def test_it_opens_without_an_error_or_a_network(tmp_path, chromium, width, schem
         opened = tab.open(written(tmp_path, "sweep"))
         assert tab.trouble == [] and len(tab.requests) == 1
         assert opened.evaluate("document.documentElement.scrollWidth") == width
-        assert "wins: best acc" in opened.locator("#verdict").inner_text()
+        assert "lr=0.02 is better than 2 of the 4" in opened.locator("#verdict").inner_text()
         bright = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (bright == "rgb(251, 251, 250)") == (scheme == "light")
         for canvas in opened.locator("canvas:first-of-type").all():

@@ -16,11 +16,13 @@ EXAMPLES = """\
 examples:
   %(prog)s mysweep                                 a grid, the best run first
   %(prog)s mysweep 5f3a --where lr=0.1,0.3         a grid and an experiment, of two learning rates
-  %(prog)s seeds --over seed                       mean, spread and interval over the seeds
+  %(prog)s mysweep --over seed                     which setting is best, which are worse
+  %(prog)s mysweep --over seed --sort best.acc     the same on the validation set
   %(prog)s mysweep --over seed --format latex      for the paper
   %(prog)s mysweep --watch                         as dora grid shows it; submits nothing
   %(prog)s mysweep --html mysweep.html             a page to look at, and to send
-  %(prog)s --diff 5f3a 0b7d                        what differs between two
+  %(prog)s --diff 5f3a 0b7d                        what differs between two runs
+  %(prog)s --diff 5f3a 0b7d --over seed            between their settings, with all seeds of both
 """
 
 
@@ -106,12 +108,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _diff(report: Report) -> str:
-    from .diff import as_text
+    from . import diff
 
-    if len(report.names) != 2 or len(report.runs) != 2:
+    if len(report.names) != 2:
         raise UserError("--diff takes two signatures: python -m dora_train.report --diff 5f3a 0b7d")
+    if report.over:
+        return diff.of_settings(report)
+    if len(report.runs) != 2:
+        raise UserError(
+            "--diff takes two signatures: python -m dora_train.report --diff 5f3a 0b7d",
+            "two grids, of one setting each: python -m dora_train.report --diff A B --over seed",
+        )
     first, second = sorted(report.runs, key=lambda run: not run.sig.startswith(report.names[0]))
-    return as_text(first, second)
+    return diff.of_runs(first, second)
 
 
 def _print(text: str, is_data: bool = False) -> None:

@@ -35,8 +35,12 @@ def as_text(sheet: Sheet, records: Records) -> str:
     screen = console()
     with screen.capture() as captured:
         screen.print(sheet.board())
+        if sheet.conclusion:
+            screen.print(f"\n{sheet.conclusion}", style="bold", soft_wrap=True)
         for note in sheet.notes:
             screen.print(note, style="dim", soft_wrap=True)
+        for line in ["", *sheet.additions] if sheet.additions else []:
+            screen.print(line, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
@@ -62,31 +66,31 @@ def as_markdown(sheet: Sheet, records: Records) -> str:
     """GitHub's table; the best of each column in bold."""
     titles, sides, rows = _cells(sheet, _in_markdown, "**{}**")
     lines = [titles, [":--" if side == "l" else "--:" for side in sides], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(
-        f"\n{note}\n" for note in sheet.notes
-    )
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    said = [f"**{_in_markdown(sheet.conclusion)}**"] if sheet.conclusion else []
+    said += [_in_markdown(note) for note in sheet.notes]
+    if sheet.additions:
+        heading, *code = sheet.additions
+        said.append(_in_markdown(heading))
+        said += ["\n".join(["```python", *code, "```"])] if code else []
+    return table + "".join(f"\n{part}\n" for part in said)
 
 
 def as_latex(sheet: Sheet, records: Records) -> str:
-    """A tabular for the package booktabs; the best of each column in bold."""
+    """A tabular for the package booktabs; the best of each column in bold, the rest as comments."""
     titles, sides, rows = _cells(sheet, _in_latex, r"\textbf{{{}}}")
-    body = [rf"  {' & '.join(row)} \\" for row in rows]
-    notes = [f"% {note}" for note in sheet.notes]
-    return (
-        "\n".join(
-            [
-                *notes,
-                rf"\begin{{tabular}}{{{''.join(sides)}}}",
-                r"  \toprule",
-                rf"  {' & '.join(titles)} \\",
-                r"  \midrule",
-                *body,
-                r"  \bottomrule",
-                r"\end{tabular}",
-            ]
-        )
-        + "\n"
-    )
+    said = [sheet.conclusion] if sheet.conclusion else []
+    lines = [
+        *(f"% {line}" for line in [*said, *sheet.notes, *sheet.additions]),
+        rf"\begin{{tabular}}{{{''.join(sides)}}}",
+        r"  \toprule",
+        rf"  {' & '.join(titles)} \\",
+        r"  \midrule",
+        *(rf"  {' & '.join(row)} \\" for row in rows),
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _cells(

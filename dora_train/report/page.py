@@ -9,7 +9,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,19 @@ from ..engine.grid.best import is_number
 from ..engine.grid.board import counted, epochs
 from ..engine.grid.logs import log_of
 from ..engine.grid.status import when
+from .additions import additions, shown
+from .conclusion import conclusion, remarks
 from .parameters import differing, shared, text, titles
+from .ranking import Ranked
+from .ranking_sheet import missing
 from .records import finite
 from .report import Report
 from .runs import Run, flat
 from .settings import Setting
-from .sheet import gaps_of
 from .trials import searches
 
 ASSETS = Path(__file__).parent / "assets"
+SCRIPTS = ("charts.js", "trials.js", "intervals.js", "page.js")
 MOST_NUMBERS = 600_000  # of all curves together: some 5 MB; what is above is thinned out
 MOST_CLASSES = (
     20  # of a confusion matrix that is shown as one; above, the most frequent confusions are
@@ -46,7 +50,7 @@ def page(report: Report) -> str:
         "title": html.escape(title),
         "style": _asset("page.css"),
         "data": data.replace("<", "\\u003c"),
-        "script": "".join(map(_asset, ("charts.js", "trials.js", "page.js"))),
+        "script": "".join(map(_asset, SCRIPTS)),
     }
     return re.sub(r"@@(\w+)@@", lambda mark: parts[mark[1]], _asset("page.html"))
 
@@ -57,12 +61,13 @@ def _asset(name: str) -> str:
 
 def content(report: Report, title: str) -> dict[str, Any]:
     """All that the script knows. Runs and settings name each other by their place."""
-    runs, settings = report.runs, report.settings
+    runs = report.runs
     keys = differing(runs)
     names = titles(keys)
     place = {run: at for at, run in enumerate(runs)}
     common = _common(runs)
-    curves, stride = _curves(settings)
+    entries = report.entries
+    curves, stride = _curves([one.setting for one in entries])
     return {
         "title": title,
         "made": when(time.time()),
@@ -70,12 +75,14 @@ def content(report: Report, title: str) -> dict[str, Any]:
         "base": {key: text(value) for key, value in shared(runs).items()},
         "over": report.over_keys,
         "metric": report.metric,
+        "compared": report.compared,
+        "conclusion": conclusion(report.ranking),
+        "remarks": remarks(report.ranking),
+        "additions": shown(report.ranking, additions(report.ranking)),
         "metrics": report.metrics,
         "modes": {name: report.better.mode(name) for name in report.metrics},
         "parameters": [{"key": key, "title": names[key]} for key in keys],
-        "settings": _settings(
-            report, settings, place, [key for key in keys if key not in report.over_keys], names
-        ),
+        "settings": [_setting(one, report, place) for one in entries],
         "runs": [_run(run, keys, common) for run in runs],
         "common": {key: text(common[key]) for key in common},
         "classes": _classes(runs),
@@ -88,42 +95,28 @@ def content(report: Report, title: str) -> dict[str, Any]:
 # --- settings and their curves ---
 
 
-def _settings(
-    report: Report,
-    settings: Sequence[Setting],
-    place: dict[Run, int],
-    keys: Sequence[str],
-    names: dict[str, str],
-) -> list[dict[str, Any]]:
-    gaps = gaps_of(settings, report.metric, report.better)
-    return [
-        {
-            "name": " ".join(f"{names[key]}={_brief(one.value(key))}" for key in keys)
-            or "(defaults)",
-            "values": {key: _value(one.value(key)) for key in keys},
-            "runs": [place[run] for run in one.runs],
-            "n": one.n,
-            "unfinished": counted([run.status for run in one.runs if not run.finished], ", "),
-            "metrics": {name: _summary(one, name) for name in report.metrics},
-            "gap": None if gap is None else [gap.difference, gap.half, gap.noise],
-        }
-        for one, gap in zip(settings, gaps)
-    ]
+def _setting(one: Ranked, report: Report, place: Mapping[Run, int]) -> dict[str, Any]:
+    keys = [key for key in differing(report.runs) if key not in report.over_keys]
+    low, high = one.found.difference_interval or (None, None)
+    metrics = dict.fromkeys([*report.metrics, *([report.compared] if report.compared else [])])
+    return {
+        "name": one.name,
+        "values": {key: _value(one.setting.value(key)) for key in keys},
+        "runs": [place[run] for run in one.setting.runs],
+        "n": one.found.n,
+        "missing": missing(one),
+        "metrics": {name: _summary(one.setting, name, report.over_keys) for name in metrics},
+        "behind": [one.found.difference, low, high],
+        "verdict": one.verdict,
+    }
 
 
-def _brief(value: Any) -> str:
-    """For a legend: four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else text(value)
-
-
-def _summary(setting: Setting, name: str) -> list[Any] | None:
+def _summary(setting: Setting, name: str, over: Sequence[str]) -> list[Any] | None:
     """[mean, standard deviation, n, low, high]."""
-    found = setting.summary(name)
-    return (
-        None
-        if found is None
-        else [found.mean, found.std, found.n, *(found.interval or (None, None))]
-    )
+    found = setting.summary(name, over)
+    if found is None:
+        return None
+    return [found.mean, found.std, found.n, *(found.interval or (None, None))]
 
 
 def _curves(settings: Sequence[Setting]) -> tuple[dict[str, list[Any]], int]:

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import max_t
 
@@ -21,7 +21,8 @@ BEST, WORSE, UNDECIDED = "best", "worse", "undecided"
 MOST_NEEDED = 50  # seeds: nobody runs more than that for one comparison
 LIMIT = 1e150  # a value as large as that has diverged
 LIKELY = 0.8  # the probability with which that many seeds would tell
-Values = Mapping[Hashable, float | None]
+Values = Mapping[Any, float | None]  # by seed
+K = TypeVar("K", bound=Hashable)  # a setting
 Interval = tuple[float, float]
 
 
@@ -48,8 +49,8 @@ class Comparison:
 
 
 def compare(
-    values: Mapping[Hashable, Values], mode: str = "max", level: float = 0.05
-) -> dict[Hashable, Comparison]:
+    values: Mapping[K, Values], mode: str = "max", level: float = 0.05
+) -> dict[K, Comparison]:
     """Compare settings by what they reached with each seed.
 
     If no setting differs from another, any of them is called worse in at most `level` of all grids. A setting with one
@@ -88,7 +89,7 @@ def compare(
     return found
 
 
-def _highest(among: Iterable[Hashable], means: Mapping[Hashable, float], mode: str) -> Hashable:
+def _highest(among: Iterable[Any], means: Mapping[Any, float], mode: str) -> Any:
     """The setting with the best mean; None if none has a value."""
     choose = max if mode == "max" else min
     return choose(
@@ -98,7 +99,7 @@ def _highest(among: Iterable[Hashable], means: Mapping[Hashable, float], mode: s
     )
 
 
-def _finite(of_seeds: Values) -> dict[Hashable, float]:
+def _finite(of_seeds: Values) -> dict[Any, float]:
     """The values that can be reckoned with: NaN is below no limit, and the square of what is above overflows."""
     return {
         seed: float(value)
@@ -107,7 +108,7 @@ def _finite(of_seeds: Values) -> dict[Hashable, float]:
     }
 
 
-def _alone(finite: Mapping[Hashable, float], asked: int, level: float) -> Comparison:
+def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
     """What is known of a setting without looking at the others; undecided, and in need of seeds to compare."""
     n = len(finite)
     if n == 0:
@@ -133,11 +134,11 @@ def half_width(std: float, n: int, level: float = 0.05) -> float:
 
 
 def _judged(
-    found: Mapping[Hashable, Comparison],
-    finite: Mapping[Hashable, Mapping[Hashable, float]],
+    found: Mapping[Any, Comparison],
+    finite: Mapping[Any, Mapping[Any, float]],
     mode: str,
     level: float,
-) -> dict[Hashable, Comparison]:
+) -> dict[Any, Comparison]:
     """The comparisons of settings that have at least two values each, with their verdicts."""
     values, known, unit = _matrix(finite, mode)
     distances = max_t.behind_best(values, known)
@@ -186,7 +187,7 @@ def _judged(
 
 
 def _matrix(
-    finite: Mapping[Hashable, Mapping[Hashable, float]], mode: str
+    finite: Mapping[Any, Mapping[Any, float]], mode: str
 ) -> tuple[ndarray, ndarray, float]:
     """(values [settings, seeds] float64, larger is better; which of them are known; the unit that they are in).
 

@@ -13,6 +13,7 @@ from ..engine.grid.executor import Executor
 from ..engine.grid.monitor import DORA_INTERVAL, Monitor
 from ..engine.grid.status import Status
 from ..engine.store import Experiment, Job
+from .marks import Marks
 from .parameters import differing, shared, text, titles
 from .runs import Run, flat, read_one
 from .sheet import metrics_of, style_of
@@ -45,6 +46,7 @@ class LiveTable:
         self.base = " ".join(f"{key}={text(value)}" for key, value in shared(runs).items())
         self.better = Better.of(run.birth for run in runs)
         self._runs = list(runs)
+        self._marks = Marks()
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Run]:
         self._runs = [
@@ -65,6 +67,7 @@ class LiveTable:
             Column(tuple(name.split(".")), name.replace(".", " "), style_of(rows, name))
             for name in names
         ]
+        marks = self._marks.of(rows)
         lines = [
             Line(
                 run.status,
@@ -74,6 +77,7 @@ class LiveTable:
                         "index": index,
                         "sig": run.sig,
                         "name": name,
+                        "verdict": marks.get(run.sig, ""),
                         **meta(run.state, run.status, len(run.history)),
                     },
                 },

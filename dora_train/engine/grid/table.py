@@ -12,6 +12,7 @@ from typing import Any
 from dora.explore import Explorer
 from rich.text import Text
 
+from ...report.marks import Marks
 from ..store import RunState, State
 from .best import Better
 from .board import META, Board, Column, Line, heading, meta
@@ -32,10 +33,14 @@ class Row:
     sig: str = ""
     job_id: str = ""
 
-    def line(self) -> Line:
-        """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's beside it."""
+    def line(self, mark: str = "") -> Line:
+        """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's beside it.
+
+        Args:
+            mark: the verdict on its setting: best or worse.
+        """
         ours = {"index": self.index, "sig": self.sig, "name": self.name, "sid": self.job_id,
-                **meta(self.run, self.status, self.epochs)}
+                "verdict": mark, **meta(self.run, self.status, self.epochs)}
         return Line(self.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None)
 
 
@@ -47,6 +52,7 @@ class GridTable:
         self.names, self.base_name = main.get_names([one.xp for one in sheep]) if sheep else ([], "")
         told = getattr(explorer, "better", None)  # by a column's path: {"valid.best": "max"}
         self.better = Better.of((one.experiment.birth() for one in sheep), told)
+        self._marks = Marks()
         self._said: set[str] = set()  # what it complained about
         self._kept: dict[str, tuple[int | None, Row]] = {}  # of finished runs, and how far their history was to go
 
@@ -101,8 +107,10 @@ class GridTable:
             most: lines of the screen; None: there is no end.
         """
         header = heading(self.name, [row.status for row in rows])
-        return Board(header, self.base_name, self.columns(), [row.line() for row in rows], self.better,
-                     self._row_styles(), most, note=self.note)
+        marks = self._marks.of(self.sheep)
+        lines = [row.line(marks.get(row.sig, "")) for row in rows]
+        return Board(header, self.base_name, self.columns(), lines, self.better, self._row_styles(),
+                     most, note=self.note)
 
     def _row_styles(self) -> list[str]:
         """The explorer's ANSI colours, which Dora takes in turn for the rows, as rich's styles."""
