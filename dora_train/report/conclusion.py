@@ -71,9 +71,10 @@ def _decided(ranking: Ranking) -> str:
     best, worse = ranking.of_verdict(BEST), ranking.of_verdict(WORSE)
     others = len(ranking.entries) - len(best)
     leader, verb = _listed(best), "is" if len(best) == 1 else "are"
-    level = "" if len(best) == 1 else "equally good, and "
+    level = "" if len(best) == 1 else "level, and "
     if not others:
-        return f"All {len(best)} settings are equally good in {described(ranking.metric)}"
+        count = "Both" if len(best) == 2 else f"All {len(best)}"
+        return f"{count} settings are level in {described(ranking.metric)}"
     if not worse:
         return f"{leader} {verb} {level}ahead, which may be chance"
     if others == 1:
@@ -174,7 +175,7 @@ def _count(count: int, noun: str, one: str, many: str) -> str:
 def _doubts(ranking: Ranking) -> list[str]:
     """Reasons to take the numbers with care."""
     found = []
-    main = dict.fromkeys(main_metric(run.birth.config)[0] for run in ranking.runs if run.birth)
+    main = sorted({main_metric(run.birth.config)[0] for run in ranking.runs if run.birth})
     if len(main) > 1:
         found.append(f"The runs chose their best epochs by different metrics: {', '.join(main)}.")
     if ranking.metric.startswith(("best.", "valid.")):

@@ -5,6 +5,7 @@ the mark in the live table. The words are in `conclusion.py`, the seeds to add i
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -92,9 +93,10 @@ def metric_of(runs: Sequence[Run], better: Better) -> str:
 
     The same of the validation if no run has it on the test set; empty if no run has a metric.
     """
-    main = query.main_metric(runs, better)
-    tested = TEST + main.rpartition(".")[2]
-    return tested if any(tested in run.metrics for run in runs) else main
+    known = {name for run in runs for name in run.metrics}
+    counts = Counter(run.main_metric for run in runs)
+    tested = [TEST + main.rpartition(".")[2] for main, _ in counts.most_common()]
+    return next((name for name in tested if name in known), query.main_metric(runs, better))
 
 
 def is_finite(run: Run, metric: str) -> bool:

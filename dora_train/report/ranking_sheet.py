@@ -11,7 +11,7 @@ from ..engine.store import State
 from .additions import additions, shown
 from .conclusion import conclusion, remarks
 from .parameters import differing, titles
-from .ranking import Ranked, Ranking
+from .ranking import Ranked, Ranking, is_finite
 from .settings import Setting
 from .sheet import Sheet, base_of, own, parameter, style_of, texts
 from .verdict import Comparison, Interval
@@ -88,7 +88,7 @@ def _line(
 ) -> Line:
     own_values = {
         "n": str(one.found.n),
-        "missing": missing(one),
+        "missing": missing(one, metrics[-1] if metrics else ""),
         "interval": _interval(one.found.interval, style),
         "behind": _behind(one.found, style),
         "verdict": one.verdict,
@@ -98,12 +98,12 @@ def _line(
     return Line(_status(one.setting), {"Meta": own_values, "metrics": means})
 
 
-def missing(one: Ranked) -> str:
+def missing(one: Ranked, metric: str) -> str:
     """`1 running, 1 failed, 1 without a value`: the runs that are in no mean."""
     unfinished = unfinished_of(one.setting)
-    without = len(one.setting.finished) - one.found.n
+    without = [run for run in one.setting.finished if not is_finite(run, metric)]
     words = [unfinished] if unfinished else []
-    words += [f"{without} without a value"] if without > 0 else []
+    words += [f"{len(without)} without a value"] if without else []
     return ", ".join(words)
 
 
