@@ -75,7 +75,7 @@ def verdicts(report: Report) -> dict[str, str]:
             {0.1: [0.9, 0.91, 0.9], 0.2: [0.9, 0.91, 0.9], 0.3: [0.1, 0.11, 0.1]},
             "lr=0.1 and lr=0.2 are level, and better than lr=0.3.",
         ),
-        ({0.1: [0.9, 0.8]}, "There is one setting only, "),
+        ({0.1: [0.9, 0.8]}, "There is one setting only: nothing to compare it with."),
         (
             SINGLE,
             "One seed each cannot tell which setting is better: lr=0.1 is ahead, and each needs 2"

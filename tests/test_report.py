@@ -356,6 +356,16 @@ def test_on_a_terminal_the_live_table_is_no_higher_than_it_and_all_comes_at_the_
     assert max(len(re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line).rstrip()) for line in text.split("\r\n")[:20]) <= 90
 
 
+def test_where_it_is_narrow_the_verdict_stays_and_words_are_not_cut(tmp_path):
+    sweep(tmp_path)
+    text = on_terminal(tmp_path, "sweep", "--over", "seed", term="xterm-256color", columns=50)
+    lines = [re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", line).rstrip() for line in text.split("\r\n")]
+    words = [line.split()[-1] for line in lines if line.startswith("0.0")]
+    assert words == ["best", "worse", "worse"]
+    assert "too narrow for: best acc, 95%, behind" in lines and max(map(len, lines)) <= 50
+    assert "lr=0.02 is better than both other settings." in lines
+
+
 def test_a_dumb_terminal_gets_plain_lines(tmp_path):
     sweep(tmp_path, rates=20)
     text = on_terminal(tmp_path, "sweep", "--watch", term="dumb")

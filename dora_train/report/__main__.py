@@ -47,7 +47,11 @@ def parser() -> argparse.ArgumentParser:
         help="only those: also != < <= > >=, several values with commas, state=..., metrics; repeatable",
     )
     made.add_argument(
-        "--sort", metavar="KEY", default="", help="by a metric (the best first) or a value"
+        "--sort",
+        metavar="KEY",
+        default="",
+        help="by a metric (the best first) or a value. With --over, settings are compared by it:"
+        " best.acc means the validation set; default: the test set",
     )
     made.add_argument("--reverse", action="store_true", help="the other way round")
     made.add_argument(
@@ -55,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="KEY",
         action="append",
         default=[],
-        help="take runs together that differ in KEY alone, e.g. seed; repeatable",
+        help="take runs together that differ in KEY alone, e.g. seed, and compare these settings:"
+        " which is best, which are worse, and which seeds would tell; repeatable",
     )
     made.add_argument(
         "--metrics", metavar="NAME,...", default="", help="only these, e.g. best.acc,test.acc"
@@ -71,7 +76,9 @@ def parser() -> argparse.ArgumentParser:
     does.add_argument(
         "--hiplot", metavar="FILE", help="HiPlot's page (pip install -r requirements-extra.txt)"
     )
-    does.add_argument("--diff", action="store_true", help="two experiments side by side")
+    does.add_argument(
+        "--diff", action="store_true", help="two runs side by side; with --over seed their settings"
+    )
     return made
 
 

@@ -20,7 +20,7 @@ def conclusion(ranking: Ranking) -> str:
     if not ranking.mode:
         return _without_direction(ranking)
     if len(entries) == 1:
-        return f"There is one setting only, {entries[0].name}: nothing to compare it with."
+        return "There is one setting only: nothing to compare it with."
     if len([one for one in entries if one.found.n > 1]) < 2:
         return _too_few(known, _noun(ranking))
     return f"{_decided(ranking)}{_undecided(ranking)}."

@@ -36,9 +36,9 @@ def as_text(sheet: Sheet, records: Records) -> str:
     with screen.capture() as captured:
         screen.print(sheet.board())
         if sheet.conclusion:
-            screen.print(f"\n{sheet.conclusion}", style="bold", soft_wrap=True)
+            screen.print(f"\n{sheet.conclusion}", style="bold")
         for note in sheet.notes:
-            screen.print(note, style="dim", soft_wrap=True)
+            screen.print(note, style="dim")
         for line in ["", *sheet.additions] if sheet.additions else []:
             screen.print(line, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"

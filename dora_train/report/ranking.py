@@ -14,7 +14,7 @@ from . import query
 from .parameters import differing, names
 from .runs import Run
 from .settings import Setting
-from .verdict import BEST, Comparison, compare
+from .verdict import BEST, LIMIT, Comparison, compare
 
 TEST = "test."
 
@@ -101,4 +101,4 @@ def metric_of(runs: Sequence[Run], better: Better) -> str:
 
 def is_finite(run: Run, metric: str) -> bool:
     """Whether a run has a value that can be compared."""
-    return math.isfinite(run.metrics.get(metric, math.nan))
+    return abs(run.metrics.get(metric, math.nan)) < LIMIT

@@ -77,7 +77,7 @@ class LiveTable:
                         "index": index,
                         "sig": run.sig,
                         "name": name,
-                        "verdict": marks.get(run.sig, ""),
+                        "mark": marks.get(run.sig, ""),
                         **meta(run.state, run.status, len(run.history)),
                     },
                 },

@@ -40,7 +40,7 @@ class Row:
             mark: the verdict on its setting: best or worse.
         """
         ours = {"index": self.index, "sig": self.sig, "name": self.name, "sid": self.job_id,
-                "verdict": mark, **meta(self.run, self.status, self.epochs)}
+                "mark": mark, **meta(self.run, self.status, self.epochs)}
         return Line(self.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None)
 
 
