@@ -248,12 +248,16 @@ def test_a_seed_that_one_of_two_has_is_added_to_the_other(tmp_path: Path):
 
 
 def test_seeds_that_are_on_their_way_count_and_failed_ones_do_not(tmp_path: Path):
-    report = made(tmp_path, {0.1: [0.9], 0.2: [0.8, None], 0.3: [None, None]})
-    experiment(tmp_path, {"optim.lr": 0.1, "seed": 1}, state=State.INTERRUPTED, grid="sweep")
-    names = [one.name for one in report.ranking.entries]
-    seeds = dict(zip(names, additions(report.ranking).seeds))
-    assert seeds["lr=0.3"] == [], "all of its runs failed"
-    assert seeds["lr=0.1"] == seeds["lr=0.2"] == [2, 3]
+    report = made(tmp_path, {**SINGLE, 0.3: [None, None]})
+    for lr in (0.1, 0.2):
+        values = {"optim.lr": lr, "seed": 1, "best.mode": "max"}
+        experiment(tmp_path, values, state=State.INTERRUPTED, grid="sweep")
+    assert additions(report.ranking).seeds == [[2], [2], []]
+
+
+def test_a_seed_that_failed_is_not_added_again(tmp_path: Path):
+    report = made(tmp_path, {0.1: [0.9, 0.91], 0.2: [0.8, None]})
+    assert additions(report.ranking).seeds == [[2, 3], [2, 3]]
 
 
 def test_what_a_dict_cannot_say_is_given_as_text(tmp_path: Path):
@@ -357,12 +361,12 @@ def test_two_runs_are_one_seed_each(tmp_path: Path):
 
 
 def test_two_settings_are_compared_with_all_their_seeds(tmp_path: Path):
-    report = made(tmp_path, CLEAR)
-    text = diff.of_settings(Report(tmp_path, two(report), over=["seed"]))
+    first, second, _ = made(tmp_path, CLEAR).ranking.entries
+    names = [first.setting.runs[0].sig, second.setting.runs[1].sig]
+    seeds = {Report(tmp_path, [name]).runs[0].value("seed") for name in names}
+    text = diff.of_settings(Report(tmp_path, names, over=["seed"]))
+    assert len(seeds) == 2 and text.startswith("values\n  optim.lr  0.1 -> 0.2\n\n")
     assert "lr=0.1 is better than lr=0.2." in text and "6 XPs" in text
-    assert "optim.lr  0.1 -> 0.2" in text and "seed" not in text.partition("XPs")[0].replace(
-        "--over seed", ""
-    )
 
 
 def test_two_grids_of_one_setting_each(tmp_path: Path):
