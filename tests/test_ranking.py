@@ -78,8 +78,8 @@ def verdicts(report: Report) -> dict[str, str]:
         ({0.1: [0.9, 0.8]}, "There is one setting only: nothing to compare it with."),
         (
             SINGLE,
-            "One seed each cannot tell which setting is better: lr=0.1 is ahead, and each needs 2"
-            " more seeds at least.",
+            "One seed each cannot tell which setting is better: lr=0.1 is ahead, and each needs at"
+            " least 2 more seeds.",
         ),
         ({0.1: [0.9, 0.91], 0.2: [0.8]}, "Only lr=0.1 has more than one seed, and one seed of"),
         ({0.1: [0.9, 0.91], 0.2: [None, None]}, "Only lr=0.1 has a result: "),
@@ -245,6 +245,14 @@ def test_a_seed_that_one_of_two_has_is_added_to_the_other(tmp_path: Path):
     assert of_worse == [] and of_other[:2] == [6, 7] and of_best[0] == 9
     shared = (set(of_best) | {0, 1, 2, 3, 6, 7}) & (set(of_other) | {0, 1, 2, 3, 9})
     assert len(shared) == 4 + needs
+
+
+def test_the_best_setting_gets_no_seed_that_nobody_needs(tmp_path: Path):
+    report = made(tmp_path, {0.1: [0.9, 0.95, 0.92, 0.94] * 10, 0.2: CLOSE[0.2]})
+    best, other = report.ranking.entries
+    needs = other.found.needs
+    assert best.verdict == "best" and needs and needs <= 36
+    assert additions(report.ranking).seeds == [[], list(range(4, 4 + needs))]
 
 
 def test_seeds_that_are_on_their_way_count_and_failed_ones_do_not(tmp_path: Path):

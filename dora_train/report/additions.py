@@ -8,6 +8,7 @@ from typing import Any
 from ..engine.grid.gridfile import literal, variables
 from .ranking import Ranked, Ranking, is_finite
 from .runs import Run
+from .verdict import BEST
 
 MOST_LINES = 20  # calls of a launcher; more are said, not shown
 
@@ -62,7 +63,7 @@ def _chosen(ranking: Ranking, key: str) -> list[list[int]]:
         pairs = _pairs(one, best, ranking, fresh)
         found.append(sorted(pairs - own))
         of_best |= pairs - tried
-    while _can_run(best) and len(of_best) < _wanted(best):
+    while best.verdict != BEST and _can_run(best) and len(of_best) < _wanted(best):
         of_best.add(fresh)
         fresh += 1
     return [sorted(of_best), *found]

@@ -62,7 +62,7 @@ def _too_few(known: Sequence[Ranked], noun: str) -> str:
     needs = max(one.found.needs or 0 for one in known)
     return (
         f"One {noun} each cannot tell which setting is better:"
-        f" {first.name} is ahead, and each needs {needs} more {noun}s at least."
+        f" {first.name} is ahead, and each needs at least {needs} more {noun}s."
     )
 
 
