@@ -130,8 +130,9 @@ def _listed(entries: Sequence[Ranked]) -> str:
 def remarks(ranking: Ranking) -> list[str]:
     """What was compared and how, and what is not in any mean."""
     found = [_method(ranking)] if ranking.metric else []
-    over = ", ".join(ranking.over) or "runs"
-    found.append(f"± standard deviation over {over}; 95%: interval of the mean (Student's t).")
+    if any(one.found.std is not None for one in ranking.entries):
+        over = ", ".join(ranking.over) or "runs"
+        found.append(f"± standard deviation over {over}; 95%: interval of the mean (Student's t).")
     return [*found, *_left_out(ranking), *_doubts(ranking)]
 
 

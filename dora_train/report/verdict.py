@@ -42,9 +42,8 @@ class Comparison:
     )  # of the difference, for all settings at once; None if nothing can be said
     verdict: str  # "best", "worse" or "undecided"
     paired: bool = False  # compared with the best one seed by seed; of the best one: all others are
-    needs: int | None = (
-        None  # more seeds, of this setting and the best one, that would probably decide it; 0: decided
-    )
+    # More seeds, of this setting and the best one, that would probably decide it; 0: it is decided.
+    needs: int | None = None
     missing: int = 0  # values that are no finite number: the seed diverged, or is not finished
 
 
@@ -161,9 +160,7 @@ def _judged(
         needs: int | None = 0
         if place == best:
             low = high = 0.0
-        elif (
-            verdicts[place] == WORSE
-        ):  # reached step by step, a verdict is sharper than an interval for all at once
+        elif verdicts[place] == WORSE:  # step by step it is sharper than an interval for all at once
             low = max(0.0, low)
         elif verdicts[place] == UNDECIDED:
             needs = more_seeds(
