@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -47,22 +48,24 @@ def ours(values: np.ndarray) -> list[bool]:
 
 
 def welch(values: np.ndarray) -> list[bool]:
-    return _against_best(values, lambda best, row: stats.ttest_ind(best, row, equal_var=False).pvalue < LEVEL)
+    return _against_best(values, lambda *rows: stats.ttest_ind(*rows, axis=1, equal_var=False), LEVEL)
 
 
 def paired(values: np.ndarray) -> list[bool]:
-    return _against_best(values, lambda best, row: stats.ttest_rel(best, row).pvalue < LEVEL)
+    return _against_best(values, lambda *rows: stats.ttest_rel(*rows, axis=1), LEVEL)
 
 
 def bonferroni(values: np.ndarray) -> list[bool]:
-    """The paired t test, corrected for all pairs: any of them may be the best one and the one that is worse."""
-    pairs = math.comb(len(values), 2)
-    return _against_best(values, lambda best, row: stats.ttest_rel(best, row).pvalue < LEVEL / pairs)
+    """The paired t test, corrected for all pairs: any may be the best one and the one that is worse."""
+    level = LEVEL / math.comb(len(values), 2)
+    return _against_best(values, lambda *rows: stats.ttest_rel(*rows, axis=1), level)
 
 
-def _against_best(values: np.ndarray, is_worse: Callable[[np.ndarray, np.ndarray], bool]) -> list[bool]:
+def _against_best(values: np.ndarray, test: Callable[..., Any], level: float) -> list[bool]:
     at = int(values.mean(1).argmax())
-    return [place != at and bool(is_worse(values[at], row)) for place, row in enumerate(values)]
+    others = np.delete(values, at, axis=0)
+    best = np.broadcast_to(values[at], others.shape)
+    return np.insert(test(best, others).pvalue < level, at, False).tolist()
 
 
 METHODS: dict[str, Method] = {"Welch": welch, "paired t": paired, "paired t, Bonferroni": bonferroni, "ours": ours}
