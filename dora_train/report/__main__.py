@@ -11,6 +11,7 @@ from ..engine.find import outputs
 from ..engine.grid.places import asked
 from .formats import FORMATS
 from .report import Report
+from .settings import seeds
 
 EXAMPLES = """\
 examples:
@@ -100,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.html:
         from . import page
 
-        report.over = report.over or report.seeds()
+        report.over = report.over or seeds(report.runs)
         write(args.html, page.page(report), report)
     elif args.hiplot:
         from . import hiplot

@@ -14,7 +14,7 @@ from .parameters import setting, text
 from .ranking import metric_of, ranking
 from .report import Report
 from .runs import Run
-from .settings import group
+from .settings import group, seeds
 
 Pair = tuple[str, Any, Any]
 LASTING = ("values", "code", "versions")  # parts that are the same for all runs of a setting
@@ -111,11 +111,11 @@ def _listed(found: Mapping[str, Sequence[Pair]]) -> list[str]:
 
 def _verdict(*runs: Run) -> list[str]:
     """What two runs say of their settings: little, as they are one seed each."""
-    over = [key for key in ("seed",) if any(key in run.config for run in runs)]
+    over = seeds(runs)
     better = Better.of(run.birth for run in runs)
     found = ranking(group(runs, over), metric_of(runs, better), better, over)
     if len(found.entries) == 1:
-        lines = ["They differ in their seed alone: these are two runs of one setting."]
+        lines = ["They differ in no value but the seed: these are two runs of one setting."]
     else:
         lines = [conclusion(found), *remarks(found)[:1]]
     sigs = " ".join(run.sig for run in runs)

@@ -8,7 +8,7 @@ from ..engine.grid.status import Status
 from ..engine.store import Experiment, State
 from .ranking import metric_of, ranking
 from .runs import Run, read_one
-from .settings import group
+from .settings import group, seeds
 from .verdict import BEST, WORSE
 
 
@@ -43,7 +43,7 @@ class Marks:
 
 def words(runs: Sequence[Run]) -> dict[str, str]:
     """Nothing at all if no setting is worse: the highest of several equal ones is no winner."""
-    over = ["seed"] if any("seed" in run.config for run in runs) else []
+    over = seeds(runs)
     better = Better.of(run.birth for run in runs)
     found = ranking(group(runs, over), metric_of(runs, better), better, over)
     if not found.of_verdict(WORSE):

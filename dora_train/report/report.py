@@ -120,10 +120,6 @@ class Report:
             return sorted(found, key=lambda one: place[one.setting.runs[0]])
         return found[::-1] if self.reverse else found
 
-    def seeds(self) -> list[str]:
-        """What one groups over unless told otherwise."""
-        return ["seed"] if any("seed" in run.config for run in self.runs) else []
-
     @property
     def title(self) -> str:
         return " ".join(self.names[:3]) + (" ..." if len(self.names) > 3 else "")

@@ -53,6 +53,11 @@ def seed_of(run: Run, over: Sequence[str]) -> str:
     return frozen([run.value(key) for key in over])
 
 
+def seeds(runs: Iterable[Run]) -> list[str]:
+    """The keys that one groups over unless told otherwise."""
+    return ["seed"] if any("seed" in run.config for run in runs) else []
+
+
 def group(runs: Iterable[Run], over: Sequence[str]) -> list[Setting]:
     """Settings in the order of their first runs.
 
