@@ -132,7 +132,7 @@ def digits() -> None:
     with tempfile.TemporaryDirectory() as folder:
         values = np.array([[trained(Path(folder), rate, seed) for seed in SEEDS] for rate in RATES])
     print(f"test accuracy of {len(RATES)} x {len(SEEDS)} runs of {EPOCHS} epochs\n")
-    print("| optim.lr | mean | standard deviation | difference | its interval |", *METHODS, "", sep=" | ")
+    print(f"| optim.lr | mean | standard deviation | behind | its interval | {' | '.join(METHODS)} |")
     print(f"| --- | --- | --- | --- | --- |{' --- |' * len(METHODS)}")
     found = compare({rate: dict(zip(SEEDS, map(float, row))) for rate, row in zip(RATES, values)}, level=LEVEL)
     worse = {name: method(values) for name, method in METHODS.items()}
@@ -142,7 +142,7 @@ def digits() -> None:
         words[-1] = one.verdict
         numbers = f"{one.mean:.4f} | {one.std:.4f} | {one.difference:.4f} | {low:.4f} .. {high:.4f}"
         print(f"| {rate} | {numbers} | {' | '.join(words)} |")
-    print(f"\nhalf widths of the interval of a difference, paired by seed against Welch: {narrower(values)}")
+    print(f"\nWelch's intervals of a difference, beside those paired by seed: {narrower(values)}")
 
 
 def trained(folder: Path, rate: float, seed: int) -> float:
