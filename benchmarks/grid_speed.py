@@ -95,7 +95,7 @@ class Bench:
         self.write_grid(count + slots, ["sleep 600"])
         env = self.env()
         self.call("grid", "bench", "--no_monitoring", env=env)
-        runners = [process for process in self.machine.processes() if "local_runner" in " ".join(process.cmdline())]
+        runners = [process for process in self.machine.processes() if "queue.runner" in " ".join(process.cmdline())]
         before, began = cpu_of(runners), time.perf_counter()
         time.sleep(seconds)
         cpu = (cpu_of(runners) - before) / (time.perf_counter() - began)

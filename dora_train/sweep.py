@@ -18,11 +18,11 @@ from hydra.core.override_parser.types import Glob, Override, QuotedString, Range
 from hydra.errors import HydraException
 
 from .engine import output
+from .engine.config.gridfile import Axis, Design, grid_text, is_untouched
 from .engine.config.values import flatten
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.experiment.find import ROOT
 from .engine.files import written_aside
-from .engine.grid.gridfile import Axis, Design, grid_text, is_untouched
 from .engine.words import shown_path
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ ROOT = Path(__file__).parents[1]
 HOLD = """
 import sys
 from pathlib import Path
-from dora_train.engine import claims, machine
+from dora_train.engine import machine
+from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
 {before}
 claims.claim(Experiment(Path(sys.argv[1])))
@@ -40,7 +41,8 @@ sys.stdin.read()
 ASK = """
 import os, psutil, sys
 from pathlib import Path
-from dora_train.engine import claims, machine
+from dora_train.engine import machine
+from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
 {before}
 print(claims.holder(Experiment(Path(sys.argv[1])))[1])

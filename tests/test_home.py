@@ -61,7 +61,7 @@ def test_a_path_below_a_home_that_there_is_not(
     write_image_folder(homeless, {"train": {"cat": 60, "dog": 60}}, size=8)
     monkeypatch.chdir(homeless)
     with pytest.raises(DataError, match=r'"~.*" has no home folder here\. Write the whole path\.'):
-        check_data("image_folder", **keys)
+        check_data("image_folder", 8, **keys)
         load_data("image_folder", 8, image_size=8, **keys)  # type: ignore[arg-type]
     assert not (homeless / "~").exists()
 

@@ -87,7 +87,7 @@ class Here:
         found = []
         for process in self.machine.processes():
             with suppress(psutil.Error):  # gone meanwhile
-                if "local_runner" in " ".join(process.cmdline()):
+                if "queue.runner" in " ".join(process.cmdline()):
                     found.append(process)
         return found
 

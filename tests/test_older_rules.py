@@ -17,7 +17,8 @@ import basic.train
 import pl_hydra.train
 from dora_train.data import load_data
 from dora_train.engine.config.compose import RULE
-from dora_train.engine.experiment.folder import Birth, Experiment, Job
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import Birth, Job
 from dora_train.engine.run import session
 from dora_train.engine.run.signals import Signals
 from dora_train.train import main

@@ -134,6 +134,18 @@ def test_the_objective_over_the_trials_of_a_search(tmp_path):
     assert content(report, "")["searches"][0]["values"] == [None]
 
 
+def test_a_page_says_the_verdict_and_where_the_intervals_are(tmp_path):
+    mixed(tmp_path)
+    known = content(Report(tmp_path, ["sweep"], over=["seed"]), "sweep")
+    assert known["conclusion"] == "lr=0.02 is better than 2 of the 4 other settings; 2 have no result."
+    assert known["compared"] == "test.acc" and known["remarks"][0].startswith("Compared by test acc")
+    best, worse, *_ = known["settings"]
+    assert (best["verdict"], best["behind"]) == ("best", [0.0, 0.0, 0.0]) and worse["verdict"] == "worse"
+    difference, low, high = worse["behind"]
+    assert 0 < low < difference < high and worse["missing"] == ""
+    assert {one["missing"] for one in known["settings"]} == {"", "1 failed", "1 new"}
+
+
 # --- in the browser ---
 
 @pytest.mark.slow
@@ -145,11 +157,33 @@ def test_it_opens_without_an_error_or_a_network(tmp_path, chromium, width, schem
         opened = tab.open(written(tmp_path, "sweep"))
         assert tab.trouble == [] and len(tab.requests) == 1
         assert opened.evaluate("document.documentElement.scrollWidth") == width
-        assert "wins: best acc" in opened.locator("#verdict").inner_text()
+        assert "lr=0.02 is better than 2 of the 4 other settings" in opened.locator("#verdict").inner_text()
         bright = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (bright == "rgb(251, 251, 250)") == (scheme == "light")
         for canvas in opened.locator("canvas:first-of-type").all():
             assert canvas.evaluate(DRAWN) > 300, "next to nothing is drawn"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_intervals_are_drawn_and_say_what_they_are(tmp_path, chromium, scheme):
+    sweep(tmp_path)
+    for seed in range(3):  # as good as the best one, but for noise
+        experiment(tmp_path, {"optim.lr": 0.09, "seed": seed}, (0.885, 0.92, 0.86)[seed], grid="sweep")
+    with browser.opened(400, scheme) as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        rows = opened.locator("#intervals .interval:not(.axis)")
+        words = [row.split("\n") for row in rows.all_inner_texts()]
+        assert words == [["lr=0.02", "best"], ["lr=0.09", "undecided"], ["lr=0.01", "worse"], ["lr=0.03", "worse"]]
+        undecided, worse = (rows.nth(at).locator(".range").bounding_box() for at in (1, 2))
+        middle = rows.nth(0).locator(".zero").bounding_box()["x"]
+        assert undecided["x"] < middle < undecided["x"] + undecided["width"] and worse["x"] > middle
+        rows.nth(2).hover()
+        assert "worse: 0.05" in opened.locator("#tip").inner_text() and tab.trouble == []
+        assert opened.locator("#runs tr.hot").count() == 3
+        opened.locator("#additions summary").click()
+        assert 'launcher({"optim.lr": 0.02, "seed": seed})' in opened.locator("#additions pre").inner_text()
+        assert opened.evaluate("document.documentElement.scrollWidth") == 400
 
 
 DRAWN = """canvas => { const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;

@@ -31,7 +31,7 @@ ELSEWHERE = {
     "python -m dora_train.predict SIG photos/ --output classes.csv": "test_predict.py",
     "python -m dora_train.snapshots SIG FOLDER": "test_code.py",
     "python -m dora_train.report mysweep": "test_report.py",
-    "python -m dora_train.report seeds --over seed": "test_report.py",
+    "python -m dora_train.report mysweep --over seed": "test_ranking.py",
     "python -m dora_train.report mysweep --html mysweep.html": "test_page.py",
     "python -m dora_train.report --diff SIG SIG": "test_report.py",
     "python -m dora_train.sweep 'optim.lr=0.1,0.01' 'seed=range(3)' trainer.max_epochs=5 --name lr_by_seed":

@@ -313,9 +313,9 @@ def test_a_damaged_record_of_a_job_is_no_leave_to_submit_again(tmp_path):
 
 def test_a_process_that_lives_and_dies(tmp_path):
     xp = experiment(tmp_path)
-    code = ("import sys; from pathlib import Path; from dora_train.engine import claims, store;"
-            "xp = store.Experiment(Path(sys.argv[1])); last = claims.claim(xp);"
-            "xp.write_state(store.RunState(store.State.RUNNING, attempt=last.attempt)); print('held', flush=True);"
+    code = ("import sys; from pathlib import Path; from dora_train.engine.experiment import claims, folder, records;"
+            "xp = folder.Experiment(Path(sys.argv[1])); last = claims.claim(xp);"
+            "xp.write_state(records.RunState(records.State.RUNNING, attempt=last.attempt)); print('held', flush=True);"
             "sys.stdin.read()")
     process = subprocess.Popen([sys.executable, "-c", code, xp.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout.readline() == b"held\n"

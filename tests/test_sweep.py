@@ -15,8 +15,8 @@ from project import ROOT, Project
 
 from dora_train import sweep
 from dora_train.engine.config.compose import Composer
+from dora_train.engine.config.gridfile import Axis, Design, grid_text, is_untouched, literal, variables
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid.gridfile import Axis, Design, grid_text, is_untouched, literal, variables
 
 TRAIN = SimpleNamespace(composer=Composer(ROOT / "conf", "config", "1.3"))
 

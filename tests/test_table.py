@@ -5,6 +5,7 @@ import io
 import pytest
 import treetable as tt
 from dora import Explorer
+from experiments import experiment
 from rich.console import Console
 
 from dora_train.engine.experiment.folder import Experiment
@@ -14,6 +15,7 @@ from dora_train.engine.grid.table import GridTable
 from dora_train.engine.watch.best import Better
 from dora_train.engine.watch.board import META, PIPE_WIDTH, Board, Column, Line, epochs, seconds_left
 from dora_train.engine.watch.status import Status, duration
+from dora_train.report.marks import Marks
 
 
 class Digits(Explorer):
@@ -31,6 +33,9 @@ class XP:
 
 class Main:
     """What the table asks of the project's main."""
+
+    def __init__(self):
+        self.marks = Marks().of
 
     def get_names(self, xps):
         return [f"lr=0.{index + 1} a_rather_long_name_of_an_experiment" for index, _ in enumerate(xps)], "seed=1"
@@ -105,6 +110,26 @@ def test_the_best_of_each_column_is_marked(tmp_path):
     *_, first, second, third = drawn(sheep(tmp_path, [State.COMPLETED] * 3, histories), Digits(lambda launcher: None))
     assert "*" not in first and "nan" in second
     assert second.endswith(" 75.0%*") and third.split()[-2:] == ["0.100*", "75.0%*"]
+
+
+def test_runs_of_the_best_and_of_worse_settings_are_marked(tmp_path):
+    flock = []
+    for lr, best in [(0.1, 0.9), (0.2, 0.8)]:
+        for seed in range(3):
+            made = experiment(tmp_path, {"optim.lr": lr, "seed": seed}, best + 0.01 * seed)
+            flock.append(Sheep(XP(made.sig), made))
+            flock[-1].status = Status(State.COMPLETED)
+    running = experiment(tmp_path, {"optim.lr": 0.2, "seed": 4}, 0.9, State.RUNNING)
+    flock.append(Sheep(XP(running.sig), running))
+    flock[-1].status = Status(State.RUNNING)
+    _, _, titles, *rows = drawn(flock, Digits(lambda launcher: None))
+    at = titles.index("verdict")
+    assert [row[at : at + 7].strip() for row in rows] == ["best"] * 3 + ["worse"] * 3 + [""]
+    flock[0].status = Status(State.RUNNING)
+    assert "verdict" in drawn(flock, Digits(lambda launcher: None))[2]
+    for one in flock[3:]:
+        one.status = Status(State.FAILED)
+    assert "verdict" not in drawn(flock, Digits(lambda launcher: None))[2]
 
 
 class DoraReadme(Explorer):

@@ -42,9 +42,9 @@ def python(out: Path, line: str) -> str:
     code = f"""
 import sys
 from pathlib import Path
-from dora_train.engine import claims, find
+from dora_train.engine.experiment import claims, find
 from dora_train.engine.errors import UserError
-from dora_train.engine.grid import info, status
+from dora_train.engine.watch import info, status
 out = Path(sys.argv[1])
 try:
     print({line})

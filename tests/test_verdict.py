@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from project import ROOT
 from scipy import stats
 
-from dora_train.report import compare
+from dora_train.report import compare, max_t
 from dora_train.report.verdict import BEST, UNDECIDED, WORSE, more_seeds
 
 GRIDS = 200
@@ -112,6 +113,23 @@ def test_as_many_more_seeds_as_it_asks_for_would_tell():
 def test_more_seeds_that_no_one_would_run():
     assert more_seeds(1e-6, 1.0, 5, 3.0, paired=True) is None
     assert more_seeds(0.0, 1.0, 5, 3.0, paired=True) is None
+
+
+@given(st.integers(3, 6), st.integers(3, 6), st.integers(0, 10**6))
+def test_the_average_variance_is_that_of_all_pairs(settings: int, seeds: int, seed: int):
+    """Added up by groups of settings that have the same seeds; here pair by pair."""
+    generator = np.random.default_rng(seed)
+    values = generator.standard_normal((settings, seeds))
+    known = generator.random((settings, seeds)) < 0.7
+    known[:, :2] = True
+    squares, freedom = 0.0, 0
+    for one, other in itertools.combinations(range(settings), 2):
+        both = known[one] & known[other]
+        if both.sum() >= max_t.ENOUGH_SHARED:
+            squares += (values[one] - values[other])[both].var() * both.sum()
+            freedom += both.sum() - 1
+    [found], all_freedom = max_t._of_all_pairs(values * known, known)
+    assert all_freedom == freedom and found == pytest.approx(squares, abs=1e-9)
 
 
 # --- the two tests that everyone knows ---

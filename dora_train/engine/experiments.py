@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -286,6 +286,10 @@ class Experiments(HydraMain):
             except ValueError as error:
                 raise UserError(str(error)) from error
             self._checked_before.add(question)
+
+    def marks(self, watched: Iterable[Any]) -> Mapping[str, str]:
+        """A word by signature for a live table: whether its setting is the best, or worse. Here none."""
+        return {}
 
     def check_anew(self, xp: XP) -> None:
         """As `check`, before results are put aside for a job: also what its run would refuse on any machine.

@@ -1,6 +1,7 @@
-"""Experiments compared: `python -m dora_train.report NAME...`, and `frame` for notebooks. Reads stored files alone.
+"""Experiments compared: `python -m dora_train.report NAME...`, and `frame` for notebooks.
 
-A map. Nothing is imported here but on need, and nothing of it imports torch, Dora, Hydra or Lightning.
+It reads stored files alone. A map: nothing is imported here unless it is needed, and nothing of
+it imports torch, Dora, Hydra or Lightning.
 
     __main__.py    the command
     report.py      from names and options to what is shown
@@ -8,27 +9,39 @@ A map. Nothing is imported here but on need, and nothing of it imports torch, Do
     runs.py        one experiment, as its folder has it
     parameters.py  which values tell runs apart
     query.py       --where, --sort
-    settings.py    runs that differ in their seed alone, together; student.py: how far their mean can be trusted
-    verdict.py     which setting is the best, and which are worse; max_t.py: the statistics behind it
-    sheet.py       the table: columns and lines; records.py: the same for programs
+    settings.py    runs that differ in their seed alone, together
+    verdict.py     `compare`: which setting is the best, and which are worse
+    max_t.py       the statistics behind it
+    ranking.py     the settings of a report, compared by one metric
+    conclusion.py  what a ranking says, in words
+    additions.py   the seeds that would decide it, as lines of a grid file
+    marks.py       the verdict in a live table
+    sheet.py       the table of runs; ranking_sheet.py: of settings
+    records.py     the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
-    page.py        the page of --html; assets/ is its look and its script; trials.py: the searches on it
+    page.py        the page of --html; assets/ is its look and its script
+    trials.py      the searches on the page
     hiplot.py      the page of --hiplot
-    diff.py        two experiments side by side
+    diff.py        two experiments, or two settings, side by side
     watch.py       the live table
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from .verdict import Comparison
 
+K = TypeVar("K", bound=Hashable)  # a setting
 
-def compare(values: Mapping[Hashable, Mapping[Hashable, float | None]], mode: str = "max",
-            level: float = 0.05) -> "dict[Hashable, Comparison]":
+
+def compare(
+    values: Mapping[K, Mapping[Any, float | None]],
+    mode: str = "max",
+    level: float = 0.05,
+) -> "dict[K, Comparison]":
     """Which setting is the best, and which are worse: see `verdict.compare`, which this is.
 
     Args:
@@ -42,11 +55,12 @@ def compare(values: Mapping[Hashable, Mapping[Hashable, float | None]], mode: st
 
 
 def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "DataFrame":
-    """Experiments as a pandas DataFrame: a row each, columns for its state, its parameters and its metrics.
+    """Experiments as a pandas DataFrame: a row each, with its state, parameters and metrics.
 
     Args:
         names: grids, or beginnings of signatures; none: every experiment.
-        over: keys to group over, e.g. `["seed"]`; the metrics are then `test.acc.mean`, `.std`, `.n`, `.low`, `.high`.
+        over: keys to group over, e.g. `["seed"]`: a row is then a setting. Its metrics are
+            `test.acc.mean`, `.std`, `.n`, `.low`, `.high`, and the verdict stands beside them.
         where: conditions, e.g. `["optim.lr=0.1"]`.
 
     Raises:
@@ -61,7 +75,9 @@ def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "
     try:
         import pandas
     except ImportError:
-        raise UserError("a DataFrame needs pandas, which is not installed: pip install -r requirements-extra.txt",
-                        "without it: python -m dora_train.report NAME --format csv") from None
+        raise UserError(
+            "a DataFrame needs pandas, which is not installed: pip install -r requirements-extra.txt",
+            "without it: python -m dora_train.report NAME --format csv",
+        ) from None
     report = Report(outputs(), names, where, over, executor=asked())
     return pandas.DataFrame(flattened(report.records()))

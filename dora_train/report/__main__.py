@@ -11,38 +11,75 @@ from ..engine.experiment.find import outputs
 from ..engine.jobs.choose import asked
 from .formats import FORMATS
 from .report import Report
+from .settings import seeds
 
 EXAMPLES = """\
 examples:
   %(prog)s mysweep                                 a grid, the best run first
   %(prog)s mysweep 5f3a --where lr=0.1,0.3         a grid and an experiment, of two learning rates
-  %(prog)s seeds --over seed                       mean, spread and interval over the seeds
+  %(prog)s mysweep --over seed                     which setting is best, which are worse
+  %(prog)s mysweep --over seed --sort best.acc     the same on the validation set
   %(prog)s mysweep --over seed --format latex      for the paper
   %(prog)s mysweep --watch                         as dora grid shows it; submits nothing
   %(prog)s mysweep --html mysweep.html             a page to look at, and to send
-  %(prog)s --diff 5f3a 0b7d                        what differs between two
+  %(prog)s --diff 5f3a 0b7d                        what differs between two runs
+  %(prog)s --diff 5f3a 0b7d --over seed            between their settings, with all seeds of both
 """
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m dora_train.report", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Compare experiments by what they stored. Changes nothing, and works while they run.")
-    made.add_argument("names", metavar="NAME", nargs="*",
-                      help="a grid, or the beginning of a signature; none: every experiment")
-    made.add_argument("--where", metavar="KEY=VALUE", action="append", default=[],
-                      help="only those: also != < <= > >=, several values with commas, state=..., metrics; repeatable")
-    made.add_argument("--sort", metavar="KEY", default="", help="by a metric (the best first) or a value")
+        prog="python -m dora_train.report",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Compare experiments by what they stored. Changes nothing, and works while they run.",
+    )
+    made.add_argument(
+        "names",
+        metavar="NAME",
+        nargs="*",
+        help="a grid, or the beginning of a signature; none: every experiment",
+    )
+    made.add_argument(
+        "--where",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="only those: also != < <= > >=, several values with commas, state=..., metrics; repeatable",
+    )
+    made.add_argument(
+        "--sort",
+        metavar="KEY",
+        default="",
+        help="by a metric (the best first) or a value. With --over, settings are compared by it:"
+        " best.acc means the validation set; default: the test set",
+    )
     made.add_argument("--reverse", action="store_true", help="the other way round")
-    made.add_argument("--over", metavar="KEY", action="append", default=[],
-                      help="take runs together that differ in KEY alone, e.g. seed; repeatable")
-    made.add_argument("--metrics", metavar="NAME,...", default="", help="only these, e.g. best.acc,test.acc")
+    made.add_argument(
+        "--over",
+        metavar="KEY",
+        action="append",
+        default=[],
+        help="take runs together that differ in KEY alone, e.g. seed, and compare these settings:"
+        " which is best, which are worse, and which seeds would tell; repeatable",
+    )
+    made.add_argument(
+        "--metrics", metavar="NAME,...", default="", help="only these, e.g. best.acc,test.acc"
+    )
     made.add_argument("--format", choices=list(FORMATS), default="text", help="default: text")
     does = made.add_mutually_exclusive_group()
-    does.add_argument("--watch", action="store_true", help="the table, in place, until nothing waits or runs")
-    does.add_argument("--html", metavar="FILE", help="a page: curves, parameters, a card a run; no network")
-    does.add_argument("--hiplot", metavar="FILE", help="HiPlot's page (pip install -r requirements-extra.txt)")
-    does.add_argument("--diff", action="store_true", help="two experiments side by side")
+    does.add_argument(
+        "--watch", action="store_true", help="the table, in place, until nothing waits or runs"
+    )
+    does.add_argument(
+        "--html", metavar="FILE", help="a page: curves, parameters, a card a run; no network"
+    )
+    does.add_argument(
+        "--hiplot", metavar="FILE", help="HiPlot's page (pip install -r requirements-extra.txt)"
+    )
+    does.add_argument(
+        "--diff", action="store_true", help="two runs side by side; with --over seed their settings"
+    )
     return made
 
 
@@ -54,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = parser().parse_args(argv)
     metrics = [name.strip() for name in args.metrics.split(",") if name.strip()]
-    report = Report(outputs(), args.names, args.where, args.over, args.sort, args.reverse, metrics, asked())
+    report = Report(
+        outputs(), args.names, args.where, args.over, args.sort, args.reverse, metrics, asked()
+    )
     if args.watch:
         from .watch import watch
 
@@ -62,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.html:
         from . import page
 
-        report.over = report.over or report.seeds()
+        report.over = report.over or seeds(report.runs)
         write(args.html, page.page(report), report)
     elif args.hiplot:
         from . import hiplot
@@ -71,16 +110,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.diff:
         _print(_diff(report))
     else:
-        _print(FORMATS[args.format](report.sheet(), report.records()), is_data=args.format != "text")
+        _print(
+            FORMATS[args.format](report.sheet(), report.records()), is_data=args.format != "text"
+        )
 
 
 def _diff(report: Report) -> str:
-    from .diff import as_text
+    from . import diff
 
-    if len(report.names) != 2 or len(report.runs) != 2:
+    if len(report.names) != 2:
         raise UserError("--diff takes two signatures: python -m dora_train.report --diff 5f3a 0b7d")
+    if report.over:
+        return diff.of_settings(report)
+    if len(report.runs) != 2:
+        raise UserError(
+            "--diff takes two signatures: python -m dora_train.report --diff 5f3a 0b7d",
+            "two grids, of one setting each: python -m dora_train.report --diff A B --over seed",
+        )
     first, second = sorted(report.runs, key=lambda run: not run.sig.startswith(report.names[0]))
-    return as_text(first, second)
+    return diff.of_runs(first, second)
 
 
 def _print(text: str, is_data: bool = False) -> None:
@@ -99,7 +147,9 @@ def write(path: str, text: str, report: Report) -> None:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
-    print(f"{path}: {len(report.runs)} experiment{'s' * (len(report.runs) != 1)}, {len(text.encode()) / 1e6:.1f} MB")
+    print(
+        f"{path}: {len(report.runs)} experiment{'s' * (len(report.runs) != 1)}, {len(text.encode()) / 1e6:.1f} MB"
+    )
 
 
 if __name__ == "__main__":

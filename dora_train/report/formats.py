@@ -12,9 +12,21 @@ from . import parameters
 from .records import finite, flattened
 from .sheet import Sheet
 
-LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-         "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "<": r"\textless{}",
-         ">": r"\textgreater{}"}
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 Records = Sequence[dict[str, Any]]
 
 
@@ -23,16 +35,24 @@ def as_text(sheet: Sheet, records: Records) -> str:
     screen = console()
     with screen.capture() as captured:
         screen.print(sheet.board())
+        if sheet.conclusion:
+            screen.print(f"\n{sheet.conclusion}", style="bold")
         for note in sheet.notes:
-            screen.print(note, style="dim", soft_wrap=True)
+            screen.print(note, style="dim")
+        for line in ["", *sheet.additions] if sheet.additions else []:
+            screen.print(line, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
 def as_csv(sheet: Sheet, records: Records) -> str:
     """Every digit, parameters by their whole keys."""
-    rows = [{key: parameters.text(value) for key, value in row.items()} for row in flattened(records)]
+    rows = [
+        {key: parameters.text(value) for key, value in row.items()} for row in flattened(records)
+    ]
     file = io.StringIO()
-    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
@@ -46,27 +66,53 @@ def as_markdown(sheet: Sheet, records: Records) -> str:
     """GitHub's table; the best of each column in bold."""
     titles, sides, rows = _cells(sheet, _in_markdown, "**{}**")
     lines = [titles, [":--" if side == "l" else "--:" for side in sides], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + "".join(f"\n{note}\n" for note in sheet.notes)
+    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    said = [f"**{_in_markdown(sheet.conclusion)}**"] if sheet.conclusion else []
+    said += [_in_markdown(note) for note in sheet.notes]
+    if sheet.additions:
+        heading, *code = sheet.additions
+        said.append(_in_markdown(heading))
+        said += ["\n".join(["```python", *code, "```"])] if code else []
+    return table + "".join(f"\n{part}\n" for part in said)
 
 
 def as_latex(sheet: Sheet, records: Records) -> str:
-    """A tabular for the package booktabs; the best of each column in bold."""
+    """A tabular for the package booktabs; the best of each column in bold, the rest as comments."""
     titles, sides, rows = _cells(sheet, _in_latex, r"\textbf{{{}}}")
-    body = [rf"  {' & '.join(row)} \\" for row in rows]
-    notes = [f"% {note}" for note in sheet.notes]
-    return "\n".join([*notes, rf"\begin{{tabular}}{{{''.join(sides)}}}", r"  \toprule", rf"  {' & '.join(titles)} \\",
-                      r"  \midrule", *body, r"  \bottomrule", r"\end{tabular}"]) + "\n"
+    said = [sheet.conclusion] if sheet.conclusion else []
+    lines = [
+        *(f"% {line}" for line in [*said, *sheet.notes, *sheet.additions]),
+        rf"\begin{{tabular}}{{{''.join(sides)}}}",
+        r"  \toprule",
+        rf"  {' & '.join(titles)} \\",
+        r"  \midrule",
+        *(rf"  {' & '.join(row)} \\" for row in rows),
+        r"  \bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
 
 
-def _cells(sheet: Sheet, escaped: Callable[[str], str], bold: str) -> tuple[list[str], list[str], list[list[str]]]:
+def _cells(
+    sheet: Sheet, escaped: Callable[[str], str], bold: str
+) -> tuple[list[str], list[str], list[list[str]]]:
     """(titles, "l" or "r" for each column, rows), all escaped."""
     board = sheet.board()
     columns = board.filled()
     best = [board.best(column) for column in columns]
-    rows = [[bold.format(cell) if at in marked and cell else cell
-             for column, marked in zip(columns, best) for cell in [escaped(board.cell(column, line))]]
-            for at, line in enumerate(sheet.lines)]
-    return [escaped(column.title) for column in columns], ["r" if column.right else "l" for column in columns], rows
+    rows = [
+        [
+            bold.format(cell) if at in marked and cell else cell
+            for column, marked in zip(columns, best)
+            for cell in [escaped(board.cell(column, line))]
+        ]
+        for at, line in enumerate(sheet.lines)
+    ]
+    return (
+        [escaped(column.title) for column in columns],
+        ["r" if column.right else "l" for column in columns],
+        rows,
+    )
 
 
 def _in_markdown(text: str) -> str:
@@ -78,4 +124,9 @@ def _in_latex(text: str) -> str:
 
 
 FORMATS: dict[str, Callable[[Sheet, Records], str]] = {
-    "text": as_text, "csv": as_csv, "markdown": as_markdown, "latex": as_latex, "json": as_json}
+    "text": as_text,
+    "csv": as_csv,
+    "markdown": as_markdown,
+    "latex": as_latex,
+    "json": as_json,
+}

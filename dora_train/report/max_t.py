@@ -1,7 +1,8 @@
-"""The statistics behind a verdict: how far each setting is behind the best mean, and how far chance alone reaches.
+"""The statistics behind a verdict: how far settings are behind the best one, and what chance does.
 
-`verdict.py` calls `behind_best` on what was measured, and `Chance` for the distances to expect if nothing differs.
-numpy and scipy are imported inside the functions: the report is a command that most often needs neither.
+`verdict.py` calls `behind_best` on what was measured, and `critical` for the distances to expect if
+nothing differs. numpy and scipy are imported inside the functions: the report is a command that
+most often needs neither.
 
 The method, in the order of its steps:
 
@@ -23,13 +24,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations_with_replacement
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
 ENOUGH_SHARED = 3  # seeds that two settings must share to be compared seed by seed
-PRIOR_FREEDOM = 2.0  # degrees of freedom of the average variance; error rates and power: benchmarks/verdicts.py
+PRIOR_FREEDOM = (
+    2.0  # degrees of freedom of the average variance; error rates and power: benchmarks/verdicts.py
+)
 DRAWS = 20_000  # of data without a difference: a probability of 5% is then known to 0.3%
 CHUNK = 2_000_000  # numbers that are worked on at a time
 
@@ -68,42 +72,84 @@ def behind_best(values: ndarray, known: ndarray) -> Distances:
     centred = (values - means[..., None]) * one
     best = means.argmax(-1)
 
-    shared = one @ one.T
-    paired = shared >= ENOUGH_SHARED
-    shift, paired_squares = _paired(centred, one, shared, paired)
-    of_mean = _moderated((centred**2).sum(-1) / (counts - 1), counts - 1, np.ones(len(counts), bool)) / counts
-    welch_squares = of_mean[..., :, None] + of_mean[..., None, :]
+    paired = (one @ one.T)[best] >= ENOUGH_SHARED
+    shift, paired_squares = _paired(centred, known, best)
+    of_mean = _own((centred**2).sum(-1), counts - 1) / counts
+    welch_squares = of_mean + np.take_along_axis(of_mean, best[..., None], -1)
 
-    def of_best(matrix: ndarray) -> ndarray:  # [..., i, best]: of setting i and the best one
-        return np.take_along_axis(matrix, best[..., None, None], -1)[..., 0]
-
-    differences = means[..., None, :] - means[..., :, None] + np.where(paired, shift, 0.0)
-    error = np.sqrt(of_best(np.where(paired, paired_squares, welch_squares)))
-    return Distances(best, of_best(differences), error, paired[best])
+    differences = means.max(-1)[..., None] - means + np.where(paired, shift, 0.0)
+    error = np.sqrt(np.where(paired, paired_squares, welch_squares))
+    return Distances(best, differences, error, paired)
 
 
-def _paired(centred: ndarray, one: ndarray, shared: ndarray, paired: ndarray) -> tuple[ndarray, ndarray]:
-    """(what the shared seeds add to the difference of two means, its squared standard error): each [..., i, j]."""
+def _paired(centred: ndarray, known: ndarray, best: ndarray) -> tuple[ndarray, ndarray]:
+    """What the seeds that a setting shares with the best one add to the difference of the means.
+
+    Returns:
+        (the addition, the squared standard error of the difference): each [..., settings].
+    """
     import numpy as np
 
-    count = np.where(paired, shared, ENOUGH_SHARED)
-    mine = centred @ one.T  # [i, j]: of setting i, on the seeds that j has too
-    shift = (np.swapaxes(mine, -1, -2) - mine) / count
-    squares = centred**2 @ one.T
-    total = squares + np.swapaxes(squares, -1, -2) - 2 * centred @ np.swapaxes(centred, -1, -2)
+    common = known & known[best][..., None, :]
+    count = np.maximum(common.sum(-1), ENOUGH_SHARED)
+    of_best = np.take_along_axis(centred, best[..., None, None], -2)
+    apart = (of_best - centred) * common
+    shift = apart.sum(-1) / count
+    squares = np.maximum((apart**2).sum(-1) - count * shift**2, 0.0)
     freedom = count - 1
-    variance = np.maximum(total - count * shift**2, 0.0) / freedom
-    return shift, _moderated(variance, freedom, np.triu(paired, 1)) / count
+    if len(known) <= 2:
+        return shift, squares / freedom / count
+    total, all_freedom = _of_all_pairs(centred, known)
+    return shift, _moderated(squares, freedom, total, all_freedom) / count
 
 
-def _moderated(variance: ndarray, freedom: ndarray, included: ndarray) -> ndarray:
-    """Variances moved towards the average of those that are `included`, if there are more than two settings."""
-    if variance.shape[-1] <= 2 or not included.any():
-        return variance
-    weights = freedom * included
-    axes = tuple(range(-included.ndim, 0))
-    average = (variance * weights).sum(axes, keepdims=True) / weights.sum()
-    return (PRIOR_FREEDOM * average + freedom * variance) / (PRIOR_FREEDOM + freedom)
+def _of_all_pairs(centred: ndarray, known: ndarray) -> tuple[ndarray, int]:
+    """(the squares of all paired differences around their means [..., 1], their freedom).
+
+    Settings with the same seeds are added up as one: there are many settings, and few such groups.
+    """
+    import numpy as np
+
+    patterns, group = np.unique(known, axis=0, return_inverse=True)
+    members = [np.flatnonzero(group.ravel() == at) for at in range(len(patterns))]
+    total, freedom = np.zeros((*centred.shape[:-2], 1)), 0
+    for one, other in combinations_with_replacement(range(len(patterns)), 2):
+        common = patterns[one] & patterns[other]
+        if common.sum() < ENOUGH_SHARED:
+            continue
+        squares, summed = _around_mean(centred[..., members[one], :], common)
+        n = len(members[one])
+        if one == other:
+            total += n * squares - (summed**2).sum(-1, keepdims=True)
+            pairs = n * (n - 1) // 2
+        else:
+            others, other_summed = _around_mean(centred[..., members[other], :], common)
+            m = len(members[other])
+            total += m * squares + n * others - 2 * (summed * other_summed).sum(-1, keepdims=True)
+            pairs = n * m
+        freedom += pairs * (int(common.sum()) - 1)
+    return np.maximum(total, 0.0), freedom
+
+
+def _around_mean(rows: ndarray, common: ndarray) -> tuple[ndarray, ndarray]:
+    """(the squares around each row's mean [..., 1], the rows added up [..., seeds]), on some seeds."""
+    rows = rows[..., common]
+    rows = rows - rows.mean(-1, keepdims=True)
+    return (rows**2).sum((-1, -2))[..., None], rows.sum(-2)
+
+
+def _own(squares: ndarray, freedom: ndarray) -> ndarray:
+    """The variances of settings by themselves."""
+    if len(freedom) <= 2:
+        return squares / freedom
+    return _moderated(squares, freedom, squares.sum(-1, keepdims=True), freedom.sum())
+
+
+def _moderated(squares: ndarray, freedom: ndarray, total: ndarray, all_freedom: float) -> ndarray:
+    """Variances moved towards the average one, which is `total / all_freedom`."""
+    if not all_freedom:
+        return squares / freedom
+    return (PRIOR_FREEDOM * total / all_freedom + squares) / (PRIOR_FREEDOM + freedom)
 
 
 def critical(t: ndarray, known: ndarray, level: float) -> tuple[list[float], float]:
@@ -137,9 +183,9 @@ def critical_of_two(values: ndarray, known: ndarray, level: float) -> float:
     Args:
         values, known: [2, seeds], as of `behind_best`.
     """
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
-    return float(student.isf(level / 2, freedom_of_two(values, known)))
+    return -float(stdtrit(freedom_of_two(values, known), level / 2))
 
 
 def freedom_of_two(values: ndarray, known: ndarray) -> float:
@@ -166,7 +212,7 @@ def _drawn(known_bytes: bytes, shape: tuple[int, int]) -> ndarray:
 
     known = np.frombuffer(known_bytes, dtype=bool).reshape(shape)
     generator = np.random.default_rng(0)
-    size = max(1, CHUNK // (shape[0] * max(shape)))
+    size = max(1, CHUNK // (shape[0] * shape[1]))
     found = []
     for start in range(0, DRAWS, size):
         values = generator.standard_normal((min(size, DRAWS - start), *shape))

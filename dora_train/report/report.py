@@ -11,9 +11,10 @@ from ..engine.jobs.executor import Executor
 from ..engine.watch.best import Better
 from . import query, settings, sheet
 from .names import Outputs
-from .records import records
+from .ranking import Ranked, Ranking, metric_of, ranking
+from .ranking_sheet import sheet_of_ranking
+from .records import of_ranking, of_runs
 from .runs import Run, read
-from .settings import Setting
 
 
 @dataclass
@@ -38,7 +39,11 @@ class Report:
     def runs(self) -> list[Run]:
         """Raises: UserError for names and conditions that mean nothing."""
         found = read(Outputs(self.outputs).experiments(self.names), self.executor)
-        left = query.ordered(query.filtered(found, self.where), self._key(found), Better.of(run.birth for run in found))
+        left = query.ordered(
+            query.filtered(found, self.where),
+            self._key(found),
+            Better.of(run.birth for run in found),
+        )
         return left[::-1] if self.reverse else left
 
     def _key(self, runs: Sequence[Run]) -> str:
@@ -57,8 +62,23 @@ class Report:
 
     @cached_property
     def metric(self) -> str:
-        """What settings are compared by."""
-        return self.key if self.key in self.metrics else query.main_metric(self.runs, self.better)
+        """The main metric of its runs, or the one that they are sorted by."""
+        if self.key in self.metrics:
+            return self.key
+        return query.main_metric(self.runs, self.better)
+
+    @cached_property
+    def compared(self) -> str:
+        """The metric that settings are compared by: of the test set, unless another is asked for.
+
+        `--sort METRIC` asks for it; so does `--metrics` if it leaves out that of the test set.
+        """
+        if self.sort and self.key in sheet.metrics_of(self.runs):
+            return self.key
+        found = metric_of(self.runs, self.better)
+        if self.chosen_metrics and found not in self.metrics:
+            return self.metrics[0]
+        return found
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -71,7 +91,9 @@ class Report:
         wanted = [query.full_key(name, self.runs) for name in self.chosen_metrics]
         for name in wanted:
             if name not in known:
-                raise UserError(f'"{name}" is no metric: {", ".join(known) or "none is known yet"}.')
+                raise UserError(
+                    f'"{name}" is no metric: {", ".join(known) or "none is known yet"}.'
+                )
         return wanted or known
 
     @property
@@ -80,21 +102,23 @@ class Report:
         return [query.full_key(key, self.runs) for key in self.over]
 
     @cached_property
-    def settings(self) -> list[Setting]:
-        """Runs grouped over `over`, in order.
+    def ranking(self) -> Ranking:
+        """Runs grouped over `over`, the best setting first.
 
         Raises:
             UserError: `over` names a key that is not there.
         """
-        found = settings.group(self.runs, self.over_keys)
-        if self.key not in self.metrics:
-            return found
-        found = sheet.sort_settings(found, self.key, self.better)
-        return found[::-1] if self.reverse else found
+        over = self.over_keys
+        return ranking(settings.group(self.runs, over), self.compared, self.better, over)
 
-    def seeds(self) -> list[str]:
-        """What one groups over unless told otherwise."""
-        return ["seed"] if any("seed" in run.config for run in self.runs) else []
+    @cached_property
+    def entries(self) -> list[Ranked]:
+        """The settings in the order that was asked for: as ranked, or by a value."""
+        found = self.ranking.entries
+        if self.sort and self.key not in sheet.metrics_of(self.runs):
+            place = {run: at for at, run in enumerate(self.runs)}
+            return sorted(found, key=lambda one: place[one.setting.runs[0]])
+        return found[::-1] if self.reverse else found
 
     @property
     def title(self) -> str:
@@ -105,8 +129,11 @@ class Report:
         if not self.over:
             return sheet.sheet_of_runs(self.title, self.runs, shown, self.better)
         if not self.chosen_metrics:  # one number a setting is the question
-            shown = [name for name in shown if name.rpartition(".")[2] == self.metric.rpartition(".")[2]] or shown
-        return sheet.sheet_of_settings(self.title, self.settings, self.over_keys, shown, self.better, self.metric)
+            name = self.compared.rpartition(".")[2]
+            shown = [one for one in shown if one.rpartition(".")[2] == name]
+        return sheet_of_ranking(self.title, self.ranking, shown, self.better, self.entries)
 
     def records(self) -> list[dict[str, Any]]:
-        return records(self.settings if self.over else self.runs, self.metrics, self.over_keys)
+        if not self.over:
+            return of_runs(self.runs, self.metrics)
+        return of_ranking(self.ranking, self.entries, self.metrics)

@@ -82,7 +82,10 @@ class Run:
                 found[self.main_metric] = reached
             found |= {"best.epoch": best["epoch"]} if isinstance(best.get("epoch"), int) else {}
         test = self.result.get("test")
-        return found | {f"test.{key}": value for key, value in _numbers(test if isinstance(test, Mapping) else {})}
+        return found | {
+            f"test.{key}": value
+            for key, value in _numbers(test if isinstance(test, Mapping) else {})
+        }
 
     @cached_property
     def codes(self) -> list[Start]:
@@ -102,12 +105,22 @@ def read(experiments: Mapping[Experiment, list[str]], executor: Executor | None)
         executor: whom to ask about jobs; None: nobody.
     """
     statuses = look(experiments, executor)
-    return [read_one(experiment, statuses[experiment.sig], grids) for experiment, grids in experiments.items()]
+    return [
+        read_one(experiment, statuses[experiment.sig], grids)
+        for experiment, grids in experiments.items()
+    ]
 
 
 def read_one(experiment: Experiment, status: Status, grids: Iterable[str] = ()) -> Run:
-    return Run(experiment, status, experiment.state(), experiment.birth(), experiment.history(),
-               experiment.result() or {}, list(grids))
+    return Run(
+        experiment,
+        status,
+        experiment.state(),
+        experiment.birth(),
+        experiment.history(),
+        experiment.result() or {},
+        list(grids),
+    )
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

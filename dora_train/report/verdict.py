@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import max_t
 
@@ -21,7 +21,8 @@ BEST, WORSE, UNDECIDED = "best", "worse", "undecided"
 MOST_NEEDED = 50  # seeds: nobody runs more than that for one comparison
 LIMIT = 1e150  # a value as large as that has diverged
 LIKELY = 0.8  # the probability with which that many seeds would tell
-Values = Mapping[Hashable, float | None]
+Values = Mapping[Any, float | None]  # by seed
+K = TypeVar("K", bound=Hashable)  # a setting
 Interval = tuple[float, float]
 
 
@@ -33,15 +34,22 @@ class Comparison:
     mean: float | None  # None without a value
     std: float | None  # of the sample, n - 1 in the denominator; None below two values
     interval: Interval | None  # of the mean, Student's t; None below two values
-    difference: float | None  # how much worse the mean is than that of the best setting; 0 of the best itself
-    difference_interval: Interval | None  # of the difference, for all settings at once; None if nothing can be said
+    difference: (
+        float | None
+    )  # how much worse the mean is than that of the best setting; 0 of the best itself
+    difference_interval: (
+        Interval | None
+    )  # of the difference, for all settings at once; None if nothing can be said
     verdict: str  # "best", "worse" or "undecided"
     paired: bool = False  # compared with the best one seed by seed; of the best one: all others are
-    needs: int | None = None  # more seeds, of this setting and the best one, that would probably decide it; 0: decided
+    # More seeds, of this setting and the best one, that would probably decide it; 0: it is decided.
+    needs: int | None = None
     missing: int = 0  # values that are no finite number: the seed diverged, or is not finished
 
 
-def compare(values: Mapping[Hashable, Values], mode: str = "max", level: float = 0.05) -> dict[Hashable, Comparison]:
+def compare(
+    values: Mapping[K, Values], mode: str = "max", level: float = 0.05
+) -> dict[K, Comparison]:
     """Compare settings by what they reached with each seed.
 
     If no setting differs from another, any of them is called worse in at most `level` of all grids. A setting with one
@@ -63,7 +71,10 @@ def compare(values: Mapping[Hashable, Values], mode: str = "max", level: float =
     if not 0 < level < 1:
         raise ValueError(f"level {level}: it is between 0 and 1, e.g. 0.05.")
     finite = {setting: _finite(of_seeds) for setting, of_seeds in values.items()}
-    found = {setting: _alone(finite[setting], len(of_seeds), level) for setting, of_seeds in values.items()}
+    found = {
+        setting: _alone(finite[setting], len(of_seeds), level)
+        for setting, of_seeds in values.items()
+    }
     comparable = {setting: of_seeds for setting, of_seeds in finite.items() if len(of_seeds) >= 2}
     means = {setting: one.mean for setting, one in found.items() if one.mean is not None}
     best = _highest(comparable or finite, means, mode)
@@ -77,22 +88,32 @@ def compare(values: Mapping[Hashable, Values], mode: str = "max", level: float =
     return found
 
 
-def _highest(among: Iterable[Hashable], means: Mapping[Hashable, float], mode: str) -> Hashable:
+def _highest(among: Iterable[Any], means: Mapping[Any, float], mode: str) -> Any:
     """The setting with the best mean; None if none has a value."""
     choose = max if mode == "max" else min
-    return choose((setting for setting in among if setting in means), key=lambda setting: means[setting], default=None)
+    return choose(
+        (setting for setting in among if setting in means),
+        key=lambda setting: means[setting],
+        default=None,
+    )
 
 
-def _finite(of_seeds: Values) -> dict[Hashable, float]:
+def _finite(of_seeds: Values) -> dict[Any, float]:
     """The values that can be reckoned with: NaN is below no limit, and the square of what is above overflows."""
-    return {seed: float(value) for seed, value in of_seeds.items() if value is not None and abs(value) < LIMIT}
+    return {
+        seed: float(value)
+        for seed, value in of_seeds.items()
+        if value is not None and abs(value) < LIMIT
+    }
 
 
-def _alone(finite: Mapping[Hashable, float], asked: int, level: float) -> Comparison:
+def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
     """What is known of a setting without looking at the others; undecided, and in need of seeds to compare."""
     n = len(finite)
     if n == 0:
-        return Comparison(0, None, None, None, None, None, UNDECIDED, needs=max_t.ENOUGH_SHARED, missing=asked)
+        return Comparison(
+            0, None, None, None, None, None, UNDECIDED, needs=max_t.ENOUGH_SHARED, missing=asked
+        )
     numbers = list(finite.values())
     mean = math.fsum(numbers) / n
     std = statistics.stdev(numbers) if n > 1 else None
@@ -106,13 +127,17 @@ def _alone(finite: Mapping[Hashable, float], asked: int, level: float) -> Compar
 
 def half_width(std: float, n: int, level: float = 0.05) -> float:
     """Half of the interval of a mean of `n` >= 2 values with this standard deviation (Student 1908)."""
-    from scipy.stats import t as student
+    from scipy.special import stdtrit
 
-    return float(student.isf(level / 2, n - 1)) * std / math.sqrt(n)
+    return float(stdtrit(n - 1, 1 - level / 2)) * std / math.sqrt(n)
 
 
-def _judged(found: Mapping[Hashable, Comparison], finite: Mapping[Hashable, Mapping[Hashable, float]], mode: str,
-            level: float) -> dict[Hashable, Comparison]:
+def _judged(
+    found: Mapping[Any, Comparison],
+    finite: Mapping[Any, Mapping[Any, float]],
+    mode: str,
+    level: float,
+) -> dict[Any, Comparison]:
     """The comparisons of settings that have at least two values each, with their verdicts."""
     values, known, unit = _matrix(finite, mode)
     distances = max_t.behind_best(values, known)
@@ -126,24 +151,41 @@ def _judged(found: Mapping[Hashable, Comparison], finite: Mapping[Hashable, Mapp
     best = int(distances.best)
     judged = []
     for place, setting in enumerate(finite):
-        difference, error = float(distances.difference[place]) * unit, float(distances.error[place]) * unit
+        difference, error = (
+            float(distances.difference[place]) * unit,
+            float(distances.error[place]) * unit,
+        )
         paired = bool(distances.paired[place])
         low, high = difference - limit * error, difference + limit * error
         needs: int | None = 0
         if place == best:
             low = high = 0.0
-        elif verdicts[place] == WORSE:  # reached step by step, a verdict is sharper than an interval for all at once
+        elif verdicts[place] == WORSE:  # step by step it is sharper than an interval for all at once
             low = max(0.0, low)
         elif verdicts[place] == UNDECIDED:
-            needs = more_seeds(difference, error, _seeds(known[place], known[best], paired), limits[place], paired)
-        judged.append(replace(found[setting], difference=difference, difference_interval=(low, high),
-                              verdict=verdicts[place], paired=paired, needs=needs))
-    others = judged[:best] + judged[best + 1:]
-    judged[best] = replace(judged[best], needs=_of_best(others), paired=all(one.paired for one in others))
+            needs = more_seeds(
+                difference, error, _seeds(known[place], known[best], paired), limits[place], paired
+            )
+        judged.append(
+            replace(
+                found[setting],
+                difference=difference,
+                difference_interval=(low, high),
+                verdict=verdicts[place],
+                paired=paired,
+                needs=needs,
+            )
+        )
+    others = judged[:best] + judged[best + 1 :]
+    judged[best] = replace(
+        judged[best], needs=_of_best(others), paired=all(one.paired for one in others)
+    )
     return dict(zip(finite, judged))
 
 
-def _matrix(finite: Mapping[Hashable, Mapping[Hashable, float]], mode: str) -> tuple[ndarray, ndarray, float]:
+def _matrix(
+    finite: Mapping[Any, Mapping[Any, float]], mode: str
+) -> tuple[ndarray, ndarray, float]:
     """(values [settings, seeds] float64, larger is better; which of them are known; the unit that they are in).
 
     The unit is the largest distance between two values, so that squares neither overflow nor vanish.
@@ -185,7 +227,9 @@ def _seeds(one: ndarray, best: ndarray, paired: bool) -> int:
     return int(min(one.sum(), best.sum()))
 
 
-def more_seeds(difference: float, error: float, seeds: int, limit: float, paired: bool) -> int | None:
+def more_seeds(
+    difference: float, error: float, seeds: int, limit: float, paired: bool
+) -> int | None:
     """How many more seeds would probably tell, if neither the difference nor the spread changed.
 
     Args:
@@ -196,15 +240,15 @@ def more_seeds(difference: float, error: float, seeds: int, limit: float, paired
         None if it is more than `MOST_NEEDED`.
     """
     import numpy as np
-    from scipy.stats import t as student
+    from scipy.special import stdtr, stdtrit
 
     if difference <= 0:
         return None
     samples = 1 if paired else 2
     more = np.arange(1, MOST_NEEDED + 1)
     freedom = samples * (seeds + more - 1)
-    tail = student.sf(limit, samples * (seeds - 1))
-    wanted = student.isf(tail, freedom) + student.ppf(LIKELY, freedom)
+    tail = stdtr(samples * (seeds - 1), -limit)
+    wanted = stdtrit(freedom, LIKELY) - stdtrit(freedom, tail)
     enough = more[difference >= wanted * error * np.sqrt(seeds / (seeds + more))]
     if not len(enough):
         return None

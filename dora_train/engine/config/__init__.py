@@ -6,4 +6,5 @@
     limits.py      what the engine's own keys take; refused.py: settings that are not supported here
     direction.py   whether more or less of best.metric is better: said, never guessed
     values.py      a configuration as plain dicts; quoting.py: a grid's values as overrides
+    gridfile.py    the text of a grid file, for `dora_train.sweep` and the report
 """

@@ -6,7 +6,8 @@ of that.
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dora.conf import DoraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ...report.marks import Marks, Watched
 from .. import output
 from ..config.refused import DORA
 from ..config.values import merged
@@ -109,6 +111,14 @@ class TrainMain(Experiments):
         xp = self.get_xp_from_sig(experiment.sig)
         xp.values = merged(job.excluded, self.as_stored(birth.config)) | {"threads": birth.threads}
         return run(self, xp, signals, job.stop)
+
+    @cached_property
+    def _marks(self) -> Marks:
+        return Marks()
+
+    def marks(self, watched: Iterable[Watched]) -> Mapping[str, str]:
+        """By the verdicts of the report."""
+        return self._marks.of(watched)
 
     def check_anew(self, xp: XP) -> None:
         """As there, and the loggers: a job that asks for one that is not installed would fail."""

@@ -8,7 +8,6 @@
     stop.py         stops one experiment, as a job or as a process of this machine
     grids.py        finding grid files, running them, and which grid wants what
     open_ended.py   an explorer whose list of experiments grows: what dora_train/search.py plugs in
-    gridfile.py     the text of a grid file, for `dora_train.sweep`
     sheep.py        Dora's Sheep, answered from our files; shepherd.py: its Shepherd
     table.py        the table, from Dora's Explorer
 """

@@ -33,10 +33,14 @@ class Row:
     sig: str = ""
     job_id: str = ""
 
-    def line(self) -> Line:
-        """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's beside it."""
+    def line(self, mark: str = "") -> Line:
+        """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's beside it.
+
+        Args:
+            mark: the verdict on its setting: best or worse.
+        """
         ours = {"index": self.index, "sig": self.sig, "name": self.name, "sid": self.job_id,
-                **meta(self.run, self.status, self.epochs)}
+                "mark": mark, **meta(self.run, self.status, self.epochs)}
         return Line(self.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None)
 
 
@@ -102,8 +106,10 @@ class GridTable:
             most: lines of the screen; None: there is no end.
         """
         header = heading(self.name, [row.status for row in rows])
-        return Board(header, self.base_name, self.columns(), [row.line() for row in rows], self.better,
-                     self._row_styles(), most, note=self.note)
+        marks = self.main.marks(self.sheep)
+        lines = [row.line(marks.get(row.sig, "")) for row in rows]
+        return Board(header, self.base_name, self.columns(), lines, self.better, self._row_styles(),
+                     most, note=self.note)
 
     def _row_styles(self) -> list[str]:
         """The explorer's ANSI colours, which Dora takes in turn for the rows, as rich's styles."""

@@ -24,7 +24,9 @@ STYLES = {State.RUNNING: "green", State.FAILED: "red", State.TIMED_OUT: "red", S
 PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
 GAP = 2  # columns between two of the table
 SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "state"): 11, ("Meta", "name"): 18}  # how narrow, in this order
-SPARE = [("Meta", name) for name in ("code", "speed", "left", "sid")]  # the first to go where even that does not do
+# The first columns to go if even that does not do.
+SPARE = [("Meta", name) for name in ("code", "speed", "left", "sid")]
+LAST_SPARE = [("Meta", name) for name in ("mark", "interval", "behind")]  # after metrics
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Column:
 META = [Column(("Meta", "index"), "#"), Column(("Meta", "sig"), "sig", right=False),
         Column(("Meta", "name"), "name", right=False), Column(("Meta", "state"), "state", right=False),
         Column(("Meta", "epoch"), "epoch"), Column(("Meta", "speed"), "it/s"), Column(("Meta", "left"), "left"),
-        Column(("Meta", "code"), "code", right=False)]
+        Column(("Meta", "code"), "code", right=False),
+        Column(("Meta", "mark"), "verdict", right=False)]
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,7 @@ class Board:
         compared = self._compared()
         metrics = [column for column in columns if not column.ours and compared and column.path != compared.path]
         spare += sorted(metrics, key=lambda column: column.path[0] != "train")
+        spare += [column for path in LAST_SPARE for column in columns if column.path == path]
         hidden: list[Column] = []
         while spare and sum(narrowest[column] + GAP for column in columns) - GAP > width:
             hidden.append(spare.pop(0))

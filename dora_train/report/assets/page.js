@@ -3,6 +3,7 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const COLOURS = 8;
+const VERDICTS = ["best", "undecided", "worse"];
 const FIRST = 10; // rows of the settings, before one asks for more
 const grouped = report.settings.some((setting) => setting.runs.length > 1);
 const settingOf = [];
@@ -11,6 +12,7 @@ let chosen = null; // the runs that the axes leave; null: all
 let charts = [];
 let trials = [];
 let parallel = null;
+let intervals = null;
 
 function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
@@ -122,19 +124,21 @@ const shownValue = (value) => typeof value === "number" ? short(value) : String(
 
 function settingsTable() {
   const keys = new Set(Object.keys(report.settings[0].values));
-  const main = report.metric.split(".").pop();
+  const main = report.compared.split(".").pop();
   const metrics = report.metrics.filter((name) => /^(best|test)\./.test(name) && name.endsWith(`.${main}`));
+  const least = Math.min(2, Math.max(...report.settings.map((row) => row.n))); // one seed is not the best of many
   const columns = [
     { title: "", value: (row) => report.settings.indexOf(row), cell: (row) => dot(report.settings.indexOf(row)) },
     ...valueColumns(keys),
     { title: "n", value: (row) => row.n, cell: (row) => String(row.n), right: true },
-    { title: "unfinished", value: (row) => row.unfinished, cell: (row) => row.unfinished },
-    ...(metrics.length ? metrics : [report.metric]).filter(Boolean).flatMap((name) => [
-      { title: spoken(name), right: true, mode: report.modes[name], value: (row) => row.metrics[name]?.[0] ?? null, cell: (row) => spread(row.metrics[name]) },
+    { title: "missing", value: (row) => row.missing, cell: (row) => row.missing },
+    ...(metrics.length ? metrics : [report.compared]).filter(Boolean).flatMap((name) => [
+      { title: spoken(name), right: true, mode: report.modes[name], counts: (row) => (row.metrics[name]?.[2] ?? 0) >= least, value: (row) => row.metrics[name]?.[0] ?? null, cell: (row) => spread(row.metrics[name]) },
       { title: "95%", value: (row) => row.metrics[name]?.[3] ?? null, cell: (row) => interval(row.metrics[name]) }]),
-  ].filter((column) => column.title !== "unfinished" || report.settings.some((row) => row.unfinished));
-  const place = columns.findIndex((column) => column.title === "95%") + 1;
-  columns.splice(place, 0, { title: "behind", right: true, value: (row) => row.gap?.[0] ?? null, cell: (row) => behind(row.gap) });
+    { title: "behind", right: true, value: (row) => row.behind[0], cell: (row) => behind(row.behind) },
+    { title: "verdict", value: (row) => VERDICTS.indexOf(row.verdict), cell: (row) => make("span", { class: row.verdict }, row.verdict) },
+  ].filter((column) => column.title !== "missing" || report.settings.some((row) => row.missing))
+    .filter((column) => column.title !== "verdict" || report.settings.some((row) => row.verdict));
   return new Table(byId("settings"), columns, report.settings, {
     sorted: choose, opens: (row) => openCard(row.runs[0]), over: (row) => highlight(row === null ? null : report.settings.indexOf(row)) });
 }
@@ -145,7 +149,7 @@ function spread(summary) {
 }
 
 const interval = (summary) => summary && summary[3] !== null ? `${figure(summary[3])} – ${figure(summary[4])}` : "";
-const behind = (gap) => gap === null ? "" : `${figure(gap[0])}${gap[1] === null ? "" : ` ± ${figure(gap[1])}`}${gap[2] ? " noise" : ""}`;
+const behind = ([difference, low, high]) => !difference ? "" : `${figure(difference)}${low === null ? "" : ` [${figure(low)}, ${figure(high)}]`}`;
 
 function runsTable() {
   const metrics = report.metrics.filter((name) => /^(best|test)\./.test(name) && name !== "best.epoch");
@@ -169,6 +173,7 @@ function highlight(setting, run = null, spot = null) {
   for (const chart of charts) chart.mark(setting, spot && spot.chart === chart ? spot.at : null);
   if (parallel) parallel.mark(run);
   for (const chart of trials) chart.mark(run);
+  if (intervals) intervals.mark(setting);
   const runs = setting === null ? new Set() : new Set(run === null ? report.settings[setting].runs : [run]);
   for (const [row, line] of tables.runs.lines) line.classList.toggle("hot", runs.has(report.runs.indexOf(row)));
   if (tables.settings) for (const [row, line] of tables.settings.lines) line.classList.toggle("hot", row === report.settings[setting]);
@@ -189,6 +194,15 @@ function overCurve(setting, spot, x, y) {
   highlight(setting, null, spot);
   if (setting === null) { tip(0, 0, null); return; }
   tip(x, y, make("span", {}, dot(setting), report.settings[setting].name), spot.chart.words(setting, spot.at));
+}
+
+function overInterval(setting, x, y) {
+  highlight(setting);
+  if (setting === null) { tip(0, 0, null); return; }
+  const { name, verdict, n, metrics, behind: [difference, low, high] } = report.settings[setting];
+  const mean = metrics[report.compared], between = low === null || verdict === "best" ? "" : `, from ${figure(low)} to ${figure(high)}`;
+  tip(x, y, make("span", {}, dot(setting), name), mean ? `${spoken(report.compared)} ${figure(mean[0])}, n = ${n}` : "no result",
+    verdict === "best" ? "best" : difference === null ? verdict : `${verdict}: ${figure(difference)} behind${between}`);
 }
 
 function overLine(run, x, y) {
@@ -260,16 +274,20 @@ function confusion(run) {
 function heading() {
   byId("counts").textContent = `${report.runs.length} ${report.runs.length === 1 ? "run" : "runs"} · ${report.counts} · ${report.made}`;
   byId("base").textContent = Object.entries(report.base).map(([key, value]) => `${key}=${value}`).join(" ");
-  const [first, second] = report.settings.filter((setting) => setting.metrics[report.metric]);
-  if (!first || report.settings.length < 2 || !report.modes[report.metric]) return;
-  const words = (setting) => make("b", {}, setting.name);
-  const [mean, std, n] = first.metrics[report.metric];
-  const level = second?.metrics[report.metric][0] === mean;
-  byId("verdict").append(words(first), ...(level ? [" and ", words(second)] : []), ` ${level ? "are level" : "wins"}: ${spoken(report.metric)} ${figure(mean)}${std === null ? "" : ` ± ${figure(std)} over ${n} runs`}`);
-  if (!second?.gap) return;
-  const [difference, half, noise] = second.gap;
-  const doubt = half === null ? ", of single runs" : noise ? `, which is within the noise (± ${figure(half)})` : ` (± ${figure(half)}), more than noise`;
-  byId("verdict").append("; next is ", words(second), `, ${figure(difference)} behind${doubt}.`);
+  byId("verdict").textContent = report.conclusion;
+  byId("remarks").textContent = report.remarks.join(" ");
+  if (!report.additions.length) return;
+  const [summary, ...lines] = report.additions;
+  byId("additions").hidden = false;
+  byId("additions").append(make("summary", {}, summary), lines.length ? command(lines.join("\n")) : "");
+}
+
+function drawIntervals() {
+  if (!report.settings.some((setting) => setting.verdict !== "best" && setting.behind[1] !== null)) return;
+  byId("intervals-part").hidden = false;
+  byId("intervals-title").textContent = `How far behind the best, in ${spoken(report.compared)}`;
+  intervals = new Intervals(report.settings, overInterval);
+  byId("intervals").replaceChildren(...intervals.nodes);
 }
 
 function drawCurves() {
@@ -326,7 +344,9 @@ function choose() {
 /** The first settings, and a button for the others. */
 function limitSettings() {
   const more = byId("settings-more");
-  const count = tables.settings.only((setting) => shown(report.settings.indexOf(setting)), more.dataset.all ? Infinity : FIRST);
+  const most = more.dataset.all ? Infinity : FIRST;
+  const count = tables.settings.only((setting) => shown(report.settings.indexOf(setting)), most);
+  if (intervals) intervals.only(shown, most);
   more.hidden = Boolean(more.dataset.all) || count <= FIRST;
   more.textContent = `all ${count} settings`;
 }
@@ -341,7 +361,7 @@ heading();
 const tables = { runs: runsTable(), settings: grouped ? settingsTable() : null };
 if (grouped) {
   byId("settings-section").hidden = false;
-  byId("settings-note").textContent = `Runs that differ in ${report.over.join(", ")} alone: mean ± standard deviation over n finished runs, and the 95% interval of the mean. Behind: distance to the best; noise where its 95% interval holds 0.`;
+  drawIntervals();
 }
 byId("settings-more").addEventListener("click", () => { byId("settings-more").dataset.all = "yes"; limitSettings(); });
 drawTrials();

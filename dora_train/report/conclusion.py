@@ -1,0 +1,184 @@
+"""What a comparison of settings says, in words: one sentence, and remarks below it."""
+
+from collections.abc import Sequence
+
+from ..engine.words import main_metric
+from .ranking import TEST, Ranked, Ranking, is_finite
+from .verdict import BEST, MOST_NEEDED, UNDECIDED, WORSE
+
+EPOCHS = {"valid": "validation {} of the last epoch", "train": "train {} of the last epoch"}
+
+
+def conclusion(ranking: Ranking) -> str:
+    """The result in one sentence, whatever is missing."""
+    entries = ranking.entries
+    known = [one for one in entries if one.found.n]
+    if not ranking.metric:
+        return "No run has a metric yet: there is nothing to compare."
+    if not known:
+        return f"No run has finished with a {described(ranking.metric)}: nothing can be compared."
+    if not ranking.mode:
+        return _without_direction(ranking)
+    if len(entries) == 1:
+        return "There is one setting only: nothing to compare it with."
+    if len([one for one in entries if one.found.n > 1]) < 2:
+        return _too_few(known, _noun(ranking))
+    return f"{_decided(ranking)}{_undecided(ranking)}."
+
+
+def described(metric: str) -> str:
+    """`test acc of the best epoch`: which set, and which epoch."""
+    split, _, name = metric.partition(".")
+    if metric.startswith(TEST):
+        return f"test {name} of the best epoch"
+    if split == "best":
+        chosen = name if name.startswith("train.") else f"validation {name}"
+        return f"{chosen.replace('.', ' ')} of the best epoch"
+    return EPOCHS.get(split, "{}").format(name or metric)
+
+
+def _noun(ranking: Ranking) -> str:
+    """What is counted: seeds, if runs are grouped over them."""
+    return "seed" if list(ranking.over) == ["seed"] else "run"
+
+
+def _without_direction(ranking: Ranking) -> str:
+    words = ranking.metric.replace(".", " ")
+    if ranking.disagree:
+        return (
+            f"No verdict: the experiments disagree on whether more or less of {words} is better"
+            " (best.mode)."
+        )
+    return f"No verdict: it is not known whether more or less of {words} is better (best.mode)."
+
+
+def _too_few(known: Sequence[Ranked], noun: str) -> str:
+    """Fewer than two settings have a spread."""
+    first = known[0]
+    if len(known) == 1:
+        return f"Only {first.name} has a result: there is nothing to compare it with yet."
+    if first.found.n > 1:
+        return f"Only {first.name} has more than one {noun}, and one {noun} of another cannot tell."
+    needs = max(one.found.needs or 0 for one in known)
+    return (
+        f"One {noun} each cannot tell which setting is better:"
+        f" {first.name} is ahead, and each needs at least {needs} more {noun}s."
+    )
+
+
+def _decided(ranking: Ranking) -> str:
+    """`lr=0.1 is better than 5 of the 7 other settings`."""
+    best, worse = ranking.of_verdict(BEST), ranking.of_verdict(WORSE)
+    others = len(ranking.entries) - len(best)
+    leader, verb = _listed(best), "is" if len(best) == 1 else "are"
+    level = "" if len(best) == 1 else "level, and "
+    if not others:
+        count = "Both" if len(best) == 2 else f"All {len(best)}"
+        return f"{count} settings are level in {described(ranking.metric)}"
+    if not worse:
+        return f"{leader} {verb} {level}ahead, which may be chance"
+    if others == 1:
+        return f"{leader} {verb} {level}better than {worse[0].name}"
+    how_many = f"{len(worse)} of the {others}"
+    if len(worse) == others:
+        how_many = "both" if others == 2 else f"all {others}"
+    return f"{leader} {verb} {level}better than {how_many} other settings"
+
+
+def _undecided(ranking: Ranking) -> str:
+    """`; 2 are undecided: 4 more seeds each would probably tell`."""
+    undecided = ranking.of_verdict(UNDECIDED)
+    noun = _noun(ranking)
+    several = [one for one in undecided if one.found.n > 1]
+    single = [one for one in undecided if one.found.n == 1]
+    none = [one for one in undecided if not one.found.n]
+    parts = [_needed(several, noun)] if several else []
+    parts += [f"{_has(len(single))} one {noun} only"] if single else []
+    parts += [f"{_has(len(none))} no result"] if none else []
+    return "".join(f"; {part}" for part in parts)
+
+
+def _needed(undecided: Sequence[Ranked], noun: str) -> str:
+    """How many more seeds would tell, and for how many of the settings."""
+    count = len(undecided)
+    needs = [one.found.needs for one in undecided if one.found.needs is not None]
+    start = f"{count} {'is' if count == 1 else 'are'} undecided"
+    if not needs:
+        return f"{start}, and {MOST_NEEDED} more {noun}s each would probably not tell"
+    low, high = min(needs), max(needs)
+    wanted = f"{low}" if low == high else f"{low} to {high}"
+    plural = "" if high == 1 else "s"
+    some = "" if len(needs) == count else f" for {len(needs)} of them"
+    return f"{start}: {wanted} more {noun}{plural} each would probably tell{some}"
+
+
+def _has(count: int) -> str:
+    return f"{count} {'has' if count == 1 else 'have'}"
+
+
+def _listed(entries: Sequence[Ranked]) -> str:
+    """Two are named, of more the first."""
+    names = [one.name for one in entries]
+    if len(names) <= 2:
+        return " and ".join(names)
+    return f"{names[0]} and {len(names) - 1} others"
+
+
+# --- below the sentence ---
+
+
+def remarks(ranking: Ranking) -> list[str]:
+    """What was compared and how, and what is not in any mean."""
+    found = [_method(ranking)] if ranking.metric else []
+    if any(one.found.std is not None for one in ranking.entries):
+        over = ", ".join(ranking.over) or "runs"
+        found.append(f"± standard deviation over {over}; 95%: interval of the mean (Student's t).")
+    return [*found, *_left_out(ranking), *_doubts(ranking)]
+
+
+def _method(ranking: Ranking) -> str:
+    start = f"Compared by {described(ranking.metric)}"
+    compared = [one for one in ranking.entries if one.found.difference_interval]
+    others = [one.found.paired for one in compared if one.verdict != BEST]
+    if not others:
+        return f"{start}."
+    how = "by Welch's statistic, as too few seeds are shared"
+    if all(others):
+        how = "seed by seed"
+    elif any(others):
+        how = "seed by seed if three seeds or more are shared, else by Welch's statistic"
+    return f"{start}, {how}. The intervals of the differences hold for all at once (95%, max-t)."
+
+
+def _left_out(ranking: Ranking) -> list[str]:
+    runs = ranking.runs
+    unfinished = len([run for run in runs if not run.finished])
+    without = [run for run in runs if run.finished and not is_finite(run, ranking.metric)]
+    counted = sum(one.found.n + one.found.missing for one in ranking.entries)
+    found = []
+    if unfinished:
+        found.append(
+            f"{_count(unfinished, 'unfinished run', 'is', 'are')} not included in any mean."
+        )
+    if without and ranking.metric:
+        name = ranking.metric.replace(".", " ")
+        found.append(f"{_count(len(without), 'finished run', 'has', 'have')} no finite {name}.")
+    if counted < len(runs):
+        repeated = _count(len(runs) - counted, "run", "repeats", "repeat")
+        found.append(f"{repeated} the seed of another with the same values: each seed counts once.")
+    return found
+
+
+def _count(count: int, noun: str, one: str, many: str) -> str:
+    return f"{count} {noun} {one}" if count == 1 else f"{count} {noun}s {many}"
+
+
+def _doubts(ranking: Ranking) -> list[str]:
+    """Reasons to take the numbers with care."""
+    found = []
+    main = sorted({main_metric(run.birth.config)[0] for run in ranking.runs if run.birth})
+    if len(main) > 1:
+        found.append(f"The runs chose their best epochs by different metrics: {', '.join(main)}.")
+    if ranking.metric.startswith(("best.", "valid.")):
+        found.append("This is not the test set: values that chose the best epoch are optimistic.")
+    return found

@@ -1,0 +1,134 @@
+"""The table of settings: mean and spread of each, how far it is behind the best, and the verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine.experiment.records import State
+from ..engine.watch.best import Better
+from ..engine.watch.board import Column, Line, counted
+from ..engine.watch.status import Status
+from .additions import additions, shown
+from .conclusion import conclusion, remarks
+from .parameters import differing, titles
+from .ranking import Ranked, Ranking, is_finite
+from .settings import Setting
+from .sheet import Sheet, base_of, own, parameter, style_of, texts
+from .verdict import Comparison, Interval
+
+
+@dataclass(frozen=True)
+class Means(Column):
+    """A column of `Comparison`s: its values are the means, its cells have the spread as well."""
+
+    least: int = 1  # seeds without which a mean cannot be the best
+
+    def cell(self, values: Any) -> str:
+        found = super().value(values)
+        if found is None:
+            return ""
+        style = self.format or ".1f"
+        spread = "" if found.std is None else f" ± {found.std:{style}}"
+        return f"{found.mean:{style}}{spread}"
+
+    def value(self, values: Any) -> Any:
+        found = super().value(values)
+        return None if found is None or found.n < self.least else found.mean
+
+
+def sheet_of_ranking(
+    title: str,
+    ranking: Ranking,
+    metrics: Sequence[str],
+    better: Better,
+    entries: Sequence[Ranked],
+) -> Sheet:
+    """One line a setting, and the sentence, the remarks and the seeds to add below.
+
+    Args:
+        metrics: the columns. The compared metric is the last one, and has an interval.
+        entries: the settings in the order of the table.
+    """
+    runs = ranking.runs
+    parameters = [key for key in differing(runs) if key not in ranking.over]
+    short = titles(parameters)
+    metrics = [*(name for name in metrics if name != ranking.metric), ranking.metric]
+    metrics = [name for name in metrics if name]
+    least = min(2, max((one.found.n for one in entries), default=1))
+    columns = [
+        *(parameter(key, short[key], runs) for key in parameters),
+        own("n"),
+        own("missing", left=True),
+        *(_means(name, style_of(runs, name), least) for name in metrics),
+        Column(("Meta", "interval"), "95%", right=False),
+        Column(("Meta", "behind"), "behind", right=False),
+        own("verdict", left=True),
+    ]
+    style = style_of(runs, ranking.metric)
+    lines = [_line(one, parameters, metrics, ranking.over, style) for one in entries]
+    return Sheet(
+        title,
+        base_of(runs, ranking.over),
+        columns,
+        lines,
+        better,
+        conclusion(ranking),
+        remarks(ranking),
+        shown(ranking, additions(ranking)),
+        [run.status for run in runs],
+    )
+
+
+def _means(name: str, style: str, least: int) -> Means:
+    return Means(("metrics", name), name.replace(".", " "), style, least=least)
+
+
+def _line(
+    one: Ranked, parameters: Sequence[str], metrics: Sequence[str], over: Sequence[str], style: str
+) -> Line:
+    own_values = {
+        "n": str(one.found.n),
+        "missing": missing(one, metrics[-1] if metrics else ""),
+        "interval": _interval(one.found.interval, style),
+        "behind": _behind(one.found, style),
+        "verdict": one.verdict,
+        **texts(one.setting, parameters),
+    }
+    means = {name: one.setting.summary(name, over) for name in metrics}
+    return Line(_status(one.setting), {"Meta": own_values, "metrics": means})
+
+
+def missing(one: Ranked, metric: str) -> str:
+    """`1 running, 1 failed, 1 without a value`: the runs that are in no mean."""
+    unfinished = unfinished_of(one.setting)
+    without = [run for run in one.setting.finished if not is_finite(run, metric)]
+    words = [unfinished] if unfinished else []
+    words += [f"{len(without)} without a value"] if without else []
+    return ", ".join(words)
+
+
+def unfinished_of(setting: Setting) -> str:
+    """`1 running, 1 failed`."""
+    return counted([run.status for run in setting.runs if not run.finished], ", ")
+
+
+def _interval(interval: Interval | None, style: str) -> str:
+    if interval is None:
+        return ""
+    low, high = (f"{end:{style or '.1f'}}" for end in interval)
+    return f"[{low}, {high}]"
+
+
+def _behind(found: Comparison, style: str) -> str:
+    """`0.0120 [0.0041, 0.0199]`; empty for the best setting."""
+    if not found.difference:
+        return ""
+    return (
+        f"{found.difference:{style or '.1f'}} {_interval(found.difference_interval, style)}".strip()
+    )
+
+
+def _status(setting: Setting) -> Status:
+    """Its own colour: red if a run failed, green if one runs."""
+    unfinished = [run.status for run in setting.runs if not run.finished]
+    return unfinished[0] if unfinished else Status(State.COMPLETED)
