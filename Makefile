@@ -30,6 +30,7 @@ chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compa
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy dora_train
 
 clean: ## remove the environment and the caches, never your outputs

@@ -1,8 +1,11 @@
-"""The whole pipeline in vanilla PyTorch: `python -m basic.train --lr 0.1 --epochs 30 --model mobilenet_v2`.
+"""The whole pipeline in vanilla PyTorch:
 
-To be read top to bottom, in ten minutes: the arguments and the name they give, the files, the training, and the main
-that holds it together. `pl_hydra/` does the same with Lightning and Hydra, `dora_train/` with Dora as well; all three
-take data, model and optimizer from `dora_train`, and get the same numbers.
+`python -m basic.train --lr 0.1 --epochs 30 --model mobilenet_v2`.
+
+To be read top to bottom, in ten minutes: the arguments and the name they give, the files, the
+training, and the main that holds it together. `pl_hydra/` does the same with Lightning and Hydra,
+`dora_train/` with Dora as well; all three take data, model and optimizer from `dora_train`, and get
+the same numbers.
 """
 
 import argparse
@@ -39,10 +42,12 @@ log = logging.getLogger("basic")
 Metrics = dict[str, float]  # {"loss": ..., "acc": ...}
 # As conf/config.yaml has it: what is not to change a result does not name it.
 NOT_IN_NAME = ("threads", "data_args.folder", "data_args.num_workers", "data_args.max_gb")
-FILES = ("args.json", "last.ckpt", "best.ckpt", "history.json", "result.json")  # what a restart removes
+# what a restart removes
+FILES = ("args.json", "last.ckpt", "best.ckpt", "history.json", "result.json")
 
 
 # --- 1. arguments: every choice has a name, a type, a default and a line of help ---
+
 
 class Parser(argparse.ArgumentParser):
     """argparse's, with a mistake told in one line: what was given, and what is near."""
@@ -58,31 +63,82 @@ class Parser(argparse.ArgumentParser):
 def experiment_parser() -> Parser:
     """What makes an experiment. The defaults are those of conf/, and a test compares them."""
     # No abbreviations: `--w 3` would change its meaning the day a second flag begins with w.
-    parser = Parser(description="Train a classifier.", allow_abbrev=False,
-                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(
+        description="Train a classifier.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     add = parser.add_argument
     add("--seed", type=int, default=0, help="same seed, same numbers")
     add("--tag", help="a free word, for a run that is to be another one")
-    add("--model", default="small", help="small, or any torchvision classifier: resnet18, mobilenet_v2 ...")
-    add("--model-args", nargs="*", type=key_value, default={}, action=AsDict, metavar="KEY=VALUE",
-        help="keywords of the model, e.g. width=64 for small")
+    add(
+        "--model",
+        default="small",
+        help="small, or any torchvision classifier: resnet18, mobilenet_v2 ...",
+    )
+    add(
+        "--model-args",
+        nargs="*",
+        type=key_value,
+        default={},
+        action=AsDict,
+        metavar="KEY=VALUE",
+        help="keywords of the model, e.g. width=64 for small",
+    )
     add("--data", default="digits", help="digits, cifar10, mnist, fashion_mnist or image_folder")
-    add("--data-args", nargs="*", type=key_value, default={}, action=AsDict, metavar="KEY=VALUE",
-        help="keys of its file in conf/data, e.g. crop=0")
+    add(
+        "--data-args",
+        nargs="*",
+        type=key_value,
+        default={},
+        action=AsDict,
+        metavar="KEY=VALUE",
+        help="keys of its file in conf/data, e.g. crop=0",
+    )
     add("--batch-size", type=int, default=64, help="samples of a batch")
-    add("--augment", action=argparse.BooleanOptionalAction, default=True, help="another draw for a sample each epoch")
+    add(
+        "--augment",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="another draw for a sample each epoch",
+    )
     add("--optim", choices=["sgd", "adam", "adamw"], default="sgd", help="optimizer")
     add("--lr", type=float, default=0.05, help="peak learning rate")
     add("--momentum", type=float, default=0.9, help="sgd only")
     add("--weight-decay", type=float, default=5e-4, help="L2 for sgd and adam, decoupled for adamw")
     add("--schedule", choices=SCHEDULES, default="cosine", help="of the learning rate")
     add("--warmup-epochs", type=float, default=1.0, help="epochs from 0 up to --lr, fractions too")
-    add("--patience", type=int, default=5, help="plateau: epochs without a better valid accuracy before a cut")
-    add("--factor", type=float, default=0.1, help="plateau: what a cut multiplies the learning rate by")
-    add("--label-smoothing", type=float, default=0.0, help="share of the target that all classes divide; in training")
+    add(
+        "--patience",
+        type=int,
+        default=5,
+        help="plateau: epochs without a better valid accuracy before a cut",
+    )
+    add(
+        "--factor",
+        type=float,
+        default=0.1,
+        help="plateau: what a cut multiplies the learning rate by",
+    )
+    add(
+        "--label-smoothing",
+        type=float,
+        default=0.0,
+        help="share of the target that all classes divide; in training",
+    )
     add("--epochs", type=int, default=20, help="epochs")
-    add("--accelerator", choices=["auto", "cpu", "gpu", "mps"], default="auto", help="what to train on")
-    add("--threads", type=int, default=2, help="CPU threads; frozen when an experiment is made: it changes sums")
+    add(
+        "--accelerator",
+        choices=["auto", "cpu", "gpu", "mps"],
+        default="auto",
+        help="what to train on",
+    )
+    add(
+        "--threads",
+        type=int,
+        default=2,
+        help="CPU threads; frozen when an experiment is made: it changes sums",
+    )
     return parser
 
 
@@ -98,19 +154,28 @@ def key_value(text: str) -> tuple[str, Any]:
 
 
 class AsDict(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: Any, values: Any, option_string: str | None = None
+    ) -> None:
         setattr(namespace, self.dest, dict(values))
 
 
 def parse(parser: Parser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Arguments that can be trained with. What can be wrong is found here, before anything is on disk."""
+    """Arguments that can be trained with.
+
+    What can be wrong is found here, before anything is on disk.
+    """
     args = parser.parse_args(argv)
     if args.epochs < 1 or args.threads < 1:
         parser.error("--epochs and --threads take 1 or more")
     try:
         check_data(**data_of(args))
-        check_training(optim_of(args), schedule_of(args), {"max_epochs": args.epochs, "max_steps": -1},
-                       {"label_smoothing": args.label_smoothing})
+        check_training(
+            optim_of(args),
+            schedule_of(args),
+            {"max_epochs": args.epochs, "max_steps": -1},
+            {"label_smoothing": args.label_smoothing},
+        )
         check_model(args.model, **args.model_args)
         device_of(args.accelerator)
     except ValueError as error:
@@ -126,37 +191,64 @@ def data_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def optim_of(args: argparse.Namespace) -> dict[str, Any]:
-    return {"name": args.optim, "lr": args.lr, "momentum": args.momentum, "weight_decay": args.weight_decay}
+    return {
+        "name": args.optim,
+        "lr": args.lr,
+        "momentum": args.momentum,
+        "weight_decay": args.weight_decay,
+    }
 
 
 def schedule_of(args: argparse.Namespace) -> dict[str, Any]:
-    return {"name": args.schedule, "warmup_epochs": args.warmup_epochs, "patience": args.patience,
-            "factor": args.factor}
+    return {
+        "name": args.schedule,
+        "warmup_epochs": args.warmup_epochs,
+        "patience": args.patience,
+        "factor": args.factor,
+    }
 
 
 def device_of(accelerator: str) -> torch.device:
-    """Raises: ValueError where what was asked for is not there: nothing trains on the CPU in silence."""
-    there = {"gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    chosen = next(name for name, is_there in there.items() if is_there) if accelerator == "auto" else accelerator
+    """Raises: ValueError where what was asked for is not there: nothing trains on the CPU in
+    silence."""
+    there = {
+        "gpu": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    chosen = (
+        next(name for name, is_there in there.items() if is_there)
+        if accelerator == "auto"
+        else accelerator
+    )
     if not there[chosen]:
         raise ValueError(f"--accelerator {accelerator}: torch sees no such device here")
     return torch.device("cuda" if chosen == "gpu" else chosen)
 
 
-# --- 2. the name: the same arguments always lead to the same folder, hence to the same experiment ---
+# --- 2. the name: the same arguments always lead to the same folder, hence to the same experiment
+# ---
+
 
 def name_of(args: argparse.Namespace) -> str:
-    """The arguments that differ from their defaults: `lr=0.1,epochs=30`. Two experiments never share a name."""
+    """The arguments that differ from their defaults:
+
+    `lr=0.1,epochs=30`. Two experiments never share a name.
+    """
     defaults = dict(flat(vars(experiment_parser().parse_args([])))).items()
-    parts = [f"{key}={quote(str(value), safe='')}"  # a slash or a comma of a tag becomes %2F, %2C
-             for key, value in flat(vars(args)) if key not in NOT_IN_NAME and (key, value) not in defaults]
+    parts = [
+        f"{key}={quote(str(value), safe='')}"  # a slash or a comma of a tag becomes %2F, %2C
+        for key, value in flat(vars(args))
+        if key not in NOT_IN_NAME and (key, value) not in defaults
+    ]
     name = ",".join(parts) or "default"
     # File systems end a name at 255 bytes; the hash tells long names apart.
     return name if len(name) <= 200 else f"{name[:190]}~{zlib.crc32(name.encode()):08x}"
 
 
 def flat(values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    """{"model_args": {"width": 64}} as ("model_args.width", 64), for the arguments of an experiment."""
+    """{"model_args": {"width": 64}} as ("model_args.width", 64), for the arguments of an
+    experiment."""
     for key in vars(experiment_parser().parse_args([])):
         if isinstance(values[key], dict):
             yield from ((f"{key}.{inner}", values[key][inner]) for inner in sorted(values[key]))
@@ -172,11 +264,14 @@ def root() -> Path:
     return Path(os.environ.get("DORA_DIR") or "outputs") / "basic"
 
 
-# --- 3. files: a reader, or the next attempt after a kill, sees the old file or the new one, and always a whole one ---
+# --- 3. files: a reader, or the next attempt after a kill, sees the old file or the new one, and
+# always a whole one ---
+
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path to write to. Renaming is atomic; without the fsync, a power cut could leave a new name on no content."""
+    """A path to write to. Renaming is atomic; without the fsync, a power cut could leave a new name
+    on no content."""
     aside = path.with_name(f".{path.name}.tmp")
     yield aside
     with open(aside, "rb") as file:
@@ -190,7 +285,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Tensors and plain Python only, so that `torch.load(weights_only=True)` takes it: unpickling more runs code."""
+    """Tensors and plain Python only, so that `torch.load(weights_only=True)` takes it: unpickling
+    more runs code."""
     with written_aside(path) as aside:
         torch.save(content, aside)
 
@@ -205,14 +301,18 @@ def read_json(path: Path) -> Any:
 
 # --- 4. training ---
 
+
 class Means:
     """Means over an epoch, every sample counting once: batches differ in size.
 
-    The sums stay on the device: reading one (`item()`) makes the CPU wait for the GPU, once an epoch is enough.
+    The sums stay on the device: reading one (`item()`) makes the CPU wait for the GPU, once an
+        epoch is enough.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self.sums = torch.zeros(
+            2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device
+        )
         self.count = 0
 
     def add(self, loss: Tensor, correct: Tensor, samples: int) -> None:
@@ -225,15 +325,23 @@ class Means:
         return {"loss": loss / self.count, "acc": correct / self.count}
 
 
-def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, schedule: Schedule,
-                history: list[dict[str, Metrics]], args: argparse.Namespace, device: torch.device) -> Metrics:
+def train_epoch(
+    model: nn.Module,
+    data: Data,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    history: list[dict[str, Metrics]],
+    args: argparse.Namespace,
+    device: torch.device,
+) -> Metrics:
     """One pass over the training set."""
     epoch, metric = len(history), monitored(history, "valid.acc", "max")
     model.train()  # dropout on, batch norm takes its statistics from the batch
     means, said = Means(device), time.monotonic()
     for index, (images, labels) in enumerate(data.train.epoch(epoch)):
-        # Randomness is a function of where the training is, never of what the process drew before. So a run that
-        # was killed goes on with the same numbers, and no generator's state has to be saved.
+        # Randomness is a function of where the training is, never of what the process drew before.
+        # So a run that was killed goes on with the same numbers, and no generator's state has to be
+        # saved.
         seed_all("step", args.seed, epoch, index, 0)
         for group in optimizer.param_groups:
             group["lr"] = args.lr * schedule(epoch * len(data.train) + index, metric)
@@ -243,7 +351,9 @@ def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, 
         optimizer.zero_grad()  # backward adds to the gradients that are there
         loss.backward()
         optimizer.step()
-        means.add(loss.to(means.sums.dtype) * len(labels), (logits.argmax(1) == labels).sum(), len(labels))
+        means.add(
+            loss.to(means.sums.dtype) * len(labels), (logits.argmax(1) == labels).sum(), len(labels)
+        )
         if time.monotonic() - said > 5:
             said = time.monotonic()
             log.info("epoch %d, batch %d of %d", epoch + 1, index + 1, len(data.train))
@@ -251,7 +361,10 @@ def train_epoch(model: nn.Module, data: Data, optimizer: torch.optim.Optimizer, 
 
 
 def losses_of(outputs: Tensor | WithAuxiliary, labels: Tensor, smoothing: float = 0.0) -> Tensor:
-    """[B] float32: the loss of each sample. In training, googlenet and inception_v3 give further outputs."""
+    """[B] float32: the loss of each sample.
+
+    In training, googlenet and inception_v3 give further outputs.
+    """
     if isinstance(outputs, WithAuxiliary):
         others = [losses_of(logits, labels, smoothing) for logits in outputs.others]
         return losses_of(outputs.logits, labels, smoothing) + outputs.weight * sum(others)
@@ -260,12 +373,15 @@ def losses_of(outputs: Tensor | WithAuxiliary, labels: Tensor, smoothing: float 
 
 @torch.inference_mode()  # no graph is kept for gradients: less memory, more speed
 def evaluate(model: nn.Module, batches: Batches, device: torch.device) -> Metrics:
-    model.eval()  # dropout off, batch norm with its running statistics: a sample's answer depends on it alone
+    # dropout off, batch norm with its running statistics: a sample's answer depends on it alone
+    model.eval()
     means = Means(device)
     for images, labels in batches.epoch():
         logits = model(images)
         losses = losses_of(logits, labels)
-        means.add(losses.to(means.sums.dtype).sum(), (logits.argmax(1) == labels).sum(), len(labels))
+        means.add(
+            losses.to(means.sums.dtype).sum(), (logits.argmax(1) == labels).sum(), len(labels)
+        )
     return means.metrics()
 
 
@@ -275,10 +391,14 @@ def best_of(history: list[dict[str, Metrics]]) -> dict[str, Any]:
     return {"epoch": epoch, **entry["valid"], "value": entry["valid"]["acc"]}
 
 
-def resume(folder: Path, weights: nn.Module, optimizer: torch.optim.Optimizer) -> list[dict[str, Metrics]]:
-    """Take up what the last attempt left, and return its history; an epoch that was cut short is done again.
+def resume(
+    folder: Path, weights: nn.Module, optimizer: torch.optim.Optimizer
+) -> list[dict[str, Metrics]]:
+    """Take up what the last attempt left, and return its history; an epoch that was cut short is
+    done again.
 
-    This is all that the past has to say to the future: weights, the optimizer's momenta, and the metrics so far.
+    This is all that the past has to say to the future: weights, the optimizer's momenta, and the
+        metrics so far.
     """
     if not (folder / "last.ckpt").exists():
         return []
@@ -286,26 +406,43 @@ def resume(folder: Path, weights: nn.Module, optimizer: torch.optim.Optimizer) -
     weights.load_state_dict(checkpoint["state_dict"])
     optimizer.load_state_dict(checkpoint["optimizer"])
     history = checkpoint["history"]
-    write_json(folder / "history.json", history)  # it may be an entry behind: see the order in `save`
+    # it may be an entry behind: see the order in `save`
+    write_json(folder / "history.json", history)
     log.info("resumed at epoch %d", len(history) + 1)
     return history
 
 
-def save(folder: Path, weights: nn.Module, optimizer: torch.optim.Optimizer, history: list[dict[str, Metrics]]) -> None:
+def save(
+    folder: Path,
+    weights: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, Metrics]],
+) -> None:
     """Write down an epoch.
 
-    A kill between two of these writes leaves files that the next attempt mends, because of their order: last.ckpt is
-    what it goes on from; what is written before that is made again as it was, what is written after follows from it.
+    A kill between two of these writes leaves files that the next attempt mends, because of their
+        order: last.ckpt is
+    what it goes on from; what is written before that is made again as it was, what is written after
+    follows from it.
     """
     if best_of(history)["epoch"] == len(history):
-        write_checkpoint(folder / "best.ckpt", {"state_dict": weights.state_dict(), "epoch": len(history)})
-    write_checkpoint(folder / "last.ckpt", {"state_dict": weights.state_dict(), "optimizer": optimizer.state_dict(),
-                                            "history": history})
+        write_checkpoint(
+            folder / "best.ckpt", {"state_dict": weights.state_dict(), "epoch": len(history)}
+        )
+    write_checkpoint(
+        folder / "last.ckpt",
+        {
+            "state_dict": weights.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "history": history,
+        },
+    )
     write_json(folder / "history.json", history)
 
 
 def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Train from where the last attempt stopped to the end; then measure the best epoch on the test set, once."""
+    """Train from where the last attempt stopped to the end; then measure the best epoch on the test
+    set, once."""
     device = device_of(args.accelerator)
     torch.set_num_threads(args.threads)  # the order of a sum, hence its last bits, depends on it
     seed_all("weights", args.seed)
@@ -316,35 +453,66 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     steps = len(data.train)
     schedule = Schedule(**schedule_of(args), steps_per_epoch=steps, total_steps=args.epochs * steps)
     size = sum(parameter.numel() for parameter in model.parameters())
-    log.info("%s (%s parameters) on %s · %s, %d threads", args.model, f"{size:,}", data, device, args.threads)
+    log.info(
+        "%s (%s parameters) on %s · %s, %d threads",
+        args.model,
+        f"{size:,}",
+        data,
+        device,
+        args.threads,
+    )
 
-    weights = nn.ModuleDict({"model": model})  # in files the weights are called model.*, as Lightning calls them
+    # in files the weights are called model.*, as Lightning calls them
+    weights = nn.ModuleDict({"model": model})
     history = resume(folder, weights, optimizer)
     for epoch in range(len(history), args.epochs):
         began = time.monotonic()
-        history.append({"train": train_epoch(model, data, optimizer, schedule, history, args, device),
-                        "valid": evaluate(model, data.valid, device)})
+        history.append(
+            {
+                "train": train_epoch(model, data, optimizer, schedule, history, args, device),
+                "valid": evaluate(model, data.valid, device),
+            }
+        )
         save(folder, weights, optimizer, history)
-        log.info("epoch %d/%d  %s  %.1f s", epoch + 1, args.epochs, shown(history[-1]), time.monotonic() - began)
+        log.info(
+            "epoch %d/%d  %s  %.1f s",
+            epoch + 1,
+            args.epochs,
+            shown(history[-1]),
+            time.monotonic() - began,
+        )
 
-    # The test set is looked at once, with the epoch that the validation set chose: choosing by the test set would
-    # make its number a better one than new data will give.
-    weights.load_state_dict(torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"])
-    result = {"best": best_of(history), "test": evaluate(model, data.test, device), "epochs": len(history),
-              "steps": len(history) * steps, "reason": "max_epochs"}
-    write_json(folder / "result.json", result)  # the last act: where this file is, there is nothing left to do
+    # The test set is looked at once, with the epoch that the validation set chose: choosing by the
+    # test set would make its number a better one than new data will give.
+    weights.load_state_dict(
+        torch.load(folder / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    )
+    result = {
+        "best": best_of(history),
+        "test": evaluate(model, data.test, device),
+        "epochs": len(history),
+        "steps": len(history) * steps,
+        "reason": "max_epochs",
+    }
+    # the last act: where this file is, there is nothing left to do
+    write_json(folder / "result.json", result)
     return result
 
 
 def shown(entry: dict[str, Metrics]) -> str:
-    return " │ ".join(f"{split} loss {of['loss']:.3f} acc {of['acc']:.3f}" for split, of in entry.items())
+    return " │ ".join(
+        f"{split} loss {of['loss']:.3f} acc {of['acc']:.3f}" for split, of in entry.items()
+    )
 
 
 # --- 5. main: one experiment, once ---
 
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = experiment_parser()
-    parser.add_argument("--restart", action="store_true", help="forget what this experiment has computed so far")
+    parser.add_argument(
+        "--restart", action="store_true", help="forget what this experiment has computed so far"
+    )
     args = parse(parser, argv)
     start(args, folder_of(args), args.restart)
 
@@ -354,7 +522,8 @@ def start(args: argparse.Namespace, folder: Path, restart: bool = False) -> None
     folder.mkdir(parents=True, exist_ok=True)
     log_to(folder / "train.log")
     try:
-        # Two processes that write the same files would ruin both. The kernel frees the lock when its holder dies.
+        # Two processes that write the same files would ruin both. The kernel frees the lock when
+        # its holder dies.
         with FileLock(folder / ".lock", timeout=1):
             if restart:
                 for name in FILES:
@@ -363,7 +532,10 @@ def start(args: argparse.Namespace, folder: Path, restart: bool = False) -> None
     except Timeout:
         sys.exit(f"{folder} is being trained by another process: see {folder / 'train.log'}")
     except KeyboardInterrupt:
-        log.info("interrupted · the same command goes on from epoch %d", len(read_json(folder / "history.json") or []))
+        log.info(
+            "interrupted · the same command goes on from epoch %d",
+            len(read_json(folder / "history.json") or []),
+        )
         sys.exit(130)  # what a shell expects of Ctrl-C: 128 + the signal's number
     except DataError as error:  # files that are missing or broken: the message says what to do
         log.error("%s", error)
@@ -374,9 +546,14 @@ def start(args: argparse.Namespace, folder: Path, restart: bool = False) -> None
 
 
 def log_to(path: Path) -> None:
-    """To the terminal and to a file: the one is gone when something went wrong, the other is not looked at."""
-    sys.stdout.reconfigure(errors="replace")  # a terminal of another encoding shows ? for the letters that it lacks
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout), logging.FileHandler(path, encoding="utf-8")]
+    """To the terminal and to a file: the one is gone when something went wrong, the other is not
+    looked at."""
+    # a terminal of another encoding shows ? for the letters that it lacks
+    sys.stdout.reconfigure(errors="replace")
+    handlers: list[logging.Handler] = [
+        logging.StreamHandler(sys.stdout),
+        logging.FileHandler(path, encoding="utf-8"),
+    ]
     handlers[1].setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=handlers, format="%(message)s", force=True)
 
@@ -386,17 +563,25 @@ def run(args: argparse.Namespace, folder: Path) -> None:
     freeze(args, folder / "args.json")
     result = read_json(folder / "result.json")
     if result:
-        log.info("%s  finished · best valid acc %.3f · nothing to do · to run anew: --restart", folder,
-                 result["best"]["acc"])
+        log.info(
+            "%s  finished · best valid acc %.3f · nothing to do · to run anew: --restart",
+            folder,
+            result["best"]["acc"],
+        )
         return
     log.info("%s  %s", folder, "resumes" if (folder / "last.ckpt").exists() else "new")
     result = train(args, folder)
-    log.info("finished · best valid acc %.3f @%d · test acc %.3f", result["best"]["acc"], result["best"]["epoch"],
-             result["test"]["acc"])
+    log.info(
+        "finished · best valid acc %.3f @%d · test acc %.3f",
+        result["best"]["acc"],
+        result["best"]["epoch"],
+        result["test"]["acc"],
+    )
 
 
 def freeze(args: argparse.Namespace, path: Path) -> None:
-    """Keep the arguments that an experiment was made with; a default that was edited since makes it another one."""
+    """Keep the arguments that an experiment was made with; a default that was edited since makes it
+    another one."""
     given = dict(flat(vars(args)))
     frozen = read_json(path)
     if frozen is None:
@@ -408,7 +593,9 @@ def freeze(args: argparse.Namespace, path: Path) -> None:
     changed = [key for key in given if key not in NOT_IN_NAME and frozen.get(key) != given[key]]
     if changed:
         key = changed[0]
-        sys.exit(f"{path.parent} was made with {key}={frozen.get(key)}; it is {given[key]} now: --restart, or a --tag")
+        sys.exit(
+            f"{path.parent} was made with {key}={frozen.get(key)}; it is {given[key]} now: --restart, or a --tag"
+        )
 
 
 if __name__ == "__main__":

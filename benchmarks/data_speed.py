@@ -1,10 +1,13 @@
-"""How fast are the batches? Ours against torchvision's transforms in a DataLoader, and the memory that CIFAR-10 takes.
+"""How fast are the batches?
+
+Ours against torchvision's transforms in a DataLoader, and the memory that CIFAR-10 takes.
 
     python benchmarks/data_speed.py [--images 50000] [--rounds 5] [--batch_size 128]
 
-Random pixels in CIFAR-10's shapes, random crop with padding 4, flip, normalise, to float32 batches. All contenders take
-turns in each round of one process, since other programs share the machine: the ratio is that of the medians. Memory is
-measured in a process of its own, which reads six files of 10,000 images in CIFAR-10's own format, and iterates.
+Random pixels in CIFAR-10's shapes, random crop with padding 4, flip, normalise, to float32 batches.
+All contenders take turns in each round of one process, since other programs share the machine: the
+ratio is that of the medians. Memory is measured in a process of its own, which reads six files of
+10,000 images in CIFAR-10's own format, and iterates.
 """
 
 from __future__ import annotations
@@ -44,8 +47,14 @@ class PerSample(Dataset):
     def __init__(self, pixels: torch.Tensor):
         self.pixels = pixels.permute(0, 2, 3, 1).contiguous().numpy()
         t = torchvision.transforms
-        self.transform = t.Compose([t.RandomCrop(32, padding=4), t.RandomHorizontalFlip(), t.ToTensor(),
-                                    t.Normalize(MEAN, STD)])
+        self.transform = t.Compose(
+            [
+                t.RandomCrop(32, padding=4),
+                t.RandomHorizontalFlip(),
+                t.ToTensor(),
+                t.Normalize(MEAN, STD),
+            ]
+        )
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -62,27 +71,60 @@ class PerSampleTensors(PerSample):
     def __init__(self, pixels: torch.Tensor):
         super().__init__(pixels)
         self.tensors = pixels
-        self.transform = v2.Compose([v2.RandomCrop(32, padding=4), v2.RandomHorizontalFlip(),
-                                     v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)])
+        self.transform = v2.Compose(
+            [
+                v2.RandomCrop(32, padding=4),
+                v2.RandomHorizontalFlip(),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(MEAN, STD),
+            ]
+        )
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, int]:
         return self.transform(self.tensors[row]), row % 10
 
 
-def contenders(images: int, per_sample: int, batch_size: int) -> dict[str, tuple[int, Callable[[int], Iterable]]]:
+def contenders(
+    images: int, per_sample: int, batch_size: int
+) -> dict[str, tuple[int, Callable[[int], Iterable]]]:
     """name -> (images an epoch, epoch -> batches)."""
     pixels = torch.randint(0, 256, (images, 3, 32, 32), dtype=torch.uint8)
     mean, std = 255 * torch.tensor(MEAN), 255 * torch.tensor(STD)
-    ours = Batches(InMemory(pixels), torch.arange(images), torch.arange(images) % 10, batch_size, mean, std,
-                   shuffle=True, augmentation=Augmentation(crop=4, flip=True))
-    plain = Batches(InMemory(pixels), torch.arange(images), torch.arange(images) % 10, batch_size, mean, std,
-                    shuffle=True)
+    ours = Batches(
+        InMemory(pixels),
+        torch.arange(images),
+        torch.arange(images) % 10,
+        batch_size,
+        mean,
+        std,
+        shuffle=True,
+        augmentation=Augmentation(crop=4, flip=True),
+    )
+    plain = Batches(
+        InMemory(pixels),
+        torch.arange(images),
+        torch.arange(images) % 10,
+        batch_size,
+        mean,
+        std,
+        shuffle=True,
+    )
     found: dict[str, tuple[int, Callable[[int], Iterable]]] = {
-        "ours": (images, ours.epoch), "ours, no augmentation": (images, plain.epoch)}
-    for kind, name in ((PerSample, "torchvision (PIL)"), (PerSampleTensors, "torchvision v2 (tensors)")):
+        "ours": (images, ours.epoch),
+        "ours, no augmentation": (images, plain.epoch),
+    }
+    for kind, name in (
+        (PerSample, "torchvision (PIL)"),
+        (PerSampleTensors, "torchvision v2 (tensors)"),
+    ):
         for workers in (0, 1, 2, 4):
-            loader: DataLoader = DataLoader(kind(pixels[:per_sample]), batch_size, shuffle=True, num_workers=workers,
-                                            persistent_workers=workers > 0)
+            loader: DataLoader = DataLoader(
+                kind(pixels[:per_sample]),
+                batch_size,
+                shuffle=True,
+                num_workers=workers,
+                persistent_workers=workers > 0,
+            )
             found[f"{name}, {workers} workers"] = (per_sample, _the_same(loader))
     return found
 
@@ -110,8 +152,13 @@ def speed(images: int, per_sample: int, rounds: int, batch_size: int) -> dict[st
                 assert batch[0].dtype == torch.float32
             wall, cpu = time.perf_counter() - began, _cpu_seconds() - before
             turns.setdefault(name, []).append(Turn(count / wall, cpu / count * 1e6))
-    return {name: Turn(statistics.median(turn.rate for turn in found[1:]),
-                       statistics.median(turn.cpu for turn in found[1:])) for name, found in turns.items()}
+    return {
+        name: Turn(
+            statistics.median(turn.rate for turn in found[1:]),
+            statistics.median(turn.cpu for turn in found[1:]),
+        )
+        for name, found in turns.items()
+    }
 
 
 def _cpu_seconds() -> float:
@@ -122,8 +169,10 @@ def _cpu_seconds() -> float:
 
 # --- memory ---
 
+
 def memory_child(folder: str) -> None:
-    """Prints the peak of resident memory above that of the imports, in MB: load, then an epoch of each part."""
+    """Prints the peak of resident memory above that of the imports, in MB: load, then an epoch of
+    each part."""
     from torchvision.datasets import CIFAR10  # the loading imports it: it must not count
 
     assert CIFAR10
@@ -143,7 +192,11 @@ def memory_child(folder: str) -> None:
     for part in (data.train, data.valid, data.test):
         for _ in part.epoch():
             pass
-    print(json.dumps({"imports": before, "loaded": loaded - before, "peak": _status("VmHWM") - before}))
+    print(
+        json.dumps(
+            {"imports": before, "loaded": loaded - before, "peak": _status("VmHWM") - before}
+        )
+    )
 
 
 def _status(key: str) -> float:
@@ -157,14 +210,20 @@ def memory() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         sums = write_cifar10(Path(folder), images=10_000)
         (Path(folder) / "sums").write_bytes(pickle.dumps(sums))
-        done = subprocess.run([sys.executable, __file__, "--memory_child", folder], check=True, stdout=subprocess.PIPE)
+        done = subprocess.run(
+            [sys.executable, __file__, "--memory_child", folder], check=True, stdout=subprocess.PIPE
+        )
     return json.loads(done.stdout)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=50_000, help="of our epoch")
-    parser.add_argument("--per_sample", type=int, default=10_000, help="of torchvision's epoch, which takes longer")
+    parser.add_argument(
+        "--per_sample", type=int, default=10_000, help="of torchvision's epoch, which takes longer"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=128)
     parser.add_argument("--memory_child", help=argparse.SUPPRESS)
@@ -175,14 +234,21 @@ def main() -> None:
     found = speed(args.images, args.per_sample, args.rounds, args.batch_size)
     for name, turn in found.items():
         print(f"{name:36} {turn.rate:10,.0f} images/s {turn.cpu:7.1f} us of CPU an image")
-    best = max((name for name in found if name.startswith("torchvision")), key=lambda name: found[name].rate)
+    best = max(
+        (name for name in found if name.startswith("torchvision")),
+        key=lambda name: found[name].rate,
+    )
     least = min(turn.cpu for name, turn in found.items() if name.startswith("torchvision"))
-    print(f"{found['ours'].rate / found[best].rate:.1f} times the best of torchvision ({best}); "
-          f"of CPU, {least / found['ours'].cpu:.1f} times less; load {os.getloadavg()[0]:.1f}")
+    print(
+        f"{found['ours'].rate / found[best].rate:.1f} times the best of torchvision ({best}); "
+        f"of CPU, {least / found['ours'].cpu:.1f} times less; load {os.getloadavg()[0]:.1f}"
+    )
     if sys.platform == "linux":
         used = memory()
-        print(f"CIFAR-10: peak {used['peak']:.0f} MB above the imports ({used['imports']:.0f} MB); "
-              f"{used['loaded']:.0f} MB after loading")
+        print(
+            f"CIFAR-10: peak {used['peak']:.0f} MB above the imports ({used['imports']:.0f} MB); "
+            f"{used['loaded']:.0f} MB after loading"
+        )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,20 @@
-"""What exactness costs: images/s of Lightning's fit with it and without it, on the same loader and network; and what
-part of the training time checkpoints take at the defaults, where an epoch takes 20 s.
+"""What exactness costs: images/s of Lightning's fit with it and without it, on the same loader and
+network; and what part of the training time checkpoints take at the defaults, where an epoch takes
+20 s.
 
     python benchmarks/exactness.py [PAIRS]
     python benchmarks/exactness.py checkpoints [MODEL ...]
 
-With: draws by counter (order, augmentation), all generators seeded at each step, a look at signals and the clock
-between two steps. Without: draws from torch's global generator, and neither of the others. Both with Lightning's loop
-as `dora run` has it, and one thread. Each pair fits both, in turns, for seven epochs, of which the first does not
-count. Steps here take a few milliseconds: the worst case. 25 pairs take about 2 minutes.
+With: draws by counter (order, augmentation), all generators seeded at each step, a look at signals
+and the clock between two steps. Without: draws from torch's global generator, and neither of the
+others. Both with Lightning's loop as `dora run` has it, and one thread. Each pair fits both, in
+turns, for seven epochs, of which the first does not count. Steps here take a few milliseconds: the
+worst case. 25 pairs take about 2 minutes.
 
-Checkpoints are written into DORA_DIR, else the temporary folder: on a disk, not in memory. Training stands still while
-one is written, so that the time within the callback is all that it costs. Each epoch is the best here, and writes both
-files: the worst case again. Longer epochs have one every 10 minutes beside that at their end, and pay less.
+Checkpoints are written into DORA_DIR, else the temporary folder: on a disk, not in memory. Training
+stands still while one is written, so that the time within the callback is all that it costs. Each
+epoch is the best here, and writes both files: the worst case again. Longer epochs have one every 10
+minutes beside that at their end, and pay less.
 """
 
 from __future__ import annotations
@@ -44,7 +47,8 @@ from dora_train.engine.run.signals import Signals
 from dora_train.model import build_model
 
 EPOCHS, REPEATS = 7, 5  # epochs of a fit; how often an epoch goes through the digits
-LONG, LONG_EPOCHS = 20, 5  # seconds of an epoch between checkpoints; epochs, of which the first does not count
+# seconds of an epoch between checkpoints; epochs, of which the first does not count
+LONG, LONG_EPOCHS = 20, 5
 
 
 class Speed(pl.Callback):
@@ -90,22 +94,36 @@ def images_per_second(exact: bool) -> float:
     """The median over the epochs of one fit, without the first."""
     batches = load_data("digits", 64).train
     speed, loader = Speed(REPEATS * batches.num_samples), TrainLoader(Repeated(batches), Ranks())
-    own = [SameAsOneRank(Ranks(), 0, counters.seed_all), StepBoundary(Signals(), 1, lambda _: None, 10)]
+    own = [
+        SameAsOneRank(Ranks(), 0, counters.seed_all),
+        StepBoundary(Signals(), 1, lambda _: None, 10),
+    ]
     loader.trainer = pl.Trainer(
-        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[*(own if exact else []), speed])
+        max_epochs=EPOCHS,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[*(own if exact else []), speed],
+    )
     module, loader.trainer.profiler = Module(), Unasked()
     if exact:
         loader.trainer.fit(module, loader)
         return statistics.median(speed.speeds[1:])
-    with mock.patch("dora_train.data.augment.integers",
-                    lambda samples, bound, *_: torch.randint(bound, samples.shape)), \
-            mock.patch("dora_train.data.batches.permutation", lambda size, *_: torch.randperm(size)):
+    with (
+        mock.patch(
+            "dora_train.data.augment.integers",
+            lambda samples, bound, *_: torch.randint(bound, samples.shape),
+        ),
+        mock.patch("dora_train.data.batches.permutation", lambda size, *_: torch.randperm(size)),
+    ):
         loader.trainer.fit(module, loader)
     return statistics.median(speed.speeds[1:])
 
 
 # --- checkpoints ---
+
 
 class TimedCheckpoints(Checkpoints):
     """Seconds of each epoch without its checkpoints, and of these."""
@@ -148,9 +166,20 @@ def fitted(model: str, steps: int, epochs: int) -> tuple[TimedCheckpoints, float
         checkpoints = TimedCheckpoints(experiment, history)
         boundary = StepBoundary(Signals(), 1, checkpoints.save_last, 10)
         loader.trainer = pl.Trainer(
-            max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-            callbacks=[SameAsOneRank(Ranks(), 0, counters.seed_all), history, boundary, checkpoints],
-            plugins=[AtomicCheckpointIO()], default_root_dir=folder)
+            max_epochs=epochs,
+            accelerator="cpu",
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            callbacks=[
+                SameAsOneRank(Ranks(), 0, counters.seed_all),
+                history,
+                boundary,
+                checkpoints,
+            ],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=folder,
+        )
         loader.trainer.fit(Module(model), loader)
         files = experiment.last_checkpoint, experiment.best_checkpoint
         return checkpoints, sum(path.stat().st_size for path in files) / 1e6
@@ -162,12 +191,15 @@ def checkpoint_cost(model: str) -> None:
     training, saving = times.training[1:], times.saving[1:]
     parts = [save / train for save, train in zip(saving, training)]
     spread = f"{min(saving) * 1000:.0f} .. {max(saving) * 1000:.0f}"
-    print(f"{model}: checkpoints of {size:.1f} MB an epoch take {statistics.median(saving) * 1000:.0f} ms ({spread}), "
-          f"the rest of it {statistics.median(training):.1f} s: {statistics.median(parts):.2%} "
-          f"(medians of {len(parts)} epochs, torch {torch.__version__})")
+    print(
+        f"{model}: checkpoints of {size:.1f} MB an epoch take {statistics.median(saving) * 1000:.0f} ms ({spread}), "
+        f"the rest of it {statistics.median(training):.1f} s: {statistics.median(parts):.2%} "
+        f"(medians of {len(parts)} epochs, torch {torch.__version__})"
+    )
 
 
 # --- images/s ---
+
 
 def main() -> None:
     warnings.simplefilter("ignore")
@@ -180,12 +212,24 @@ def main() -> None:
     images_per_second(True)  # warm
     rows = []
     for number in range(pairs):
-        pair = {exact: images_per_second(exact) for exact in ((True, False) if number % 2 else (False, True))}
-        rows.append((pair[True], pair[False], pair[True] / pair[False], 64e6 * (1 / pair[True] - 1 / pair[False])))
+        pair = {
+            exact: images_per_second(exact)
+            for exact in ((True, False) if number % 2 else (False, True))
+        }
+        rows.append(
+            (
+                pair[True],
+                pair[False],
+                pair[True] / pair[False],
+                64e6 * (1 / pair[True] - 1 / pair[False]),
+            )
+        )
     exact, plain, ratio, added = (statistics.median(column) for column in zip(*rows))
     spread = f"{min(row[2] for row in rows):.3f} .. {max(row[2] for row in rows):.3f}"
-    print(f"with {exact:,.0f} images/s, without {plain:,.0f}; with / without: {ratio:.3f} ({spread}), "
-          f"{added:+.0f} us a step (medians of {pairs} pairs, torch {torch.__version__}, Lightning {pl.__version__})")
+    print(
+        f"with {exact:,.0f} images/s, without {plain:,.0f}; with / without: {ratio:.3f} ({spread}), "
+        f"{added:+.0f} us a step (medians of {pairs} pairs, torch {torch.__version__}, Lightning {pl.__version__})"
+    )
 
 
 if __name__ == "__main__":

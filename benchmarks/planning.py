@@ -1,9 +1,11 @@
-"""What signatures and grids of thousands cost, beside stock Dora on our configuration: `benchmarks/planning.py`.
+"""What signatures and grids of thousands cost, beside stock Dora on our configuration:
 
-Planning: CPU of a signature with six overrides, one of them a choice of group. Grid: `dora grid big --dry_run` of many
-experiments over `python -c "import dora"`. Table: one refresh of a thousand experiments of 100 epochs of ten metrics,
-fifty of which run. Info: `dora info -f`. With --files, each operation's system calls on one experiment's files, counted
-by strace.
+`benchmarks/planning.py`.
+
+Planning: CPU of a signature with six overrides, one of them a choice of group. Grid: `dora grid big
+--dry_run` of many experiments over `python -c "import dora"`. Table: one refresh of a thousand
+experiments of 100 epochs of ten metrics, fifty of which run. Info: `dora info -f`. With --files,
+each operation's system calls on one experiment's files, counted by strace.
 """
 
 from __future__ import annotations
@@ -55,33 +57,56 @@ for line in sys.stdin:
     print(time.process_time() - began, flush=True)
 """
 TRACED = "%file,read,write,readv,writev,pread64,pwrite64,fsync"
-KINDS = {"read": "read", "pread64": "read", "readv": "read", "write": "write", "pwrite64": "write", "writev": "write",
-         "fsync": "fsync"}
+KINDS = {
+    "read": "read",
+    "pread64": "read",
+    "readv": "read",
+    "write": "write",
+    "pwrite64": "write",
+    "writev": "write",
+    "fsync": "fsync",
+}
 
 
 def overrides(index: int) -> list[str]:
-    return [f"optim.lr={0.001 * (index + 1)!r}", f"seed={index % 7}", f"data={'cifar10' if index % 2 else 'mnist'}",
-            f"data.batch_size={16 * (1 + index % 4)}", "optim.momentum=0.8", f"trainer.max_epochs={10 + index % 9}"]
+    return [
+        f"optim.lr={0.001 * (index + 1)!r}",
+        f"seed={index % 7}",
+        f"data={'cifar10' if index % 2 else 'mnist'}",
+        f"data.batch_size={16 * (1 + index % 4)}",
+        "optim.momentum=0.8",
+        f"trainer.max_epochs={10 + index % 9}",
+    ]
 
 
 # --- planning ---
+
 
 def planning(count: int, stock_count: int) -> None:
     from dora_train.train import main
 
     lines = "".join(" ".join(overrides(index)) + "\n" for index in range(stock_count))
-    done = subprocess.run([sys.executable, "-c", STOCK, str(ROOT)], input=lines, capture_output=True, text=True,
-                          check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", STOCK, str(ROOT)],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
     stock = statistics.median(map(float, done.stdout.split()))
     began = time.process_time()
     for index in range(count):
         main.get_xp(overrides(index))
     ours = (time.process_time() - began) / count
-    print(f"a signature, ms of CPU: ours {1000 * ours:.2f} (mean of {count:,}, the first included), "
-          f"stock {1000 * stock:.0f} (median of {stock_count}): {stock / ours:.0f} times")
+    print(
+        f"a signature, ms of CPU: ours {1000 * ours:.2f} (mean of {count:,}, the first included), "
+        f"stock {1000 * stock:.0f} (median of {stock_count}): {stock / ours:.0f} times"
+    )
 
 
 # --- commands ---
+
 
 def command(words: list[str], root: Path, env: dict[str, str]) -> tuple[float, float, float]:
     """(wall seconds, CPU seconds, peak MB) of one."""
@@ -96,7 +121,10 @@ def command(words: list[str], root: Path, env: dict[str, str]) -> tuple[float, f
 
 
 def median_of(words: list[str], root: Path, env: dict[str, str], rounds: int) -> tuple[float, ...]:
-    return tuple(statistics.median(column) for column in zip(*(command(words, root, env) for _ in range(rounds))))
+    return tuple(
+        statistics.median(column)
+        for column in zip(*(command(words, root, env) for _ in range(rounds)))
+    )
 
 
 def copied(folder: Path) -> Path:
@@ -109,10 +137,16 @@ def copied(folder: Path) -> Path:
 
 def commands(folder: Path, counts: list[int], rounds: int) -> None:
     root, out = copied(folder), folder / "outputs"
-    env = os.environ | {"DORA_DIR": str(out), "DORA_QUEUE": f"{folder}/queue", "DORA_CLUSTER": "local"}
+    env = os.environ | {
+        "DORA_DIR": str(out),
+        "DORA_QUEUE": f"{folder}/queue",
+        "DORA_CLUSTER": "local",
+    }
     made = experiment(out, {"optim.lr": 0.3})
     bare = median_of([sys.executable, "-c", "import dora"], root, env, rounds)
-    print(f"\n| command | wall s | CPU s | peak MB |\n| --- | --- | --- | --- |\n{row('import dora', bare)}")
+    print(
+        f"\n| command | wall s | CPU s | peak MB |\n| --- | --- | --- | --- |\n{row('import dora', bare)}"
+    )
     info = median_of([DORA, "info", "-f", made.sig], root, env, rounds)
     print(row(f"`dora info -f` ({info[0] / bare[0]:.2f} times `import dora`)", info))
     words = [DORA, "grid", "big", "--dry_run", "--no_monitoring"]
@@ -120,15 +154,25 @@ def commands(folder: Path, counts: list[int], rounds: int) -> None:
         figures = median_of(words, root, env | {"BIG": str(count)}, min(3, rounds))
         print(row(f"`dora grid --dry_run`, experiments: {count:,}", figures), flush=True)
     initialise(root, env, 1000)
-    print(row("the second call of 1,000: all are known", median_of(words, root, env | {"BIG": "1000"}, 3)))
+    print(
+        row(
+            "the second call of 1,000: all are known",
+            median_of(words, root, env | {"BIG": "1000"}, 3),
+        )
+    )
 
 
 def initialise(root: Path, env: dict[str, str], count: int) -> None:
-    """Make the folders of the grid's first experiments, as `dora grid --init` does, and none of their jobs."""
+    """Make the folders of the grid's first experiments, as `dora grid --init` does, and none of
+    their jobs."""
     lines = ",\n".join(repr(overrides(index)) for index in range(count))
-    (root / "make_all.py").write_text(f"from dora_train.train import main\n\nfor argv in [{lines}]:\n"
-                                      "    main.create(main.get_xp(argv))\n")
-    subprocess.run([sys.executable, "make_all.py"], cwd=root, env=env, check=True, stdout=subprocess.DEVNULL)
+    (root / "make_all.py").write_text(
+        f"from dora_train.train import main\n\nfor argv in [{lines}]:\n"
+        "    main.create(main.get_xp(argv))\n"
+    )
+    subprocess.run(
+        [sys.executable, "make_all.py"], cwd=root, env=env, check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def row(name: str, figures: tuple[float, ...]) -> str:
@@ -137,16 +181,20 @@ def row(name: str, figures: tuple[float, ...]) -> str:
 
 # --- the table ---
 
+
 def table(folder: Path, count: int, running: int, rounds: int) -> None:
-    """Seconds of a refresh with its drawing on a screen of 50 lines: the first, and where nothing has changed."""
+    """Seconds of a refresh with its drawing on a screen of 50 lines: the first, and where nothing
+    has changed."""
     first, again = [], []
     made = many(folder / "table", count, running)
     for _ in range(rounds):
         monitor = watched(made)
         first.append(refresh(monitor))
         again += [refresh(monitor) for _ in range(3)]
-    print(f"\na refresh of {count:,} experiments, {running} of them running, s: "
-          f"first {statistics.median(first):.2f}, unchanged {statistics.median(again):.3f}")
+    print(
+        f"\na refresh of {count:,} experiments, {running} of them running, s: "
+        f"first {statistics.median(first):.2f}, unchanged {statistics.median(again):.3f}"
+    )
 
 
 def many(out: Path, count: int, running: int) -> list[Any]:
@@ -154,8 +202,10 @@ def many(out: Path, count: int, running: int) -> list[Any]:
     from dora_train.engine.experiment.records import State
 
     metrics = {f"m{index}": index / 7 for index in range(3)}
-    history = [{split: {**metrics, "loss": 1 / epoch, "acc": epoch / 101} for split in ("train", "valid")}
-               for epoch in range(1, 101)]
+    history = [
+        {split: {**metrics, "loss": 1 / epoch, "acc": epoch / 101} for split in ("train", "valid")}
+        for epoch in range(1, 101)
+    ]
     made = []
     for index in range(count):
         state = State.RUNNING if index < running else State.COMPLETED
@@ -198,21 +248,34 @@ def refresh(monitor: Any) -> float:
 
 # --- files ---
 
+
 def files(folder: Path) -> None:
     """System calls on the files below DORA_DIR, and bytes, of each operation on one experiment."""
     root, out = copied(folder), folder / "outputs"
-    env = os.environ | {"DORA_DIR": str(out), "DORA_QUEUE": f"{folder}/queue", "DORA_CLUSTER": "local"}
-    print("| operation | calls that name a path | of these found nothing | reads | writes | fsync | bytes read "
-          "| bytes written |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
+    env = os.environ | {
+        "DORA_DIR": str(out),
+        "DORA_QUEUE": f"{folder}/queue",
+        "DORA_CLUSTER": "local",
+    }
+    print(
+        "| operation | calls that name a path | of these found nothing | reads | writes | fsync | bytes read "
+        "| bytes written |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+    )
     run = [DORA, "run", "trainer.max_epochs=1", "logger=[]"]
     show("`dora run`, an epoch", traced(run, root, env, out))
     [one] = (out / "xps").glob("*")
     show("`dora run`, finished", traced(run, root, env, out))
     show("`dora info -f`", traced([DORA, "info", "-f", one.name], root, env, out))
     initialise(root, env, 11)
-    plan, report = [DORA, "grid", "big", "--dry_run", "--no_monitoring"], [sys.executable, "-m", "dora_train.report"]
+    plan, report = (
+        [DORA, "grid", "big", "--dry_run", "--no_monitoring"],
+        [sys.executable, "-m", "dora_train.report"],
+    )
     few, many = (traced(plan, root, env | {"BIG": count}, out) for count in ("1", "11"))
-    show("`dora grid --dry_run`, for each experiment that is there", [(b - a) / 10 for a, b in zip(few, many)])
+    show(
+        "`dora grid --dry_run`, for each experiment that is there",
+        [(b - a) / 10 for a, b in zip(few, many)],
+    )
     few, many = traced([*report, one.name], root, env, out), traced(report, root, env, out)
     show("`python -m dora_train.report`, for each", [(b - a) / 11 for a, b in zip(few, many)])
 
@@ -222,10 +285,16 @@ def show(name: str, figures: Sequence[float]) -> None:
 
 
 def traced(words: list[str], root: Path, env: dict[str, str], out: Path) -> list[float]:
-    """Of one command: calls that name a path, of these in vain, reads, writes, fsyncs, bytes read, bytes written."""
+    """Of one command: calls that name a path, of these in vain, reads, writes, fsyncs, bytes read,
+    bytes written."""
     log = out.parent / "strace"
-    subprocess.run(["strace", "-f", "-y", "-e", f"trace={TRACED}", "-o", str(log), *words], cwd=root, env=env,
-                   stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        ["strace", "-f", "-y", "-e", f"trace={TRACED}", "-o", str(log), *words],
+        cwd=root,
+        env=env,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
     counts = dict.fromkeys(("path", "missing", "read", "write", "fsync"), 0)
     moved = {"read": 0, "write": 0}
     for line in log.read_text(errors="replace").splitlines():
@@ -241,18 +310,25 @@ def traced(words: list[str], root: Path, env: dict[str, str], out: Path) -> list
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 1000, 10_000])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--files", action="store_true", help="count system calls (needs strace), and nothing else")
+    parser.add_argument(
+        "--files", action="store_true", help="count system calls (needs strace), and nothing else"
+    )
     given = parser.parse_args()
     os.chdir(ROOT)
     with tempfile.TemporaryDirectory() as name, contextlib.suppress(KeyboardInterrupt):
         if given.files:
             return files(Path(name))
-        print(f"dora-search {version('dora-search')}, hydra-core {version('hydra-core')}, torch {version('torch')}, "
-              f"Python {sys.version.split()[0]}\n")
-        os.environ |= {"DORA_DIR": f"{name}/table", "DORA_QUEUE": f"{name}/queue"}  # read when `main` is imported
+        print(
+            f"dora-search {version('dora-search')}, hydra-core {version('hydra-core')}, torch {version('torch')}, "
+            f"Python {sys.version.split()[0]}\n"
+        )
+        # read when `main` is imported
+        os.environ |= {"DORA_DIR": f"{name}/table", "DORA_QUEUE": f"{name}/queue"}
         planning(1000, 20)
         commands(Path(name), given.counts, given.rounds)
         table(Path(name), 1000, 50, 3)

@@ -2,8 +2,8 @@
 
     python benchmarks/report_speed.py [EXPERIMENTS] [EPOCHS]
 
-Each figure is the median of five commands, Python's own start included. Where there is a browser, see
-`tests/browser.py`, the time as well until it has opened the page, charts and all.
+Each figure is the median of five commands, Python's own start included. Where there is a browser,
+see `tests/browser.py`, the time as well until it has opened the page, charts and all.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ ROUNDS = 5
 def measured(out: Path, *args: str) -> float:
     """Seconds of one command."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "dora_train.report", *args], cwd=ROOT, check=True, stdout=subprocess.DEVNULL,
-                   env={**os.environ, "DORA_DIR": str(out), "DORA_QUEUE": f"{out}/queue"})
+    subprocess.run(
+        [sys.executable, "-m", "dora_train.report", *args],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "DORA_DIR": str(out), "DORA_QUEUE": f"{out}/queue"},
+    )
     return time.perf_counter() - began
 
 
@@ -38,25 +43,36 @@ def opening(page: Path) -> float:
     with browser.opened() as tab:
         began = time.perf_counter()
         tab.page.goto(page.as_uri())
-        tab.page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        tab.page.evaluate(
+            "new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
+        )
         assert tab.page.locator("#runs tbody tr").count()
         return time.perf_counter() - began
 
 
 def main() -> None:
-    count, epochs = (int(word) for word in (sys.argv[1:] + ["500", "100"][len(sys.argv) - 1:]))
+    count, epochs = (int(word) for word in (sys.argv[1:] + ["500", "100"][len(sys.argv) - 1 :]))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         first, *_ = sweep(out, rates=count // 5, seeds=5, epochs=epochs)
-        commands = {"one signature": [first.sig], f"{count} runs": ["sweep"], "over seeds": ["sweep", "--over", "seed"],
-                    "as CSV": ["sweep", "--format", "csv"], "as a page": ["sweep", "--html", f"{out}/page.html"]}
+        commands = {
+            "one signature": [first.sig],
+            f"{count} runs": ["sweep"],
+            "over seeds": ["sweep", "--over", "seed"],
+            "as CSV": ["sweep", "--format", "csv"],
+            "as a page": ["sweep", "--html", f"{out}/page.html"],
+        }
         print(f"{count} experiments of {epochs} epochs, seconds")
         for name, args in commands.items():
-            print(f"{name:<16} {statistics.median(measured(out, *args) for _ in range(ROUNDS)):.2f}")
+            print(
+                f"{name:<16} {statistics.median(measured(out, *args) for _ in range(ROUNDS)):.2f}"
+            )
         if trouble := browser.missing():
             print(f"in a browser     not measured: {trouble}")
         else:
-            print(f"in a browser     {statistics.median(opening(out / 'page.html') for _ in range(ROUNDS)):.2f}")
+            print(
+                f"in a browser     {statistics.median(opening(out / 'page.html') for _ in range(ROUNDS)):.2f}"
+            )
         print(f"the page: {(out / 'page.html').stat().st_size / 1e6:.1f} MB")
 
 

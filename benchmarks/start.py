@@ -2,8 +2,9 @@
 
     python benchmarks/start.py [ROUNDS]
 
-Each round runs, one after the other: a bare script that imports the same libraries and does one step of the same
-network; and `dora run` with one step. Medians of wall and CPU seconds, and their ratio pair by pair.
+Each round runs, one after the other: a bare script that imports the same libraries and does one
+step of the same network; and `dora run` with one step. Medians of wall and CPU seconds, and their
+ratio pair by pair.
 """
 
 from __future__ import annotations
@@ -18,7 +19,15 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORTS = ["submitit", "hydra", "torch", "dora", "torchvision", "pytorch_lightning", "sklearn.datasets"]
+IMPORTS = [
+    "submitit",
+    "hydra",
+    "torch",
+    "dora",
+    "torchvision",
+    "pytorch_lightning",
+    "sklearn.datasets",
+]
 BARE = """
 import dora, hydra, pytorch_lightning, torch
 from torch.utils.tensorboard import SummaryWriter
@@ -38,7 +47,9 @@ ONE_STEP = ["trainer.max_steps=1", "trainer.limit_val_batches=0", "trainer.limit
 def measured(command: list[str], env: dict[str, str]) -> tuple[float, float]:
     """(wall, CPU) seconds of a command, its children included."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, cwd=ROOT, env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -51,8 +62,12 @@ def main() -> None:
         for number in range(rounds + 1):  # the first round warms the disk's cache
             bare.append(measured([sys.executable, "-c", BARE], env))
             dora = env | {"DORA_DIR": f"{folder}/{number}"}
-            ours.append(measured([str(Path(sys.executable).with_name("dora")), "run", *ONE_STEP], dora))
-        print("import                wall s   CPU s   (each in a process of its own, less an empty one)")
+            ours.append(
+                measured([str(Path(sys.executable).with_name("dora")), "run", *ONE_STEP], dora)
+            )
+        print(
+            "import                wall s   CPU s   (each in a process of its own, less an empty one)"
+        )
         empty = measured([sys.executable, "-c", ""], env)
         for name in IMPORTS:
             times = [measured([sys.executable, "-c", f"import {name}"], env) for _ in range(3)]
@@ -62,7 +77,10 @@ def main() -> None:
     for name, times in (("bare script", bare[1:]), ("dora run", ours[1:])):
         wall, cpu = (statistics.median(column) for column in zip(*times))
         print(f"{name:<20} {wall:>7.2f} {cpu:>7.2f}")
-    ratios = [statistics.median(one[at] / two[at] for one, two in zip(ours[1:], bare[1:])) for at in (0, 1)]
+    ratios = [
+        statistics.median(one[at] / two[at] for one, two in zip(ours[1:], bare[1:]))
+        for at in (0, 1)
+    ]
     print(f"{'ratio':<20} {ratios[0]:>7.2f} {ratios[1]:>7.2f}")
 
 

@@ -1,12 +1,16 @@
-"""Images/s of the three pipelines side by side: `python benchmarks/three_ways.py`, in the project's root.
+"""Images/s of the three pipelines side by side:
 
-What do Lightning, Hydra and Dora cost over the vanilla loop? Each pipeline is a process of its own, started by its own
-command line; they take turns of a few steps, so that all meet the same load of the machine, and one at a time runs. The
-clock sits where each asks for its next training batch: whatever a pipeline does between two batches is counted, waiting
-for its turn is not. Steps: within the epochs. Epochs: validation, history, loggers and checkpoints as well.
+`python benchmarks/three_ways.py`, in the project's root.
 
-Two processes of the same program differ by a few percent, by where their memory happens to lie. Hence several rounds,
-with new processes each, and `basic again`: what it shows over basic is the error of the measurement.
+What do Lightning, Hydra and Dora cost over the vanilla loop? Each pipeline is a process of its own,
+started by its own command line; they take turns of a few steps, so that all meet the same load of
+the machine, and one at a time runs. The clock sits where each asks for its next training batch:
+whatever a pipeline does between two batches is counted, waiting for its turn is not. Steps: within
+the epochs. Epochs: validation, history, loggers and checkpoints as well.
+
+Two processes of the same program differ by a few percent, by where their memory happens to lie.
+Hence several rounds, with new processes each, and `basic again`: what it shows over basic is the
+error of the measurement.
 """
 
 import argparse
@@ -24,12 +28,17 @@ from typing import Any
 
 WAYS = ("basic", "basic again", "pl_hydra", "dora")
 TURN = 5  # steps
-# Else glibc gives large blocks back to the system in some processes and not in others, by the history of their heaps:
-# up to 1,000 page faults a step.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 26)}
+# Else glibc gives large blocks back to the system in some processes and not in others, by the
+# history of their heaps: up to 1,000 page faults a step.
+MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
+    "MALLOC_TOP_PAD_": str(1 << 26),
+}
 
 
 # --- inside a pipeline's process ---
+
 
 class Clock:
     """Notes the time that was this process's own at each step, and waits for its turn."""
@@ -89,35 +98,70 @@ def be(way: str, orders: int, reports: int, argv: list[str]) -> None:
         return loaded
 
     data.load_data = timed
-    module = {"basic": "basic.train", "basic again": "basic.train", "pl_hydra": "pl_hydra.train", "dora": "dora"}[way]
+    module = {
+        "basic": "basic.train",
+        "basic again": "basic.train",
+        "pl_hydra": "pl_hydra.train",
+        "dora": "dora",
+    }[way]
     sys.argv = [module, *(["run"] if way == "dora" else []), *argv]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 # --- around them ---
 
+
 def arguments(way: str, given: argparse.Namespace) -> list[str]:
     if way.startswith("basic"):
-        return ["--epochs", str(given.epochs), "--threads", str(given.threads), "--model", given.model,
-                *(["--model-args", *given.model_args] if given.model_args else [])]
-    return [f"trainer.max_epochs={given.epochs}", f"threads={given.threads}", f"model={given.model}",
-            *(f"model_args.{arg}" for arg in given.model_args)]
+        return [
+            "--epochs",
+            str(given.epochs),
+            "--threads",
+            str(given.threads),
+            "--model",
+            given.model,
+            *(["--model-args", *given.model_args] if given.model_args else []),
+        ]
+    return [
+        f"trainer.max_epochs={given.epochs}",
+        f"threads={given.threads}",
+        f"model={given.model}",
+        *(f"model_args.{arg}" for arg in given.model_args),
+    ]
 
 
 class Racer:
     """A pipeline's process, seen from outside."""
 
     def __init__(self, way: str, given: argparse.Namespace, out: str):
-        self.ticks: list[tuple[int, int, float, float]] = []  # epoch, index, own wall time, CPU time
+        # epoch, index, own wall time, CPU time
+        self.ticks: list[tuple[int, int, float, float]] = []
         orders, self._orders = os.pipe()
         self._reports, reports = os.pipe()
         out = str(Path(out) / way.replace(" ", "_"))
         Path(out).mkdir()
-        env = os.environ | MALLOC | {"DORA_DIR": out, "OMP_NUM_THREADS": str(given.threads),
-                                     "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, __file__, "--be", way, str(orders), str(reports), *arguments(way, given)]
+        env = (
+            os.environ
+            | MALLOC
+            | {
+                "DORA_DIR": out,
+                "OMP_NUM_THREADS": str(given.threads),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            }
+        )
+        command = [
+            sys.executable,
+            __file__,
+            "--be",
+            way,
+            str(orders),
+            str(reports),
+            *arguments(way, given),
+        ]
         self.log = open(Path(out) / "log", "w")
-        self.process = subprocess.Popen(command, env=env, pass_fds=(orders, reports), stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(
+            command, env=env, pass_fds=(orders, reports), stdout=self.log, stderr=self.log
+        )
         os.close(orders)
         os.close(reports)
         self._lines = os.fdopen(self._reports)
@@ -138,8 +182,11 @@ class Racer:
 
     def steps(self, clock: int) -> list[float]:
         """Seconds of each step, in order, without the first epoch: it warms up."""
-        return [after[clock] - before[clock] for before, after in zip(self.ticks, self.ticks[1:])
-                if before[0] == after[0] > 0]
+        return [
+            after[clock] - before[clock]
+            for before, after in zip(self.ticks, self.ticks[1:])
+            if before[0] == after[0] > 0
+        ]
 
     def epochs(self, clock: int) -> list[float]:
         """Seconds of each whole epoch, without the first and the last one."""
@@ -151,31 +198,51 @@ def race(given: argparse.Namespace, out: str) -> dict[str, Racer]:
     racers = {way: Racer(way, given, out) for way in WAYS}
     running = dict(racers)
     while running:
-        for way in random.sample(list(running), len(running)):  # no one always comes after the same one
+        # no one always comes after the same one
+        for way in random.sample(list(running), len(running)):
             if not running[way].turn():
                 del running[way]
     return racers
 
 
-HEAD = ("pipeline", "ms a step", "images/s, steps", "over basic", "CPU ms a step", "over basic", "images/s, epochs",
-        "over basic")
+HEAD = (
+    "pipeline",
+    "ms a step",
+    "images/s, steps",
+    "over basic",
+    "CPU ms a step",
+    "over basic",
+    "images/s, epochs",
+    "over basic",
+)
 
 
 def report(rounds: list[dict[str, Racer]], samples: int) -> list[str]:
-    """A markdown table: images/s, and how much longer than basic the same steps took; medians, and range, of rounds."""
+    """A markdown table: images/s, and how much longer than basic the same steps took; medians, and
+    range, of rounds."""
     lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
-    batches = max(tick[1] for tick in rounds[0]["basic"].ticks)  # Lightning does not ask for one after the last
+    # Lightning does not ask for one after the last
+    batches = max(tick[1] for tick in rounds[0]["basic"].ticks)
     for way in WAYS:
         racers, basics = [racers[way] for racers in rounds], [racers["basic"] for racers in rounds]
-        step, cpu, epoch = (statistics.median(statistics.median(seconds) for seconds in all_rounds) for all_rounds in (
-            [racer.steps(2) for racer in racers], [racer.steps(3) for racer in racers],
-            [racer.epochs(2) for racer in racers]))
-        costs = [[over(racer.steps(2), basic.steps(2)) for racer, basic in zip(racers, basics)],
-                 [over(racer.steps(3), basic.steps(3)) for racer, basic in zip(racers, basics)],
-                 [over(racer.epochs(2), basic.epochs(2)) for racer, basic in zip(racers, basics)]]
+        step, cpu, epoch = (
+            statistics.median(statistics.median(seconds) for seconds in all_rounds)
+            for all_rounds in (
+                [racer.steps(2) for racer in racers],
+                [racer.steps(3) for racer in racers],
+                [racer.epochs(2) for racer in racers],
+            )
+        )
+        costs = [
+            [over(racer.steps(2), basic.steps(2)) for racer, basic in zip(racers, basics)],
+            [over(racer.steps(3), basic.steps(3)) for racer, basic in zip(racers, basics)],
+            [over(racer.epochs(2), basic.epochs(2)) for racer, basic in zip(racers, basics)],
+        ]
         shown = ["" if way == "basic" else spread(cost) for cost in costs]
-        lines.append(f"| {way} | {1000 * step:.1f} | {samples / batches / step:,.0f} | {shown[0]} | {1000 * cpu:.1f} | "
-                     f"{shown[1]} | {samples / epoch:,.0f} | {shown[2]} |")
+        lines.append(
+            f"| {way} | {1000 * step:.1f} | {samples / batches / step:,.0f} | {shown[0]} | {1000 * cpu:.1f} | "
+            f"{shown[1]} | {samples / epoch:,.0f} | {shown[2]} |"
+        )
     return lines
 
 
@@ -189,7 +256,9 @@ def spread(values: list[float]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--epochs", type=int, default=6, help="of a round; the first one warms up")
     parser.add_argument("--threads", type=int, default=1)
@@ -202,10 +271,14 @@ def main() -> None:
             rounds.append(race(given, out))
         print(f"round {number + 1} of {given.rounds}", file=sys.stderr)
     samples = 1199  # of the digits, in the training set
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "hydra-core"))
-    print(f"{given.rounds} rounds of {len(rounds[0]['basic'].steps(2))} steps of {given.model} "
-          f"{' '.join(given.model_args)} on digits, {given.threads} threads; {versions}, "
-          f"dora-search {version('dora-search')}, Python {sys.version.split()[0]}\n")
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "hydra-core")
+    )
+    print(
+        f"{given.rounds} rounds of {len(rounds[0]['basic'].steps(2))} steps of {given.model} "
+        f"{' '.join(given.model_args)} on digits, {given.threads} threads; {versions}, "
+        f"dora-search {version('dora-search')}, Python {sys.version.split()[0]}\n"
+    )
     print("\n".join(report(rounds, samples)))
 
 

@@ -3,10 +3,10 @@
     python benchmarks/verdicts.py              error rates and power on drawn values: a minute or two
     python benchmarks/verdicts.py digits       four learning rates, six seeds, trained here: some minutes
 
-Errors: the part of grids in which some setting is called worse although none differs. Power: the part of the worse
-settings that are called so, if one setting is better than all others by three standard deviations of a run (after what
-the seed does to all settings alike is taken away). `one setting noisy`: the runs of one setting spread three times as
-much. All methods get the same draws.
+Errors: the part of grids in which some setting is called worse although none differs. Power: the
+part of the worse settings that are called so, if one setting is better than all others by three
+standard deviations of a run (after what the seed does to all settings alike is taken away). `one
+setting noisy`: the runs of one setting spread three times as much. All methods get the same draws.
 """
 
 from __future__ import annotations
@@ -43,12 +43,16 @@ Method = Callable[[np.ndarray], list[bool]]
 
 
 def ours(values: np.ndarray) -> list[bool]:
-    found = compare({setting: dict(enumerate(row)) for setting, row in enumerate(values)}, level=LEVEL)
+    found = compare(
+        {setting: dict(enumerate(row)) for setting, row in enumerate(values)}, level=LEVEL
+    )
     return [one.verdict == "worse" for one in found.values()]
 
 
 def welch(values: np.ndarray) -> list[bool]:
-    return _against_best(values, lambda *rows: stats.ttest_ind(*rows, axis=1, equal_var=False), LEVEL)
+    return _against_best(
+        values, lambda *rows: stats.ttest_ind(*rows, axis=1, equal_var=False), LEVEL
+    )
 
 
 def paired(values: np.ndarray) -> list[bool]:
@@ -56,7 +60,8 @@ def paired(values: np.ndarray) -> list[bool]:
 
 
 def bonferroni(values: np.ndarray) -> list[bool]:
-    """The paired t test, corrected for all pairs: any may be the best one and the one that is worse."""
+    """The paired t test, corrected for all pairs: any may be the best one and the one that is
+    worse."""
     level = LEVEL / math.comb(len(values), 2)
     return _against_best(values, lambda *rows: stats.ttest_rel(*rows, axis=1), level)
 
@@ -68,14 +73,22 @@ def _against_best(values: np.ndarray, test: Callable[..., Any], level: float) ->
     return np.insert(test(best, others).pvalue < level, at, False).tolist()
 
 
-METHODS: dict[str, Method] = {"Welch": welch, "paired t": paired, "paired t, Bonferroni": bonferroni, "ours": ours}
+METHODS: dict[str, Method] = {
+    "Welch": welch,
+    "paired t": paired,
+    "paired t, Bonferroni": bonferroni,
+    "ours": ours,
+}
 
 
 # --- drawn values ---
 
 
-def drawn(generator: np.random.Generator, settings: int, seeds: int, skewed: bool = False) -> np.ndarray:
-    """[settings, seeds]: what is left of a run when the seed's effect is taken away has variance 1."""
+def drawn(
+    generator: np.random.Generator, settings: int, seeds: int, skewed: bool = False
+) -> np.ndarray:
+    """[settings, seeds]: what is left of a run when the seed's effect is taken away has variance
+    1."""
 
     def noise(*shape: int) -> np.ndarray:
         if not skewed:
@@ -87,8 +100,11 @@ def drawn(generator: np.random.Generator, settings: int, seeds: int, skewed: boo
     return effect * noise(1, seeds) + noise(settings, seeds)
 
 
-def rates(values_of: Callable[[np.random.Generator], np.ndarray], grids: int,
-          counted: Callable[[list[bool]], float]) -> list[str]:
+def rates(
+    values_of: Callable[[np.random.Generator], np.ndarray],
+    grids: int,
+    counted: Callable[[list[bool]], float],
+) -> list[str]:
     """The mean of `counted` over many grids, in percent, for each method."""
     cells = []
     for method in METHODS.values():
@@ -109,14 +125,28 @@ def with_gap(values: np.ndarray) -> np.ndarray:
 
 
 def table() -> None:
-    print(f"percent of {GRIDS:,} grids, {100 * LEVEL:.0f}% asked for (a rate of 5% is measured to 0.7%)\n")
+    print(
+        f"percent of {GRIDS:,} grids, {100 * LEVEL:.0f}% asked for (a rate of 5% is measured to 0.7%)\n"
+    )
     print(f"| data | settings x seeds | {' | '.join(METHODS)} |")
     print(f"| --- | --- |{' --- |' * len(METHODS)}")
-    kinds: dict[str, tuple[Callable[[np.random.Generator, int, int], np.ndarray], Callable[[list[bool]], float]]] = {
+    kinds: dict[
+        str,
+        tuple[Callable[[np.random.Generator, int, int], np.ndarray], Callable[[list[bool]], float]],
+    ] = {
         "no difference, normal": (drawn, any),
-        "no difference, skewed": (lambda generator, *shape: drawn(generator, *shape, skewed=True), any),
-        "no difference, one setting noisy": (lambda generator, *shape: with_noisy(drawn(generator, *shape)), any),
-        "power": (lambda generator, *shape: with_gap(drawn(generator, *shape)), lambda worse: np.mean(worse[1:])),
+        "no difference, skewed": (
+            lambda generator, *shape: drawn(generator, *shape, skewed=True),
+            any,
+        ),
+        "no difference, one setting noisy": (
+            lambda generator, *shape: with_noisy(drawn(generator, *shape)),
+            any,
+        ),
+        "power": (
+            lambda generator, *shape: with_gap(drawn(generator, *shape)),
+            lambda worse: np.mean(worse[1:]),
+        ),
     }
     for kind, (make, counted) in kinds.items():
         for shape in SHAPES:
@@ -128,13 +158,18 @@ def table() -> None:
 
 
 def digits() -> None:
-    """Four learning rates of `small` on the digits, six seeds each: what each method says of the test accuracy."""
+    """Four learning rates of `small` on the digits, six seeds each: what each method says of the
+    test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
         values = np.array([[trained(Path(folder), rate, seed) for seed in SEEDS] for rate in RATES])
     print(f"test accuracy of {len(RATES)} x {len(SEEDS)} runs of {EPOCHS} epochs\n")
-    print(f"| optim.lr | mean | standard deviation | behind | its interval | {' | '.join(METHODS)} |")
+    print(
+        f"| optim.lr | mean | standard deviation | behind | its interval | {' | '.join(METHODS)} |"
+    )
     print(f"| --- | --- | --- | --- | --- |{' --- |' * len(METHODS)}")
-    found = compare({rate: dict(zip(SEEDS, map(float, row))) for rate, row in zip(RATES, values)}, level=LEVEL)
+    found = compare(
+        {rate: dict(zip(SEEDS, map(float, row))) for rate, row in zip(RATES, values)}, level=LEVEL
+    )
     worse = {name: method(values) for name, method in METHODS.items()}
     for place, (rate, one) in enumerate(found.items()):
         low, high = one.difference_interval or (math.nan, math.nan)
@@ -148,9 +183,24 @@ def digits() -> None:
 def trained(folder: Path, rate: float, seed: int) -> float:
     """The test accuracy of one run."""
     out = folder / f"{rate}-{seed}"
-    command = [sys.executable, "-m", "dora", "run", f"optim.lr={rate}", f"seed={seed}", "threads=1", "logger=[]",
-               f"trainer.max_epochs={EPOCHS}"]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "DORA_DIR": str(out)}, check=True, stdout=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "dora",
+        "run",
+        f"optim.lr={rate}",
+        f"seed={seed}",
+        "threads=1",
+        "logger=[]",
+        f"trainer.max_epochs={EPOCHS}",
+    ]
+    subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "DORA_DIR": str(out)},
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     [experiment] = [Experiment(path) for path in (out / "xps").iterdir()]
     return experiment.result()["test"]["acc"]
 
@@ -161,7 +211,9 @@ def narrower(values: np.ndarray) -> str:
     for one in range(len(values)):
         for other in range(one):
             pair = stats.ttest_rel(values[one], values[other]).confidence_interval(1 - LEVEL)
-            apart = stats.ttest_ind(values[one], values[other], equal_var=False).confidence_interval(1 - LEVEL)
+            apart = stats.ttest_ind(
+                values[one], values[other], equal_var=False
+            ).confidence_interval(1 - LEVEL)
             ratios.append((apart.high - apart.low) / (pair.high - pair.low))
     return f"{np.median(ratios):.2f} times as wide in the median ({min(ratios):.2f} .. {max(ratios):.2f})"
 

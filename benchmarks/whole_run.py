@@ -1,10 +1,13 @@
-"""Images/s of a whole run beside a bare PyTorch loop and stock Lightning: `python benchmarks/whole_run.py`.
+"""Images/s of a whole run beside a bare PyTorch loop and stock Lightning:
 
-All four train one network, in one process, on the same ready batches, in turns: what differs is what each does around
-a step. Ours is the trainer of `dora run` with all its callbacks, checkpoints, history, TensorBoard, CSV and the bar of
-a terminal; stock Lightning logs loss and accuracy by `self.log` at each step and epoch to TensorBoard, with its bar and
-its checkpoint. The loop alone is Lightning's as `dora run` has it, with no callback, no logger and no metric: what is
-there in any case. The clock runs from the tenth batch until `fit` returns, the epoch's checkpoint included.
+`python benchmarks/whole_run.py`.
+
+All four train one network, in one process, on the same ready batches, in turns: what differs is
+what each does around a step. Ours is the trainer of `dora run` with all its callbacks, checkpoints,
+history, TensorBoard, CSV and the bar of a terminal; stock Lightning logs loss and accuracy by
+`self.log` at each step and epoch to TensorBoard, with its bar and its checkpoint. The loop alone is
+Lightning's as `dora run` has it, with no callback, no logger and no metric: what is there in any
+case. The clock runs from the tenth batch until `fit` returns, the epoch's checkpoint included.
 """
 
 from __future__ import annotations
@@ -97,7 +100,9 @@ class Stock(Plain):
 
 
 def optimizer_of(network: torch.nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.SGD(network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    return torch.optim.SGD(
+        network.parameters(), 0.05, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
 
 
 def bare(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
@@ -110,11 +115,15 @@ def bare(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
 
 
 def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
-    cfg = train_main.get_xp(["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.accelerator=cpu"]).cfg
+    cfg = train_main.get_xp(
+        ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.accelerator=cpu"]
+    ).cfg
     experiment = Experiment(folder / "00000000")
     experiment.folder.mkdir(parents=True)
     console = Console(file=open(os.devnull, "w"), force_terminal=True)
-    session = sessions.Session(experiment, Ranks(), Signals(), RunState(), RunState(), console, train_main.find)
+    session = sessions.Session(
+        experiment, Ranks(), Signals(), RunState(), RunState(), console, train_main.find
+    )
     trainer = build_trainer(cfg, session, History("valid.acc", "max", 0, 1), 1)
     loader = TrainLoader(ready, Ranks())
     loader.trainer = trainer
@@ -123,21 +132,34 @@ def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
 
 
 def alone(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
-                         enable_progress_bar=False, enable_model_summary=False, default_root_dir=str(folder))
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(folder),
+    )
     module, trainer.profiler = Plain(network), Unasked()  # type: ignore[assignment]
     trainer.fit(module, ready)
 
 
 def stock(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", logger=TensorBoardLogger(str(folder)),
-                         enable_model_summary=False, default_root_dir=str(folder))
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=TensorBoardLogger(str(folder)),
+        enable_model_summary=False,
+        default_root_dir=str(folder),
+    )
     with contextlib.redirect_stdout(open(os.devnull, "w")):
         trainer.fit(Stock(network), ready)
 
 
 def keep_memory() -> None:
-    """Else glibc gives large blocks back to the system, or not, by its heap's history: up to 4 ms of page faults."""
+    """Else glibc gives large blocks back to the system, or not, by its heap's history: up to 4 ms
+    of page faults."""
     libc = ctypes.CDLL(None)
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # malloc.h
     for option, value in ((mmap_max, 0), (trim_threshold, 2**31 - 1), (top_pad, 1 << 26)):
@@ -165,8 +187,10 @@ def measure(width: int, steps: int, rounds: int, batches: list[Any]) -> str:
     ratio = [one / other for one, other in zip(plain, others[0])]
     added = [[one - other for one, other in zip(way, plain)] for way in others]
     share = statistics.median(added[0]) / statistics.median(added[-1])
-    return (f"| {width} | {statistics.median(plain):.2f} | {spread(ratio, '.3f')} | "
-            f"{' | '.join(spread(way, '+.2f') for way in added)} | {share:.2f} |")
+    return (
+        f"| {width} | {statistics.median(plain):.2f} | {spread(ratio, '.3f')} | "
+        f"{' | '.join(spread(way, '+.2f') for way in added)} | {share:.2f} |"
+    )
 
 
 def spread(values: list[float], style: str) -> str:
@@ -174,7 +198,9 @@ def spread(values: list[float], style: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--widths", type=int, nargs="+", default=[8, 24, 112])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5.0, help="of an epoch, about")
@@ -184,14 +210,20 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
     batches = list(load_data("digits", 64).train.epoch())[:-1]
-    print(f"batches of 64 digits, {given.threads} thread(s), {given.rounds} rounds; torch {torch.__version__}, "
-          f"Lightning {pl.__version__}\n")
-    print("| width | bare, ms a step | images/s, ours / bare | ours adds, ms | the loop alone, ms | stock adds, ms | "
-          f"ours / stock |\n|{' --- |' * 7}")
+    print(
+        f"batches of 64 digits, {given.threads} thread(s), {given.rounds} rounds; torch {torch.__version__}, "
+        f"Lightning {pl.__version__}\n"
+    )
+    print(
+        "| width | bare, ms a step | images/s, ours / bare | ours adds, ms | the loop alone, ms | stock adds, ms | "
+        f"ours / stock |\n|{' --- |' * 7}"
+    )
     for width in given.widths:
         network = build_model("small", 10, 8, width=width)
         probe = seconds_a_step(bare, network, Ready(batches, 40))
-        print(measure(width, max(100, int(given.seconds / probe)), given.rounds, batches), flush=True)
+        print(
+            measure(width, max(100, int(given.seconds / probe)), given.rounds, batches), flush=True
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Which epoch was the best so far: by a metric of the history, and without a guess of its direction.
+"""Which epoch was the best so far: by a metric of the history, and without a guess of its
+direction.
 
 optim.py cuts the learning rate by it, and the engine ends runs by it. Standard library only.
 """
@@ -7,8 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 
-def monitored(history: Sequence[Mapping[str, Mapping[str, float]]], metric: str, mode: str,
-              measured_only: bool = False) -> list[float]:
+def monitored(
+    history: Sequence[Mapping[str, Mapping[str, float]]],
+    metric: str,
+    mode: str,
+    measured_only: bool = False,
+) -> list[float]:
     """One value an epoch, larger is better; NaN for an epoch that did not measure the metric.
 
     Args:

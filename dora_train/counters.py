@@ -1,11 +1,12 @@
 """Randomness as a pure function of counters: (seed, epoch, batch or sample, rank) and a purpose.
 
-Nothing here depends on what the process did before. That is why a run killed anywhere goes on with the same numbers
-without storing the state of a generator, and why the number of workers or ranks does not change what a sample gets.
-Needs torch and numpy only: the data, the module, `basic/` and `pl_hydra/` draw the same numbers through it.
+Nothing here depends on what the process did before. That is why a run killed anywhere goes on with
+the same numbers without storing the state of a generator, and why the number of workers or ranks
+does not change what a sample gets. Needs torch and numpy only: the data, the module, `basic/` and
+`pl_hydra/` draw the same numbers through it.
 
-The mixing is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA 2014), once on
-Python integers and once on whole tensors.
+The mixing is SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, OOPSLA
+2014), once on Python integers and once on whole tensors.
 """
 
 import random
@@ -28,7 +29,10 @@ def _mix(value: int) -> int:
 
 
 def seed_of(purpose: str, *counters: int) -> int:
-    """A seed in 0 .. 2**63 - 1 for `purpose` at these counters, e.g. `seed_of("order", seed, epoch)`."""
+    """A seed in 0 .. 2**63 - 1 for `purpose` at these counters, e.g.
+
+    `seed_of("order", seed, epoch)`.
+    """
     value = _mix(zlib.crc32(purpose.encode()))
     for counter in counters:
         value = _mix(value ^ (counter & _MASK))
@@ -42,9 +46,11 @@ def permutation(size: int, purpose: str, *counters: int) -> torch.Tensor:
 
 
 def seed_all(purpose: str, *counters: int) -> None:
-    """Seed the global generators of torch, Python and numpy, for what draws from them by itself (dropout, mixup).
+    """Seed the global generators of torch, Python and numpy, for what draws from them by itself
+    (dropout, mixup).
 
-    `torch.manual_seed` does its part in 150 us, too slow for every step; all of this takes 15 us without a GPU.
+    `torch.manual_seed` does its part in 150 us, too slow for every step; all of this takes 15 us
+    without a GPU.
     """
     seed = seed_of(purpose, *counters)
     random.seed(seed)

@@ -1,8 +1,8 @@
 """The LightningModule: what a step computes, and how the weights move.
 
-A step returns a dict: `loss`, and any metric as a number (its mean over the batch) or as one value a sample. The
-engine averages them over the epoch and all ranks, and writes them to history, TensorBoard and CSV. To add a metric,
-return one more; to change the loss, edit `loss`.
+A step returns a dict: `loss`, and any metric as a number (its mean over the batch) or as one value
+a sample. The engine averages them over the epoch and all ranks, and writes them to history,
+TensorBoard and CSV. To add a metric, return one more; to change the loss, edit `loss`.
 """
 
 import math
@@ -73,7 +73,8 @@ class Classifier(pl.LightningModule):
         return optimizer
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Not by a scheduler of torch, whose state would have to be right wherever a run is taken up."""
+        """Not by a scheduler of torch, whose state would have to be right wherever a run is taken
+        up."""
         factor = self.factor(self.global_step, self.monitored)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -1,7 +1,10 @@
-"""A trained experiment put to use: `load(SIG)` in a notebook, `python -m dora_train.predict SIG [PATH]` in a shell.
+"""A trained experiment put to use:
 
-Reads an experiment's folder, and writes nothing there: the values come from its birth, the weights from its best
-checkpoint, and what an image is to become from what the run stored. Neither Dora nor Hydra takes part.
+`load(SIG)` in a notebook, `python -m dora_train.predict SIG [PATH]` in a shell.
+
+Reads an experiment's folder, and writes nothing there: the values come from its birth, the weights
+from its best checkpoint, and what an image is to become from what the run stored. Neither Dora nor
+Hydra takes part.
 """
 
 import argparse
@@ -50,10 +53,11 @@ class Trained:
     """What an experiment has learned, and what is needed to use it.
 
     Attributes:
-        network: from images [B, 3, H, W] float32, normalised as in training, to logits [B, classes]; in eval mode,
-            on the CPU.
+        network: from images [B, 3, H, W] float32, normalised as in training, to logits [B,
+            classes]; in eval mode, on the CPU.
         classes: their names, in the order of the logits.
-        config: the values that count in the signature, as they were frozen: `config["optim"]["lr"]`.
+        config: the values that count in the signature, as they were frozen:
+            `config["optim"]["lr"]`.
         inputs: how an image becomes what the network takes.
         checkpoint: the file of the weights.
     """
@@ -66,7 +70,8 @@ class Trained:
     checkpoint: Path
 
     def classify(self, paths: Sequence[str | os.PathLike[str]]) -> Iterator[tuple[str, float]]:
-        """For each image file, in this order, its class and the probability that the network gives to it (0 .. 1).
+        """For each image file, in this order, its class and the probability that the network gives
+        to it (0 .. 1).
 
         Raises:
             DataError: an image cannot be read.
@@ -76,7 +81,9 @@ class Trained:
         for images, _ in self.inputs.batches(files, BATCH_SIZE, workers).epoch():
             with torch.inference_mode():
                 best = self.network(images).softmax(1).max(1)
-            yield from zip((self.classes[label] for label in best.indices.tolist()), best.values.tolist())
+            yield from zip(
+                (self.classes[label] for label in best.indices.tolist()), best.values.tolist()
+            )
 
 
 def load(sig: str) -> Trained:
@@ -88,9 +95,10 @@ def load(sig: str) -> Trained:
         sig: any unambiguous beginning of its signature.
 
     Raises:
-        UserError: there is no such experiment, or several; it has no checkpoint, or a damaged one; the code builds
-            another network by now.
-        DataError: it stored nothing of its data set, made by an older version, and the set cannot be read.
+        UserError: there is no such experiment, or several; it has no checkpoint, or a damaged one;
+            the code builds another network by now.
+        DataError: it stored nothing of its data set, made by an older version, and the set cannot
+            be read.
     """
     return _load(find(outputs(), sig))
 
@@ -101,8 +109,10 @@ def _load(experiment: Experiment) -> Trained:
     if state.state is not State.COMPLETED:
         epoch = held_epoch(checkpoint)
         where = f" (epoch {epoch})" if epoch else ""
-        log.warning(f"XP {experiment.sig} is not finished ({state.state}): "
-                    f"{checkpoint.name} is as far as it came{where}")
+        log.warning(
+            f"XP {experiment.sig} is not finished ({state.state}): "
+            f"{checkpoint.name} is as far as it came{where}"
+        )
     weights, config = _weights(checkpoint), birth.config
     inputs = Inputs.read(experiment.inputs()) or _data(config).inputs
     network = _network(experiment, birth, inputs)
@@ -110,16 +120,20 @@ def _load(experiment: Experiment) -> Trained:
         network.load_state_dict(weights)
     except RuntimeError as error:
         commit = str(birth.code.get("commit") or "")[:9]
-        raise UserError(f"XP {experiment.sig}: its weights do not fit the network that the code builds by now"
-                        + (f"; it was made at commit {commit}." if commit else ".")) from error
+        raise UserError(
+            f"XP {experiment.sig}: its weights do not fit the network that the code builds by now"
+            + (f"; it was made at commit {commit}." if commit else ".")
+        ) from error
     return Trained(experiment.sig, network.eval(), inputs.classes, config, inputs, checkpoint)
 
 
 def _birth(experiment: Experiment) -> Birth:
     birth = experiment.birth()
     if birth is None:
-        raise UserError(f"XP {experiment.sig}: its values were never frozen (a run of stock Dora), or birth.json is "
-                        "damaged: there is no telling what its network is.")
+        raise UserError(
+            f"XP {experiment.sig}: its values were never frozen (a run of stock Dora), or birth.json is "
+            "damaged: there is no telling what its network is."
+        )
     return birth
 
 
@@ -135,8 +149,10 @@ def _checkpoint(experiment: Experiment) -> Path:
     if epoch is not None:
         return _of_epoch(experiment, there, epoch)
     if not there:
-        raise UserError(f"XP {experiment.sig} has no checkpoint yet ({experiment.state().state}): "
-                        f"dora run -f {experiment.sig}")
+        raise UserError(
+            f"XP {experiment.sig} has no checkpoint yet ({experiment.state().state}): "
+            f"dora run -f {experiment.sig}"
+        )
     return there[0]
 
 
@@ -149,8 +165,10 @@ def _of_epoch(experiment: Experiment, there: Sequence[Path], epoch: int) -> Path
         found = [best]
     if not found:
         what = f"holds epoch {held[best]}" if best in held else "is missing"
-        raise UserError(f"XP {experiment.sig}: best.ckpt {what}, and its best epoch is {epoch}.",
-                        f"train it anew: dora run --clear -f {experiment.sig}")
+        raise UserError(
+            f"XP {experiment.sig}: best.ckpt {what}, and its best epoch is {epoch}.",
+            f"train it anew: dora run --clear -f {experiment.sig}",
+        )
     return found[0]
 
 
@@ -160,9 +178,15 @@ def _weights(checkpoint: Path) -> dict[str, Tensor]:
         raise _damaged(checkpoint)
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # whole, and yet no checkpoint: UnpicklingError, RuntimeError, KeyError ...
+    except (
+        Exception
+    ) as error:  # whole, and yet no checkpoint: UnpicklingError, RuntimeError, KeyError ...
         raise _damaged(checkpoint) from error
-    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+    return {
+        name.removeprefix("model."): value
+        for name, value in state.items()
+        if name.startswith("model.")
+    }
 
 
 def _damaged(checkpoint: Path) -> UserError:
@@ -172,9 +196,14 @@ def _damaged(checkpoint: Path) -> UserError:
 def _network(experiment: Experiment, birth: Birth, inputs: Inputs) -> nn.Module:
     config = birth.config
     try:
-        with torch.random.fork_rng(devices=[]):  # the fresh weights must not move a notebook's random numbers
-            network = build_untrained(config["model"], len(inputs.classes), inputs.image_size,
-                                      **(config.get("model_args") or {}))
+        # the fresh weights must not move a notebook's random numbers
+        with torch.random.fork_rng(devices=[]):
+            network = build_untrained(
+                config["model"],
+                len(inputs.classes),
+                inputs.image_size,
+                **(config.get("model_args") or {}),
+            )
     except ValueError as error:
         raise UserError(f"XP {experiment.sig}: {error}") from error
     return network.to(memory_format=torch.channels_last) if config.get("channels_last") else network  # type: ignore
@@ -186,8 +215,10 @@ def _data(config: dict[str, Any]) -> Data:
 
 # --- its test set, once more ---
 
+
 def measure(trained: Trained) -> dict[str, float]:
-    """The metrics over the test set, computed as the run does: on the CPU in one rank, the numbers of `result.json`.
+    """The metrics over the test set, computed as the run does: on the CPU in one rank, the numbers
+    of `result.json`.
 
     By the test step of module.py, in the precision of the run. That imports Lightning, which
     nothing else here needs.
@@ -203,8 +234,10 @@ def measure(trained: Trained) -> dict[str, float]:
     config = trained.config
     data = _data(config)
     if data.classes != trained.classes:
-        raise UserError(f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} has "
-                        f"{len(data.classes)} others by now: it cannot be measured.")
+        raise UserError(
+            f"XP {trained.sig} knows {len(trained.classes)} classes, and {data} has "
+            f"{len(data.classes)} others by now: it cannot be measured."
+        )
     experiment = Experiment(trained.checkpoint.parent)
     warning = changes_that_do_no_harm(experiment, data.contents(), asdict(data.inputs))
     if warning:
@@ -238,20 +271,29 @@ def _measured(experiment: Experiment) -> str:
     test = measure(trained)
     print(f"XP {experiment.sig}, {trained.checkpoint.name}, on the test set", file=sys.stderr)
     before = (experiment.result() or {}).get("test") or {}
-    if any(not math.isclose(test.get(name, math.nan), value, rel_tol=1e-3) for name, value in before.items()):
-        print(f"warning: the run had {json.dumps(before)}: another device, other data or other code", file=sys.stderr)
+    if any(
+        not math.isclose(test.get(name, math.nan), value, rel_tol=1e-3)
+        for name, value in before.items()
+    ):
+        print(
+            f"warning: the run had {json.dumps(before)}: another device, other data or other code",
+            file=sys.stderr,
+        )
     return json.dumps(test) + "\n"
 
 
 # --- images ---
+
 
 def _classified(experiment: Experiment, path: str) -> str:
     """CSV with a line an image, all of it or none: path, class, probability."""
     files = images_at(path)
     _birth(experiment), _checkpoint(experiment)
     if Inputs.read(experiment.inputs()) is None:
-        raise UserError(f"XP {experiment.sig} did not store how an image becomes an input (an older version made it): "
-                        "it can be measured, and classifies no files.")
+        raise UserError(
+            f"XP {experiment.sig} did not store how an image becomes an input (an older version made it): "
+            "it can be measured, and classifies no files."
+        )
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["path", "class", "probability"])
@@ -275,19 +317,25 @@ def _unreadable(files: list[str]) -> str:
 
 # --- the command ---
 
+
 def main(argv: Sequence[str] | None = None) -> None:
     """`python -m dora_train.predict SIG [PATH] [--output FILE]`.
 
     Raises:
         UserError: see `load`, `measure`, `images_at`; or FILE cannot be written.
     """
-    parser = argparse.ArgumentParser(prog="python -m dora_train.predict", description=(
-        "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability)."))
+    parser = argparse.ArgumentParser(
+        prog="python -m dora_train.predict",
+        description=(
+            "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability)."
+        ),
+    )
     parser.add_argument("sig", metavar="SIG", help="any unambiguous beginning of its signature")
     parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images")
     parser.add_argument("--output", metavar="FILE", help="write there, and not to the terminal")
     args = parser.parse_args(argv)
-    if args.output and not Path(args.output).absolute().parent.is_dir():  # said now, not after the work
+    # said now, not after the work
+    if args.output and not Path(args.output).absolute().parent.is_dir():
         raise UserError(f"cannot write {args.output}: there is no such folder.")
     experiment = find(outputs(), args.sig)
     try:

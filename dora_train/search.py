@@ -1,7 +1,9 @@
-"""A search as a grid file: it asks an optimizer what to try, and every trial is an ordinary experiment.
+"""A search as a grid file: it asks an optimizer what to try, and every trial is an ordinary
+experiment.
 
-`grids/search.py` shows one. `dora grid search` asks, submits, watches, tells and asks again until the trials are spent.
-It may be killed and called again at any time: its state is rebuilt from the experiments (engine/search/replay.py).
+`grids/search.py` shows one. `dora grid search` asks, submits, watches, tells and asks again until
+the trials are spent. It may be killed and called again at any time: its state is rebuilt from the
+experiments (engine/search/replay.py).
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,24 +29,32 @@ from .engine.words import directions
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]
 
-HOPE = 3  # trials that may fail in a row, from the first on, before the search gives up: a bug fails them all
+# trials that may fail in a row, from the first on, before the search gives up: a bug fails them all
+HOPE = 3
 
 
 class Search(Growing):
-    """What a grid file subclasses, together with an explorer that says which columns the table shows.
+    """What a grid file subclasses, together with an explorer that says which columns the table
+    shows.
 
-    The function that it decorates binds what all trials share (`bind_`, `slurm_`), and may name experiments of its own.
+    The function that it decorates binds what all trials share (`bind_`, `slurm_`), and may name
+    experiments of its own.
     """
 
-    space: Mapping[str, Dimension] = {}  # key -> log(low, high), uniform(low, high), integer(low, high), choice(a, b)
+    # key -> log(low, high), uniform(low, high), integer(low, high), choice(a, b)
+    space: Mapping[str, Dimension] = {}
     objective: str = "valid.acc"  # a metric of history.json; a trial counts with its best epoch
     mode: str = "max"  # max | min; of another objective, say it too
     trials: int = 20  # experiments in all; may be raised later
-    at_once: int = 1  # experiments that wait or run at any time; as many trials are asked for before one is told
-    optimizer: str = "nevergrad"  # nevergrad (NGOpt) | optuna (TPE) | nevergrad:DE, optuna:GP: any of theirs | random
+    # experiments that wait or run at any time; as many trials are asked for before one is told
+    at_once: int = 1
+    # nevergrad (NGOpt) | optuna (TPE) | nevergrad:DE, optuna:GP: any of theirs | random
+    optimizer: str = "nevergrad"
     seed: int = 0  # same seed, same trials, however long each takes
-    prune: str | None = None  # median: a trial below the median of earlier ones is stopped after that epoch
-    reuse: bool = False  # true: finished experiments within the space, of whatever grid, are told before the first ask
+    # median: a trial below the median of earlier ones is stopped after that epoch
+    prune: str | None = None
+    # true: finished experiments within the space, of whatever grid, are told before the first ask
+    reuse: bool = False
 
     def __init__(self, explore: Explore):
         super().__init__(explore)
@@ -61,13 +71,23 @@ class Search(Growing):
         for name in [name for name in vars(type(self)) if not name.startswith("_")]:
             if name not in known and not callable(getattr(self, name)):
                 raise UserError(f'a search has no "{name}"{did_you_mean(name, known)}')
-        if not self.space or not all(hasattr(dimension, "rounded") for dimension in self.space.values()):
+        if not self.space or not all(
+            hasattr(dimension, "rounded") for dimension in self.space.values()
+        ):
             raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
         if self.mode not in ("max", "min") or self.prune not in (None, "median"):
-            raise UserError(f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".')
+            raise UserError(
+                f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".'
+            )
         self._refuse_guess()
-        if not (isinstance(self.trials, int) and isinstance(self.at_once, int) and min(self.trials, self.at_once) >= 1):
-            raise UserError(f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on.")
+        if not (
+            isinstance(self.trials, int)
+            and isinstance(self.at_once, int)
+            and min(self.trials, self.at_once) >= 1
+        ):
+            raise UserError(
+                f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on."
+            )
 
     def _refuse_guess(self) -> None:
         """Raises: UserError for an objective whose direction nobody has said, or a wrong one."""
@@ -77,8 +97,10 @@ class Search(Growing):
             modes = " or ".join(f'mode = "{one}"' for one in possible)
             raise UserError(f'objective = "{self.objective}" needs its direction: add {modes}.')
         if self.mode not in possible:
-            raise UserError(f'mode = "{self.mode}": {self.objective} is a loss, and less of it is '
-                            'better: write mode = "min".')
+            raise UserError(
+                f'mode = "{self.mode}": {self.objective} is a loss, and less of it is '
+                'better: write mode = "min".'
+            )
 
     # --- what the grid asks of it ---
 
@@ -96,8 +118,10 @@ class Search(Growing):
             self._learn([trial], ground)
         for trial in replay.trials:
             launcher(dict(trial.values))
-        self._record.trials = [{"sig": trial.sig, "values": dict(trial.values), "told": trial.told}
-                               for trial in replay.trials]
+        self._record.trials = [
+            {"sig": trial.sig, "values": dict(trial.values), "told": trial.told}
+            for trial in replay.trials
+        ]
         if ground.writes:
             store.write_search(ground.folder, self._record)
 
@@ -106,10 +130,15 @@ class Search(Growing):
         trial = next((trial for trial in trials if trial.sig == sig), None)
         if trial is None:
             return {}
-        earlier = [self._outcomes[one.sig] for one in trials[:trial.told] if one.sig in self._outcomes]
+        earlier = [
+            self._outcomes[one.sig] for one in trials[: trial.told] if one.sig in self._outcomes
+        ]
         found = floors(earlier)
-        return {"metric": self.objective, "mode": self.mode, "floors": found} if any(
-            floor is not None for floor in found) else {}
+        return (
+            {"metric": self.objective, "mode": self.mode, "floors": found}
+            if any(floor is not None for floor in found)
+            else {}
+        )
 
     def note(self) -> str:
         replay = self._replay
@@ -121,7 +150,11 @@ class Search(Growing):
             text = f"{len(trials)} trials are over, and no suggestion is new: the space is small"
         if self.is_in_vain():
             return f"all of the first {len(trials)} trials failed, so no more are tried: {self._causes[0]}"
-        good = {trial.sig: value for trial in trials if (value := self._outcomes[trial.sig].value) is not None}
+        good = {
+            trial.sig: value
+            for trial in trials
+            if (value := self._outcomes[trial.sig].value) is not None
+        }
         if good:
             best = self._objective.best(list(good.values()))
             text += f", best {self.objective} {best:.4g} ({next(sig for sig in good if good[sig] == best)})"
@@ -140,15 +173,24 @@ class Search(Growing):
     @property
     def _question(self) -> dict[str, Any]:
         """What makes it this search: with another one, the record is that of another."""
-        return {"space": {key: repr(dimension) for key, dimension in self.space.items()}, "seed": self.seed,
-                "objective": self.objective, "mode": self.mode, "optimizer": self.optimizer}
+        return {
+            "space": {key: repr(dimension) for key, dimension in self.space.items()},
+            "seed": self.seed,
+            "objective": self.objective,
+            "mode": self.mode,
+            "optimizer": self.optimizer,
+        }
 
     def _begun(self, names: "Names", ground: Ground) -> Replay:
-        """The search as the record left it; a new one where there is none, or the question is another."""
+        """The search as the record left it; a new one where there is none, or the question is
+        another."""
         record = store.read_search(ground.folder)
         trials = [Trial(**trial) for trial in record.trials] if record else []
-        if record is None or record.question != self._question or any(
-                names.sig(trial.values) != trial.sig for trial in trials):
+        if (
+            record is None
+            or record.question != self._question
+            or any(names.sig(trial.values) != trial.sig for trial in trials)
+        ):
             record, trials = SearchRecord(self._question, self.trials, self.at_once), []
             record.reused = [sig for sig, _ in names.within(self.space)] if self.reuse else []
         self._record, self._outcomes = record, {}
@@ -166,7 +208,9 @@ class Search(Growing):
 
     def _learn(self, trials: Iterable[Trial], ground: Ground) -> None:
         """Look at the trials of which it was not known that they have ended."""
-        new = [ground.main.experiment(trial.sig) for trial in trials if trial.sig not in self._outcomes]
+        new = [
+            ground.main.experiment(trial.sig) for trial in trials if trial.sig not in self._outcomes
+        ]
         statuses = ground.look(new)
         for experiment in new:
             outcome = self._outcome(experiment, statuses[experiment.sig])
@@ -205,7 +249,8 @@ class Names:
         return str(self._xp(values).sig)
 
     def values(self, sig: str, space: Space) -> dict[str, Any] | None:
-        """The values of a stored experiment; None where it lies outside the space, or differs in more than that."""
+        """The values of a stored experiment; None where it lies outside the space, or differs in
+        more than that."""
         birth = self.main.experiment(sig).birth()
         if birth is None:
             return None
@@ -223,7 +268,11 @@ class Names:
         found = []
         for experiment in readable(self.main.dora.dir):
             birth, run = experiment.birth(), experiment.state()
-            if birth is None or run.state != State.COMPLETED or {key for key, _ in birth.delta if keep(key)} != shared:
+            if (
+                birth is None
+                or run.state != State.COMPLETED
+                or {key for key, _ in birth.delta if keep(key)} != shared
+            ):
                 continue
             values = self.values(experiment.sig, space)
             if values is not None:

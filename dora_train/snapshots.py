@@ -33,22 +33,33 @@ examples:
   %(prog)s 5f3a there --code 9b  another code of those that it ran
   %(prog)s --remove 9b1c 77d0    these snapshots
 """
-NEEDED = {State.WAITING, State.RUNNING, State.INTERRUPTED}  # goes on with the code that it was submitted with
+# goes on with the code that it was submitted with
+NEEDED = {State.WAITING, State.RUNNING, State.INTERRUPTED}
 
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="python -m dora_train.snapshots", epilog=EXAMPLES,
+        prog="python -m dora_train.snapshots",
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Get back the files that an experiment ran. List and remove snapshots.")
-    made.add_argument("sig", metavar="SIG", nargs="?", default="",
-                      help="the beginning of a signature")
-    made.add_argument("folder", metavar="FOLDER", nargs="?", default="",
-                      help="where to write its files: a new folder")
-    made.add_argument("--code", metavar="HASH", default="",
-                      help="which of its codes, by its hash or its commit")
-    made.add_argument("--remove", metavar="HASH", nargs="+", default=[],
-                      help="remove these snapshots")
+        description="Get back the files that an experiment ran. List and remove snapshots.",
+    )
+    made.add_argument(
+        "sig", metavar="SIG", nargs="?", default="", help="the beginning of a signature"
+    )
+    made.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        default="",
+        help="where to write its files: a new folder",
+    )
+    made.add_argument(
+        "--code", metavar="HASH", default="", help="which of its codes, by its hash or its commit"
+    )
+    made.add_argument(
+        "--remove", metavar="HASH", nargs="+", default=[], help="remove these snapshots"
+    )
     return made
 
 
@@ -66,11 +77,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif not args.sig and not args.code:
         print("\n".join(listed(outputs())))
     else:
-        raise UserError("give a signature and a new folder, or --remove HASH, or nothing.",
-                        "see: python -m dora_train.snapshots --help")
+        raise UserError(
+            "give a signature and a new folder, or --remove HASH, or nothing.",
+            "see: python -m dora_train.snapshots --help",
+        )
 
 
 # --- the files of an experiment ---
+
 
 def restore(dora_dir: Path, sig: str, folder: Path, name: str = "") -> str:
     """Write the files that an experiment ran into a new folder. Returns what was done, in words.
@@ -102,12 +116,17 @@ def chosen(experiment: Experiment, name: str = "") -> Start:
         raise UserError(f"XP {experiment.sig} does not say which code it ran.")
     if not name:
         return codes[-1]
-    found = {_id(start): start for start in codes
-             if any(str(start.code.get(key) or "").startswith(name) for key in ("hash", "commit"))}
+    found = {
+        _id(start): start
+        for start in codes
+        if any(str(start.code.get(key) or "").startswith(name) for key in ("hash", "commit"))
+    }
     if len(found) != 1:
         count = "several codes" if found else "no code"
-        raise UserError(f'XP {experiment.sig} ran {count} "{name}".',
-                        f"it ran: {shortened([_id(start) for start in codes], 8)}.")
+        raise UserError(
+            f'XP {experiment.sig} ran {count} "{name}".',
+            f"it ran: {shortened([_id(start) for start in codes], 8)}.",
+        )
     return next(iter(found.values()))
 
 
@@ -133,8 +152,10 @@ def files_of(dora_dir: Path, experiment: Experiment, start: Start) -> tuple[File
     patched = _from_commit(experiment, start)
     if name_of(patched) == name:
         return patched, "the commit and its patch"
-    raise UserError(f"what is left leads to other files than XP {experiment.sig} ran: git changes",
-                    "line ends or filters some, or the archive, the snapshot or the patch was edited.")
+    raise UserError(
+        f"what is left leads to other files than XP {experiment.sig} ran: git changes",
+        "line ends or filters some, or the archive, the snapshot or the patch was edited.",
+    )
 
 
 def _from_commit(experiment: Experiment, start: Start) -> Files:
@@ -146,11 +167,15 @@ def _from_commit(experiment: Experiment, start: Start) -> Files:
     commit, dirty = str(start.code.get("commit") or ""), start.code.get("dirty") or []
     patch = experiment.patch(str(start.code.get("hash") or ""))
     if not commit and not patch.exists():
-        raise UserError(f"XP {experiment.sig} ran files that are lost:",
-                        "no archive, snapshot or commit holds them.")
+        raise UserError(
+            f"XP {experiment.sig} ran files that are lost:",
+            "no archive, snapshot or commit holds them.",
+        )
     if dirty and not patch.exists():
-        raise UserError(f"XP {experiment.sig} ran {in_words([start])}. The changes were not kept:",
-                        f"{shortened(dirty, 3)}. There is no archive and no snapshot of it.")
+        raise UserError(
+            f"XP {experiment.sig} ran {in_words([start])}. The changes were not kept:",
+            f"{shortened(dirty, 3)}. There is no archive and no snapshot of it.",
+        )
     changes = patch if dirty and patch.stat().st_size else None
     with tempfile.TemporaryDirectory() as folder:
         check_out(ROOT, commit, changes, Path(folder, "files"))
@@ -166,14 +191,21 @@ def check_out(repository: Path, commit: str, patch: Path | None, folder: Path) -
     git_dir = git(repository, "rev-parse", "--absolute-git-dir")
     prefix = (git(repository, "rev-parse", "--show-prefix") or "").removesuffix("\n")
     if git_dir is None:
-        raise UserError(f"no snapshot of it is left. {shown_path(repository)} is no git repository.",
-                        "call this from a clone of the project")
+        raise UserError(
+            f"no snapshot of it is left. {shown_path(repository)} is no git repository.",
+            "call this from a clone of the project",
+        )
     folder.mkdir()
-    env = {"GIT_DIR": git_dir.removesuffix("\n"), "GIT_WORK_TREE": str(folder),
-           "GIT_INDEX_FILE": str(folder.with_name("index"))}
+    env = {
+        "GIT_DIR": git_dir.removesuffix("\n"),
+        "GIT_WORK_TREE": str(folder),
+        "GIT_INDEX_FILE": str(folder.with_name("index")),
+    }
     if commit and git(folder, "read-tree", f"{commit}:{prefix}", **env) is None:
-        raise UserError(f"no snapshot of it is left. Commit {commit[:9]} is not in this clone.",
-                        "perhaps in another clone of it: git fetch, and the same command again")
+        raise UserError(
+            f"no snapshot of it is left. Commit {commit[:9]} is not in this clone.",
+            "perhaps in another clone of it: git fetch, and the same command again",
+        )
     if commit and git(folder, "checkout-index", "--all", **env) is None:
         raise UserError(f"git could not write the files of commit {commit[:9]}.")
     if patch and git(folder, "apply", "--whitespace=nowarn", str(patch.absolute()), **env) is None:
@@ -181,6 +213,7 @@ def check_out(repository: Path, commit: str, patch: Path | None, folder: Path) -
 
 
 # --- snapshots ---
+
 
 @dataclass
 class Snapshot:
@@ -194,8 +227,10 @@ class Snapshot:
     def line(self) -> str:
         size = sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
         made = time.strftime("%d %b %H:%M", time.localtime(self.path.stat().st_ctime))
-        return (f"{self.path.name}  {size / 2**20:7.1f} MB  {made}  {self.commit[:9] or '-':<9}  "
-                f"{len(self.runs):>5} {'XP ' if len(self.runs) == 1 else 'XPs'}  {len(self.needed):>5} unfinished")
+        return (
+            f"{self.path.name}  {size / 2**20:7.1f} MB  {made}  {self.commit[:9] or '-':<9}  "
+            f"{len(self.runs):>5} {'XP ' if len(self.runs) == 1 else 'XPs'}  {len(self.needed):>5} unfinished"
+        )
 
 
 def snapshots(dora_dir: Path) -> dict[str, Snapshot]:
@@ -209,12 +244,18 @@ def snapshots(dora_dir: Path) -> dict[str, Snapshot]:
     statuses = look(experiments.values(), asked(), force=True)
     for sig, experiment in experiments.items():
         job = experiment.job()
-        codes: list[dict[str, Any]] = [start.code for start in experiment.starts()] + ([job.code] if job else [])
+        codes: list[dict[str, Any]] = [start.code for start in experiment.starts()] + (
+            [job.code] if job else []
+        )
         for code in codes:
             if snapshot := found.get(str(code.get("hash") or "")):
                 snapshot.runs.add(sig)
                 snapshot.commit = str(code.get("commit") or "")
-        if job and (statuses[sig].state in NEEDED or job.held) and str(job.code.get("hash")) in found:
+        if (
+            job
+            and (statuses[sig].state in NEEDED or job.held)
+            and str(job.code.get("hash")) in found
+        ):
             found[str(job.code["hash"])].needed[sig] = statuses[sig]
     return found
 
@@ -222,7 +263,9 @@ def snapshots(dora_dir: Path) -> dict[str, Snapshot]:
 def listed(dora_dir: Path) -> list[str]:
     """A line each."""
     lines = [snapshot.line() for snapshot in snapshots(dora_dir).values()]
-    return lines or [f"no snapshots under {shown_path(dora_dir / CODES)}: dora grid and dora launch make them."]
+    return lines or [
+        f"no snapshots under {shown_path(dora_dir / CODES)}: dora grid and dora launch make them."
+    ]
 
 
 def remove(dora_dir: Path, names: Sequence[str]) -> None:
@@ -236,13 +279,18 @@ def remove(dora_dir: Path, names: Sequence[str]) -> None:
     for name in names:
         found = [snapshot for key, snapshot in known.items() if key.startswith(name)]
         if len(found) != 1 or not name:
-            raise UserError(f'{"several snapshots begin" if found else "no snapshot begins"} with "{name}".',
-                            f"there is: {shortened(known, 8)}." if known else "")
+            raise UserError(
+                f'{"several snapshots begin" if found else "no snapshot begins"} with "{name}".',
+                f"there is: {shortened(known, 8)}." if known else "",
+            )
         if found[0].needed:
             sig, status = next(iter(found[0].needed.items()))
             more = f" (and {len(found[0].needed) - 1} more)" if len(found[0].needed) > 1 else ""
-            raise UserError(f"snapshot {found[0].path.name} is needed: XP {sig} is {status.state}{more}. Nothing was "
-                            "removed.", f"stop it: dora info -f {sig} -C     or let it end")
+            raise UserError(
+                f"snapshot {found[0].path.name} is needed: XP {sig} is {status.state}{more}. Nothing was "
+                "removed.",
+                f"stop it: dora info -f {sig} -C     or let it end",
+            )
         chosen_ += found
     for snapshot in {one.path: one for one in chosen_}.values():
         discard(snapshot.path)

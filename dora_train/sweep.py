@@ -1,7 +1,10 @@
-"""A grid from one line of shell, or from a JSON file: `python -m dora_train.sweep KEY=A,B ... --name NAME`.
+"""A grid from one line of shell, or from a JSON file:
 
-It writes grids/NAME.py, a file to read, edit and commit, and then does what `dora grid NAME` does. The grammar is
-Hydra's own, and the experiments are ordinary ones: what has been run is never run again.
+`python -m dora_train.sweep KEY=A,B ... --name NAME`.
+
+It writes grids/NAME.py, a file to read, edit and commit, and then does what `dora grid NAME` does.
+The grammar is Hydra's own, and the experiments are ordinary ones: what has been run is never run
+again.
 """
 
 import argparse
@@ -44,12 +47,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """`python -m dora_train.sweep`; leaves with the exit code of `dora grid`.
 
     Raises:
-        UserError: the line or the file cannot be read, asks for what is not there, or would replace another's grid.
+        UserError: the line or the file cannot be read, asks for what is not there, or would replace
+            another's grid.
     """
     args, flags = arguments(argv)
     path = grid_path(args.name)
     from .engine.upstream.dora import grid_action, grid_command
-    from .train import main as train  # here: it brings Dora, and Dora torch; --help must not wait for that
+
+    # here: it brings Dora, and Dora torch; --help must not wait for that
+    from .train import main as train
 
     command = grid_command([args.name, *flags, *(["--dry_run"] if args.dry_run else [])])
     design = read(args.overrides, args.json, train)
@@ -68,14 +74,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Ours, and the flags of `dora grid`."""
     parser = argparse.ArgumentParser(
-        prog="python -m dora_train.sweep", allow_abbrev=False, epilog=EXAMPLES,
+        prog="python -m dora_train.sweep",
+        allow_abbrev=False,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Write grids/NAME.py from one line of Hydra's sweep grammar, and do what dora grid NAME does.")
-    parser.add_argument("overrides", metavar="KEY=VALUES", nargs="*",
-                        help="a,b,c  choice(a,b)  range(3)  glob(*) over the options of a group; one value is shared")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="a list of dicts, or a dict of lists: a product")
+        description="Write grids/NAME.py from one line of Hydra's sweep grammar, and do what dora grid NAME does.",
+    )
+    parser.add_argument(
+        "overrides",
+        metavar="KEY=VALUES",
+        nargs="*",
+        help="a,b,c  choice(a,b)  range(3)  glob(*) over the options of a group; one value is shared",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="a list of dicts, or a dict of lists: a product"
+    )
     parser.add_argument("--name", required=True, help="of the grid: grids/NAME.py")
-    parser.add_argument("--dry_run", action="store_true", help="show the file and the plan, and change nothing")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="show the file and the plan, and change nothing"
+    )
     args, flags = parser.parse_known_args(argv)
     if not args.overrides and args.json is None:
         parser.error("nothing to vary: give KEY=VALUES, or --json FILE")
@@ -85,19 +102,30 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
 def grid_path(name: str) -> Path:
     """Raises: UserError for a name that no grid file can have."""
     if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
-        raise UserError(f'--name "{name}": a grid is named by a word of letters, digits and _, e.g. lr_by_model.')
+        raise UserError(
+            f'--name "{name}": a grid is named by a word of letters, digits and _, e.g. lr_by_model.'
+        )
     return ROOT / "grids" / f"{name}.py"
 
 
 def refuse_others(path: Path, text: str) -> None:
     """Raises: UserError where a person wrote or edited the file, and it is another one."""
-    if path.exists() and (before := path.read_text("utf-8", "replace")) != text and not is_untouched(before):
-        raise UserError(f"{shown_path(path)} is there already, was written or edited by hand, and holds another grid.",
-                        "take another --name, or remove it; to run it as it is: dora grid " + path.stem)
+    if (
+        path.exists()
+        and (before := path.read_text("utf-8", "replace")) != text
+        and not is_untouched(before)
+    ):
+        raise UserError(
+            f"{shown_path(path)} is there already, was written or edited by hand, and holds another grid.",
+            "take another --name, or remove it; to run it as it is: dora grid " + path.stem,
+        )
 
 
 def check(design: Design, train: "TrainMain") -> None:
-    """Compose every experiment before anything is written. Raises: UserError where one cannot be; of a list, which."""
+    """Compose every experiment before anything is written.
+
+    Raises: UserError where one cannot be; of a list, which.
+    """
     each = math.prod(len(axis.values) for axis in design.axes)
     for number, point in enumerate(design.points()):
         try:
@@ -116,6 +144,7 @@ def loaded(text: str, path: Path) -> Any:
 
 
 # --- what is varied ---
+
 
 def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Design:
     """What the line and the file say together.
@@ -153,8 +182,12 @@ def parsed(text: str) -> Override:
         column = column_of(error)
         at = f" at letter {column + 1}" if column is not None else ""
         mark = " " * column + "^" if column is not None else ""
-        raise UserError(f"cannot read{at}: {str(error).splitlines()[0]}", f"  {text}", f"  {mark}",
-                        'write KEY=A,B,C, and quote odd text: \'tag="a b",c\'') from error
+        raise UserError(
+            f"cannot read{at}: {str(error).splitlines()[0]}",
+            f"  {text}",
+            f"  {mark}",
+            "write KEY=A,B,C, and quote odd text: 'tag=\"a b\",c'",
+        ) from error
 
 
 def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
@@ -165,8 +198,10 @@ def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
     """
     sweep = override.value()
     if override.is_interval_sweep():
-        raise UserError(f'"{text}": an interval has no list of values.',
-                        "name them (0.1,0.03,0.01), or search within it: Search in grids/search.py")
+        raise UserError(
+            f'"{text}": an interval has no list of values.',
+            "name them (0.1,0.03,0.01), or search within it: Search in grids/search.py",
+        )
     if isinstance(sweep, Glob):
         found: Sequence[Any] = _options(override, text, sweep, train)
     elif isinstance(sweep, RangeSweep) and isinstance(sweep.range(), range) and not sweep.shuffle:
@@ -190,8 +225,10 @@ def plain(value: Any) -> Any:
 def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> list[str]:
     group, groups = override.key_or_group, train.composer.groups
     if group not in groups:
-        raise UserError(f'"{text}": glob chooses among the options of a group, and {group} is none.',
-                        f"groups: {', '.join(groups)}.")
+        raise UserError(
+            f'"{text}": glob chooses among the options of a group, and {group} is none.',
+            f"groups: {', '.join(groups)}.",
+        )
     options = train.composer.options(group)
     found = glob.filter(options)
     if not found:
@@ -201,8 +238,10 @@ def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> l
 
 # --- JSON ---
 
+
 def read_json(file: Path) -> tuple[list[dict[str, Any]], list[Axis], dict[str, Any]]:
-    """(cases, axes, shared) of a list of dicts, or of a dict of lists; in the latter what is no list is shared.
+    """(cases, axes, shared) of a list of dicts, or of a dict of lists; in the latter what is no
+    list is shared.
 
     Raises:
         UserError: with the place in the file.
@@ -224,14 +263,19 @@ def read_json(file: Path) -> tuple[list[dict[str, Any]], list[Axis], dict[str, A
     if empty is not None:
         raise UserError(f'{file}: "{empty}" names no value.')
     lists = {key: value for key, value in flat.items() if isinstance(value, list)}
-    return [], [Axis(key, value) for key, value in lists.items()], {
-        key: value for key, value in flat.items() if key not in lists}
+    return (
+        [],
+        [Axis(key, value) for key, value in lists.items()],
+        {key: value for key, value in flat.items() if key not in lists},
+    )
 
 
 def _cases(file: Path, content: list[Any]) -> list[dict[str, Any]]:
     for number, case in enumerate(content):
         if not isinstance(case, dict):
-            raise UserError(f"{file}: entry {number + 1} of the list is no dict of overrides: {json.dumps(case)}.")
+            raise UserError(
+                f"{file}: entry {number + 1} of the list is no dict of overrides: {json.dumps(case)}."
+            )
     if not content:
         raise UserError(f"{file}: the list is empty.")
     return [dict(flatten(case)) for case in content]

@@ -1,14 +1,18 @@
-"""One experiment, as a story: data, model, module, fit. Run it with `dora run`, sweep it with `dora grid`.
+"""One experiment, as a story: data, model, module, fit.
 
-What comes before `main` (signature, folder, claim) and behind `train` (devices, callbacks, checkpoints) is in
-`engine/`. Torch and Lightning are imported inside `main`: every verb of Dora imports this file.
+Run it with `dora run`, sweep it with `dora grid`.
+
+What comes before `main` (signature, folder, claim) and behind `train` (devices, callbacks,
+checkpoints) is in `engine/`. Torch and Lightning are imported inside `main`: every verb of Dora
+imports this file.
 """
 
 from .data.image_list import with_rules
 from .engine.dora.main import hydra_main
 
-# Asked before anything is on disk, with the configuration's values of these names, once for each that differ. A
-# ValueError's message is shown to the user.
+# Asked before anything is on disk, with the configuration's values of these names, once for each
+# that differ. A ValueError's message is shown to the user.
+
 
 def data_exists(data):
     from .data import check_data
@@ -41,9 +45,14 @@ def files_of_data(data):
     return listed_contents(**data)
 
 
-@hydra_main(config_name="config", config_path="../conf", version_base="1.3",
-            checks=[data_exists, model_exists, training_is_sound], as_stored=as_stored,
-            files_of_data=files_of_data)
+@hydra_main(
+    config_name="config",
+    config_path="../conf",
+    version_base="1.3",
+    checks=[data_exists, model_exists, training_is_sound],
+    as_stored=as_stored,
+    files_of_data=files_of_data,
+)
 def main(cfg):
     from .counters import seed_all
     from .data import load_data

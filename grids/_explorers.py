@@ -13,11 +13,14 @@ class ClassifierExplorer(Explorer):
     def get_grid_metrics(self):
         return [
             tt.group("train", [tt.leaf("loss", ".3f"), tt.leaf("acc", ".3f")]),
-            tt.group("valid", [tt.leaf("loss", ".3f"), tt.leaf("acc", ".3f"), tt.leaf("best", ".3f")]),
+            tt.group(
+                "valid", [tt.leaf("loss", ".3f"), tt.leaf("acc", ".3f"), tt.leaf("best", ".3f")]
+            ),
         ]
 
     def process_history(self, history):
-        metrics = {split: dict(values) for entry in history for split, values in entry.items()}  # the last of each
+        # the last of each
+        metrics = {split: dict(values) for entry in history for split, values in entry.items()}
         accuracies = [entry["valid"]["acc"] for entry in history if "acc" in entry.get("valid", {})]
         if accuracies:
             metrics["valid"]["best"] = max(accuracies)

@@ -1,4 +1,7 @@
-"""What HiPlot shows: `python -m hiplot dora.hiplot.load`, then e.g. `mysweep explorer=LastEpoch` in its text field."""
+"""What HiPlot shows: `python -m hiplot dora.hiplot.load`, then e.g.
+
+`mysweep explorer=LastEpoch` in its text field.
+"""
 
 from dora.hiplot import HiPlotExplorer
 

@@ -1,4 +1,7 @@
-"""Which learning rate, momentum, width and schedule suit the digits best, in five epochs? Twenty trials."""
+"""Which learning rate, momentum, width and schedule suit the digits best, in five epochs?
+
+Twenty trials.
+"""
 
 from dora_train.search import Search, choice, integer, log, uniform
 
@@ -15,10 +18,11 @@ class Digits(Search, ClassifierExplorer):
     objective = "valid.acc"
     trials = 20
     at_once = 2
-    optimizer = "nevergrad"  # or optuna, or any of theirs: nevergrad:DE, optuna:GP; random needs neither
+    # or optuna, or any of theirs: nevergrad:DE, optuna:GP; random needs neither
+    optimizer = "nevergrad"
     # seed = 1          # other trials; the same seed: the same trials, however long each takes
-    # prune = "median"  # stop what is below the median of earlier trials; any other grid finishes it, bit for bit
-    # reuse = True      # begin with what other grids have run within the space
+    # prune = "median"  # stop what is below the median of earlier trials; any other grid finishes
+    # it, bit for bit reuse = True      # begin with what other grids have run within the space
 
 
 @Digits

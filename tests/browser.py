@@ -1,4 +1,7 @@
-"""A real browser for the tests of the report's page: Debian's chromium, or any that CHROMIUM names."""
+"""A real browser for the tests of the report's page:
+
+Debian's chromium, or any that CHROMIUM names.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def program() -> str | None:
-    return os.environ.get("CHROMIUM") or next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+    return os.environ.get("CHROMIUM") or next(
+        (found for name in PROGRAMS if (found := shutil.which(name))), None
+    )
 
 
 def missing() -> str:
@@ -31,7 +36,10 @@ class Page:
         self.page, self.trouble, self.requests = page, [], []
         page.on("console", lambda message: self.trouble.append(message.text))
         page.on("pageerror", lambda error: self.trouble.append(str(error)))
-        page.on("dialog", lambda dialog: (self.trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on(
+            "dialog",
+            lambda dialog: (self.trouble.append(f"dialog: {dialog.message}"), dialog.dismiss()),
+        )
         page.on("request", lambda request: self.requests.append(request.url))
 
     def open(self, file: Path, fragment: str = "") -> Any:
@@ -47,6 +55,8 @@ def opened(width: int = 1280, scheme: str = "light") -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(), args=["--no-sandbox"])
         try:
-            yield Page(browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme))
+            yield Page(
+                browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            )
         finally:
             browser.close()

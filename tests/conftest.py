@@ -1,4 +1,5 @@
-"""What all tests share: a project to drive, a real SLURM, and a work tree that must stay as it was."""
+"""What all tests share: a project to drive, a real SLURM, and a work tree that must stay as it
+was."""
 
 from __future__ import annotations
 
@@ -13,12 +14,19 @@ from grid_project import GridProject, Machine
 from project import ROOT, Project
 from slurm_cluster import SlurmCluster
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")  # tests and jobs at the same time must not fight for cores
+# tests and jobs at the same time must not fight for cores
+os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-# A shell starts what it puts into the background with Ctrl-C ignored, and what a test starts inherits that.
+# A shell starts what it puts into the background with Ctrl-C ignored, and what a test starts
+# inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-for _name in [name for name in os.environ if name.startswith(
-        ("SLURM_", "DORA_DIR", "DORA_PACKAGE", "DORA_CLUSTER", "DORA_QUEUE", "DORA_YES"))]:
+for _name in [
+    name
+    for name in os.environ
+    if name.startswith(
+        ("SLURM_", "DORA_DIR", "DORA_PACKAGE", "DORA_CLUSTER", "DORA_QUEUE", "DORA_YES")
+    )
+]:
     del os.environ[_name]
 
 
@@ -36,7 +44,8 @@ def copy(tmp_path: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def slurm_installed() -> None:
-    """Skips where SLURM is not installed, saying how to get it; CI promises that it is, and fails instead."""
+    """Skips where SLURM is not installed, saying how to get it; CI promises that it is, and fails
+    instead."""
     missing = "; ".join(SlurmCluster.missing())
     if missing and os.environ.get("DORA_TRAIN_REQUIRE_SLURM"):
         pytest.fail(missing)
@@ -45,7 +54,9 @@ def slurm_installed() -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
+def cluster(
+    slurm_installed: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[SlurmCluster]:
     """A real SLURM of two nodes."""
     with SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
@@ -59,8 +70,13 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     machine.kill_all()
 
 
-@pytest.fixture(params=[pytest.param("cluster", marks=pytest.mark.slurm),
-                        pytest.param("machine", marks=pytest.mark.slow)], ids=["slurm", "local"])
+@pytest.fixture(
+    params=[
+        pytest.param("cluster", marks=pytest.mark.slurm),
+        pytest.param("machine", marks=pytest.mark.slow),
+    ],
+    ids=["slurm", "local"],
+)
 def grids(request: pytest.FixtureRequest, tmp_path: Path) -> GridProject:
     """A project whose grids a test writes: once on the cluster, once on this machine."""
     return GridProject(tmp_path, request.getfixturevalue(request.param))
@@ -76,12 +92,30 @@ def clean_slate(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _tree() -> str | None:
     try:
-        command = ["git", "-C", str(ROOT), "status", "--porcelain", "--ignored", "--untracked-files=all"]
+        command = [
+            "git",
+            "-C",
+            str(ROOT),
+            "status",
+            "--porcelain",
+            "--ignored",
+            "--untracked-files=all",
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError:
         return None
-    ours = (".pytest_cache", ".hypothesis", ".mypy_cache", ".ruff_cache", ".venv", "env/", "__pycache__")
-    return "\n".join(line for line in done.stdout.splitlines() if not any(name in line for name in ours))
+    ours = (
+        ".pytest_cache",
+        ".hypothesis",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".venv",
+        "env/",
+        "__pycache__",
+    )
+    return "\n".join(
+        line for line in done.stdout.splitlines() if not any(name in line for name in ours)
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

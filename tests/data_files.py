@@ -12,11 +12,23 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CIFAR_CLASSES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
 
 
 class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined,misc]
-    """Writes text as Python 2 did (BINSTRING), as the files of CIFAR-10 have it: that decides the memory of reading."""
+    """Writes text as Python 2 did (BINSTRING), as the files of CIFAR-10 have it: that decides the
+    memory of reading."""
 
     dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]
 
@@ -32,7 +44,8 @@ def write_cifar10(root: Path, images: int, seed: int = 0) -> dict[str, list[list
     """The six batches of CIFAR-10 with random pixels, `images` in each.
 
     Returns:
-        {"train_list": ..., "test_list": ...}: names and md5 sums, to patch into torchvision's class, with "meta".
+        {"train_list": ..., "test_list": ...}: names and md5 sums, to patch into torchvision's
+        class, with "meta".
     """
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
@@ -41,15 +54,29 @@ def write_cifar10(root: Path, images: int, seed: int = 0) -> dict[str, list[list
     for name in names:
         labels = [int(label) for label in np.arange(images) % 10]
         pixels = draw.integers(0, 256, (images, 3072), dtype=np.uint8)
-        _pickled(folder / name, {"batch_label": name, "labels": labels, "data": pixels,
-                                 "filenames": [f"{name}_{number}.png" for number in range(images)]})
-    _pickled(folder / "batches.meta", {"num_cases_per_batch": images, "label_names": CIFAR_CLASSES, "num_vis": 3072})
-    sums = [[name, hashlib.md5((folder / name).read_bytes()).hexdigest()] for name in [*names, "batches.meta"]]
+        _pickled(
+            folder / name,
+            {
+                "batch_label": name,
+                "labels": labels,
+                "data": pixels,
+                "filenames": [f"{name}_{number}.png" for number in range(images)],
+            },
+        )
+    _pickled(
+        folder / "batches.meta",
+        {"num_cases_per_batch": images, "label_names": CIFAR_CLASSES, "num_vis": 3072},
+    )
+    sums = [
+        [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+        for name in [*names, "batches.meta"]
+    ]
     return {"train_list": sums[:5], "test_list": sums[5:6], "meta": sums[6:]}
 
 
 def patch_cifar10(patch: Any, sums: dict[str, list[list[str]]]) -> None:
-    """Let torchvision accept these files; `patch` is pytest's monkeypatch, or anything with its `setattr`."""
+    """Let torchvision accept these files; `patch` is pytest's monkeypatch, or anything with its
+    `setattr`."""
     from torchvision.datasets import CIFAR10
 
     patch.setattr(CIFAR10, "train_list", sums["train_list"])
@@ -69,7 +96,8 @@ def _pickled(file: Path, content: dict[str, Any]) -> None:
 
 
 class _Array:
-    """An array whose pickle is numpy's own `_reconstruct` and state, without Python 3's detour for bytes."""
+    """An array whose pickle is numpy's own `_reconstruct` and state, without Python 3's detour for
+    bytes."""
 
     def __init__(self, array: np.ndarray):
         self.array = array
@@ -88,11 +116,16 @@ def write_mnist(root: Path, train: int, test: int, name: str = "MNIST", seed: in
         labels = (np.arange(count) % 10).astype(np.uint8)
         header = struct.pack(">IIII", 0x803, count, 28, 28)
         (folder / f"{split}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-        (folder / f"{split}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 0x801, count) + labels.tobytes())
+        (folder / f"{split}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", 0x801, count) + labels.tobytes()
+        )
 
 
-def write_image_folder(root: Path, counts: dict[str, dict[str, int]], size: int = 20, seed: int = 0) -> None:
-    """`root/SPLIT/CLASS/*`: jpg and png in turn, of several sizes; a class's images have its own brightness.
+def write_image_folder(
+    root: Path, counts: dict[str, dict[str, int]], size: int = 20, seed: int = 0
+) -> None:
+    """`root/SPLIT/CLASS/*`: jpg and png in turn, of several sizes; a class's images have its own
+    brightness.
 
     Args:
         counts: {"train": {"cat": 10, "dog": 12}, "valid": ...}.
@@ -104,5 +137,9 @@ def write_image_folder(root: Path, counts: dict[str, dict[str, int]], size: int 
             folder.mkdir(parents=True)
             for number in range(count):
                 height, width = size + number % 3, size + number % 5
-                pixels = draw.integers(0, 100, (height, width, 3), dtype=np.uint8) + np.uint8(100 * label % 150)
-                Image.fromarray(pixels).save(folder / f"{number:04}.{'jpg' if number % 2 else 'png'}")
+                pixels = draw.integers(0, 100, (height, width, 3), dtype=np.uint8) + np.uint8(
+                    100 * label % 150
+                )
+                Image.fromarray(pixels).save(
+                    folder / f"{number:04}.{'jpg' if number % 2 else 'png'}"
+                )

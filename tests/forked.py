@@ -1,7 +1,9 @@
-"""`dora run` in a process forked from one that has imported torch and Lightning: a second a start instead of four.
+"""`dora run` in a process forked from one that has imported torch and Lightning: a second a start
+instead of four.
 
-The command, its claim, its files and its end are the real ones; only Python's imports are shared. A fault may be armed
-in the process: it then ends itself with SIGKILL at a point that a clock would seldom hit.
+The command, its claim, its files and its end are the real ones; only Python's imports are shared. A
+fault may be armed in the process: it then ends itself with SIGKILL at a point that a clock would
+seldom hit.
 """
 
 from __future__ import annotations
@@ -18,30 +20,61 @@ from typing import Any
 import psutil
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([  # never dora_train: each project brings its own
-    "dora.__main__", "pytorch_lightning", "tensorboard.backend.event_processing.event_accumulator",
-    "torch.utils.tensorboard", "sklearn.datasets", "rich.progress", "hydra.core.override_parser.overrides_parser",
-    "hydra.experimental.callbacks", "torch.distributed", "torchvision"])
+FORKS.set_forkserver_preload(
+    [  # never dora_train: each project brings its own
+        "dora.__main__",
+        "pytorch_lightning",
+        "tensorboard.backend.event_processing.event_accumulator",
+        "torch.utils.tensorboard",
+        "sklearn.datasets",
+        "rich.progress",
+        "hydra.core.override_parser.overrides_parser",
+        "hydra.experimental.callbacks",
+        "torch.distributed",
+        "torchvision",
+    ]
+)
 WRITES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.chmod", "os.truncate"}
 
-Fault = tuple[str, int] | tuple[str, int, int]  # (what, at which occurrence from 1[, which signal]): see `arm`
+# (what, at which occurrence from 1[, which signal]): see `arm`
+Fault = tuple[str, int] | tuple[str, int, int]
 
 
 class Run:
     """One `dora` command in a forked process; its output goes to a file.
 
     Args:
-        onto: where its output goes instead: a device, a pipe with a name, a terminal (it becomes that of the process),
-            or "closed".
+        onto: where its output goes instead: a device, a pipe with a name, a terminal (it becomes
+            that of the process), or "closed".
         ignored: signals that it ignores from its start, as under `nohup`.
     """
 
-    def __init__(self, project: Any, *args: str, fault: Fault | None = None, folder: Path | None = None,
-                 onto: str = "", ignored: tuple[int, ...] = ()):
-        self.output = (folder or project.out.parent) / f"{project.out.name}.{os.urandom(4).hex()}.txt"
+    def __init__(
+        self,
+        project: Any,
+        *args: str,
+        fault: Fault | None = None,
+        folder: Path | None = None,
+        onto: str = "",
+        ignored: tuple[int, ...] = (),
+    ):
+        self.output = (
+            folder or project.out.parent
+        ) / f"{project.out.name}.{os.urandom(4).hex()}.txt"
         self.output.parent.mkdir(parents=True, exist_ok=True)
-        self.process = FORKS.Process(target=_command, args=(
-            list(args), str(project.root), dict(project.env), str(self.output), fault, str(project.out), onto, ignored))
+        self.process = FORKS.Process(
+            target=_command,
+            args=(
+                list(args),
+                str(project.root),
+                dict(project.env),
+                str(self.output),
+                fault,
+                str(project.out),
+                onto,
+                ignored,
+            ),
+        )
         self.process.start()
 
     def poll(self) -> int | None:
@@ -79,8 +112,16 @@ class Run:
         return self.output.read_text(errors="replace")
 
 
-def _command(args: list[str], folder: str, env: dict[str, str], output: str, fault: Fault | None, out: str,
-             onto: str, ignored: tuple[int, ...]) -> None:
+def _command(
+    args: list[str],
+    folder: str,
+    env: dict[str, str],
+    output: str,
+    fault: Fault | None,
+    out: str,
+    onto: str,
+    ignored: tuple[int, ...],
+) -> None:
     """What `bin/dora` does, in the child."""
     for signum in ignored:
         signal.signal(signum, signal.SIG_IGN)
@@ -88,9 +129,13 @@ def _command(args: list[str], folder: str, env: dict[str, str], output: str, fau
     os.environ.update(env)
     os.chdir(folder)
     _direct(output, onto)
-    multiprocessing.set_start_method(None, force=True)  # a loader's workers come as they do in a command of its own
+    # a loader's workers come as they do in a command of its own
+    multiprocessing.set_start_method(None, force=True)
     sys.argv = ["dora", *args]
-    sys.path[:] = [folder, *(path for path in sys.path if "site-packages" in path or "lib/python" in path)]
+    sys.path[:] = [
+        folder,
+        *(path for path in sys.path if "site-packages" in path or "lib/python" in path),
+    ]
     if fault:
         arm(fault, out)
     from dora.__main__ import main
@@ -104,23 +149,31 @@ def _command(args: list[str], folder: str, env: dict[str, str], output: str, fau
         sys.exit(1)
     finally:
         if fault and fault[0] == "count":
-            Path(output + ".counts").write_text(" ".join(f"{what}={number}" for what, number in seen.items()))
+            Path(output + ".counts").write_text(
+                " ".join(f"{what}={number}" for what, number in seen.items())
+            )
 
 
 def _direct(output: str, onto: str) -> None:
-    """Send the standard output and error where they are to go, and make Python's streams of them."""
+    """Send the standard output and error where they are to go, and make Python's streams of
+    them."""
     if onto == "closed":
         os.closerange(0, 3)
         sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]  # as Python has them then
         return
     if onto:
-        os.setsid()  # a terminal that is opened from here on, for reading too, is that of this process
-    handle = os.open(onto or output, (os.O_RDWR if onto else os.O_WRONLY) | os.O_CREAT | os.O_APPEND)
+        # a terminal that is opened from here on, for reading too, is that of this process
+        os.setsid()
+    handle = os.open(
+        onto or output, (os.O_RDWR if onto else os.O_WRONLY) | os.O_CREAT | os.O_APPEND
+    )
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     encoding = os.environ.get("PYTHONIOENCODING")
     sys.stdout = io.TextIOWrapper(open(1, "wb", 0), encoding, write_through=True)
-    sys.stderr = io.TextIOWrapper(open(2, "wb", 0), encoding, "backslashreplace", write_through=True)
+    sys.stderr = io.TextIOWrapper(
+        open(2, "wb", 0), encoding, "backslashreplace", write_through=True
+    )
 
 
 seen: dict[str, int] = {}
@@ -129,9 +182,9 @@ seen: dict[str, int] = {}
 def arm(fault: Fault, out: str) -> None:
     """Send this process a signal, SIGKILL if none is named, at an occurrence of something.
 
-    `write`: just before a change to a file or folder below `out`; `train`, `eval`: in a forward pass with or without
-    gradients; `torch.save`: when a checkpoint's file is half written; `events`: when an event of TensorBoard's is.
-    `count` only counts them all.
+    `write`: just before a change to a file or folder below `out`; `train`, `eval`: in a forward
+    pass with or without gradients; `torch.save`: when a checkpoint's file is half written;
+    `events`: when an event of TensorBoard's is. `count` only counts them all.
     """
     import torch
     from tensorboard.summary.writer.record_writer import RecordWriter
@@ -142,8 +195,12 @@ def arm(fault: Fault, out: str) -> None:
         return (what, seen[what]) == fault[:2]
 
     def hook(event: str, args: Any) -> None:
-        if event in WRITES or (event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)):
-            if isinstance(args[0], (str, bytes, os.PathLike)) and os.fsdecode(args[0]).startswith(out):
+        if event in WRITES or (
+            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        ):
+            if isinstance(args[0], (str, bytes, os.PathLike)) and os.fsdecode(args[0]).startswith(
+                out
+            ):
                 if reached("write"):
                     die()
 
@@ -156,7 +213,7 @@ def arm(fault: Fault, out: str) -> None:
         if reached("torch.save"):
             whole = io.BytesIO()
             real_save(content, whole)
-            Path(path).write_bytes(whole.getvalue()[:len(whole.getvalue()) // 2])
+            Path(path).write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
             die()
         real_save(content, path, **kwargs)
 
@@ -164,7 +221,7 @@ def arm(fault: Fault, out: str) -> None:
         if reached("events"):
             whole = io.BytesIO()
             real_write(RecordWriter(whole), data)
-            self._writer.write(whole.getvalue()[:len(whole.getvalue()) // 2])
+            self._writer.write(whole.getvalue()[: len(whole.getvalue()) // 2])
             self._writer.flush()
             die()
         real_write(self, data)

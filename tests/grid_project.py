@@ -1,4 +1,5 @@
-"""A copy of the project whose grid files a test writes, on the tests' SLURM or on a queue of this machine."""
+"""A copy of the project whose grid files a test writes, on the tests' SLURM or on a queue of this
+machine."""
 
 import os
 import shutil
@@ -36,11 +37,18 @@ ASLEEP = 'launcher.slurm_(setup=["sleep 300"])'
 
 
 class Machine:
-    """A queue on this machine, where tests have a cluster otherwise. Two GPUs are made up: two jobs at a time."""
+    """A queue on this machine, where tests have a cluster otherwise.
+
+    Two GPUs are made up: two jobs at a time.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder / "queue, it's (ä=1) %d"
-        self.env = {"DORA_CLUSTER": "local", "DORA_QUEUE": str(self.folder), "CUDA_VISIBLE_DEVICES": "0,1"}
+        self.env = {
+            "DORA_CLUSTER": "local",
+            "DORA_QUEUE": str(self.folder),
+            "CUDA_VISIBLE_DEVICES": "0,1",
+        }
 
     def wait(self, predicate, timeout: float = 60):
         """The first true value of `predicate`."""
@@ -59,7 +67,10 @@ class Machine:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                ours = process.environ().get("DORA_QUEUE") == str(self.folder) and process.pid != os.getpid()
+                ours = (
+                    process.environ().get("DORA_QUEUE") == str(self.folder)
+                    and process.pid != os.getpid()
+                )
                 if ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
@@ -79,19 +90,39 @@ class GridProject:
     """A copy of the project, with an outputs folder whose name is as odd as names get."""
 
     def __init__(self, folder: Path, cluster):
-        self.folder, self.out, self.cluster = folder / "project", folder / "out, it's (ä=1)", cluster
+        self.folder, self.out, self.cluster = (
+            folder / "project",
+            folder / "out, it's (ä=1)",
+            cluster,
+        )
         for name in ("conf", "dora_train", "grids"):
-            shutil.copytree(ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        self.env = {**os.environ, "DORA_QUEUE": str(folder / "queue"), "DORA_DIR": str(self.out),
-                    "OMP_NUM_THREADS": "1", **cluster.env}
+            shutil.copytree(
+                ROOT / name, self.folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        self.env = {
+            **os.environ,
+            "DORA_QUEUE": str(folder / "queue"),
+            "DORA_DIR": str(self.out),
+            "OMP_NUM_THREADS": "1",
+            **cluster.env,
+        }
         self.is_local = isinstance(cluster, Machine)
 
     def grid(self, *lines: str, name: str = "question") -> None:
-        (self.folder / "grids" / f"{name}.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines))
+        (self.folder / "grids" / f"{name}.py").write_text(
+            HEAD + "".join(f"    {line}\n" for line in lines)
+        )
 
     def start(self, *args: str, **env: str) -> subprocess.Popen:
-        return subprocess.Popen([DORA, *args], cwd=self.folder, env={**self.env, **env}, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        return subprocess.Popen(
+            [DORA, *args],
+            cwd=self.folder,
+            env={**self.env, **env},
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
 
     def dora(self, *args: str, code: int = 0, **env: str) -> str:
         """The output, both streams."""
@@ -105,7 +136,11 @@ class GridProject:
         return self.dora("grid", name, "--no_monitoring", code=code, **env)
 
     def xps(self) -> list[Experiment]:
-        return [Experiment(path) for path in sorted((self.out / "xps").glob("*")) if not path.name.startswith(".")]
+        return [
+            Experiment(path)
+            for path in sorted((self.out / "xps").glob("*"))
+            if not path.name.startswith(".")
+        ]
 
     def live(self) -> list[str]:
         if self.is_local:

@@ -1,4 +1,5 @@
-"""The project as its users drive it: the real `dora` command, in a folder, with its outputs somewhere else."""
+"""The project as its users drive it: the real `dora` command, in a folder, with its outputs
+somewhere else."""
 
 from __future__ import annotations
 
@@ -29,9 +30,18 @@ class Project:
 
     def __init__(self, out: Path, root: Path = ROOT, env: dict[str, str] | None = None):
         self.out, self.root = out, root
-        self.env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "DORA_"))}
-        self.env |= {"DORA_DIR": str(out), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "120",
-                     "DORA_QUEUE": f"{out}.queue", **(env or {})}
+        self.env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("SLURM_", "DORA_"))
+        }
+        self.env |= {
+            "DORA_DIR": str(out),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "COLUMNS": "120",
+            "DORA_QUEUE": f"{out}.queue",
+            **(env or {}),
+        }
 
     @classmethod
     def copy(cls, folder: Path, env: dict[str, str] | None = None) -> Project:
@@ -51,8 +61,16 @@ class Project:
     def start(self, *command: str, **options: Any) -> subprocess.Popen:
         """A command of the environment, e.g. `dora run`, its output in a pipe."""
         program = str(BIN / command[0])
-        return subprocess.Popen([program, *command[1:]], cwd=self.root, env=self.env, text=True,
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)
+        return subprocess.Popen(
+            [program, *command[1:]],
+            cwd=self.root,
+            env=self.env,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            **options,
+        )
 
     def run(self, *command: str, code: int | None = 0, timeout: float = 240) -> str:
         """What a command prints; its exit code must be `code` (None: any but 0)."""
@@ -70,7 +88,8 @@ class Project:
         return self.run("dora", *args, code=code)
 
     def killed(self, *command: str, epoch: int, signum: int, delay: float = 0.0) -> tuple[int, str]:
-        """Start a run, send it a signal once it has finished `epoch` epochs (and `delay` seconds passed).
+        """Start a run, send it a signal once it has finished `epoch` epochs (and `delay` seconds
+        passed).
 
         Returns:
             (exit code, output); the signal is checked to have hit a living process.
@@ -87,7 +106,11 @@ class Project:
         return process.returncode, output
 
     def experiments(self) -> list[Experiment]:
-        return [Experiment(path) for path in sorted((self.out / "xps").glob("*")) if not path.name.startswith(".")]
+        return [
+            Experiment(path)
+            for path in sorted((self.out / "xps").glob("*"))
+            if not path.name.startswith(".")
+        ]
 
     @property
     def xp(self) -> Experiment:
@@ -124,4 +147,9 @@ def stored(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGUSR1": signal.SIGUSR1, "SIGUSR2": signal.SIGUSR2}
+SIGNALS = {
+    "SIGINT": signal.SIGINT,
+    "SIGTERM": signal.SIGTERM,
+    "SIGUSR1": signal.SIGUSR1,
+    "SIGUSR2": signal.SIGUSR2,
+}

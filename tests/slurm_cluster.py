@@ -1,8 +1,9 @@
 """A real SLURM cluster of two nodes, with accounting, inside one folder of this machine.
 
-The tests run against the programs that a cluster runs, because submitit, the requeue code and `sacct` meet in ways that
-a fake would only repeat from memory. Every configuration, key, socket, log and port is the cluster's own, so clusters
-do not meet. Tests start one a session. Run as a program, this file is the guard of a cluster: see `_start_guard`.
+The tests run against the programs that a cluster runs, because submitit, the requeue code and
+`sacct` meet in ways that a fake would only repeat from memory. Every configuration, key, socket,
+log and port is the cluster's own, so clusters do not meet. Tests start one a session. Run as a
+program, this file is the guard of a cluster: see `_start_guard`.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ PROGRAMS = {  # program -> the Debian package that brings it
 SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 NODES = ("n1", "n2")
 FINAL_STATES = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY")
-MARK = "SLURM_CLUSTER_FOLDER"  # in the environment of every daemon: how the processes of a cluster are told from others
-SOCKET_LIMIT = 60  # a unix socket's path ends at 107 bytes, and slurmd's add up to 45 to the folder's
+# in the environment of every daemon: how the processes of a cluster are told from others
+MARK = "SLURM_CLUSTER_FOLDER"
+# a unix socket's path ends at 107 bytes, and slurmd's add up to 45 to the folder's
+SOCKET_LIMIT = 60
 
 MARIADB_CONF = """\
 [mysqld]
@@ -125,7 +128,8 @@ PartitionName=main Nodes=ALL Default=YES PriorityTier=1 MaxTime=INFINITE
 PartitionName=urgent Nodes=ALL PriorityTier=10 MaxTime=INFINITE
 """
 
-# A GPU is a character device to SLURM: links to /dev/null exist in every container, and their numbers name the devices.
+# A GPU is a character device to SLURM: links to /dev/null exist in every container, and their
+# numbers name the devices.
 GRES_CONF = "NodeName=n[1-2] Name=gpu File={folder}/gpu[0-1]\n"
 
 # Run by mariadbd at its start, which saves the tests a client and a password.
@@ -141,15 +145,19 @@ class ClusterError(RuntimeError):
 
 
 class SlurmCluster:
-    """Two nodes `n1` and `n2` with 4 CPUs, 20,000 MB and 2 GPUs each; partitions `main` (default) and `urgent`.
+    """Two nodes `n1` and `n2` with 4 CPUs, 20,000 MB and 2 GPUs each; partitions `main` (default)
+    and `urgent`.
 
-    A job in `urgent` preempts those in `main`, which are requeued. A folder serves one start, and its logs stay there.
+    A job in `urgent` preempts those in `main`, which are requeued. A folder serves one start, and
+    its logs stay there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         if len(str(self.folder)) > SOCKET_LIMIT:
-            raise ValueError(f"{self.folder}: sockets need a shorter path, of at most {SOCKET_LIMIT} characters")
+            raise ValueError(
+                f"{self.folder}: sockets need a shorter path, of at most {SOCKET_LIMIT} characters"
+            )
         self.env = {"SLURM_CONF": str(self.folder / "slurm.conf")}
         self.ports: dict[str, int] = {}
         self._hurried: dict[str, float] = {}
@@ -166,7 +174,9 @@ class SlurmCluster:
     @staticmethod
     def missing() -> list[str]:
         """What keeps a cluster from running here, as words for a skip; empty where it can run."""
-        absent = [program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None]
+        absent = [
+            program for program in PROGRAMS if shutil.which(program, path=SEARCH_PATH) is None
+        ]
         packages = " ".join(dict.fromkeys(PROGRAMS[program] for program in absent))
         reasons = [f"{program} is not installed (apt-get install {packages})" for program in absent]
         if os.geteuid() != 0:
@@ -223,26 +233,47 @@ class SlurmCluster:
         }
         for name, text in texts.items():
             host = socket.gethostname().partition(".")[0]
-            write_private(self.folder / name, text.format(folder=self.folder, host=host, **self.ports).encode())
+            write_private(
+                self.folder / name,
+                text.format(folder=self.folder, host=host, **self.ports).encode(),
+            )
         write_private(self.folder / "munge.key", os.urandom(128))
 
     def _start_guard(self) -> None:
-        """Leave a process that sweeps up when this one dies in a way that runs no `finally`: SIGTERM, SIGKILL.
+        """Leave a process that sweeps up when this one dies in a way that runs no `finally`:
 
-        The guard reads a pipe, and this process holds its other end: the kernel closes it, however the process ends.
+        SIGTERM, SIGKILL.
+
+        The guard reads a pipe, and this process holds its other end: the kernel closes it, however
+            the process ends.
         """
         command = [sys.executable, __file__, str(self.folder)]
         self._guard = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
 
     def _start_accounting(self) -> None:
-        paths = {"key-file": "munge.key", "socket": "munge.sock", "pid-file": "munged.pid", "seed-file": "munge.seed"}
+        paths = {
+            "key-file": "munge.key",
+            "socket": "munge.sock",
+            "pid-file": "munged.pid",
+            "seed-file": "munge.seed",
+        }
         options = [f"--{option}={self.folder / name}" for option, name in paths.items()]
-        # pytest's folders are closed to other users, which munged takes for a mistake: --force makes it a warning.
+        # pytest's folders are closed to other users, which munged takes for a mistake: --force
+        # makes it a warning.
         self._spawn("munged", "munged", "--foreground", "--force", *options)
         defaults = f"--defaults-file={self.folder / 'mariadb.conf'}"
-        self._call("mariadb-install-db", defaults, "--auth-root-authentication-method=normal", "--skip-test-db")
+        self._call(
+            "mariadb-install-db",
+            defaults,
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+        )
         self._spawn("mariadbd", "mariadbd", defaults, f"--init-file={self.folder / 'init.sql'}")
         self._until_up("munged", ready=lambda: (self.folder / "munge.sock").is_socket())
         self._until_up("mariadbd", ready=lambda: is_open(self.ports["mariadb"]))
@@ -255,15 +286,23 @@ class SlurmCluster:
         self._until_up("slurmctld", ready=lambda: is_open(self.ports["slurmctld"]))
 
     def _spawn(self, name: str, *command: str) -> None:
-        """Start a daemon in the foreground, as a child in a session of its own that Ctrl-C does not reach."""
+        """Start a daemon in the foreground, as a child in a session of its own that Ctrl-C does not
+        reach."""
         environment = {"PATH": SEARCH_PATH, MARK: str(self.folder), **self.env}
         with open(self.folder / f"{name}.out", "ab") as out:
             self._daemons[name] = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
 
     def _call(self, *command: str) -> str:
-        return self.run(*command, environment={"PATH": SEARCH_PATH, MARK: str(self.folder), **self.env})
+        return self.run(
+            *command, environment={"PATH": SEARCH_PATH, MARK: str(self.folder), **self.env}
+        )
 
     def _until_up(self, *names: str, ready: Callable[[], object], timeout: float = 30) -> None:
         def done() -> object:
@@ -275,11 +314,18 @@ class SlurmCluster:
         try:
             poll(done, timeout)
         except (ClusterError, TimeoutError) as error:
-            tails = "".join(f"\n--- the end of {name}.out:\n{tail(self.folder / f'{name}.out')}" for name in names)
+            tails = "".join(
+                f"\n--- the end of {name}.out:\n{tail(self.folder / f'{name}.out')}"
+                for name in names
+            )
             raise ClusterError(f"{' and '.join(names)} did not come up: {error}{tails}") from None
 
     def run(
-        self, *args: str, check: bool = True, timeout: float = 60, environment: dict[str, str] | None = None
+        self,
+        *args: str,
+        check: bool = True,
+        timeout: float = 60,
+        environment: dict[str, str] | None = None,
     ) -> str:
         """The standard output of one of SLURM's commands, without the last newline.
 
@@ -288,21 +334,33 @@ class SlurmCluster:
         """
         environment = environment or {**os.environ, **self.env}
         done = subprocess.run(
-            args, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout
+            args,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
         if check and done.returncode != 0:
-            raise ClusterError(f"{' '.join(args)} ended with code {done.returncode}:\n{done.stdout}{done.stderr}")
+            raise ClusterError(
+                f"{' '.join(args)} ended with code {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
         return done.stdout.rstrip("\n")
 
     def sbatch(self, script: str, *options: str) -> str:
-        """Submit a line of shell and return the job's id. Its output goes to `job-ID.out` in the cluster's folder."""
+        """Submit a line of shell and return the job's id.
+
+        Its output goes to `job-ID.out` in the cluster's folder.
+        """
         output = f"--output={self.folder / 'job-%j.out'}"
         return self.run("sbatch", "--parsable", output, *options, f"--wrap={script}")
 
     def jobs(self) -> dict[str, str]:
-        """All jobs of the last day, as `sacct` knows them: id ("7", or "7_0" in an array) -> state ("RUNNING").
+        """All jobs of the last day, as `sacct` knows them: id ("7", or "7_0" in an array) -> state
+        ("RUNNING").
 
-        SLURM tells the accounting of a job only once it may run: a job that is held, that waits for its begin, for
+        SLURM tells the accounting of a job only once it may run: a job that is held, that waits for
+            its begin, for
         another job or for its turn in a throttled array is not there.
         """
         text = self.run("sacct", "-XnP", "--starttime=now-1days", "--format=JobID,State")
@@ -310,11 +368,15 @@ class SlurmCluster:
         return {job_id: state.split()[0] for ids, state in pairs for job_id in expand(ids)}
 
     def live_jobs(self) -> dict[str, str]:
-        """All jobs that the controller knows, as in `jobs()`; those that ended stay for MinJobAge (300 s).
+        """All jobs that the controller knows, as in `jobs()`; those that ended stay for MinJobAge
+        (300 s).
 
-        At once, where `jobs()` lags: slurmctld tells the accounting of a new job at its next tick, every 5 s.
+        At once, where `jobs()` lags: slurmctld tells the accounting of a new job at its next tick,
+        every 5 s.
         """
-        lines = self.run("squeue", "--noheader", "--array", "--states=all", "--format=%i %T").splitlines()
+        lines = self.run(
+            "squeue", "--noheader", "--array", "--states=all", "--format=%i %T"
+        ).splitlines()
         return dict(line.split() for line in lines)
 
     def wait(self, predicate: Callable[[], T], timeout: float = 60) -> T:
@@ -326,11 +388,15 @@ class SlurmCluster:
         try:
             return poll(predicate, timeout)
         except TimeoutError as error:
-            overview = [self.run(*words, check=False) for words in (["squeue"], ["sinfo", "--Node", "--long"])]
+            overview = [
+                self.run(*words, check=False)
+                for words in (["squeue"], ["sinfo", "--Node", "--long"])
+            ]
             raise ClusterError("\n".join([str(error), *overview])) from None
 
     def wait_state(self, job_id: str, *states: str, live: bool = False, timeout: float = 60) -> str:
-        """Wait until the accounting, or with `live` the controller, gives one of the states for the job; return it.
+        """Wait until the accounting, or with `live` the controller, gives one of the states for the
+        job; return it.
 
         Raises:
             ClusterError: the job ended in another state, or the time is over.
@@ -340,23 +406,31 @@ class SlurmCluster:
             state = (self.live_jobs if live else self.jobs)().get(job_id, "")
             if state in FINAL_STATES and state not in states:
                 log = (self.folder / "slurmctld.log").read_text(errors="replace").splitlines()
-                told = "\n".join(line for line in log if f"JobId={job_id}" in line or "update_node" in line)
-                raise ClusterError(f"job {job_id} ended as {state}, awaited: {', '.join(states)}\n{told}")
+                told = "\n".join(
+                    line for line in log if f"JobId={job_id}" in line or "update_node" in line
+                )
+                raise ClusterError(
+                    f"job {job_id} ended as {state}, awaited: {', '.join(states)}\n{told}"
+                )
             return state if state in states else ""
 
         return self.wait(reached, timeout)
 
     def hurry(self, job_id: str) -> None:
-        """Let a requeued job start in a second instead of at its BeginTime (10 s here, 120 s elsewhere).
+        """Let a requeued job start in a second instead of at its BeginTime (10 s here, 120 s
+        elsewhere).
 
-        Not sooner: in the second in which slurmd revoked the old credential, it takes a new one for revoked, too, and
+        Not sooner: in the second in which slurmd revoked the old credential, it takes a new one for
+            revoked, too, and
         the job ends as FAILED ("Job credential revoked").
         """
-        self.wait_state(job_id, "PENDING", live=True)  # until its old processes are gone, it is COMPLETING
+        # until its old processes are gone, it is COMPLETING
+        self.wait_state(job_id, "PENDING", live=True)
         self.run("scontrol", "update", f"JobId={job_id}", "StartTime=now+1")
 
     def hurry_all(self) -> None:
-        """`hurry` for what waits now; to be asked again and again, as what pends every second would never start."""
+        """`hurry` for what waits now; to be asked again and again, as what pends every second would
+        never start."""
         for job_id, state in self.live_jobs().items():
             now = time.monotonic()
             if state == "PENDING" and now - self._hurried.get(job_id, 0) > 5:
@@ -364,7 +438,10 @@ class SlurmCluster:
                 self.run("scontrol", "update", f"JobId={job_id}", "StartTime=now+1", check=False)
 
     def cancel_all(self) -> None:
-        """A clean slate: no job in the queue, both nodes up and idle. Past jobs stay in `jobs()`."""
+        """A clean slate: no job in the queue, both nodes up and idle.
+
+        Past jobs stay in `jobs()`.
+        """
         for name, state in self.node_states().items():
             self.start_node(name)
             if "down" in state or "drain" in state:
@@ -373,7 +450,10 @@ class SlurmCluster:
         self.wait(self._nodes_idle)
 
     def _is_queue_empty(self) -> bool:
-        """Cancel what is in the queue. Its processes are ended here: `scancel` gives those that ignore it KillWait."""
+        """Cancel what is in the queue.
+
+        Its processes are ended here: `scancel` gives those that ignore it KillWait.
+        """
         jobs = self.run("squeue", "--noheader", "--format=%A").split()
         if jobs:
             self.run("scancel", "--quiet", *jobs, check=False)
@@ -382,18 +462,23 @@ class SlurmCluster:
         return not jobs
 
     def node_states(self) -> dict[str, str]:
-        """Node -> state as `sinfo` writes it: "idle", "mixed", "allocated", "down"; "down*" does not answer."""
-        lines = self.run("sinfo", "--noheader", "--Node", "--format=%N %T", check=False).splitlines()
+        """Node -> state as `sinfo` writes it: "idle", "mixed", "allocated", "down"; "down*" does
+        not answer."""
+        lines = self.run(
+            "sinfo", "--noheader", "--Node", "--format=%N %T", check=False
+        ).splitlines()
         return dict(line.split() for line in lines)
 
     def _nodes_idle(self) -> bool:
         return self.node_states() == dict.fromkeys(NODES, "idle")
 
     def kill_node(self, name: str, jobs: bool = True, notice: bool = True) -> None:
-        """End slurmd with SIGKILL, and with `jobs` all that runs on the node, as a loss of power would.
+        """End slurmd with SIGKILL, and with `jobs` all that runs on the node, as a loss of power
+        would.
 
-        With `notice` the controller is told that the node is down and requeues its jobs at once; by itself it finds out
-        in a minute or two (SlurmdTimeout). Without `jobs` they go on unseen, while SLURM starts them again elsewhere.
+        With `notice` the controller is told that the node is down and requeues its jobs at once; by
+        itself it finds out in a minute or two (SlurmdTimeout). Without `jobs` they go on unseen,
+        while SLURM starts them again elsewhere.
         """
         self._daemons[name].kill()
         self._daemons[name].wait()
@@ -451,20 +536,28 @@ def tail(path: Path, lines: int = 15) -> str:
 
 
 def expand(ids: str) -> list[str]:
-    """The ids behind one id of sacct's: the waiting tasks of an array come as "12_[0-2,5%4]" in one line."""
+    """The ids behind one id of sacct's: the waiting tasks of an array come as "12_[0-2,5%4]" in one
+    line."""
     job, bracket, tasks = ids.partition("_[")
     if not bracket:
         return [ids]
     ranges = [part.split("-") for part in tasks.rstrip("]").partition("%")[0].split(",")]
-    return [f"{job}_{task}" for first, *last in ranges for task in range(int(first), int((last or [first])[0]) + 1)]
+    return [
+        f"{job}_{task}"
+        for first, *last in ranges
+        for task in range(int(first), int((last or [first])[0]) + 1)
+    ]
 
 
 def kill_processes(folder: Path, node: str = "") -> None:
-    """End what runs for the cluster in this folder, or only the jobs on one of its nodes, and wait until it is gone.
+    """End what runs for the cluster in this folder, or only the jobs on one of its nodes, and wait
+    until it is gone.
 
-    All are stopped first: one that saw another die could still tell the controller that the job has failed. Then
-    SIGKILL, because nothing in the folder is wanted any more and only this signal ends a job that ignores the others.
-    Searched again until nothing is found: a daemon may have started one more process meanwhile.
+    All are stopped first: one that saw another die could still tell the controller that the job has
+        failed. Then
+    SIGKILL, because nothing in the folder is wanted any more and only this signal ends a job that
+    ignores the others. Searched again until nothing is found: a daemon may have started one more
+    process meanwhile.
     """
     while found := processes(folder, node):
         for signum in (signal.SIGSTOP, signal.SIGKILL):
@@ -475,9 +568,11 @@ def kill_processes(folder: Path, node: str = "") -> None:
 
 
 def processes(folder: Path, node: str = "") -> set[psutil.Process]:
-    """The living processes of the cluster in this folder, or only those of the jobs on one of its nodes.
+    """The living processes of the cluster in this folder, or only those of the jobs on one of its
+    nodes.
 
-    Jobs are in sessions of their own and outlive slurmd: neither the tree of processes nor pid files lead to them. What
+    Jobs are in sessions of their own and outlive slurmd: neither the tree of processes nor pid
+        files lead to them. What
     tells them is what each process carries, see `_belongs`.
     """
     found = {process for process in psutil.process_iter() if _belongs(process, folder, node)}
@@ -495,11 +590,16 @@ def _belongs(process: psutil.Process, folder: Path, node: str) -> bool:
     try:
         if process.name() == "slurmstepd":
             logs = {file.path for file in process.open_files()}
-            return any(str(folder / f"slurmd-{name}.log") in logs for name in NODES if node in ("", name))
+            return any(
+                str(folder / f"slurmd-{name}.log") in logs for name in NODES if node in ("", name)
+            )
         environment = process.environ()
     except (psutil.Error, OSError):
         return False
-    if environment.get("SLURM_CONF") == str(folder / "slurm.conf") and "SLURM_JOB_ID" in environment:
+    if (
+        environment.get("SLURM_CONF") == str(folder / "slurm.conf")
+        and "SLURM_JOB_ID" in environment
+    ):
         return node in ("", environment.get("SLURMD_NODENAME"))
     return not node and environment.get(MARK) == str(folder)
 
@@ -512,6 +612,7 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-if __name__ == "__main__":  # the guard of the cluster in the folder argv[1]: see SlurmCluster._start_guard
+# the guard of the cluster in the folder argv[1]: see SlurmCluster._start_guard
+if __name__ == "__main__":
     sys.stdin.read()
     kill_processes(Path(sys.argv[1]))

@@ -1,4 +1,5 @@
-"""A job that is started again and again without getting anywhere has failed; a person may always try once more."""
+"""A job that is started again and again without getting anywhere has failed; a person may always
+try once more."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def attempt(experiment: Experiment) -> session.Session:
 def test_after_three_attempts_without_a_checkpoint_it_has_failed(experiment: Experiment):
     for _ in range(3):
         attempt(experiment).report(State.INTERRUPTED, cause="killed by signal 9")
-    with pytest.raises(UserError, match="3 attempts without a new checkpoint; the last: killed by signal 9"):
+    with pytest.raises(
+        UserError, match="3 attempts without a new checkpoint; the last: killed by signal 9"
+    ):
         attempt(experiment)
     run = experiment.state()
     assert run.state is State.FAILED and run.attempt == 4

@@ -1,4 +1,5 @@
-"""The vanilla pipeline: its names, its files, its resume; one job an experiment, and a grid of them."""
+"""The vanilla pipeline: its names, its files, its resume; one job an experiment, and a grid of
+them."""
 
 from __future__ import annotations
 
@@ -33,27 +34,48 @@ def args_of(*argv: str) -> Any:
 
 def test_a_terminal_of_another_encoding(tmp_path: Path):
     code = f"from basic import train; train.log_to(train.Path({str(tmp_path / 'log')!r})); train.log.info('a · b')"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONIOENCODING": "ascii"})
-    assert (done.stdout, done.stderr) == ("a ? b\n", "") and "a · b" in (tmp_path / "log").read_text("utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.stdout, done.stderr) == ("a ? b\n", "") and "a · b" in (
+        tmp_path / "log"
+    ).read_text("utf-8")
 
 
 # --- arguments and names ---
+
 
 def test_defaults_are_those_of_conf():
     conf = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
     data = yaml.safe_load((ROOT / "conf" / "data" / "digits.yaml").read_text())
     optim, schedule_ = conf["optim"], conf["schedule"]
     assert vars(args_of()) == {
-        "seed": conf["seed"], "tag": conf["tag"], "model": conf["model"], "model_args": conf["model_args"],
-        "data": data["name"], "data_args": {}, "batch_size": data["batch_size"], "augment": data["augment"],
-        "optim": optim["name"], "lr": optim["lr"], "momentum": optim["momentum"],
-        "weight_decay": float(optim["weight_decay"]),  # YAML 1.1 reads 5e-4 as text, OmegaConf as a number
-        "schedule": schedule_["name"], "warmup_epochs": schedule_["warmup_epochs"],
-        "patience": schedule_["patience"], "factor": schedule_["factor"],
+        "seed": conf["seed"],
+        "tag": conf["tag"],
+        "model": conf["model"],
+        "model_args": conf["model_args"],
+        "data": data["name"],
+        "data_args": {},
+        "batch_size": data["batch_size"],
+        "augment": data["augment"],
+        "optim": optim["name"],
+        "lr": optim["lr"],
+        "momentum": optim["momentum"],
+        # YAML 1.1 reads 5e-4 as text, OmegaConf as a number
+        "weight_decay": float(optim["weight_decay"]),
+        "schedule": schedule_["name"],
+        "warmup_epochs": schedule_["warmup_epochs"],
+        "patience": schedule_["patience"],
+        "factor": schedule_["factor"],
         "label_smoothing": conf["loss"]["label_smoothing"],
-        "epochs": conf["trainer"]["max_epochs"], "accelerator": conf["trainer"]["accelerator"],
-        "threads": conf["threads"]}
+        "epochs": conf["trainer"]["max_epochs"],
+        "accelerator": conf["trainer"]["accelerator"],
+        "threads": conf["threads"],
+    }
     excluded = conf["dora"]["exclude"]
     assert all(key.replace("data_args", "data") in excluded for key in train.NOT_IN_NAME)
 
@@ -65,23 +87,36 @@ def test_data_by_name_are_those_of_conf():
     assert next(ours.epoch())[0].equal(next(theirs.epoch())[0])
 
 
-@pytest.mark.parametrize("argv, name", [
-    ([], "default"),
-    (["--lr", "0.1", "--epochs", "30"], "lr=0.1,epochs=30"),
-    (["--epochs", "30", "--lr", ".10"], "lr=0.1,epochs=30"),
-    (["--lr", "0.05"], "default"),
-    (["--threads", "1"], "default"),
-    (["--no-augment"], "augment=False"),
-    (["--data", "cifar10", "--data-args", "crop=0", "folder=/somewhere"], "data=cifar10,data_args.crop=0"),
-    (["--model-args", "width=64", "a=b"], "model_args.a=b,model_args.width=64"),
-    (["--tag", "../x,lr=0.1 ü"], "tag=..%2Fx%2Clr%3D0.1%20%C3%BC"),
-])
+@pytest.mark.parametrize(
+    "argv, name",
+    [
+        ([], "default"),
+        (["--lr", "0.1", "--epochs", "30"], "lr=0.1,epochs=30"),
+        (["--epochs", "30", "--lr", ".10"], "lr=0.1,epochs=30"),
+        (["--lr", "0.05"], "default"),
+        (["--threads", "1"], "default"),
+        (["--no-augment"], "augment=False"),
+        (
+            ["--data", "cifar10", "--data-args", "crop=0", "folder=/somewhere"],
+            "data=cifar10,data_args.crop=0",
+        ),
+        (["--model-args", "width=64", "a=b"], "model_args.a=b,model_args.width=64"),
+        (["--tag", "../x,lr=0.1 ü"], "tag=..%2Fx%2Clr%3D0.1%20%C3%BC"),
+    ],
+)
 def test_name(argv: list[str], name: str):
     assert train.name_of(args_of(*argv)) == name
 
 
-VALUES = {"seed": st.integers(), "tag": st.none() | st.text(max_size=300), "lr": st.floats(0, 10), "model": st.text(),
-          "model_args": st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.integers() | st.none())}
+VALUES = {
+    "seed": st.integers(),
+    "tag": st.none() | st.text(max_size=300),
+    "lr": st.floats(0, 10),
+    "model": st.text(),
+    "model_args": st.dictionaries(
+        st.from_regex(r"[a-z]{1,3}", fullmatch=True), st.integers() | st.none()
+    ),
+}
 NAMESPACES = st.fixed_dictionaries(VALUES)
 
 
@@ -93,28 +128,40 @@ def test_names_are_safe_and_tell_experiments_apart(one: dict, other: dict):
         args = args_of()
         vars(args).update(values)
         names.append(train.name_of(args))
-    assert all(re.fullmatch(r"[\w.,=%~-]{1,200}", name, re.ASCII) and not name.startswith(".") for name in names)
-    same = repr(sorted(one["model_args"].items())) == repr(sorted(other["model_args"].items())) and all(
-        one[key] == other[key] for key in one if key != "model_args")
+    assert all(
+        re.fullmatch(r"[\w.,=%~-]{1,200}", name, re.ASCII) and not name.startswith(".")
+        for name in names
+    )
+    same = repr(sorted(one["model_args"].items())) == repr(
+        sorted(other["model_args"].items())
+    ) and all(one[key] == other[key] for key in one if key != "model_args")
     assert (names[0] == names[1]) == same
 
 
-@pytest.mark.parametrize("argv, message", [
-    (["--lrr", "0.1"], "unrecognized arguments: --lrr 0.1: did you mean --lr?"),
-    (["--lr", "x"], "argument --lr: invalid float value: 'x'"),
-    (["--lr=-1"], "optim.lr=-1.0: it takes 0 or more."),
-    (["--epochs", "0"], "--epochs and --threads take 1 or more"),
-    (["--optim", "sdg"], "argument --optim: invalid choice: 'sdg' (choose from"),
-    (["--model", "resnet1"], 'unknown model "resnet1": did you mean resnet18'),
-    (["--model-args", "depth=3"], "unexpected keyword argument 'depth'"),
-    (["--model-args", "depth"], 'argument --model-args: "depth" is not KEY=VALUE'),
-    (["--data-args", "corp=3"], "data.corp: digits has no such key"),
-    (["--data", "digit"], 'unknown data set "digit": did you mean digits?'),
-    (["--batch-size", "1"], "batch_size=1"),
-    (["--epo", "3"], "unrecognized arguments: --epo 3"),
-])
-def test_mistake_is_told_in_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture, tmp_path: Path,
-                                     monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "argv, message",
+    [
+        (["--lrr", "0.1"], "unrecognized arguments: --lrr 0.1: did you mean --lr?"),
+        (["--lr", "x"], "argument --lr: invalid float value: 'x'"),
+        (["--lr=-1"], "optim.lr=-1.0: it takes 0 or more."),
+        (["--epochs", "0"], "--epochs and --threads take 1 or more"),
+        (["--optim", "sdg"], "argument --optim: invalid choice: 'sdg' (choose from"),
+        (["--model", "resnet1"], 'unknown model "resnet1": did you mean resnet18'),
+        (["--model-args", "depth=3"], "unexpected keyword argument 'depth'"),
+        (["--model-args", "depth"], 'argument --model-args: "depth" is not KEY=VALUE'),
+        (["--data-args", "corp=3"], "data.corp: digits has no such key"),
+        (["--data", "digit"], 'unknown data set "digit": did you mean digits?'),
+        (["--batch-size", "1"], "batch_size=1"),
+        (["--epo", "3"], "unrecognized arguments: --epo 3"),
+    ],
+)
+def test_mistake_is_told_in_one_line(
+    argv: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setenv("DORA_DIR", str(tmp_path / "outputs"))
     with pytest.raises(SystemExit) as leaving:
         train.main(argv)
@@ -125,6 +172,7 @@ def test_mistake_is_told_in_one_line(argv: list[str], message: str, capsys: pyte
 
 
 # --- one experiment ---
+
 
 def basic(project: Project, *argv: str, code: int | None = 0, module: str = "train") -> str:
     return project.run("python", "-m", f"basic.{module}", *argv, code=code)
@@ -175,10 +223,12 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on_bit_for_bit(project: Project, 
 
 
 def test_an_exception_is_in_the_log(project: Project):
-    code = ("from basic import train\n"
-            "def broken(*args): raise RuntimeError('the disk is on fire')\n"
-            "train.evaluate = broken\n"
-            f"train.main({QUICK!r})")
+    code = (
+        "from basic import train\n"
+        "def broken(*args): raise RuntimeError('the disk is on fire')\n"
+        "train.evaluate = broken\n"
+        f"train.main({QUICK!r})"
+    )
     process = project.start("python", "-c", code)
     output = process.communicate()[0]
     assert process.returncode == 1
@@ -212,7 +262,10 @@ def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path):
 
 
 def test_best_is_the_first_of_equals():
-    history = [{"train": {}, "valid": {"loss": loss, "acc": acc}} for loss, acc in [(3, 0.1), (1, 0.9), (2, 0.9)]]
+    history = [
+        {"train": {}, "valid": {"loss": loss, "acc": acc}}
+        for loss, acc in [(3, 0.1), (1, 0.9), (2, 0.9)]
+    ]
     assert train.best_of(history) == {"epoch": 2, "loss": 1, "acc": 0.9, "value": 0.9}
 
 
@@ -230,6 +283,7 @@ def test_evaluation_keeps_no_graph_and_leaves_the_statistics(tmp_path: Path):
 
 # --- one job an experiment ---
 
+
 def wait(predicate: Any, timeout: float = 120) -> Any:
     end = time.monotonic() + timeout
     while not (value := predicate()):
@@ -240,7 +294,10 @@ def wait(predicate: Any, timeout: float = 120) -> Any:
 
 def test_schedule_and_grid_are_short():
     """Dora under the hood, for learning."""
-    assert sum(len(Path(str(module.__file__)).read_text().splitlines()) for module in (schedule, grid)) < 250
+    assert (
+        sum(len(Path(str(module.__file__)).read_text().splitlines()) for module in (schedule, grid))
+        < 250
+    )
 
 
 @pytest.fixture
@@ -259,7 +316,8 @@ def test_local_job(local: Project):
     folder = local.out / "basic" / "epochs=500"
     job = lambda: stored(folder / "job.json")  # noqa: E731
     commands = [local.start("python", "-m", "basic.schedule", *LONG) for _ in range(2)]  # at once
-    outputs = sorted(command.communicate(timeout=60)[0].split()[1] for command in commands)  # the pipe closes
+    # the pipe closes
+    outputs = sorted(command.communicate(timeout=60)[0].split()[1] for command in commands)
     assert outputs[0] == "submitted" or outputs[1] == "submitted"
     assert outputs.count("submitted") == 1
     assert len(list((folder / "submitit").glob("*_submitted.pkl"))) == 1
@@ -267,7 +325,9 @@ def test_local_job(local: Project):
 
     wait(lambda: (folder / "history.json").exists())
     assert schedule.state_of(folder) == "running"
-    assert "running" in basic(local, *LONG, "--retry", module="schedule"), "one that runs gets no other"
+    assert "running" in basic(local, *LONG, "--retry", module="schedule"), (
+        "one that runs gets no other"
+    )
     assert job() == first
 
     assert "cancelled" in basic(local, *LONG, "--cancel", module="schedule")
@@ -284,16 +344,23 @@ def test_local_job(local: Project):
 
 
 @pytest.mark.slow
-def test_killed_between_the_submission_and_its_record(local: Project, monkeypatch: pytest.MonkeyPatch):
-    """The job came to life, but nobody wrote down its id; the one that takes its place is the only one to train."""
-    code = ("import os\nfrom basic import schedule, train\nwrite = train.write_json\n"
-            "def dies(path, job):\n    os._exit(9) if job['id'] else write(path, job)\n"
-            "train.write_json = dies\n"
-            f"schedule.submit(train.parse(schedule.job_parser(), {LONG!r}), __import__('pathlib').Path({{folder!r}}))")
+def test_killed_between_the_submission_and_its_record(
+    local: Project, monkeypatch: pytest.MonkeyPatch
+):
+    """The job came to life, but nobody wrote down its id; the one that takes its place is the only
+    one to train."""
+    code = (
+        "import os\nfrom basic import schedule, train\nwrite = train.write_json\n"
+        "def dies(path, job):\n    os._exit(9) if job['id'] else write(path, job)\n"
+        "train.write_json = dies\n"
+        f"schedule.submit(train.parse(schedule.job_parser(), {LONG!r}), __import__('pathlib').Path({{folder!r}}))"
+    )
     folder = local.out / "basic" / "epochs=500"
     folder.mkdir(parents=True)
     lock = train.FileLock(local.out / "basic" / f".slot-{os.uname().nodename}-0")
-    slots = [lock] + [train.FileLock(f"{lock.lock_file[:-1]}{n}") for n in range(1, os.cpu_count() or 1)]
+    slots = [lock] + [
+        train.FileLock(f"{lock.lock_file[:-1]}{n}") for n in range(1, os.cpu_count() or 1)
+    ]
     for slot in slots:
         slot.acquire()  # the orphan has to wait
     assert local.start("python", "-c", code.format(folder=str(folder))).wait(60) == 9
@@ -310,34 +377,51 @@ def test_killed_between_the_submission_and_its_record(local: Project, monkeypatc
 
 
 def test_state_of_what_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A scheduler that does not answer, or a job of another machine, is no proof that the job is gone."""
+    """A scheduler that does not answer, or a job of another machine, is no proof that the job is
+    gone."""
     monkeypatch.setattr(schedule, "ask", lambda *command: None)
     job = {"name": "basic-1", "cluster": "slurm", "id": "7", "host": "here"}
     train.write_json(tmp_path / "job.json", job)
     assert schedule.state_of(tmp_path) == "unknown"
-    train.write_json(tmp_path / "job.json", job | {"cluster": "local", "host": "elsewhere", "born": 0})
+    train.write_json(
+        tmp_path / "job.json", job | {"cluster": "local", "host": "elsewhere", "born": 0}
+    )
     assert schedule.state_of(tmp_path) == "unknown"
 
 
-@pytest.mark.parametrize("squeue, sacct, state", [
-    ("7 PENDING\n", "", "waiting"),
-    ("7 RUNNING\n", "", "waiting"),  # started, but not yet at the experiment's lock
-    ("7 FAILED\n", "", "failed"),
-    ("", "TIMEOUT\n", "timeout"),
-    ("", "CANCELLED by 0\n", "cancelled"),
-    ("", "COMPLETED\n", "failed"),  # without a result
-    ("", "", "lost"),
-])
-def test_slurm_states(squeue: str, sacct: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(schedule, "ask", lambda program, *_: {"squeue": squeue, "sacct": sacct}[program])
-    train.write_json(tmp_path / "job.json", {"name": "basic-1", "cluster": "slurm", "id": "7", "host": "here"})
+@pytest.mark.parametrize(
+    "squeue, sacct, state",
+    [
+        ("7 PENDING\n", "", "waiting"),
+        ("7 RUNNING\n", "", "waiting"),  # started, but not yet at the experiment's lock
+        ("7 FAILED\n", "", "failed"),
+        ("", "TIMEOUT\n", "timeout"),
+        ("", "CANCELLED by 0\n", "cancelled"),
+        ("", "COMPLETED\n", "failed"),  # without a result
+        ("", "", "lost"),
+    ],
+)
+def test_slurm_states(
+    squeue: str, sacct: str, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(
+        schedule, "ask", lambda program, *_: {"squeue": squeue, "sacct": sacct}[program]
+    )
+    train.write_json(
+        tmp_path / "job.json", {"name": "basic-1", "cluster": "slurm", "id": "7", "host": "here"}
+    )
     assert schedule.state_of(tmp_path) == state
 
 
 def test_cluster_follows_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(schedule.shutil, "which", lambda name: f"/usr/bin/{name}")
-    for answer, wish, found in [("n1", "auto", "slurm"), (None, "auto", "local"), ("n1", "local", "local"),
-                                ("n1", "", "slurm"), ("n1", "slurm", "slurm")]:
+    for answer, wish, found in [
+        ("n1", "auto", "slurm"),
+        (None, "auto", "local"),
+        ("n1", "local", "local"),
+        ("n1", "", "slurm"),
+        ("n1", "slurm", "slurm"),
+    ]:
         monkeypatch.setattr(schedule, "ask", lambda *command, answer=answer: answer)
         monkeypatch.setenv("DORA_CLUSTER", wish)
         assert schedule.cluster_here() == found
@@ -362,7 +446,8 @@ def test_slurm_job(cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.Mo
     assert "running  slurm" in basic(project, *LONG, module="schedule")
     assert len(cluster.live_jobs()) == 1
 
-    train.write_json(folder / "job.json", job | {"id": ""})  # as if the command was killed after sbatch
+    # as if the command was killed after sbatch
+    train.write_json(folder / "job.json", job | {"id": ""})
     basic(project, *LONG, "--cancel", module="schedule")
     cluster.wait_state(job["id"], "CANCELLED", live=True)
     wait(lambda: schedule.state_of(folder) == "cancelled")
@@ -373,6 +458,7 @@ def test_slurm_job(cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.Mo
 
 # --- the grid ---
 
+
 @pytest.mark.slow
 def test_grid(tmp_path: Path):
     root = tmp_path / "project"
@@ -381,9 +467,15 @@ def test_grid(tmp_path: Path):
     project = Project(tmp_path / "outputs", root, {"DORA_CLUSTER": "local"})
     project.edit("basic/grid.py", "[0.02, 0.05, 0.1]", "[0.05, 0.1]")
     project.edit("basic/grid.py", '"--epochs", "10"', '"--epochs", "2"')
-    names = ["model_args.width=16,epochs=2", "model_args.width=32,epochs=2", "model_args.width=32,lr=0.1,epochs=2"]
+    names = [
+        "model_args.width=16,epochs=2",
+        "model_args.width=32,epochs=2",
+        "model_args.width=32,lr=0.1,epochs=2",
+    ]
     output = project.run("python", "-m", "basic.grid")
-    assert [line.split()[:2] for line in output.splitlines()[1:]] == [[name, "submitted"] for name in names]
+    assert [line.split()[:2] for line in output.splitlines()[1:]] == [
+        [name, "submitted"] for name in names
+    ]
 
     project.edit("basic/grid.py", "[16, 32]", "[32]")
     output = project.run("python", "-m", "basic.grid")
@@ -404,5 +496,10 @@ def test_grid(tmp_path: Path):
 
 
 def test_help_names_every_argument():
-    done = subprocess.run([sys.executable, "-m", "basic.schedule", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert all(f"--{key.replace('_', '-')}" in done.stdout for key in vars(schedule.job_parser().parse_args([])))
+    done = subprocess.run(
+        [sys.executable, "-m", "basic.schedule", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert all(
+        f"--{key.replace('_', '-')}" in done.stdout
+        for key in vars(schedule.job_parser().parse_args([]))
+    )

@@ -1,4 +1,5 @@
-"""Who holds an experiment: one process, whatever happens to clocks, host names, containers and folders."""
+"""Who holds an experiment: one process, whatever happens to clocks, host names, containers and
+folders."""
 
 from __future__ import annotations
 
@@ -78,7 +79,8 @@ def open_xp() -> Iterator[Experiment]:
 
 
 class Run:
-    """A process that holds an experiment until it is killed; `prefix` is a command to start it with."""
+    """A process that holds an experiment until it is killed; `prefix` is a command to start it
+    with."""
 
     def __init__(self, xp: Experiment, *prefix: str, before: str = ""):
         command = [*prefix, sys.executable, "-c", HOLD.format(before=before), str(xp.folder)]
@@ -151,7 +153,9 @@ def test_an_end_frees_the_claim_of_its_own_attempt_alone(xp: Experiment):
     xp.write_state(RunState(State.FAILED, attempt=1))
     with Run(xp) as run:
         assert is_held(xp) is True, "the second attempt has yet to say its first word"
-        with pytest.raises(UserError, match=f"is running on .*, process {run.process.pid}, since [^(]*$"):
+        with pytest.raises(
+            UserError, match=f"is running on .*, process {run.process.pid}, since [^(]*$"
+        ):
             claims.claim(xp)
         xp.write_state(RunState(State.RUNNING, attempt=2, epoch=3, epochs=5))
         with pytest.raises(UserError, match=r"\(epoch 3 of 5\)\.\nwatch it: dora info -f"):
@@ -227,7 +231,9 @@ def test_a_holder_elsewhere_is_not_overruled(xp: Experiment, monkeypatch):
     assert replace(far, job_id="8812").alive(lambda holder: False) is False
     assert replace(Holder.here(1), namespace="another").alive() is None
     assert claims._make(xp.attempts / "1.json", far)
-    with pytest.raises(UserError, match="node7, process .*cannot be asked from here(.|\n)*DORA_TAKE=1"):
+    with pytest.raises(
+        UserError, match="node7, process .*cannot be asked from here(.|\n)*DORA_TAKE=1"
+    ):
         claims.claim(xp)
     monkeypatch.setenv("DORA_TAKE", "1")
     assert claims.claim(xp).attempt == 2
@@ -459,7 +465,10 @@ def test_a_folder_that_was_moved_away_from_its_run_stays_held(xp: Experiment, tm
 
 
 def test_a_folder_that_came_from_another_machine(xp: Experiment, tmp_path: Path, monkeypatch):
-    """On a disk of our own it is a copy. On a network's it may be that machine's, under another path."""
+    """On a disk of our own it is a copy.
+
+    On a network's it may be that machine's, under another path.
+    """
     with Run(xp):
         pass
     rewrite(xp, **ELSEWHERE)
@@ -473,9 +482,13 @@ def test_a_folder_that_came_from_another_machine(xp: Experiment, tmp_path: Path,
     assert is_held(copied) is None
 
 
-@pytest.mark.parametrize("happens, local, held", [
-    (lambda xp: None, True, None), (restored, True, False), (restored, False, None)])
-def test_a_claim_from_elsewhere_of_an_earlier_version(xp: Experiment, monkeypatch, happens, local, held):
+@pytest.mark.parametrize(
+    "happens, local, held",
+    [(lambda xp: None, True, None), (restored, True, False), (restored, False, None)],
+)
+def test_a_claim_from_elsewhere_of_an_earlier_version(
+    xp: Experiment, monkeypatch, happens, local, held
+):
     """It does not name its folder. On a disk of ours another inode means a copy."""
     with Run(xp):
         pass

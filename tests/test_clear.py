@@ -56,6 +56,7 @@ def content(experiment: Experiment) -> dict[str, bytes]:
 
 # --- the folder ---
 
+
 @pytest.fixture
 def xp(tmp_path: Path) -> Experiment:
     experiment = Experiment(tmp_path / "xps" / "0123abcd")
@@ -141,6 +142,7 @@ def test_if_the_new_folder_cannot_be_made_the_old_one_comes_back(xp: Experiment)
 
 # --- whose results they are ---
 
+
 def born(tmp_path: Path, user: str) -> Experiment:
     experiment = Experiment(tmp_path / "xps" / "0123abcd")
     experiment.write_birth(Birth("0123abcd", [], [], {}, 1, 2, {}, {}, 0.0, user=user))
@@ -166,7 +168,8 @@ def test_where_no_name_is_stored_it_is_the_owner_of_the_folder(tmp_path: Path, m
 
 
 def test_an_environment_that_names_somebody_else_gives_no_right(tmp_path: Path, monkeypatch):
-    """`su` and `sudo` may keep LOGNAME; on a disk whose files belong to nobody, the system's name decides."""
+    """`su` and `sudo` may keep LOGNAME; on a disk whose files belong to nobody, the system's name
+    decides."""
     monkeypatch.setenv("LOGNAME", "alice")
     experiment = born(tmp_path, "alice")
     assert clearing.other_owner(experiment) == "", "the name and the owner are ours"
@@ -189,8 +192,12 @@ def verb(args: list[str]) -> str:
 def grid(tmp_path: Path, finished: Path) -> Project:
     """A copy of the project with a grid of that finished experiment."""
     project = with_results(Project.copy(tmp_path), finished)
-    lines = ["from dora import Explorer", "@Explorer", "def explorer(launcher):",
-             f"    launcher({QUICK!r})"]
+    lines = [
+        "from dora import Explorer",
+        "@Explorer",
+        "def explorer(launcher):",
+        f"    launcher({QUICK!r})",
+    ]
     (project.root / "grids" / "question.py").write_text("\n".join(lines))
     project.env["DORA_YES"] = "1"
     return project
@@ -207,10 +214,18 @@ def test_the_results_of_another_user_are_never_removed(grid: Project, args: list
 
 # --- what is refused ---
 
-@pytest.mark.parametrize("args, words", [
-    ([*RUN, "logger=[foo]"], 'unknown logger "foo"'), ([*RANKS, "logger=[foo]"], 'unknown logger "foo"'),
-    ([*LAUNCH, "logger=[foo]"], 'unknown logger "foo"'), ([*RUN, "threads=0"], "threads=0"),
-    ([*LAUNCH, "job.nodes=0"], "at least 0 GPUs and 1 node")], ids=str)
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        ([*RUN, "logger=[foo]"], 'unknown logger "foo"'),
+        ([*RANKS, "logger=[foo]"], 'unknown logger "foo"'),
+        ([*LAUNCH, "logger=[foo]"], 'unknown logger "foo"'),
+        ([*RUN, "threads=0"], "threads=0"),
+        ([*LAUNCH, "job.nodes=0"], "at least 0 GPUs and 1 node"),
+    ],
+    ids=str,
+)
 def test_a_wrong_value_is_refused_before_anything_is_put_aside(done: Project, args, words):
     before = content(done.xp)
     output = said(done, *args, code=1)
@@ -232,24 +247,37 @@ def test_a_missing_disk_is_refused_before_anything_is_put_aside(project: Project
     assert content(project.xp) == before and not project.xp.cleared.exists()
 
 
-@pytest.mark.parametrize("line, words", [
-    ("launcher({args} + ['logger=[foo]'])", 'unknown logger "foo"'),
-    ("launcher({args} + ['code=nonsense'])", "code=nonsense"),
-    ("launcher.slurm_(gpus=3); launcher({args} + ['job.nodes=2'])", "cannot be shared evenly"),
-])
+@pytest.mark.parametrize(
+    "line, words",
+    [
+        ("launcher({args} + ['logger=[foo]'])", 'unknown logger "foo"'),
+        ("launcher({args} + ['code=nonsense'])", "code=nonsense"),
+        ("launcher.slurm_(gpus=3); launcher({args} + ['job.nodes=2'])", "cannot be shared evenly"),
+    ],
+)
 def test_a_grid_is_refused_before_anything_is_put_aside(grid: Project, line: str, words: str):
     before = content(grid.xp)
     file = grid.root / "grids" / "question.py"
-    file.write_text("\n".join([*file.read_text().splitlines()[:-1],
-                               f"    {line.replace('{args}', str(QUICK))}"]))
+    file.write_text(
+        "\n".join(
+            [*file.read_text().splitlines()[:-1], f"    {line.replace('{args}', str(QUICK))}"]
+        )
+    )
     output = said(grid, *GRID, code=1)
-    assert words in output and "grids/question.py:4: " in output and "Traceback" not in output, output
+    assert words in output and "grids/question.py:4: " in output and "Traceback" not in output, (
+        output
+    )
     assert content(grid.xp) == before and not grid.xp.cleared.exists()
 
 
-@pytest.mark.parametrize("args", [
-    ["launch", "--clear", "-g", "3", "--no_tail", *QUICK],
-    ["grid", "question", "--clear", "-g", "3", "--no_monitoring"]], ids=verb)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["launch", "--clear", "-g", "3", "--no_tail", *QUICK],
+        ["grid", "question", "--clear", "-g", "3", "--no_monitoring"],
+    ],
+    ids=verb,
+)
 def test_what_the_scheduler_refuses_is_put_back(grid: Project, args: list[str]):
     grid.env["CUDA_VISIBLE_DEVICES"] = "0"
     before = content(grid.xp)
@@ -262,6 +290,7 @@ def test_what_the_scheduler_refuses_is_put_back(grid: Project, args: list[str]):
 
 # --- from the old results to the new ones ---
 
+
 def test_the_old_results_go_with_the_first_checkpoint(done: Project):
     before = done.xp.state().started
     assert "  new  " in said(done, "run", "--clear", *QUICK)
@@ -272,7 +301,9 @@ def test_the_old_results_go_with_the_first_checkpoint(done: Project):
 def test_a_run_that_fails_before_it_says_how_to_have_them_back(tmp_path: Path, finished: Path):
     project = with_results(Project.copy(tmp_path), finished)
     before = content(project.xp)
-    project.edit("dora_train/train.py", "def main(cfg):\n", "def main(cfg):\n    assert False, 'it broke'\n")
+    project.edit(
+        "dora_train/train.py", "def main(cfg):\n", "def main(cfg):\n    assert False, 'it broke'\n"
+    )
     output = said(project, "run", "--clear", *QUICK, code=1)
     assert project.xp.cleared.exists() and not project.xp.last_checkpoint.exists()
     [line] = [line for line in output.splitlines() if "To have them back: " in line]
@@ -284,7 +315,9 @@ def test_a_run_that_fails_before_it_says_how_to_have_them_back(tmp_path: Path, f
 
 @pytest.mark.slow
 @pytest.mark.parametrize("writes", [range(1, 16), range(16, 64, 4)], ids=["each", "later"])
-def test_killed_at_any_moment_either_results_are_whole(done: Project, finished: Path, writes: range):
+def test_killed_at_any_moment_either_results_are_whole(
+    done: Project, finished: Path, writes: range
+):
     before, sig = content(done.xp), done.xp.sig
     for number in writes:
         shutil.rmtree(done.out)
@@ -305,7 +338,9 @@ def test_killed_at_any_moment_either_results_are_whole(done: Project, finished: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("args", [LAUNCH, GRID], ids=verb)
-def test_a_command_that_is_killed_between_old_and_new_loses_nothing(grid: Project, args: list[str], machine: Any):
+def test_a_command_that_is_killed_between_old_and_new_loses_nothing(
+    grid: Project, args: list[str], machine: Any
+):
     grid.env |= {**machine.env, "DORA_FAULT": "created"}
     before = content(grid.xp)
     assert "Traceback" not in said(grid, *args, code=137)

@@ -1,4 +1,5 @@
-"""The code of a run: what is kept of it, what is said of it, and that the very files can be had back."""
+"""The code of a run: what is kept of it, what is said of it, and that the very files can be had
+back."""
 
 from __future__ import annotations
 
@@ -74,6 +75,7 @@ def had_back(monkeypatch, root: Path, xp: Experiment, folder: Path, name: str = 
 
 # --- what is hashed, kept and copied is the same ---
 
+
 def test_the_very_files_can_be_had_back(tmp_path, monkeypatch):
     """On another machine, without git and without the snapshot."""
     root = disturbed(tmp_path / "it's a ä:project")
@@ -84,7 +86,9 @@ def test_the_very_files_can_be_had_back(tmp_path, monkeypatch):
     shutil.rmtree(root)
     xp = Experiment(next((tmp_path / "copied" / "xps").iterdir()))
     said = had_back(monkeypatch, tmp_path / "none", xp, tmp_path / "new" / "there")
-    assert said.endswith(f"what XP {xp.sig} ran, {code.commit[:9]} + 10 changed files, from its archive")
+    assert said.endswith(
+        f"what XP {xp.sig} ran, {code.commit[:9]} + 10 changed files, from its archive"
+    )
     assert everything(tmp_path / "new" / "there") == code.files and ODD in code.files
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["there"]
     with pytest.raises(UserError, match="exists already"):
@@ -92,7 +96,10 @@ def test_the_very_files_can_be_had_back(tmp_path, monkeypatch):
 
 
 def test_an_edit_while_a_snapshot_is_made(tmp_path, monkeypatch):
-    """Whichever of its contents it holds: they are those of its name. The next job finds its own."""
+    """Whichever of its contents it holds: they are those of its name.
+
+    The next job finds its own.
+    """
     root = tree(tmp_path / "root", "a.py", "b.py")
     real = snapshots.read
     versions = iter(range(1000))
@@ -120,7 +127,10 @@ def test_a_snapshot_with_other_files_than_its_name_says_is_mended(damage, tmp_pa
     code = Code.of(root)
     xp = ran(experiment(tmp_path / "out", {"seed": 1}), code)
     stored_job(xp, code.hash)
-    for mend in (lambda: code.snapshot(tmp_path / "out"), lambda: code_before(xp, tmp_path / "out")):
+    for mend in (
+        lambda: code.snapshot(tmp_path / "out"),
+        lambda: code_before(xp, tmp_path / "out"),
+    ):
         target = code.snapshot(tmp_path / "out")
         if damage == "edited":
             (target / "a.py").write_text("edited")
@@ -141,7 +151,9 @@ def test_a_whole_snapshot_is_left_alone(tmp_path):
     target = code.snapshot(tmp_path / "out")
     tree(target, "__pycache__/a.pyc", "built.so")
     before = target.stat().st_ino
-    assert code.snapshot(tmp_path / "out").stat().st_ino == before and (target / "built.so").exists()
+    assert (
+        code.snapshot(tmp_path / "out").stat().st_ino == before and (target / "built.so").exists()
+    )
 
 
 def test_a_job_goes_on_with_its_code_after_the_snapshot_was_removed(tmp_path):
@@ -149,7 +161,11 @@ def test_a_job_goes_on_with_its_code_after_the_snapshot_was_removed(tmp_path):
     xp, out = ran(experiment(tmp_path / "out", {"seed": 1}), code), tmp_path / "out"
     stored_job(xp, code.hash)
     root, known = code_before(xp, out) or (None, {})
-    assert root == out / "codes" / code.hash and everything(root) == code.files and known["hash"] == code.hash
+    assert (
+        root == out / "codes" / code.hash
+        and everything(root) == code.files
+        and known["hash"] == code.hash
+    )
     old = experiment(out, {"seed": 2})
     stored_job(old, "5" * 16)
     assert code_before(old, out) is None, "an earlier version kept no archive"
@@ -192,7 +208,9 @@ def test_archives_of_one_command_share_their_room(tmp_path, monkeypatch):
     archives = [xp.code_archive(code.hash) for xp in xps]
     assert len({archive.stat().st_ino for archive in archives}) == 1
     shutil.rmtree(xps[0].folder)
-    monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError(95, "Operation not supported")))
+    monkeypatch.setattr(
+        os, "link", lambda *names: (_ for _ in ()).throw(OSError(95, "Operation not supported"))
+    )
     for seed in (3, 4):
         archives.append(tmp_path / "out" / f"{seed}.tar.gz")
         code.keep(archives[-1])
@@ -211,7 +229,11 @@ def test_an_archive_that_is_damaged_or_hostile(tmp_path):
     assert unpacked(archive) == files
     lay_out(files, tmp_path / "there")
     assert everything(tmp_path / "there") == files
-    archive.write_bytes(packed({"../up.py": (b"", False), "/tmp/root.py": (b"", False), "a/../../up.py": (b"", False)}))
+    archive.write_bytes(
+        packed(
+            {"../up.py": (b"", False), "/tmp/root.py": (b"", False), "a/../../up.py": (b"", False)}
+        )
+    )
     assert unpacked(archive) == {}
     with tarfile.open(archive, "w:gz") as made:
         entry = tarfile.TarInfo("link.py")
@@ -228,21 +250,42 @@ def test_the_name_of_files_is_that_of_earlier_versions():
 
 # --- what earlier versions kept: a snapshot of all files, or a patch ---
 
+
 def kept_earlier(xp: Experiment, root: Path, number: int = 1) -> str:
     """An attempt of an earlier version. Returns the hash."""
     names = git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     name = name_of(snapshots.read_all(root, filter(None, names)))
-    changed = git(root, "status", "--porcelain", "-z", "-uall", "--no-renames", "--", ".").split("\0")
+    changed = git(root, "status", "--porcelain", "-z", "-uall", "--no-renames", "--", ".").split(
+        "\0"
+    )
     dirty = sorted(entry[3:] for entry in changed if entry)
-    commit = subprocess.run(["git", "-C", str(root), "rev-parse", "-q", "--verify", "HEAD"], capture_output=True,
-                            text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "-q", "--verify", "HEAD"],
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     xp.write_start(number, Start(1, {"commit": commit, "dirty": dirty, "hash": name}))
     xp.patch(name).parent.mkdir(exist_ok=True)
     env = {**os.environ, "GIT_INDEX_FILE": str(xp.folder / "index")}
     subprocess.run(["git", "-C", str(root), "add", "-A", "."], env=env, check=True)
     base = commit or git(root, "hash-object", "-t", "tree", "/dev/null").strip()
-    patch = subprocess.run(["git", "-C", str(root), "diff", "--cached", "--binary", "--full-index", "--relative",
-                            "--no-renames", base], env=env, check=True, capture_output=True).stdout
+    patch = subprocess.run(
+        [
+            "git",
+            "-C",
+            str(root),
+            "diff",
+            "--cached",
+            "--binary",
+            "--full-index",
+            "--relative",
+            "--no-renames",
+            base,
+        ],
+        env=env,
+        check=True,
+        capture_output=True,
+    ).stdout
     xp.patch(name).write_bytes(patch)
     return name
 
@@ -266,7 +309,9 @@ def test_commit_and_patch_of_earlier_versions(where, tmp_path, monkeypatch):
     name = kept_earlier(xp, root)
     assert "from the commit and its patch" in had_back(monkeypatch, root, xp, tmp_path / "there")
     there = everything(tmp_path / "there")
-    assert name_of(there) == name and ODD in there and "README.md" in there and "gone.py" not in there
+    assert (
+        name_of(there) == name and ODD in there and "README.md" in there and "gone.py" not in there
+    )
 
 
 def test_before_the_first_commit_the_patch_was_all(tmp_path, monkeypatch):
@@ -324,6 +369,7 @@ def test_what_cannot_be_had_back_is_said(tmp_path, monkeypatch):
 
 # --- the codes of an experiment ---
 
+
 def start(epoch: int, step: int, name: str, dirty: int = 0) -> Start:
     return Start(epoch, {"commit": name * 10, "dirty": ["f"] * dirty, "hash": name * 16}, step)
 
@@ -331,28 +377,57 @@ def start(epoch: int, step: int, name: str, dirty: int = 0) -> Start:
 def test_the_codes_it_ran_each_with_its_first_epoch(tmp_path):
     xp = experiment(tmp_path, {"seed": 1})
     assert in_words(xp.codes()) == "012345678", "as it was born"
-    for number, one in enumerate([start(1, 0, "a", 2), start(4, 30, "a", 2), start(8, 70, "b"), start(8, 70, "c"),
-                                  start(9, 80, "a", 2), start(9, 85, "b")], 1):
+    for number, one in enumerate(
+        [
+            start(1, 0, "a", 2),
+            start(4, 30, "a", 2),
+            start(8, 70, "b"),
+            start(8, 70, "c"),
+            start(9, 80, "a", 2),
+            start(9, 85, "b"),
+        ],
+        1,
+    ):
         xp.write_start(number, one)
-    assert [(one.epoch, one.code["hash"][0]) for one in xp.codes()] == [(1, "a"), (8, "c"), (9, "a"), (9, "b")]
+    assert [(one.epoch, one.code["hash"][0]) for one in xp.codes()] == [
+        (1, "a"),
+        (8, "c"),
+        (9, "a"),
+        (9, "b"),
+    ]
     first = "aaaaaaaaa + 2 changed files [aaaaaaaaaaaaaaaa]"
-    assert in_words(xp.codes()) == (f"{first} (epochs 1-7), ccccccccc (epoch 8), {first} (epoch 9), "
-                                    "bbbbbbbbb (from epoch 9)")
+    assert in_words(xp.codes()) == (
+        f"{first} (epochs 1-7), ccccccccc (epoch 8), {first} (epoch 9), bbbbbbbbb (from epoch 9)"
+    )
 
 
 def test_a_code_of_which_nothing_is_left_does_not_count(tmp_path):
     """Killed, it went on from a checkpoint of before."""
     xp = experiment(tmp_path, {"seed": 1})
-    for number, one in enumerate([start(1, 0, "a"), start(6, 50, "b"), start(4, 30, "c"), start(4, 30, "a")], 1):
+    for number, one in enumerate(
+        [start(1, 0, "a"), start(6, 50, "b"), start(4, 30, "c"), start(4, 30, "a")], 1
+    ):
         xp.write_start(number, one)
     assert in_words(xp.codes()) == "aaaaaaaaa"
 
 
 def test_folders_of_earlier_versions(tmp_path):
     xp = experiment(tmp_path, {"seed": 1})
-    xp.intend_job(Job("t", "slurm", 1.0, code={"commit": "9" * 40, "dirty": ["x"], "snapshot": "f" * 16}, number=1))
+    xp.intend_job(
+        Job(
+            "t",
+            "slurm",
+            1.0,
+            code={"commit": "9" * 40, "dirty": ["x"], "snapshot": "f" * 16},
+            number=1,
+        )
+    )
     job = xp.job()
-    assert job and job.code["hash"] == "f" * 16 and in_words(xp.codes()) == "999999999 + 1 changed file"
+    assert (
+        job
+        and job.code["hash"] == "f" * 16
+        and in_words(xp.codes()) == "999999999 + 1 changed file"
+    )
     xp.write_start(2, start(6, 50, "b"))
     assert in_words(xp.codes()) == "012345678 (epochs 1-5), bbbbbbbbb (from epoch 6)"
     xp.write_start(3, Start(7, {"commit": "b" * 10, "dirty": []}, 60))
@@ -368,7 +443,9 @@ def test_reports_name_all_codes(tmp_path):
     words = "aaaaaaaaa (epochs 1-2), bbbbbbbbb + 1 changed file (from epoch 3)"
     assert _run(runs[0], [], {})["facts"]["code"] == words
     code = differences(*runs)["code"]
-    assert code == [("content", f"{'a' * 16}, {'b' * 16}", f"{'a' * 16}, {'c' * 16}")], "the same words, other files"
+    assert code == [("content", f"{'a' * 16}, {'b' * 16}", f"{'a' * 16}, {'c' * 16}")], (
+        "the same words, other files"
+    )
     other.write_start(3, start(5, 40, "a"))
     assert differences(*read({one: [], other: []}, None))["code"][0][:2] == ("commit", words)
 
@@ -383,18 +460,26 @@ def test_a_damaged_start_is_passed_over(tmp_path, damage):
 
 def test_the_table_marks_more_than_one(tmp_path):
     status = Status(State.COMPLETED)
-    lines = [Line(status, {"Meta": {"sig": "0" * 8, **meta(RunState(codes=codes), status, 3)}}) for codes in (0, 1, 2)]
+    lines = [
+        Line(status, {"Meta": {"sig": "0" * 8, **meta(RunState(codes=codes), status, 3)}})
+        for codes in (0, 1, 2)
+    ]
     board = Board("", "", META, lines)
     assert [column.title for column in board.filled()] == ["sig", "state", "epoch", "code"]
     assert [META[-1].cell(line.values) for line in lines] == ["", "", "2 codes"]
-    assert [column.title for column in board.fitting(30, [0, 1, 2])[1]] == ["code"], "the first to go"
+    assert [column.title for column in board.fitting(30, [0, 1, 2])[1]] == ["code"], (
+        "the first to go"
+    )
     assert "code" not in [column.title for column in Board("", "", META, lines[:2]).filled()]
 
 
 # --- snapshots ---
 
+
 def stored_job(xp: Experiment, name: str) -> None:
-    xp.intend_job(Job("t", "local", 1.0, code={"commit": COMMIT, "dirty": [], "hash": name}, number=1))
+    xp.intend_job(
+        Job("t", "local", 1.0, code={"commit": COMMIT, "dirty": [], "hash": name}, number=1)
+    )
     xp.record_job(1, "7")
 
 
@@ -404,20 +489,35 @@ def test_snapshots_are_listed_and_removed_unless_one_is_needed(tmp_path, monkeyp
     for text in ("one", "two", "three"):
         (tmp_path / "project" / "a.py").write_text(text)
         names.append(Code.of(tmp_path / "project").snapshot(tmp_path).name)
-    done, gone = experiment(tmp_path, {"seed": 1}), experiment(tmp_path, {"seed": 2}, state=State.INTERRUPTED)
+    done, gone = (
+        experiment(tmp_path, {"seed": 1}),
+        experiment(tmp_path, {"seed": 2}, state=State.INTERRUPTED),
+    )
     again = experiment(tmp_path, {"seed": 3}, state=State.INTERRUPTED)
     stored_job(done, names[0])
     stored_job(gone, names[1])
     stored_job(again, names[1])
     again.write_start(1, Start(1, {"hash": names[0]}))
-    statuses = {done.sig: Status(State.COMPLETED), gone.sig: Status(State.INTERRUPTED), again.sig: Status(State.FAILED)}
+    statuses = {
+        done.sig: Status(State.COMPLETED),
+        gone.sig: Status(State.INTERRUPTED),
+        again.sig: Status(State.FAILED),
+    }
     monkeypatch.setattr(command, "look", lambda *args, **options: statuses)
     monkeypatch.setattr(command, "asked", lambda: None)
     lines = {line.split()[0]: line for line in command.listed(tmp_path)}
     assert lines.keys() == set(names)
-    assert "2 XPs      0 unfinished" in lines[names[0]] and COMMIT[:9] in lines[names[0]] + lines[names[1]]
-    assert "2 XPs      1 unfinished" in lines[names[1]] and "0 XPs      0 unfinished" in lines[names[2]]
-    with pytest.raises(UserError, match=f"{names[1]} is needed: XP {gone.sig} is interrupted.*Nothing was removed"):
+    assert (
+        "2 XPs      0 unfinished" in lines[names[0]]
+        and COMMIT[:9] in lines[names[0]] + lines[names[1]]
+    )
+    assert (
+        "2 XPs      1 unfinished" in lines[names[1]]
+        and "0 XPs      0 unfinished" in lines[names[2]]
+    )
+    with pytest.raises(
+        UserError, match=f"{names[1]} is needed: XP {gone.sig} is interrupted.*Nothing was removed"
+    ):
         command.remove(tmp_path, [names[0], names[1]])
     assert len(list((tmp_path / "codes").iterdir())) == 3
     with pytest.raises(UserError, match="no snapshot begins"):
@@ -430,16 +530,33 @@ def test_snapshots_are_listed_and_removed_unless_one_is_needed(tmp_path, monkeyp
 def test_the_command_is_light_and_its_mistakes_are_short(tmp_path):
     env = {**os.environ, "DORA_DIR": str(tmp_path)}
     code = "import sys, dora_train.snapshots; print(sorted({'torch', 'dora', 'hydra', 'lightning'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
-    for args, message in [(["5f3a", "there"], "there is no experiment"), (["5f3a"], "a new folder"),
-                          (["--remove", "5f3a"], "no snapshot begins"),
-                          (["5f3a", "there", "--remove", "9"], "a new folder")]:
-        done = subprocess.run([sys.executable, "-m", "dora_train.snapshots", *args], cwd=ROOT, env=env,
-                              capture_output=True, text=True)
-        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
-    done = subprocess.run([sys.executable, "-m", "dora_train.snapshots"], cwd=ROOT, env=env, capture_output=True,
-                          text=True)
+    for args, message in [
+        (["5f3a", "there"], "there is no experiment"),
+        (["5f3a"], "a new folder"),
+        (["--remove", "5f3a"], "no snapshot begins"),
+        (["5f3a", "there", "--remove", "9"], "a new folder"),
+    ]:
+        done = subprocess.run(
+            [sys.executable, "-m", "dora_train.snapshots", *args],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, (
+            done.stderr
+        )
+    done = subprocess.run(
+        [sys.executable, "-m", "dora_train.snapshots"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "no snapshots" in done.stdout
 
 
@@ -463,7 +580,14 @@ def say_imported():
 def surprising(project: Project) -> Project:
     """All that a clone may hold beside the project's own files; its results lie in it as well."""
     root, elsewhere = project.root, project.root.parent / "elsewhere"
-    tree(root, "mylib/__init__.py", "mylib/vocab.json", "loose/module.py", "generated.py", "README.md")
+    tree(
+        root,
+        "mylib/__init__.py",
+        "mylib/vocab.json",
+        "loose/module.py",
+        "generated.py",
+        "README.md",
+    )
     tree(elsewhere, "linked_lib/__init__.py", "sub_lib/inside.py")
     (root / ".gitignore").write_text("generated.py\n__pycache__/\n")
     (root / "linked_lib").symlink_to(elsewhere / "linked_lib")
@@ -475,9 +599,16 @@ def surprising(project: Project) -> Project:
         tree(root, f"photos/{number}.png")
     os.mkfifo(root / "pipe.py")
     (root / "circle").symlink_to(".")
-    tree(root, "earlier/xps/5f3a91c2/.argv.json", "earlier/xps/5f3a91c2/config.yaml", "earlier/codes/5/module.py")
+    tree(
+        root,
+        "earlier/xps/5f3a91c2/.argv.json",
+        "earlier/xps/5f3a91c2/config.yaml",
+        "earlier/codes/5/module.py",
+    )
     project.edit("dora_train/train.py", "    return train(", "    return say_imported() or train(")
-    (root / "dora_train" / "train.py").write_text(SURPRISES + (root / "dora_train" / "train.py").read_text())
+    (root / "dora_train" / "train.py").write_text(
+        SURPRISES + (root / "dora_train" / "train.py").read_text()
+    )
     return Project(root / "results", root, {"IMPORTED": str(root.parent / "imported.json")})
 
 
@@ -490,21 +621,37 @@ def test_what_a_run_imports_is_what_it_keeps(copy: Project, tmp_path):
     xp, code = project.xp, Code.of(project.root, [project.out])
     [start] = xp.starts()
     birth = json.loads((xp.folder / "birth.json").read_text())
-    assert start.code == birth["code"] == code.stored() and start.code["dirty"] == ["dora_train/train.py"]
+    assert start.code == birth["code"] == code.stored() and start.code["dirty"] == [
+        "dora_train/train.py"
+    ]
     assert (xp.folder / "birth.json").stat().st_size < 10_000
     imported = json.loads(Path(project.env["IMPORTED"]).read_text())
-    ours = {os.path.relpath(path, project.root) for path in imported if path.startswith(str(project.root))}
+    ours = {
+        os.path.relpath(path, project.root)
+        for path in imported
+        if path.startswith(str(project.root))
+    }
     assert len(ours) > 40 and ours <= set(unpacked(xp.code_archive(code.hash)))
-    assert {"generated.py", "linked_lib/__init__.py", "sub_lib/inside.py", "mylib/__init__.py"} <= ours
+    assert {
+        "generated.py",
+        "linked_lib/__init__.py",
+        "sub_lib/inside.py",
+        "mylib/__init__.py",
+    } <= ours
     tree(project.root, "README.md", "tests/test_it.py", "notes.ipynb", text="edited")
-    assert Code.of(project.root, [project.out]).hash == start.code["hash"], "and after a run it is the same"
+    assert Code.of(project.root, [project.out]).hash == start.code["hash"], (
+        "and after a run it is the same"
+    )
 
 
 def test_a_file_that_is_edited_while_a_run_starts_is_named(copy: Project):
     """What it has imported may be either content."""
-    copy.edit("dora_train/train.py", "    from .data import check_data",
-              "    from pathlib import Path\n    model = Path(__file__).with_name('model.py')\n"
-              "    model.write_text(model.read_text() + '# edited')\n    from .data import check_data")
+    copy.edit(
+        "dora_train/train.py",
+        "    from .data import check_data",
+        "    from pathlib import Path\n    model = Path(__file__).with_name('model.py')\n"
+        "    model.write_text(model.read_text() + '# edited')\n    from .data import check_data",
+    )
     before = Code.of(copy.root).hash
     run = Run(copy, "run", *QUICK)
     assert run.wait() == 0, run.text
@@ -516,7 +663,11 @@ def test_the_code_is_that_of_the_project_wherever_the_command_is_typed(tmp_path,
     monkeypatch.chdir(tmp_path)
     main: Any = SimpleNamespace(dora=SimpleNamespace(dir=tmp_path / "out", git_save=True))
     code = read_project(tmp_path / "out")
-    assert code.root == ROOT and "dora_train/train.py" in code.files and "grids/mysweep.py" in code.files
+    assert (
+        code.root == ROOT
+        and "dora_train/train.py" in code.files
+        and "grids/mysweep.py" in code.files
+    )
     main.code, live = code, SimpleNamespace(values={"code": "live"})
     assert Experiments.code_for_jobs(main, live)[0] == ROOT
     snapshot, known = Experiments.code_for_jobs(main, SimpleNamespace(values={}))  # type: ignore[arg-type]
@@ -530,11 +681,20 @@ def test_a_pipe_among_the_grids(tmp_path):
     assert list(grid_files(tmp_path)) == ["mine"]
 
 
-@pytest.mark.parametrize("given, here, there", [
-    ("", [], "project/outputs"), ("", ["outputs/xps"], "here/outputs"), ("mine", [], "here/mine"),
-    ("/mine", [], "/mine")])
-def test_where_results_land_if_the_command_is_typed_elsewhere(given, here, there, tmp_path, monkeypatch):
-    """The name in the configuration is of the project; the one in DORA_DIR is of where it is typed."""
+@pytest.mark.parametrize(
+    "given, here, there",
+    [
+        ("", [], "project/outputs"),
+        ("", ["outputs/xps"], "here/outputs"),
+        ("mine", [], "here/mine"),
+        ("/mine", [], "/mine"),
+    ],
+)
+def test_where_results_land_if_the_command_is_typed_elsewhere(
+    given, here, there, tmp_path, monkeypatch
+):
+    """The name in the configuration is of the project; the one in DORA_DIR is of where it is
+    typed."""
     for folder in ("here", "project", *(f"here/{name}" for name in here)):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     monkeypatch.chdir(tmp_path / "here")
@@ -544,7 +704,9 @@ def test_where_results_land_if_the_command_is_typed_elsewhere(given, here, there
     assert config.dir == tmp_path / there
 
 
-def test_a_job_imports_its_snapshot_also_where_pythonpath_names_the_live_folder(tmp_path, monkeypatch):
+def test_a_job_imports_its_snapshot_also_where_pythonpath_names_the_live_folder(
+    tmp_path, monkeypatch
+):
     live = tree(tmp_path / "live", "src/mylib.py", "venv/lib/torch.py")
     frozen = tree(live / "outputs" / "codes" / "55", "src/mylib.py", "dora_train/engine/job.py")
     monkeypatch.chdir(live)
@@ -556,14 +718,26 @@ def test_a_job_imports_its_snapshot_also_where_pythonpath_names_the_live_folder(
 
 @pytest.mark.slow
 def test_from_another_folder(copy: Project, tmp_path):
-    """`dora -P dora_train`: the project is where the package lies, for its configuration, grids and results as well."""
-    here = tree(tmp_path / "here", "grids/__init__.py", "grids/foreign.py", "conf/config.yaml", text="raise ValueError")
+    """`dora -P dora_train`: the project is where the package lies, for its configuration, grids and
+    results as well."""
+    here = tree(
+        tmp_path / "here",
+        "grids/__init__.py",
+        "grids/foreign.py",
+        "conf/config.yaml",
+        text="raise ValueError",
+    )
     env = {**copy.env, "PYTHONPATH": str(copy.root)}
     del env["DORA_DIR"]
 
     def ask(*args: str) -> str:
-        done = subprocess.run([Path(sys.executable).with_name("dora"), "-P", "dora_train", *args], cwd=here, env=env,
-                              capture_output=True, text=True)
+        done = subprocess.run(
+            [Path(sys.executable).with_name("dora"), "-P", "dora_train", *args],
+            cwd=here,
+            env=env,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -597,17 +771,32 @@ def test_a_run_that_was_mended_midway_keeps_both_codes(copy: Project, tmp_path):
     assert "2 codes" in copy.run("python", "-m", "dora_train.report", "--watch", sig)
     out = copy.run("python", "-m", "dora_train.snapshots", sig, str(tmp_path / "last"))
     assert "from its archive" in out and everything(tmp_path / "last") == Code.of(copy.root).files
-    copy.run("python", "-m", "dora_train.snapshots", sig, str(tmp_path / "first"), "--code", one.code["hash"][:6])
+    copy.run(
+        "python",
+        "-m",
+        "dora_train.snapshots",
+        sig,
+        str(tmp_path / "first"),
+        "--code",
+        one.code["hash"][:6],
+    )
     assert name_of(everything(tmp_path / "first")) == one.code["hash"]
 
 
 @pytest.mark.slow
-def test_a_job_knows_its_code_and_its_snapshot_is_not_removed_before_its_end(machine: Machine, tmp_path):
+def test_a_job_knows_its_code_and_its_snapshot_is_not_removed_before_its_end(
+    machine: Machine, tmp_path
+):
     project = GridProject(tmp_path, machine)
 
     def ask(*args: str, code: int = 0) -> str:
-        done = subprocess.run([sys.executable, "-m", "dora_train.snapshots", *args], cwd=project.folder,
-                              env=project.env, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "dora_train.snapshots", *args],
+            cwd=project.folder,
+            env=project.env,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
         return done.stdout + done.stderr
 
@@ -617,7 +806,13 @@ def test_a_job_knows_its_code_and_its_snapshot_is_not_removed_before_its_end(mac
     project.grid("launcher(seed=1)", "launcher(seed=2)")
     assert "not part of the code: photos/ (over 1,000 files)" in project.sync()
     then = Code.of(project.folder)
-    tree(project.folder, ODD, "mylib/__init__.py", "linked_lib/__init__.py", text="raise ValueError('edited')")
+    tree(
+        project.folder,
+        ODD,
+        "mylib/__init__.py",
+        "linked_lib/__init__.py",
+        text="raise ValueError('edited')",
+    )
     for xp in project.xps():
         job = xp.job()
         assert job and job.code == then.stored() and xp.code_archive(then.hash).exists()
@@ -628,7 +823,9 @@ def test_a_job_knows_its_code_and_its_snapshot_is_not_removed_before_its_end(mac
     assert [start.code for start in xp.starts()] == [then.stored()] and xp.state().codes == 1
     imported = json.loads(Path(project.env["IMPORTED"]).read_text())
     assert sum(path.startswith(str(snapshot)) for path in imported) > 40
-    assert not [path for path in imported if path.startswith(str(project.folder))], "nothing of the live folder"
+    assert not [path for path in imported if path.startswith(str(project.folder))], (
+        "nothing of the live folder"
+    )
     assert "2 XPs      0 unfinished" in ask()
     assert f"removed {then.hash}" in ask("--remove", then.hash[:8])
     assert "its archive" in ask(xp.sig, str(tmp_path / "again"))

@@ -1,4 +1,5 @@
-"""Randomness from counters: the same everywhere, different where a counter differs, and not lopsided."""
+"""Randomness from counters: the same everywhere, different where a counter differs, and not
+lopsided."""
 
 from __future__ import annotations
 
@@ -35,7 +36,10 @@ def test_known_values():
     assert seed_of("order", 0, 1) == 2612316419546522629
     assert permutation(6, "order", 0, 0).tolist() == [2, 0, 4, 5, 1, 3]
     assert draws(torch.arange(3), "row", 0, 0).tolist() == [
-        3817470032185919086, 1780900221724739125, 297721229559762301]
+        3817470032185919086,
+        1780900221724739125,
+        297721229559762301,
+    ]
 
 
 @given(st.integers(1, 300), COUNTER)
@@ -71,7 +75,9 @@ def test_the_global_generator_has_no_part_in_it():
     assert torch.equal(draws(torch.arange(9), "row", 3), first[1])
 
 
-@pytest.mark.parametrize("draw", [lambda: torch.rand(4).tolist(), random.random, lambda: numpy.random.rand(4).tolist()])
+@pytest.mark.parametrize(
+    "draw", [lambda: torch.rand(4).tolist(), random.random, lambda: numpy.random.rand(4).tolist()]
+)
 def test_seed_all_is_what_global_generators_draw_from(draw: Callable[[], Any]):
     seed_all("step", 0, 1)
     first, second = draw(), draw()
@@ -82,8 +88,15 @@ def test_seed_all_is_what_global_generators_draw_from(draw: Callable[[], Any]):
 
 
 def test_another_process_draws_the_same():
-    code = "import torch; from dora_train.counters import draws, seed_of;" \
-           "print(seed_of('order', 7, 8), draws(torch.arange(5), 'row', 7, 8).tolist())"
+    code = (
+        "import torch; from dora_train.counters import draws, seed_of;"
+        "print(seed_of('order', 7, 8), draws(torch.arange(5), 'row', 7, 8).tolist())"
+    )
     command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5"})
-    assert done.stdout.strip() == f"{seed_of('order', 7, 8)} {draws(torch.arange(5), 'row', 7, 8).tolist()}"
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "5"}
+    )
+    assert (
+        done.stdout.strip()
+        == f"{seed_of('order', 7, 8)} {draws(torch.arange(5), 'row', 7, 8).tolist()}"
+    )

@@ -1,4 +1,5 @@
-"""The data sets and their batches: what a network is given, and that nothing but (seed, epoch, place) decides it."""
+"""The data sets and their batches: what a network is given, and that nothing but (seed, epoch,
+place) decides it."""
 
 from __future__ import annotations
 
@@ -29,8 +30,13 @@ AUGMENTED = Augmentation(crop=2, flip=True, cutout=3, seed=1)
 
 def made(samples: int = 50, batch_size: int = 8, channels: int = 3, **how) -> Batches:
     """A set whose label is the sample's number, and whose rows lie scattered in a larger set."""
-    pixels = torch.randint(0, 256, (2 * samples, channels, 9, 9), dtype=torch.uint8,
-                           generator=torch.Generator().manual_seed(3))
+    pixels = torch.randint(
+        0,
+        256,
+        (2 * samples, channels, 9, 9),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(3),
+    )
     mean, std = torch.full((channels,), 120.0), torch.full((channels,), 60.0)
     options: dict[str, Any] = {"shuffle": True, "augmentation": AUGMENTED, "seed": 1} | how
     rows = torch.arange(2 * samples).flip(0)[::2]
@@ -39,16 +45,22 @@ def made(samples: int = 50, batch_size: int = 8, channels: int = 3, **how) -> Ba
 
 def equal(one: list, other: list) -> bool:
     return len(one) == len(other) and all(
-        torch.equal(a, b) for a, b in zip(chain.from_iterable(one), chain.from_iterable(other)))
+        torch.equal(a, b) for a, b in zip(chain.from_iterable(one), chain.from_iterable(other))
+    )
 
 
 # --- batches ---
 
+
 @given(st.integers(2, 60), st.integers(2, 20), st.integers(1, 4), st.integers(0, 3))
 @settings(deadline=None, max_examples=40)
-def test_every_sample_once_an_epoch_over_the_ranks(samples: int, batch_size: int, world_size: int, epoch: int):
+def test_every_sample_once_an_epoch_over_the_ranks(
+    samples: int, batch_size: int, world_size: int, epoch: int
+):
     batches = made(samples, batch_size)
-    ranks = [list(batches.epoch(epoch, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    ranks = [
+        list(batches.epoch(epoch, rank=rank, world_size=world_size)) for rank in range(world_size)
+    ]
     seen = [label for rank in ranks for _, labels in rank for label in labels.tolist()]
     assert sorted(seen) == list(range(samples))
     for number, shares in enumerate(zip(*ranks)):
@@ -59,12 +71,20 @@ def test_every_sample_once_an_epoch_over_the_ranks(samples: int, batch_size: int
 
 @given(st.integers(1, 4), st.integers(0, 7), st.integers(0, 3))
 @settings(deadline=None, max_examples=30)
-def test_a_sample_is_the_same_in_any_world_and_from_any_start(world_size: int, start: int, epoch: int):
+def test_a_sample_is_the_same_in_any_world_and_from_any_start(
+    world_size: int, start: int, epoch: int
+):
     batches = made()
-    whole = {int(label): image for images, labels in batches.epoch(epoch) for image, label in zip(images, labels)}
+    whole = {
+        int(label): image
+        for images, labels in batches.epoch(epoch)
+        for image, label in zip(images, labels)
+    }
     order = [label for _, labels in list(batches.epoch(epoch))[start:] for label in labels.tolist()]
     ranks = [list(batches.epoch(epoch, start, rank, world_size)) for rank in range(world_size)]
-    assert sorted(label for rank in ranks for _, labels in rank for label in labels.tolist()) == sorted(order)
+    assert sorted(
+        label for rank in ranks for _, labels in rank for label in labels.tolist()
+    ) == sorted(order)
     for images, labels in chain.from_iterable(ranks):
         for image, label in zip(images, labels):
             assert torch.equal(image, whole[int(label)])
@@ -108,6 +128,7 @@ def test_a_batch_can_be_asked_for_by_its_samples():
 
 # --- on other devices ---
 
+
 @pytest.mark.gpu
 def test_batches_on_the_gpu_are_those_of_the_cpu():
     if not torch.cuda.is_available():
@@ -116,32 +137,44 @@ def test_batches_on_the_gpu_are_those_of_the_cpu():
     assert there.source.device.type == "cuda"
     batches = list(there.epoch(2, 1))
     assert all(images.is_cuda and labels.is_cuda for images, labels in batches)
-    assert equal([(images.cpu(), labels.cpu()) for images, labels in batches], list(made().epoch(2, 1)))
+    assert equal(
+        [(images.cpu(), labels.cpu()) for images, labels in batches], list(made().epoch(2, 1))
+    )
 
 
 def test_batches_come_on_the_device_that_was_asked_for():
     """`meta` stands for any that is neither CPU nor CUDA: the set stays where it is."""
     data = load_data("digits", 64).to("meta")
     images, labels = next(data.train.epoch())
-    assert images.device.type == labels.device.type == "meta" and data.train.source.device.type == "cpu"
+    assert (
+        images.device.type == labels.device.type == "meta"
+        and data.train.source.device.type == "cpu"
+    )
 
 
 def test_the_way_of_the_gpu_gives_the_same_on_the_cpu():
     """Where there is no GPU: its branches at least agree."""
+
     class Elsewhere(torch.Tensor):
         """Says that it lies on another device."""
+
         device = property(lambda self: torch.device("meta"))  # type: ignore[assignment]
 
     pixels = torch.randint(0, 256, (6, 3, 9, 9), dtype=torch.uint8)
     chosen = torch.tensor([True, False, True, True, False, False])
     expected = augment.flipped(pixels.clone(), chosen)
-    assert torch.equal(augment.flipped(pixels.as_subclass(Elsewhere), chosen).as_subclass(torch.Tensor), expected)
+    assert torch.equal(
+        augment.flipped(pixels.as_subclass(Elsewhere), chosen).as_subclass(torch.Tensor), expected
+    )
     row, column = torch.arange(6) % 5, torch.arange(6) % 4
     windows = F.pad(pixels, [2] * 4).unfold(2, 9, 1).unfold(3, 9, 1)
-    assert torch.equal(augment.cropped(pixels, 2, row, column), windows[torch.arange(6), :, row, column])
+    assert torch.equal(
+        augment.cropped(pixels, 2, row, column), windows[torch.arange(6), :, row, column]
+    )
 
 
 # --- digits ---
+
 
 def test_the_numbers_of_digits_are_what_they_were():
     """Of November 2026; every result on digits stands on them."""
@@ -156,7 +189,9 @@ def test_the_numbers_of_digits_are_what_they_were():
 
 
 def test_the_training_set_has_mean_0_and_variance_1():
-    images = torch.cat([images for images, _ in load_data("digits", 64, augment=False).train.epoch()])
+    images = torch.cat(
+        [images for images, _ in load_data("digits", 64, augment=False).train.epoch()]
+    )
     assert abs(float(images.mean())) < 1e-4 and abs(float(images.var()) - 1) < 1e-3
 
 
@@ -188,6 +223,7 @@ def test_a_black_channel_stays_finite():
 
 # --- CIFAR-10 and MNIST, in their own files ---
 
+
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     patch_cifar10(monkeypatch, write_cifar10(tmp_path, images=60))
@@ -208,12 +244,17 @@ def test_cifar10(cifar: Path):
     assert torch.equal(raw.round().byte(), torch.from_numpy(theirs.data).permute(0, 3, 1, 2))
     both = torch.cat([data.train.rows, data.valid.rows]).sort().values
     raw_train = data.train.source.pixels[both]  # type: ignore[attr-defined]
-    assert torch.equal(raw_train, torch.from_numpy(CIFAR10(cifar, train=True).data).permute(0, 3, 1, 2))
+    assert torch.equal(
+        raw_train, torch.from_numpy(CIFAR10(cifar, train=True).data).permute(0, 3, 1, 2)
+    )
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_the_files_of_conf_say_what_the_functions_do(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """So that `load_data(name, batch_size)` in a notebook or in basic/ is `data=name` of the command."""
+def test_the_files_of_conf_say_what_the_functions_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """So that `load_data(name, batch_size)` in a notebook or in basic/ is `data=name` of the
+    command."""
     patch_cifar10(monkeypatch, write_cifar10(tmp_path, images=40))
     for folder in ("MNIST", "FashionMNIST"):
         write_mnist(tmp_path, train=100, test=50, name=folder)
@@ -243,6 +284,7 @@ def test_the_environment_names_the_folder(cifar: Path, monkeypatch: pytest.Monke
 
 
 # --- what goes wrong ---
+
 
 def message(name: str, folder: Path) -> str:
     with pytest.raises(DataError) as caught:
@@ -276,7 +318,9 @@ def test_a_download_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: 
     assert [path.suffix for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_a_download_lands_where_it_belongs(cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_download_lands_where_it_belongs(
+    cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     import shutil
 
     def download(url: str, root: str | Path, filename: str, md5: str) -> None:
@@ -286,12 +330,17 @@ def test_a_download_lands_where_it_belongs(cifar: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", download)
     data = load_data("cifar10", 32, folder=str(tmp_path / "new"))
     assert data.train.num_samples == 270
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["CIFAR-10.lock", "cifar-10-batches-py"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "CIFAR-10.lock",
+        "cifar-10-batches-py",
+    ]
 
 
-def test_without_locks_the_first_download_that_is_done_is_the_one(cifar: Path, tmp_path: Path,
-                                                                   monkeypatch: pytest.MonkeyPatch):
-    """Here another process is done first, while this one is at it; and one that was killed has left its half."""
+def test_without_locks_the_first_download_that_is_done_is_the_one(
+    cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Here another process is done first, while this one is at it; and one that was killed has left
+    its half."""
     import shutil
 
     new = tmp_path / "new"
@@ -316,7 +365,9 @@ def test_damaged_files_are_named_and_left_alone(cifar: Path):
     assert file.exists()
 
 
-@pytest.mark.parametrize("part", ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"])
+@pytest.mark.parametrize(
+    "part", ["train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"]
+)
 @pytest.mark.parametrize("keep", [0, 3, 10, 40])
 def test_truncated_idx_files(part: str, keep: int, tmp_path: Path):
     write_mnist(tmp_path, train=100, test=50)
@@ -331,29 +382,45 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, offline: None):
     assert "cannot write into" in said and "DORA_TRAIN_DATA" in said
 
 
-@pytest.mark.parametrize("given_keys, said", [
-    ({"name": "digit"}, "did you mean digits?"),
-    ({"name": "imagenet21k"}, "there is: digits, cifar10"),
-    ({"name": "digits", "batch_size": 1}, "data.batch_size=1"),
-    ({"name": "digits", "crop": -1}, "data.crop=-1"),
-    ({"name": "digits", "cutout": -1}, "data.cutout=-1"),
-    ({"name": "digits", "root": "/x"}, "data.root: digits has no such key"),
-    ({"name": "cifar10", "valid": 0}, "data.valid=0"),
-    ({"name": "cifar10", "valid": 0.9}, "data.valid=0.9"),
-    ({"name": "image_folder"}, "data.root=FOLDER"),
-    ({"name": "image_folder", "root": "nowhere"}, "no such folder"),
-    ({"name": "image_folder", "root": ".", "num_workers": -1}, "data.num_workers=-1"),
-    ({"name": "image_folder", "root": ".", "num_workers": 1.5}, "data.num_workers=1.5: it takes a whole number."),
-    ({"name": "image_folder", "root": ".", "image_size": 10**9}, "data.image_size=1000000000: it takes no more than"),
-    ({"name": "image_folder", "root": ".", "max_gb": float("nan")}, "data.max_gb=nan: it takes 0 or more."),
-    ({"name": "image_folder", "root": 2012}, "data.root=2012: it takes the path of a folder, e.g. ./2012."),
-    ({"name": "digits", "crop": 10**9}, "data.crop=1000000000: it takes no more than 10,000."),
-    ({"name": ""}, 'unknown data set ""'),
-    ({"name": "digits", "batch_size": 0}, "data.batch_size=0: it takes 2 or more"),
-    ({"name": "digits", "batch_size": "6 4"}, "data.batch_size=6 4: it takes 2 or more"),
-])
-def test_mistakes_are_refused_before_anything_is_loaded(given_keys: dict, said: str,
-                                                        monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "given_keys, said",
+    [
+        ({"name": "digit"}, "did you mean digits?"),
+        ({"name": "imagenet21k"}, "there is: digits, cifar10"),
+        ({"name": "digits", "batch_size": 1}, "data.batch_size=1"),
+        ({"name": "digits", "crop": -1}, "data.crop=-1"),
+        ({"name": "digits", "cutout": -1}, "data.cutout=-1"),
+        ({"name": "digits", "root": "/x"}, "data.root: digits has no such key"),
+        ({"name": "cifar10", "valid": 0}, "data.valid=0"),
+        ({"name": "cifar10", "valid": 0.9}, "data.valid=0.9"),
+        ({"name": "image_folder"}, "data.root=FOLDER"),
+        ({"name": "image_folder", "root": "nowhere"}, "no such folder"),
+        ({"name": "image_folder", "root": ".", "num_workers": -1}, "data.num_workers=-1"),
+        (
+            {"name": "image_folder", "root": ".", "num_workers": 1.5},
+            "data.num_workers=1.5: it takes a whole number.",
+        ),
+        (
+            {"name": "image_folder", "root": ".", "image_size": 10**9},
+            "data.image_size=1000000000: it takes no more than",
+        ),
+        (
+            {"name": "image_folder", "root": ".", "max_gb": float("nan")},
+            "data.max_gb=nan: it takes 0 or more.",
+        ),
+        (
+            {"name": "image_folder", "root": 2012},
+            "data.root=2012: it takes the path of a folder, e.g. ./2012.",
+        ),
+        ({"name": "digits", "crop": 10**9}, "data.crop=1000000000: it takes no more than 10,000."),
+        ({"name": ""}, 'unknown data set ""'),
+        ({"name": "digits", "batch_size": 0}, "data.batch_size=0: it takes 2 or more"),
+        ({"name": "digits", "batch_size": "6 4"}, "data.batch_size=6 4: it takes 2 or more"),
+    ],
+)
+def test_mistakes_are_refused_before_anything_is_loaded(
+    given_keys: dict, said: str, monkeypatch: pytest.MonkeyPatch
+):
     for name in DATASETS:
         if name != given_keys["name"] or name != "image_folder":
             monkeypatch.setitem(DATASETS, name, _never(DATASETS[name]))

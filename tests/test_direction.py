@@ -1,4 +1,5 @@
-"""Which way is up: nobody guesses a metric's direction, not for the best epoch, nor for a search."""
+"""Which way is up: nobody guesses a metric's direction, not for the best epoch, nor for a
+search."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def composer(tmp_path_factory: pytest.TempPathFactory) -> Composer:
     conf = tmp_path_factory.mktemp("conf")
     (conf / "experiment").mkdir()
     (conf / "config.yaml").write_text(
-        "defaults:\n  - _self_\n  - experiment: null\nbest:\n  metric: valid.acc\n  mode: max\nseed: 0\n")
+        "defaults:\n  - _self_\n  - experiment: null\nbest:\n  metric: valid.acc\n  mode: max\nseed: 0\n"
+    )
     for name, text in RECIPES.items():
         (conf / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{text}")
     return Composer(conf, "config", "1.3")
@@ -36,25 +38,54 @@ def check(composer: Composer, text: str) -> None:
     refuse_guess(composed.values, composed.argv, composer)
 
 
-@pytest.mark.parametrize("argv", [
-    "", "seed=1", "best.metric=valid.acc", "best.mode=min", "best.metric=valid.loss best.mode=min",
-    "best.mode=max best.metric=valid.auc", "best={metric:valid.auc,mode:max}", "++best.mode=max best.metric=train.acc",
-    "experiment=both", "experiment=low", "experiment=on_top", "experiment=mode_alone",
-    "experiment=metric_alone best.mode=max", "experiment=both best.metric=valid.auc",
-    "experiment=low best.metric=valid.acc best.mode=max"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "",
+        "seed=1",
+        "best.metric=valid.acc",
+        "best.mode=min",
+        "best.metric=valid.loss best.mode=min",
+        "best.mode=max best.metric=valid.auc",
+        "best={metric:valid.auc,mode:max}",
+        "++best.mode=max best.metric=train.acc",
+        "experiment=both",
+        "experiment=low",
+        "experiment=on_top",
+        "experiment=mode_alone",
+        "experiment=metric_alone best.mode=max",
+        "experiment=both best.metric=valid.auc",
+        "experiment=low best.metric=valid.acc best.mode=max",
+    ],
+)
 def test_a_direction_that_was_said(argv: str, composer: Composer):
     check(composer, argv)
 
 
-@pytest.mark.parametrize("argv, said", [
-    ("best.metric=valid.loss", "best.metric=valid.loss needs its direction: add best.mode=min."),
-    ("best.metric=train.my_Loss", "best.metric=train.my_Loss needs its direction: add best.mode=min."),
-    ("best.metric=valid.auc", "best.metric=valid.auc needs its direction: add best.mode=max or best.mode=min."),
-    ("best={metric:valid.auc}", "add best.mode=max or best.mode=min."),
-    ("experiment=metric_alone", "best.metric=valid.auc needs its direction"),
-    ("experiment=both best.metric=valid.f1", "best.metric=valid.f1 needs its direction"),
-    ("best.metric=valid.loss best.mode=max", "best.mode=max: valid.loss is a loss, and less of it is better"),
-])
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (
+            "best.metric=valid.loss",
+            "best.metric=valid.loss needs its direction: add best.mode=min.",
+        ),
+        (
+            "best.metric=train.my_Loss",
+            "best.metric=train.my_Loss needs its direction: add best.mode=min.",
+        ),
+        (
+            "best.metric=valid.auc",
+            "best.metric=valid.auc needs its direction: add best.mode=max or best.mode=min.",
+        ),
+        ("best={metric:valid.auc}", "add best.mode=max or best.mode=min."),
+        ("experiment=metric_alone", "best.metric=valid.auc needs its direction"),
+        ("experiment=both best.metric=valid.f1", "best.metric=valid.f1 needs its direction"),
+        (
+            "best.metric=valid.loss best.mode=max",
+            "best.mode=max: valid.loss is a loss, and less of it is better",
+        ),
+    ],
+)
 def test_a_direction_that_nobody_said_or_a_wrong_one(argv: str, said: str, composer: Composer):
     with pytest.raises(UserError) as refused:
         check(composer, argv)
@@ -66,26 +97,42 @@ def test_whoever_names_the_metric_says_the_direction():
     assert is_said([first, {}], "metric", "mode")
     assert not is_said([first, {"metric": "auc"}], "metric", "mode")
     assert is_said([first, {"metric": "auc"}, {"mode": "max"}], "metric", "mode")
-    assert not is_said([first, {"metric": "err", "mode": "min"}, {"metric": "acc"}], "metric", "mode"), "not err's"
+    assert not is_said(
+        [first, {"metric": "err", "mode": "min"}, {"metric": "acc"}], "metric", "mode"
+    ), "not err's"
 
 
 def test_it_is_refused_before_a_folder_is_made_and_at_the_line_of_the_grid(copy: Project):
     copy.env["DORA_CLUSTER"] = "local"
-    copy.edit("grids/mysweep.py", "for batch_size in", 'launcher("best.metric=valid.loss")\n    for batch_size in')
+    copy.edit(
+        "grids/mysweep.py",
+        "for batch_size in",
+        'launcher("best.metric=valid.loss")\n    for batch_size in',
+    )
     output = copy.dora("grid", "mysweep", code=1)
-    assert re.match(r"grids/mysweep.py:\d+: best.metric=valid.loss needs its direction: add best.mode=min.", output)
+    assert re.match(
+        r"grids/mysweep.py:\d+: best.metric=valid.loss needs its direction: add best.mode=min.",
+        output,
+    )
     assert copy.dora("run", "best.metric=valid.loss", code=1) == (
-        "best.metric=valid.loss needs its direction: add best.mode=min.\n")
+        "best.metric=valid.loss needs its direction: add best.mode=min.\n"
+    )
     assert not copy.out.exists() or not list((copy.out / "xps").glob("*"))
 
 
-@pytest.mark.parametrize("lines, said", [
-    ({"objective": "valid.loss"}, 'objective = "valid.loss" needs its direction: add mode = "min".'),
-    ({"objective": "valid.auc"}, 'add mode = "max" or mode = "min".'),
-    ({"objective": "valid.loss", "mode": "max"}, "less of it is better"),
-    ({"objective": "valid.loss", "mode": "min"}, ""),
-    ({"objective": "valid.acc"}, ""),
-])
+@pytest.mark.parametrize(
+    "lines, said",
+    [
+        (
+            {"objective": "valid.loss"},
+            'objective = "valid.loss" needs its direction: add mode = "min".',
+        ),
+        ({"objective": "valid.auc"}, 'add mode = "max" or mode = "min".'),
+        ({"objective": "valid.loss", "mode": "max"}, "less of it is better"),
+        ({"objective": "valid.loss", "mode": "min"}, ""),
+        ({"objective": "valid.acc"}, ""),
+    ],
+)
 def test_a_search_is_told_the_direction_of_its_objective(lines: dict[str, str], said: str):
     from dora_train.search import Search, log
 

@@ -1,7 +1,9 @@
-"""Dora's documented API, name by name: each does here what its documentation says, or is refused by name.
+"""Dora's documented API, name by name: each does here what its documentation says, or is refused by
+name.
 
-The names are those of Dora's README and of the docstrings it points to (dora-search 0.1.13). `TABLE` says where each is
-tested; what a run sees is checked from inside `main`, the rest in a Python of its own, as in a notebook.
+The names are those of Dora's README and of the docstrings it points to (dora-search 0.1.13).
+`TABLE` says where each is tested; what a run sees is checked from inside `main`, the rest in a
+Python of its own, as in a notebook.
 """
 
 from __future__ import annotations
@@ -31,28 +33,87 @@ from dora_train.engine.dora.main import TrainMain
 
 RUN, NOTEBOOK, REFUSED, ELSEWHERE = "inside a run", "in a notebook", "refused by name", "elsewhere"
 TABLE = {
-    (dora, "get_xp"): RUN, (dora, "is_xp"): RUN, (dora, "Link"): RUN, (dora, "to_absolute_path"): RUN,
+    (dora, "get_xp"): RUN,
+    (dora, "is_xp"): RUN,
+    (dora, "Link"): RUN,
+    (dora, "to_absolute_path"): RUN,
     (dora, "hydra_main"): ELSEWHERE,  # ours has its name: every test of `dora run`
     (dora, "argparse_main"): ELSEWHERE,  # for projects without Hydra
-    (dora, "Explorer"): NOTEBOOK, (dora, "Launcher"): NOTEBOOK, (dora, "Sheep"): NOTEBOOK, (dora, "XP"): RUN,
-    (dora.xp.XP, "folder"): RUN, (dora.xp.XP, "code_folder"): RUN, (dora.xp.XP, "history"): RUN,
-    (dora.xp.XP, "submitit"): RUN, (dora.xp.XP, "rendezvous_file"): RUN, (dora.xp.XP, "enter"): NOTEBOOK,
-    (dora.Link, "load"): RUN, (dora.Link, "push_metrics"): REFUSED, (dora.Link, "update_history"): REFUSED,
-    **{(dora.distrib, name): RUN for name in (
-        "get_distrib_spec", "set_distrib_env", "init", "is_master", "rank", "world_size")},
-    **{(TrainMain, name): NOTEBOOK for name in (
-        "get_xp", "get_xp_from_sig", "get_xp_from_argv", "get_argv_from_sig", "get_xp_history", "get_name",
-        "get_names", "get_name_parts", "short_name_part", "value_to_argv", "get_slurm_config", "init_xp")},
-    **{(dora.Launcher, name): ELSEWHERE for name in ("bind", "bind_", "slurm", "slurm_", "job_array")},
-    **{(dora.Explorer, name): ELSEWHERE for name in (  # test_table.py
-        "get_grid_metrics", "get_grid_meta", "get_colors", "process_sheep", "process_history")},
-    (dora.grid, "run_grid"): NOTEBOOK, (dora.grid, "RunGridArgs"): NOTEBOOK, (dora.grid, "monitor"): NOTEBOOK,
-    (dora.conf, "SubmitRules"): NOTEBOOK, (dora.conf, "SlurmConfig"): NOTEBOOK,
+    (dora, "Explorer"): NOTEBOOK,
+    (dora, "Launcher"): NOTEBOOK,
+    (dora, "Sheep"): NOTEBOOK,
+    (dora, "XP"): RUN,
+    (dora.xp.XP, "folder"): RUN,
+    (dora.xp.XP, "code_folder"): RUN,
+    (dora.xp.XP, "history"): RUN,
+    (dora.xp.XP, "submitit"): RUN,
+    (dora.xp.XP, "rendezvous_file"): RUN,
+    (dora.xp.XP, "enter"): NOTEBOOK,
+    (dora.Link, "load"): RUN,
+    (dora.Link, "push_metrics"): REFUSED,
+    (dora.Link, "update_history"): REFUSED,
+    **{
+        (dora.distrib, name): RUN
+        for name in (
+            "get_distrib_spec",
+            "set_distrib_env",
+            "init",
+            "is_master",
+            "rank",
+            "world_size",
+        )
+    },
+    **{
+        (TrainMain, name): NOTEBOOK
+        for name in (
+            "get_xp",
+            "get_xp_from_sig",
+            "get_xp_from_argv",
+            "get_argv_from_sig",
+            "get_xp_history",
+            "get_name",
+            "get_names",
+            "get_name_parts",
+            "short_name_part",
+            "value_to_argv",
+            "get_slurm_config",
+            "init_xp",
+        )
+    },
+    **{
+        (dora.Launcher, name): ELSEWHERE
+        for name in ("bind", "bind_", "slurm", "slurm_", "job_array")
+    },
+    **{
+        (dora.Explorer, name): ELSEWHERE
+        for name in (  # test_table.py
+            "get_grid_metrics",
+            "get_grid_meta",
+            "get_colors",
+            "process_sheep",
+            "process_history",
+        )
+    },
+    (dora.grid, "run_grid"): NOTEBOOK,
+    (dora.grid, "RunGridArgs"): NOTEBOOK,
+    (dora.grid, "monitor"): NOTEBOOK,
+    (dora.conf, "SubmitRules"): NOTEBOOK,
+    (dora.conf, "SlurmConfig"): NOTEBOOK,
     (dora.conf, "DoraConfig"): ELSEWHERE,  # its keys: test_errors.py
     **{(dora.Sheep, name): NOTEBOOK for name in ("state", "is_done", "log", "current_job_id")},
-    **{(dora.shep.Shepherd, name): NOTEBOOK for name in (
-        "get_sheep_from_argv", "get_sheep_from_sig", "get_sheep_from_job_id", "update", "job_array",
-        "maybe_submit_lazy", "cancel_lazy", "commit")},
+    **{
+        (dora.shep.Shepherd, name): NOTEBOOK
+        for name in (
+            "get_sheep_from_argv",
+            "get_sheep_from_sig",
+            "get_sheep_from_job_id",
+            "update",
+            "job_array",
+            "maybe_submit_lazy",
+            "cancel_lazy",
+            "commit",
+        )
+    },
     (dora.shep, "register_preemption_callaback"): REFUSED,
     **{(dora.log, name): RUN for name in ("LogProgress", "bold", "red", "simple_log")},
 }
@@ -67,15 +128,20 @@ def test_every_documented_name_is_in_the_table():
     for owner in (dora.Explorer, dora.Launcher, dora.Sheep, dora.shep.Shepherd, dora.Link):
         known = {name for one, name in TABLE if one is owner}
         assert public(owner) <= known, owner
-    assert {name for name in vars(dora.distrib) if callable(vars(dora.distrib)[name]) and not name.startswith("_")
-            } - {"namedtuple", "DistribSpec", "get_xp"} == {name for one, name in TABLE if one is dora.distrib}
+    assert {
+        name
+        for name in vars(dora.distrib)
+        if callable(vars(dora.distrib)[name]) and not name.startswith("_")
+    } - {"namedtuple", "DistribSpec", "get_xp"} == {
+        name for one, name in TABLE if one is dora.distrib
+    }
     for owner, name in TABLE:
         assert hasattr(owner, name), (owner, name)
 
 
 # --- inside a run ---
 
-INSIDE = '''
+INSIDE = """
 import logging
 import os
 from pathlib import Path
@@ -126,7 +192,7 @@ def before(cfg):
 def after():
     history = get_xp().link.history
     assert len(history) == 2 and all({"train", "valid"} == set(entry) for entry in history)
-'''
+"""
 
 
 @pytest.fixture
@@ -134,11 +200,17 @@ def inside(tmp_path: Path) -> Project:
     """A project whose `main` calls all of it, before the training and after it."""
     project = Project.copy(tmp_path)
     (project.root / "inside.py").write_text(INSIDE)
-    project.edit("dora_train/train.py", "    seed_all(\"weights\", cfg.seed)\n",
-                 "    import inside\n\n    print(\"entries:\", inside.before(cfg))\n"
-                 "    seed_all(\"weights\", cfg.seed)\n")
-    project.edit("dora_train/train.py", "    return train(module, data, cfg)",
-                 "    result = train(module, data, cfg)\n    inside.after()\n    return result")
+    project.edit(
+        "dora_train/train.py",
+        '    seed_all("weights", cfg.seed)\n',
+        '    import inside\n\n    print("entries:", inside.before(cfg))\n'
+        '    seed_all("weights", cfg.seed)\n',
+    )
+    project.edit(
+        "dora_train/train.py",
+        "    return train(module, data, cfg)",
+        "    result = train(module, data, cfg)\n    inside.after()\n    return result",
+    )
     return project
 
 
@@ -164,16 +236,22 @@ def test_inside_two_ranks(inside: Project):
 
 
 def test_what_pushes_metrics_fails_with_what_to_do_instead(inside: Project):
-    inside.edit("dora_train/train.py", "    inside.after()\n",
-                "    from dora import get_xp\n\n    get_xp().link.push_metrics({\"late\": 1})\n")
+    inside.edit(
+        "dora_train/train.py",
+        "    inside.after()\n",
+        '    from dora import get_xp\n\n    get_xp().link.push_metrics({"late": 1})\n',
+    )
     output = said(inside, "run", *QUICK, code=1)
     assert "xp.link.push_metrics() is not supported" in output and "Traceback" not in output
-    assert len(inside.xp.history()) == 2 and "late" not in (inside.xp.folder / "history.json").read_text()
+    assert (
+        len(inside.xp.history()) == 2
+        and "late" not in (inside.xp.folder / "history.json").read_text()
+    )
 
 
 # --- in a notebook ---
 
-NOTEBOOK_CELL = '''
+NOTEBOOK_CELL = """
 import inspect, json, sys, time
 from dora.conf import SlurmConfig, SubmitRules
 from dora.grid import RunGridArgs, monitor, run_grid
@@ -248,17 +326,28 @@ with other.enter():
     assert get_xp() is other
 assert main.init_xp(other) is other and other.folder.is_dir()
 print("all of it")
-'''
+"""
 
 
 def test_in_a_notebook_that_imports_dora_first(tmp_path: Path, machine: Machine):
-    env = {**os.environ, **machine.env, "DORA_DIR": str(tmp_path / "outputs"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", NOTEBOOK_CELL], cwd=ROOT, env=env, text=True,
-                          capture_output=True, timeout=240)
+    env = {
+        **os.environ,
+        **machine.env,
+        "DORA_DIR": str(tmp_path / "outputs"),
+        "PYTHONPATH": str(ROOT),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", NOTEBOOK_CELL],
+        cwd=ROOT,
+        env=env,
+        text=True,
+        capture_output=True,
+        timeout=240,
+    )
     assert done.stdout.endswith("all of it\n"), done.stdout + done.stderr
 
 
-OTHERS = '''
+OTHERS = """
 import argparse, json
 from dora import Explorer, argparse_main
 from dora.distrib import get_distrib_spec, rank, world_size
@@ -278,17 +367,23 @@ assert run_grid(main, Explorer(lambda launcher: None), "empty", args=RunGridArgs
 main.init_xp(sheep.xp)
 sheep.xp.link.push_metrics({{"loss": 1}})
 print(sheep.xp.link.history)
-'''
+"""
 
 
 def test_another_project_in_the_same_process_keeps_stock_dora(tmp_path: Path):
-    done = subprocess.run([sys.executable, "-c", OTHERS.format(folder=tmp_path)], cwd=ROOT, text=True,
-                          env={**os.environ, "PYTHONPATH": str(ROOT), "DORA_DIR": str(tmp_path / "ours")},
-                          capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", OTHERS.format(folder=tmp_path)],
+        cwd=ROOT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "DORA_DIR": str(tmp_path / "ours")},
+        capture_output=True,
+    )
     assert done.stdout == "[{'loss': 1}]\n", done.stderr
 
 
-def test_an_experiment_of_stock_dora_has_a_name_and_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_experiment_of_stock_dora_has_a_name_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     from dora_train.train import main
 
     monkeypatch.setattr(main.dora, "dir", tmp_path)
@@ -297,5 +392,9 @@ def test_an_experiment_of_stock_dora_has_a_name_and_values(tmp_path: Path, monke
         folder.mkdir(parents=True)
         (folder / ".argv.json").write_text(json.dumps(argv))
     known, unknown = (main.get_xp_from_sig(sig) for sig in ("0123abcd", "0123abce"))
-    assert known.sig == "0123abcd" and known.cfg.optim.lr == 0.3 and main.get_name(known) == "opt.lr=0.3"
+    assert (
+        known.sig == "0123abcd"
+        and known.cfg.optim.lr == 0.3
+        and main.get_name(known) == "opt.lr=0.3"
+    )
     assert unknown.values == {} and main.get_name(unknown) == "gon.key=1"

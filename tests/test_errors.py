@@ -1,4 +1,5 @@
-"""A user's mistake: at most four lines, no traceback, what is near, an exit code, and nothing on disk."""
+"""A user's mistake: at most four lines, no traceback, what is near, an exit code, and nothing on
+disk."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from dora_train.engine.errors import UserError, did_you_mean, near, shortened
 from dora_train.engine.experiment.records import State
 
 MISTAKES = [
-    (["optim.lrr=0.1"], 'unknown key "optim.lrr": did you mean optim.lr?\noptim has: name, lr, momentum'),
+    (
+        ["optim.lrr=0.1"],
+        'unknown key "optim.lrr": did you mean optim.lr?\noptim has: name, lr, momentum',
+    ),
     (["lr=0.1"], 'unknown key "lr": did you mean optim.lr?'),
     (["optim.lr=abc"], "optim.lr=abc: it takes a number (default: 0.05)."),
     (["seed=true"], "seed=true: it takes a whole number (default: 0)."),
@@ -38,7 +42,10 @@ MISTAKES = [
     (["dora.dir=elsewhere"], "DORA_DIR=folder"),
     (["best=null"], "best=null: its settings are needed."),
     (["~best"], "~best: a key of the configuration cannot be removed"),
-    (["experiment=nope"], 'unknown experiment "nope".\nexperiment has: cifar10_resnet18, digits_accurate.'),
+    (
+        ["experiment=nope"],
+        'unknown experiment "nope".\nexperiment has: cifar10_resnet18, digits_accurate.',
+    ),
     (["optim.lr=${nope}"], "optim.lr=${nope} does not resolve: Interpolation key 'nope' not found"),
     (["-f", "deadbeef"], 'there is no experiment "deadbeef"'),
     (["-f", "../x"], '"../x" is not a signature'),
@@ -63,18 +70,30 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
     assert "torch sees no such device" in output and not project.out.exists()
 
 
-@pytest.mark.parametrize("given, said", [
-    ("trainer.max_epochs=0", "trainer.max_epochs=0: nothing would be trained."),
-    ("trainer.max_time=00:00:00:00", "trainer.max_time=00:00:00:00: nothing would be trained."),
-    ("trainer.max_epochs=-2", "Lightning's Trainer refuses a value of trainer: `max_epochs` must be"),
-    ("trainer.limit_train_batches=few", "trainer.limit_train_batches=few: it takes a number, 0 or more."),
-    ("trainer.accumulate_grad_batches=0", "trainer.accumulate_grad_batches=0: it takes more than 0."),
-    ("trainer.precision=foo", "Precision 'foo' is invalid"),
-    ("trainer.accelerator=foo", "invalid accelerator name"),
-    ("best.metric=acc", "best.metric=acc: it is a metric of history.json"),
-    ("best.mode=up", "best.mode=up: it is max or min."),
-    ("threads=0", "threads=0: it takes 1 or more."),
-])
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ("trainer.max_epochs=0", "trainer.max_epochs=0: nothing would be trained."),
+        ("trainer.max_time=00:00:00:00", "trainer.max_time=00:00:00:00: nothing would be trained."),
+        (
+            "trainer.max_epochs=-2",
+            "Lightning's Trainer refuses a value of trainer: `max_epochs` must be",
+        ),
+        (
+            "trainer.limit_train_batches=few",
+            "trainer.limit_train_batches=few: it takes a number, 0 or more.",
+        ),
+        (
+            "trainer.accumulate_grad_batches=0",
+            "trainer.accumulate_grad_batches=0: it takes more than 0.",
+        ),
+        ("trainer.precision=foo", "Precision 'foo' is invalid"),
+        ("trainer.accelerator=foo", "invalid accelerator name"),
+        ("best.metric=acc", "best.metric=acc: it is a metric of history.json"),
+        ("best.mode=up", "best.mode=up: it is max or min."),
+        ("threads=0", "threads=0: it takes 1 or more."),
+    ],
+)
 def test_a_value_that_lightning_would_trip_over(given: str, said: str):
     from dora_train.engine.run.checks import check_run
 
@@ -88,7 +107,9 @@ def test_a_value_that_lightning_would_trip_over(given: str, said: str):
 
 def test_a_metric_that_nothing_measures_is_said_after_the_first_epoch(project: Project):
     output = project.dora("run", *QUICK, "best.metric=valid.f1", "best.mode=max", code=1)
-    assert output.endswith("best.metric=valid.f1: valid has no such metric.\nvalid has: loss, acc.\n")
+    assert output.endswith(
+        "best.metric=valid.f1: valid has no such metric.\nvalid has: loss, acc.\n"
+    )
     assert project.xp.state().state is State.FAILED
 
 
@@ -96,15 +117,24 @@ def test_outputs_that_cannot_be_written(project: Project):
     project.out.write_text("a file")
     for verb in ("run", "launch"):
         output = project.dora(verb, *QUICK, code=1)
-        assert output.startswith(f"cannot write {project.out}") and "DORA_DIR=folder" in output, output
+        assert output.startswith(f"cannot write {project.out}") and "DORA_DIR=folder" in output, (
+            output
+        )
         assert len(output.splitlines()) == 2
 
 
-@pytest.mark.parametrize("args, said", [
-    (["grid", "seeds", "optim", "--dry_run"], "no experiment of seeds is named like optim.\ne.g. "),
-    (["launch", "code=snapshots"], "code=snapshots: a job runs a snapshot, or the live files"),
-    (["launch", "job.nodes=0"], "a job needs at least 0 GPUs and 1 node"),
-], ids=["pattern", "code", "nodes"])
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (
+            ["grid", "seeds", "optim", "--dry_run"],
+            "no experiment of seeds is named like optim.\ne.g. ",
+        ),
+        (["launch", "code=snapshots"], "code=snapshots: a job runs a snapshot, or the live files"),
+        (["launch", "job.nodes=0"], "a job needs at least 0 GPUs and 1 node"),
+    ],
+    ids=["pattern", "code", "nodes"],
+)
 def test_a_mistake_about_jobs_is_one_message(args: list[str], said: str, project: Project):
     project.env |= {"DORA_CLUSTER": "local"}
     output = project.dora(*args, code=1)
@@ -113,14 +143,24 @@ def test_a_mistake_about_jobs_is_one_message(args: list[str], said: str, project
 
 def test_a_reader_that_leaves_is_no_error(project: Project):
     """`dora info -l | head -1`, and whatever else prints."""
-    done = subprocess.run(f"{BIN}/dora grid mysweep --dry_run | true", shell=True, text=True, cwd=project.root,
-                          env=project.env | {"DORA_CLUSTER": "local"}, capture_output=True)
+    done = subprocess.run(
+        f"{BIN}/dora grid mysweep --dry_run | true",
+        shell=True,
+        text=True,
+        cwd=project.root,
+        env=project.env | {"DORA_CLUSTER": "local"},
+        capture_output=True,
+    )
     assert done.stderr == ""
 
 
 def test_settings_of_dora_that_make_no_sense_are_refused(copy: Project):
-    for setting, instead in [("git_save: true", "code: snapshot"), ("local_code: true", "code: snapshot"),
-                             ("shared: /tmp", "DORA_DIR"), ("nonsense: 1", "unknown key")]:
+    for setting, instead in [
+        ("git_save: true", "code: snapshot"),
+        ("local_code: true", "code: snapshot"),
+        ("shared: /tmp", "DORA_DIR"),
+        ("nonsense: 1", "unknown key"),
+    ]:
         copy.edit("conf/config.yaml", "\ndora:\n", f"\ndora:\n  {setting}\n")
         output = copy.dora("run", code=1)
         assert instead in output and len(output.splitlines()) <= 4, output
@@ -141,7 +181,11 @@ def test_a_user_error_has_no_empty_lines():
 
 def test_a_grid_is_told_of_a_refused_keyword_before_its_jobs_are(copy: Project):
     copy.env["DORA_CLUSTER"] = "local"
-    copy.edit("grids/mysweep.py", "for batch_size in", 'launcher("trainer.devices=2")\n    for batch_size in')
+    copy.edit(
+        "grids/mysweep.py",
+        "for batch_size in",
+        'launcher("trainer.devices=2")\n    for batch_size in',
+    )
     output = copy.dora("grid", "mysweep", code=1)
     assert re.match(r"grids/mysweep.py:\d+: trainer.devices is not set here", output), output
     assert not (copy.out / "xps").exists()

@@ -1,7 +1,8 @@
 """Killed anywhere, any number of times: the same bits as the run that nobody disturbed.
 
-Random kills and kills at every kind of point, on the real `dora run`. `make chaos` makes hundreds of them:
-DORA_TRAIN_CHAOS=N. What fails names the seed of its kill points; when exactly a kill came, only its clock knew.
+Random kills and kills at every kind of point, on the real `dora run`. `make chaos` makes hundreds
+of them: DORA_TRAIN_CHAOS=N. What fails names the seed of its kill points; when exactly a kill came,
+only its clock knew.
 """
 
 from __future__ import annotations
@@ -33,37 +34,102 @@ from dora_train.engine.run.checkpoints import previous
 
 CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", "0"))
 SEED = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
-TINY = ["threads=1", "trainer.accelerator=cpu", "trainer.max_epochs=4", "trainer.limit_train_batches=5",
-        "trainer.limit_val_batches=2", "trainer.limit_test_batches=2"]
+TINY = [
+    "threads=1",
+    "trainer.accelerator=cpu",
+    "trainer.max_epochs=4",
+    "trainer.limit_train_batches=5",
+    "trainer.limit_val_batches=2",
+    "trainer.limit_test_batches=2",
+]
 EVERY_STEP = "checkpoint.every_minutes=0.000001"  # a checkpoint at each step
-FILES = ["data=image_folder", "data.root={images}", "data.image_size=16", "data.crop=2", "data.batch_size=8",
-         "data.max_gb=0"]  # too large to be packed: decoded anew in each epoch
+FILES = [
+    "data=image_folder",
+    "data.root={images}",
+    "data.image_size=16",
+    "data.crop=2",
+    "data.batch_size=8",
+    "data.max_gb=0",
+]  # too large to be packed: decoded anew in each epoch
 VARIANTS = {
     "momentum, cosine, augmentation": [],
     "within the epoch": [EVERY_STEP],
     "adam, constant": ["optim.name=adam", "optim.lr=0.002", "schedule.name=none", EVERY_STEP],
-    "adamw, warm-up alone": ["optim.name=adamw", "optim.lr=0.002", "schedule.name=none", "schedule.warmup_epochs=2.5"],
-    "accumulation": ["trainer.accumulate_grad_batches=2", EVERY_STEP, "trainer.gradient_clip_val=1.0"],
+    "adamw, warm-up alone": [
+        "optim.name=adamw",
+        "optim.lr=0.002",
+        "schedule.name=none",
+        "schedule.warmup_epochs=2.5",
+    ],
+    "accumulation": [
+        "trainer.accumulate_grad_batches=2",
+        EVERY_STEP,
+        "trainer.gradient_clip_val=1.0",
+    ],
     "max_steps": ["trainer.max_steps=13", "trainer.max_epochs=-1", EVERY_STEP],
-    "accumulation over the end": ["trainer.accumulate_grad_batches=3", "trainer.max_steps=7", EVERY_STEP],
+    "accumulation over the end": [
+        "trainer.accumulate_grad_batches=3",
+        "trainer.max_steps=7",
+        EVERY_STEP,
+    ],
     "seldom validated": ["trainer.check_val_every_n_epoch=2", EVERY_STEP],
     "seldom saved": ["checkpoint.every_epochs=3", "trainer.max_epochs=5"],
-    "seldom both": ["checkpoint.every_epochs=3", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=5",
-                    "checkpoint.keep=last"],
+    "seldom both": [
+        "checkpoint.every_epochs=3",
+        "trainer.check_val_every_n_epoch=2",
+        "trainer.max_epochs=5",
+        "checkpoint.keep=last",
+    ],
     "dropout": ["seed=3", EVERY_STEP],
     "averaged weights": ["ema.decay=0.8", EVERY_STEP, "trainer.accumulate_grad_batches=2"],
-    "averaged weights, seldom saved": ["ema.decay=0.8", "checkpoint.every_epochs=3", "loss.label_smoothing=0.1"],
-    "plateau": ["schedule.name=plateau", "schedule.patience=0", "schedule.factor=0.5", "optim.lr=0.001", EVERY_STEP],
-    "onecycle, stopped early": ["schedule.name=onecycle", "early_stopping.patience=2", "trainer.max_epochs=8",
-                                EVERY_STEP],
-    "stopped early, seldom saved": ["early_stopping.patience=1", "checkpoint.every_epochs=3", "optim.lr=0.0001"],
-    "held back by min_epochs": ["+trainer.min_epochs=6", "early_stopping.patience=1", "trainer.max_epochs=9",
-                                "optim.lr=0.01", EVERY_STEP],  # the second epoch stands still, the others improve
-    "held back by min_steps": ["+trainer.min_steps=13", "early_stopping.patience=1", "optim.lr=0.0001", EVERY_STEP],
+    "averaged weights, seldom saved": [
+        "ema.decay=0.8",
+        "checkpoint.every_epochs=3",
+        "loss.label_smoothing=0.1",
+    ],
+    "plateau": [
+        "schedule.name=plateau",
+        "schedule.patience=0",
+        "schedule.factor=0.5",
+        "optim.lr=0.001",
+        EVERY_STEP,
+    ],
+    "onecycle, stopped early": [
+        "schedule.name=onecycle",
+        "early_stopping.patience=2",
+        "trainer.max_epochs=8",
+        EVERY_STEP,
+    ],
+    "stopped early, seldom saved": [
+        "early_stopping.patience=1",
+        "checkpoint.every_epochs=3",
+        "optim.lr=0.0001",
+    ],
+    "held back by min_epochs": [
+        "+trainer.min_epochs=6",
+        "early_stopping.patience=1",
+        "trainer.max_epochs=9",
+        # the second epoch stands still, the others improve
+        "optim.lr=0.01",
+        EVERY_STEP,
+    ],
+    "held back by min_steps": [
+        "+trainer.min_steps=13",
+        "early_stopping.patience=1",
+        "optim.lr=0.0001",
+        EVERY_STEP,
+    ],
     "validated within the epoch": ["+trainer.val_check_interval=2", EVERY_STEP],
-    "validated within the epoch, averaged": ["+trainer.val_check_interval=3", "ema.decay=0.8", EVERY_STEP],
-    "validated between the batches of a step": ["+trainer.val_check_interval=3",
-                                                "trainer.accumulate_grad_batches=2", EVERY_STEP],
+    "validated within the epoch, averaged": [
+        "+trainer.val_check_interval=3",
+        "ema.decay=0.8",
+        EVERY_STEP,
+    ],
+    "validated between the batches of a step": [
+        "+trainer.val_check_interval=3",
+        "trainer.accumulate_grad_batches=2",
+        EVERY_STEP,
+    ],
     "float64": ["trainer.precision=64-true", EVERY_STEP],
     "the same batches": ["trainer.overfit_batches=2", EVERY_STEP],
     "a DataLoader": [*FILES, "data.num_workers=0", EVERY_STEP],
@@ -73,9 +139,15 @@ HEAD = "nn.Flatten()"
 STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
 EVAL_STEP = "def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
 POINTS: dict[str, Fault] = {
-    "in a batch": ("train", 8), "in the first batch": ("train", 1), "in the last batch": ("train", 20),
-    "in validation": ("eval", 5), "in the sanity check": ("eval", 1), "in the test": ("eval", 12),
-    "in the first checkpoint": ("torch.save", 1), "in best.ckpt": ("torch.save", 3), "in last.ckpt": ("torch.save", 4),
+    "in a batch": ("train", 8),
+    "in the first batch": ("train", 1),
+    "in the last batch": ("train", 20),
+    "in validation": ("eval", 5),
+    "in the sanity check": ("eval", 1),
+    "in the test": ("eval", 12),
+    "in the first checkpoint": ("torch.save", 1),
+    "in best.ckpt": ("torch.save", 3),
+    "in last.ckpt": ("torch.save", 4),
     "in TensorBoard's file": ("events", 12),
 }
 
@@ -84,13 +156,22 @@ pytestmark = pytest.mark.slow
 
 # --- what is compared ---
 
+
 def same(one: Experiment, other: Experiment) -> None:
-    """Bit for bit: weights, optimizer, history, result, what best.ckpt and TensorBoard and CSV hold."""
+    """Bit for bit: weights, optimizer, history, result, what best.ckpt and TensorBoard and CSV
+    hold."""
     assert one.history() == other.history()
     assert one.result() == other.result()
     for name in ("last.ckpt", "best.ckpt"):
         mine, theirs = checkpoint(one.folder / name), checkpoint(other.folder / name)
-        for key in ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "epoch", "global_step"):
+        for key in (
+            "state_dict",
+            "current_model_state",
+            "averaging_state",
+            "optimizer_states",
+            "epoch",
+            "global_step",
+        ):
             assert equal(mine.get(key), theirs.get(key)), f"{key} of {name}"
     assert one.metrics_csv.read_bytes() == other.metrics_csv.read_bytes()
     assert scalars(one) == scalars(other)
@@ -116,10 +197,14 @@ def scalars(xp: Experiment) -> dict[str, list[tuple[int, float]]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(xp.folder)).Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
 
 
 # --- undisturbed runs, made once ---
+
 
 class References:
     """A project for each variant, and its undisturbed run."""
@@ -129,7 +214,9 @@ class References:
         self.known: dict[tuple[str, ...], tuple[Experiment, float]] = {}
         self.dropout = Project.copy(folder / "dropout")
         self.dropout.edit("dora_train/model.py", HEAD, f"{HEAD}, nn.Dropout(0.3)")
-        write_image_folder(folder / "images", {"train": {"cat": 25, "dog": 25}, "valid": {"cat": 9, "dog": 9}})
+        write_image_folder(
+            folder / "images", {"train": {"cat": 25, "dog": 25}, "valid": {"cat": 9, "dog": 9}}
+        )
 
     def args(self, name: str) -> list[str]:
         return TINY + [word.format(images=self.folder / "images") for word in VARIANTS[name]]
@@ -161,15 +248,20 @@ def finish(project: Project, args: list[str]) -> str:
 
 
 def attempts(project: Project) -> int:
-    return sum(path.stem.isdigit() for xp in project.experiments() for path in xp.attempts.glob("*.json"))
+    return sum(
+        path.stem.isdigit() for xp in project.experiments() for path in xp.attempts.glob("*.json")
+    )
 
 
 def is_finished(project: Project) -> bool:
     return any(xp.state().state is State.COMPLETED for xp in project.experiments())
 
 
-def killed_at_random(project: Project, args: list[str], delay: float, signum: int = signal.SIGKILL) -> bool:
-    """Whether a kill, `delay` seconds after the run's claim, hit a living process with work left."""
+def killed_at_random(
+    project: Project, args: list[str], delay: float, signum: int = signal.SIGKILL
+) -> bool:
+    """Whether a kill, `delay` seconds after the run's claim, hit a living process with work
+    left."""
     before = attempts(project)
     run = Run(project, "run", *args)
     deadline = time.monotonic() + 120
@@ -194,6 +286,7 @@ def killed_by(fault: Fault, project: Project, args: list[str]) -> None:
 
 # --- kills ---
 
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_random_kills(name: str, references: References, tmp_path: Path):
     args = references.args(name)
@@ -212,7 +305,9 @@ def test_random_kills(name: str, references: References, tmp_path: Path):
         try:
             same(project.xp, reference)
         except AssertionError as error:
-            raise AssertionError(f"after {hits} kills with DORA_TRAIN_SEED={SEED}, in {project.xp.folder}") from error
+            raise AssertionError(
+                f"after {hits} kills with DORA_TRAIN_SEED={SEED}, in {project.xp.folder}"
+            ) from error
         shutil.rmtree(project.out)
 
 
@@ -225,12 +320,17 @@ def test_killed(point: str, references: References, project: Project):
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGUSR2, signal.SIGINT])
 def test_a_signal_to_all_processes_of_a_run(signum: int, references: References, project: Project):
-    """SLURM signals each process of a job, a terminal each of its group: a loader's workers must outlive it."""
+    """SLURM signals each process of a job, a terminal each of its group: a loader's workers must
+    outlive it."""
     name = "a DataLoader with two workers"
     args = references.args(name)
     run = Run(project, "run", *args)
     deadline = time.monotonic() + 60
-    while not (project.experiments() and (workers := run.children()) and project.xp.last_checkpoint.exists()):
+    while not (
+        project.experiments()
+        and (workers := run.children())
+        and project.xp.last_checkpoint.exists()
+    ):
         assert run.poll() is None and time.monotonic() < deadline, run.text
         time.sleep(0.002)
     for worker in workers:
@@ -243,8 +343,9 @@ def test_a_signal_to_all_processes_of_a_run(signum: int, references: References,
     same(project.xp, references.run(name, args)[0])
 
 
-@pytest.mark.parametrize("name", ["momentum, cosine, augmentation", "averaged weights",
-                                  "a DataLoader with two workers"])
+@pytest.mark.parametrize(
+    "name", ["momentum, cosine, augmentation", "averaged weights", "a DataLoader with two workers"]
+)
 def test_signalled_in_validation(name: str, references: References, project: Project):
     """Nothing that was trained is trained again: the next attempt begins with that validation.
 
@@ -259,32 +360,47 @@ def test_signalled_in_validation(name: str, references: References, project: Pro
 
 def test_a_failure_with_workers_leaves(copy: Project, references: References):
     """In the batches themselves, whose workers the traceback holds."""
-    copy.edit("dora_train/data/batches.py", "pixels = self.augmentation.moved(", "raise ValueError('no'); (")
+    copy.edit(
+        "dora_train/data/batches.py",
+        "pixels = self.augmentation.moved(",
+        "raise ValueError('no'); (",
+    )
     run = Run(copy, "run", *references.args("a DataLoader with two workers"))
     assert run.wait(60) == 1 and "ValueError: no" in run.text, run.text
     assert copy.xp.state().cause == "ValueError: no"
 
 
-def test_killed_in_validation_after_a_checkpoint_within_it(references: References, project: Project):
+def test_killed_in_validation_after_a_checkpoint_within_it(
+    references: References, project: Project
+):
     args = [*TINY, EVERY_STEP]
     killed_by(("eval", 6), project, args)
     assert "resumed at epoch 2, its validation" in finish(project, args)
     same(project.xp, references.run("", args)[0])
 
 
-@pytest.mark.parametrize("name, fault", [
-    ("averaged weights", ("eval", 6)),  # after a checkpoint within a validation, when the module holds the average
-    ("averaged weights", ("train", 9)),
-    ("plateau", ("train", 16)),
-    ("stopped early, seldom saved", ("eval", 7)),  # in the test: nothing is left to train
-    ("held back by min_epochs", ("train", 29)),  # patience ended epochs ago, and the last epoch was better
-    ("held back by min_steps", ("train", 13)),  # the step after which it may stop
-    ("validated within the epoch", ("eval", 5)),  # in the last one of an epoch, before it has a checkpoint
-    ("validated within the epoch, averaged", ("train", 5)),  # none follows in this epoch
-    ("validated between the batches of a step", ("eval", 4)),  # their gradients are in no checkpoint
-    ("float64", ("train", 12)),
-])
-def test_killed_where_a_feature_could_forget(name: str, fault: Fault, references: References, project: Project):
+@pytest.mark.parametrize(
+    "name, fault",
+    [
+        # after a checkpoint within a validation, when the module holds the average
+        ("averaged weights", ("eval", 6)),
+        ("averaged weights", ("train", 9)),
+        ("plateau", ("train", 16)),
+        ("stopped early, seldom saved", ("eval", 7)),  # in the test: nothing is left to train
+        # patience ended epochs ago, and the last epoch was better
+        ("held back by min_epochs", ("train", 29)),
+        ("held back by min_steps", ("train", 13)),  # the step after which it may stop
+        # in the last one of an epoch, before it has a checkpoint
+        ("validated within the epoch", ("eval", 5)),
+        ("validated within the epoch, averaged", ("train", 5)),  # none follows in this epoch
+        # their gradients are in no checkpoint
+        ("validated between the batches of a step", ("eval", 4)),
+        ("float64", ("train", 12)),
+    ],
+)
+def test_killed_where_a_feature_could_forget(
+    name: str, fault: Fault, references: References, project: Project
+):
     args = references.args(name)
     killed_by(fault, project, args)
     finish(project, args)
@@ -292,13 +408,18 @@ def test_killed_where_a_feature_could_forget(name: str, fault: Fault, references
 
 
 def test_what_a_callback_of_the_users_decided_is_decided(copy: Project, tmp_path: Path):
-    """In epoch 2, put off by min_epochs to the end of epoch 3, and killed in the test: nothing is left to train."""
-    copy.edit("dora_train/module.py", "    def forward(", """    def configure_callbacks(self):
+    """In epoch 2, put off by min_epochs to the end of epoch 3, and killed in the test: nothing is
+    left to train."""
+    copy.edit(
+        "dora_train/module.py",
+        "    def forward(",
+        """    def configure_callbacks(self):
         def decide(trainer, module):
             trainer.should_stop = trainer.should_stop or trainer.current_epoch == 1
         return [pl.callbacks.LambdaCallback(on_train_epoch_end=decide)]
 
-    def forward(""")
+    def forward(""",
+    )
     whole, args = Project(tmp_path / "whole", copy.root), [*TINY, "+trainer.min_epochs=3"]
     finish(whole, args)
     assert len(whole.xp.history()) == 3
@@ -308,7 +429,9 @@ def test_what_a_callback_of_the_users_decided_is_decided(copy: Project, tmp_path
 
 
 @pytest.mark.parametrize("fault", [("train", 6), ("torch.save", 8)])
-def test_killed_after_an_epochs_end_where_steps_are_limited(fault: Fault, references: References, project: Project):
+def test_killed_after_an_epochs_end_where_steps_are_limited(
+    fault: Fault, references: References, project: Project
+):
     """Lightning takes that checkpoint for one within the epoch, and would add an empty entry."""
     args = references.args("accumulation over the end")
     killed_by(fault, project, args)
@@ -322,15 +445,22 @@ SELDOM = [*TINY, "checkpoint.every_epochs=3", "trainer.max_epochs=7"]
 
 
 def test_best_is_of_the_history_that_counts_whatever_the_next_attempt_finds(copy: Project):
-    """Killed in epoch 6 with epoch 3 saved; then each epoch is worse than the third, and so are 4 and 5 done again."""
+    """Killed in epoch 6 with epoch 3 saved; then each epoch is worse than the third, and so are 4
+    and 5 done again."""
     killed_by(("train", 28), copy, SELDOM)
     assert len(copy.xp.history()) == 5 and checkpoint(copy.xp.last_checkpoint)["epoch"] == 2
-    copy.edit("dora_train/module.py", EVAL_STEP, f"{EVAL_STEP}\n        if self.trainer.validating:\n"
-              "            batch = batch[0], (batch[1] + 5) % 10")
+    copy.edit(
+        "dora_train/module.py",
+        EVAL_STEP,
+        f"{EVAL_STEP}\n        if self.trainer.validating:\n"
+        "            batch = batch[0], (batch[1] + 5) % 10",
+    )
     finish(copy, SELDOM)
     result = copy.xp.result()
     assert result and result["best"]["epoch"] == 3
-    assert checkpoint(copy.xp.best_checkpoint)["epoch"] == 2, "the epoch that the result names, from 0"
+    assert checkpoint(copy.xp.best_checkpoint)["epoch"] == 2, (
+        "the epoch that the result names, from 0"
+    )
     assert result["test"] == measured(copy), "the weights that it names are those that were tested"
 
 
@@ -344,8 +474,12 @@ def measured(project: Project) -> dict[str, float]:
     birth = project.xp.birth()
     assert birth is not None
     data = load_data(**birth.config["data"])
-    module = Classifier(build_model("small", 10, 8), birth.config["optim"], birth.config["schedule"],
-                        {"label_smoothing": 0.0}).eval()
+    module = Classifier(
+        build_model("small", 10, 8),
+        birth.config["optim"],
+        birth.config["schedule"],
+        {"label_smoothing": 0.0},
+    ).eval()
     module.load_state_dict(checkpoint(project.xp.best_checkpoint)["state_dict"])
     averages, threads = Averages(), torch.get_num_threads()
     torch.set_num_threads(birth.threads)
@@ -356,15 +490,26 @@ def measured(project: Project) -> dict[str, float]:
     return averages.means(1)
 
 
-@pytest.mark.parametrize("name, fault, how, said", [
-    ("", ("train", 13), "missing", "written again from last.ckpt"),
-    ("", ("train", 13), "flipped", "written again from last.ckpt"),
-    ("stopped early, seldom saved", ("eval", 7), "truncated", "starting anew"),  # in the test: its epoch is past
-    ("averaged weights", ("train", 13), "missing", "starting anew"),  # no file has that epoch's end
-])
-def test_a_best_checkpoint_that_is_lost(name: str, fault: Fault, how: str, said: str, references: References,
-                                        project: Project):
-    """It is written again from what holds the same weights, else trained again; in each case it is said."""
+@pytest.mark.parametrize(
+    "name, fault, how, said",
+    [
+        ("", ("train", 13), "missing", "written again from last.ckpt"),
+        ("", ("train", 13), "flipped", "written again from last.ckpt"),
+        # in the test: its epoch is past
+        ("stopped early, seldom saved", ("eval", 7), "truncated", "starting anew"),
+        (
+            "averaged weights",
+            ("train", 13),
+            "missing",
+            "starting anew",
+        ),  # no file has that epoch's end
+    ],
+)
+def test_a_best_checkpoint_that_is_lost(
+    name: str, fault: Fault, how: str, said: str, references: References, project: Project
+):
+    """It is written again from what holds the same weights, else trained again; in each case it is
+    said."""
     args = references.args(name) if name else TINY
     killed_by(fault, project, args)
     xp = project.xp
@@ -373,7 +518,10 @@ def test_a_best_checkpoint_that_is_lost(name: str, fault: Fault, how: str, said:
     else:
         damaged(xp.best_checkpoint, how)
     output = finish(project, args)
-    assert f"warning: best.ckpt is {'missing' if how == 'missing' else 'damaged'}" in output and said in output
+    assert (
+        f"warning: best.ckpt is {'missing' if how == 'missing' else 'damaged'}" in output
+        and said in output
+    )
     same(xp, references.run(name, args)[0])
 
 
@@ -382,8 +530,10 @@ def test_a_best_checkpoint_that_goes_while_it_trains(copy: Project, tmp_path: Pa
     whole, args = Project(tmp_path / "whole", copy.root), [*TINY, "optim.lr=0.00001", "seed=1"]
     finish(whole, args)
     assert checkpoint(whole.xp.best_checkpoint)["epoch"] < 3
-    hook = "    def on_validation_epoch_end(self):\n        import glob, os\n        if self.current_epoch == 3:\n" \
-           "            [os.remove(path) for path in glob.glob(f'{self.trainer.default_root_dir}/best*')]\n\n"
+    hook = (
+        "    def on_validation_epoch_end(self):\n        import glob, os\n        if self.current_epoch == 3:\n"
+        "            [os.remove(path) for path in glob.glob(f'{self.trainer.default_root_dir}/best*')]\n\n"
+    )
     copy.edit("dora_train/module.py", "    def forward(", f"{hook}    def forward(")
     run = Run(copy, "run", *args)
     assert run.wait() == 1 and "best.ckpt is missing: the weights of epoch" in run.text, run.text
@@ -401,7 +551,8 @@ def writes(references: References, project: Project, args: list[str]) -> int:
 
 
 def test_killed_before_any_change_on_disk(references: References, tmp_path: Path):
-    """Before each of them with `make chaos`; else before some, drawn anew each time, and before the last two."""
+    """Before each of them with `make chaos`; else before some, drawn anew each time, and before the
+    last two."""
     args = [*TINY, "trainer.max_epochs=2"]
     total = writes(references, Project(tmp_path / "count"), args)
     assert total > 50
@@ -415,7 +566,9 @@ def test_killed_before_any_change_on_disk(references: References, tmp_path: Path
         finish(project, args)
         same(project.xp, references.run("", args)[0])
         assert project.xp.argv(), f"DORA_TRAIN_SEED={SEED}, write {number}"
-        assert not list(project.xp.folder.glob(".*.ckpt.*.tmp")), "what a kill left half written is swept up"
+        assert not list(project.xp.folder.glob(".*.ckpt.*.tmp")), (
+            "what a kill left half written is swept up"
+        )
         shutil.rmtree(project.out)
 
 
@@ -434,12 +587,19 @@ def test_killed_in_the_first_second(signum: int, references: References, project
 
 
 def test_an_unseeded_draw_is_seen(copy: Project, tmp_path: Path):
-    """The comparison above can fail: a draw of a generator that the steps share is the same in each whole run, and
-    another one where an attempt began in between."""
-    copy.edit("dora_train/module.py", "class Classifier(", "import torch\nDRAWS = torch.Generator().manual_seed(0)\n\n"
-              "class Classifier(")
-    copy.edit("dora_train/module.py", STEP, f"{STEP}\n        noise = torch.rand((), generator=DRAWS)\n"
-              "        batch = batch[0] + noise, batch[1]")
+    """The comparison above can fail: a draw of a generator that the steps share is the same in each
+    whole run, and another one where an attempt began in between."""
+    copy.edit(
+        "dora_train/module.py",
+        "class Classifier(",
+        "import torch\nDRAWS = torch.Generator().manual_seed(0)\n\nclass Classifier(",
+    )
+    copy.edit(
+        "dora_train/module.py",
+        STEP,
+        f"{STEP}\n        noise = torch.rand((), generator=DRAWS)\n"
+        "        batch = batch[0] + noise, batch[1]",
+    )
     whole, again = (Project(tmp_path / name, copy.root) for name in ("whole", "again"))
     for project in (whole, again):
         finish(project, TINY)
@@ -450,16 +610,26 @@ def test_an_unseeded_draw_is_seen(copy: Project, tmp_path: Path):
         same(copy.xp, whole.xp)
 
 
-@pytest.mark.parametrize("step, fault", [
-    (STEP, ("train", 12)),
-    (EVAL_STEP, ("eval", 6)),  # after a checkpoint within the validation
-    (EVAL_STEP, ("eval", 12)),  # in the test: nothing is left to train
-], ids=["train", "valid", "test"])
-def test_what_a_step_draws_by_itself_is_seeded(step: str, fault: Fault, copy: Project, tmp_path: Path):
+@pytest.mark.parametrize(
+    "step, fault",
+    [
+        (STEP, ("train", 12)),
+        (EVAL_STEP, ("eval", 6)),  # after a checkpoint within the validation
+        (EVAL_STEP, ("eval", 12)),  # in the test: nothing is left to train
+    ],
+    ids=["train", "valid", "test"],
+)
+def test_what_a_step_draws_by_itself_is_seeded(
+    step: str, fault: Fault, copy: Project, tmp_path: Path
+):
     """Mixing images, say, from any of the global generators."""
-    copy.edit("dora_train/module.py", step, f"{step}\n        import random, numpy, torch\n"
-              "        noise = random.random() + numpy.random.rand() + float(torch.rand(()))\n"
-              "        batch = batch[0] + noise, batch[1]")
+    copy.edit(
+        "dora_train/module.py",
+        step,
+        f"{step}\n        import random, numpy, torch\n"
+        "        noise = random.random() + numpy.random.rand() + float(torch.rand(()))\n"
+        "        batch = batch[0] + noise, batch[1]",
+    )
     whole, args = Project(tmp_path / "whole", copy.root), [*TINY, EVERY_STEP]
     finish(whole, args)
     killed_by(fault, copy, args)
@@ -508,7 +678,9 @@ def test_two_ranks_survive_what_befalls_one(project: Project, two_ranks: Experim
     ranks_up(process)[1].send_signal(signal.SIGTERM)
     output = process.communicate(timeout=100)[0]
     assert process.returncode == 143, output
-    assert project.xp.state().state is State.INTERRUPTED, "the ranks agreed, and none was left waiting"
+    assert project.xp.state().state is State.INTERRUPTED, (
+        "the ranks agreed, and none was left waiting"
+    )
     for victims in ([1], [0, 1]):
         process = project.start("dora", *TWO)
         ranks = ranks_up(process)
@@ -520,7 +692,9 @@ def test_two_ranks_survive_what_befalls_one(project: Project, two_ranks: Experim
             ranks[rank].kill()
         output = process.communicate(timeout=60)[0]
         assert process.returncode not in (0, None) and not is_finished(project), output
-        assert project.xp.state().state is not State.FAILED, f"a rank that was killed is an accident:\n{output}"
+        assert project.xp.state().state is not State.FAILED, (
+            f"a rank that was killed is an accident:\n{output}"
+        )
         assert "Traceback" not in output
     project.dora(*TWO)
     same(project.xp, two_ranks)
@@ -531,9 +705,12 @@ def changed(path: Path) -> int:
 
 
 def test_a_rank_that_fails_is_the_cause(copy: Project):
-    copy.edit("dora_train/module.py", "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
-              "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
-              "        if self.global_rank == 1 and batch_idx: raise ValueError('only here')")
+    copy.edit(
+        "dora_train/module.py",
+        "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
+        "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
+        "        if self.global_rank == 1 and batch_idx: raise ValueError('only here')",
+    )
     copy.dora(*TWO, code=None)
     assert copy.xp.state().state is State.FAILED
     assert copy.xp.state().cause == "rank 1: ValueError: only here"
@@ -551,11 +728,20 @@ def test_two_copies_at_once_do_not_meet(project: Project, tmp_path: Path, two_ra
 
 # --- what is kept ---
 
-@pytest.mark.parametrize("keep, left", [("all", {"best", "last", "previous"}), ("last", {"best", "last"}),
-                                        ("best", {"best"})])
-def test_what_a_finished_run_keeps(keep: str, left: set[str], project: Project, references: References):
+
+@pytest.mark.parametrize(
+    "keep, left",
+    [("all", {"best", "last", "previous"}), ("last", {"best", "last"}), ("best", {"best"})],
+)
+def test_what_a_finished_run_keeps(
+    keep: str, left: set[str], project: Project, references: References
+):
     killed_by(("train", 13), project, [*TINY, f"checkpoint.keep={keep}"])
-    assert {path.stem for path in project.xp.folder.glob("*.ckpt")} == {"best", "last", "previous"}, "until it is"
+    assert {path.stem for path in project.xp.folder.glob("*.ckpt")} == {
+        "best",
+        "last",
+        "previous",
+    }, "until it is"
     finish(project, [*TINY, f"checkpoint.keep={keep}"])
     assert {path.stem for path in project.xp.folder.glob("*.ckpt")} == left
     assert project.xp.result() == references.run("", TINY)[0].result()
@@ -572,6 +758,7 @@ def test_the_first_line_names_the_epoch_of_the_checkpoint(project: Project):
 
 # --- damage ---
 
+
 def interrupted(project: Project, args: list[str] = TINY) -> Experiment:
     """An experiment killed in its third epoch, with a last checkpoint and one before it."""
     killed_by(("train", 13), project, args)
@@ -582,7 +769,7 @@ def interrupted(project: Project, args: list[str] = TINY) -> Experiment:
 def damaged(path: Path, how: str) -> None:
     content = bytearray(path.read_bytes())
     if how == "truncated":
-        del content[len(content) // 2:]
+        del content[len(content) // 2 :]
     elif how == "empty":
         content.clear()
     else:
@@ -591,14 +778,18 @@ def damaged(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(how: str, project: Project, references: References):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    how: str, project: Project, references: References
+):
     xp = interrupted(project)
     whole = previous(xp.last_checkpoint).read_bytes()
     damaged(xp.last_checkpoint, how)
     content = xp.last_checkpoint.read_bytes()
     killed_by(("torch.save", 2), project, TINY)  # before another is whole, killed again
     assert previous(xp.last_checkpoint).read_bytes() == whole, "the only whole one stays"
-    assert content in [path.read_bytes() for path in xp.folder.glob("*.ckpt*")], "nothing is deleted"
+    assert content in [path.read_bytes() for path in xp.folder.glob("*.ckpt*")], (
+        "nothing is deleted"
+    )
     log = (xp.folder / "train.log").read_text()
     assert "going on from the one before it" in log and "resumes at epoch 2 (attempt 2" in log
     finish(project, TINY)
@@ -615,14 +806,16 @@ def test_both_checkpoints_damaged_starts_anew(project: Project, references: Refe
 
 
 def test_no_flipped_bit_goes_unseen(project: Project, tmp_path: Path):
-    """A file with one bit flipped is refused, or holds the same: never a traceback, never other weights."""
+    """A file with one bit flipped is refused, or holds the same: never a traceback, never other
+    weights."""
     from dora_train.engine.experiment.checkpoint import read_checkpoint
 
     whole = checkpoint(interrupted(project).last_checkpoint)
     content = project.xp.last_checkpoint.read_bytes()
     draws = random.Random(SEED)
     path = tmp_path / "flipped.ckpt"
-    ends = [len(content) - 1 - draws.randrange(4000) for _ in range(100)]  # the directory of the archive
+    # the directory of the archive
+    ends = [len(content) - 1 - draws.randrange(4000) for _ in range(100)]
     for place in [*ends, *(draws.randrange(len(content)) for _ in range(100))]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << draws.randrange(8)
@@ -645,7 +838,9 @@ def test_a_part_that_claims_to_be_a_folder_is_damage(project: Project, tmp_path:
 
 
 @pytest.mark.parametrize("content", ["", '[{"train": {"lo', "{}", "null"])
-def test_a_corrupt_history_comes_back_from_the_checkpoint(content: str, project: Project, references: References):
+def test_a_corrupt_history_comes_back_from_the_checkpoint(
+    content: str, project: Project, references: References
+):
     xp = interrupted(project)
     (xp.folder / "history.json").write_text(content)
     assert "warning: history.json is damaged" in finish(project, TINY)
@@ -653,7 +848,8 @@ def test_a_corrupt_history_comes_back_from_the_checkpoint(content: str, project:
 
 
 def full_disk(project: Project, args: list[str], folder: Path) -> str:
-    """A run that meets the end of the disk leaves one clear line; `folder` has room for what it prints."""
+    """A run that meets the end of the disk leaves one clear line; `folder` has room for what it
+    prints."""
     run = Run(project, "run", *args, folder=folder)
     code = run.wait()
     text = run.text
@@ -672,7 +868,9 @@ def test_a_file_that_may_not_grow(references: References, tmp_path: Path):
     signals = project.root / "dora_train" / "engine" / "run" / "signals.py"
     text = signals.read_text()
     limits = f"({len(content) // 2}, {resource.RLIM_INFINITY})"
-    signals.write_text(f"{text}\nimport resource; resource.setrlimit(resource.RLIMIT_FSIZE, {limits})\n")
+    signals.write_text(
+        f"{text}\nimport resource; resource.setrlimit(resource.RLIMIT_FSIZE, {limits})\n"
+    )
     full_disk(project, TINY, tmp_path)
     assert xp.last_checkpoint.read_bytes() == content
     signals.write_text(text)
@@ -685,7 +883,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of 3 MB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)], capture_output=True
+    )
     if done.returncode:
         pytest.skip("a small disk needs root: mount -t tmpfs was refused")
     yield folder
@@ -711,8 +911,11 @@ def test_a_full_disk(left: int, small_disk: Path, references: References):
 
 # --- moved ---
 
+
 @pytest.mark.parametrize("how", [shutil.copytree, shutil.move])
-def test_moved_to_another_folder(how: Any, project: Project, references: References, tmp_path: Path):
+def test_moved_to_another_folder(
+    how: Any, project: Project, references: References, tmp_path: Path
+):
     interrupted(project)
     moved = Project(tmp_path / "another place, ä" / "outputs")
     moved.out.parent.mkdir()
@@ -723,7 +926,8 @@ def test_moved_to_another_folder(how: Any, project: Project, references: Referen
 
 
 def test_where_the_clock_is_behind(project: Project, references: References):
-    """TensorBoard reads files by the second of their start; twice, since an order that was mended must last."""
+    """TensorBoard reads files by the second of their start; twice, since an order that was mended
+    must last."""
     for fault in (("train", 8), ("train", 8)):
         killed_by(fault, project, TINY)
         for path in project.xp.folder.glob("events.out.tfevents.*"):
@@ -742,11 +946,15 @@ def test_another_number_of_workers(project: Project, references: References):
     same(project.xp, references.run("a DataLoader", none)[0])
 
 
-@pytest.mark.parametrize("stored, words", [
-    ({"ranks": 1, "device": "cuda"}, "on cpu now, on cuda before"),
-    ({"ranks": 2, "device": "cpu"}, "1 ranks now, 2 before"),
-    ({"ranks": 1, "device": "cpu"}, ""), ({}, ""),
-])
+@pytest.mark.parametrize(
+    "stored, words",
+    [
+        ({"ranks": 1, "device": "cuda"}, "on cpu now, on cuda before"),
+        ({"ranks": 2, "device": "cpu"}, "1 ranks now, 2 before"),
+        ({"ranks": 1, "device": "cpu"}, ""),
+        ({}, ""),
+    ],
+)
 def test_another_device_is_said(stored: dict[str, Any], words: str):
     from dora_train.engine.run.ranks import Ranks
     from dora_train.engine.run.trainer import moved
@@ -769,7 +977,9 @@ def test_killed_on_a_gpu(point: str, project: Project, tmp_path: Path):
     same(project.xp, whole.xp)
 
 
-def test_another_number_of_ranks_is_said_once_and_best_survives(project: Project, references: References):
+def test_another_number_of_ranks_is_said_once_and_best_survives(
+    project: Project, references: References
+):
     """The sums of two ranks are rounded otherwise; all else is the same."""
     xp = interrupted(project)
     output = project.dora("run", "-d", "--ddp_workers", "2", *TINY)
@@ -785,11 +995,14 @@ def test_another_number_of_ranks_is_said_once_and_best_survives(project: Project
 
 def test_the_same_samples_in_the_same_order_whatever_the_ranks(copy: Project, tmp_path: Path):
     """Each batch's images, by their sums and labels: of two ranks together what one rank had."""
-    copy.edit("dora_train/module.py", "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
-              "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
-              "        with open(f'{__import__(\"os\").environ[\"DORA_DIR\"]}/{self.global_rank}.txt', 'a') as seen:\n"
-              "            for image, label in zip(*batch):\n"
-              "                print(self.current_epoch, batch_idx, int(label), float(image.sum()), file=seen)")
+    copy.edit(
+        "dora_train/module.py",
+        "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
+        "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
+        "        with open(f'{__import__(\"os\").environ[\"DORA_DIR\"]}/{self.global_rank}.txt', 'a') as seen:\n"
+        "            for image, label in zip(*batch):\n"
+        "                print(self.current_epoch, batch_idx, int(label), float(image.sum()), file=seen)",
+    )
     alone = Project(tmp_path / "alone", copy.root)
     finish(alone, TINY)
     killed_by(("train", 8), copy, [*TINY, EVERY_STEP])
@@ -802,4 +1015,6 @@ def test_the_same_samples_in_the_same_order_whatever_the_ranks(copy: Project, tm
     wanted, early = lines(alone.out / "0.txt"), lines(copy.out / "killed.txt")
     late = [lines(copy.out / f"{rank}.txt") for rank in (0, 1)]
     assert early | late[0] | late[1] == wanted
-    assert not late[0] & late[1] and all("0 0 " not in line[:4] for line in late[0]), "shared, and nothing done twice"
+    assert not late[0] & late[1] and all("0 0 " not in line[:4] for line in late[0]), (
+        "shared, and nothing done twice"
+    )

@@ -1,6 +1,8 @@
-"""On a real SLURM: requeued, signalled, preempted, killed, its node lost, and in the end the same bits as `dora run`.
+"""On a real SLURM: requeued, signalled, preempted, killed, its node lost, and in the end the same
+bits as `dora run`.
 
-A job's steps are slow while a file says so: there is time to hit it, and none is lost once it was hit.
+A job's steps are slow while a file says so: there is time to hit it, and none is lost once it was
+hit.
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 EPOCHS = "trainer.max_epochs=30"
 STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
-SLOW = f'''{STEP}
+SLOW = f"""{STEP}
         import os, time
-        time.sleep(0.2 if os.path.exists(os.environ["DORA_DIR"] + "/slow") else 0)'''
+        time.sleep(0.2 if os.path.exists(os.environ["DORA_DIR"] + "/slow") else 0)"""
 LINE = f"launcher('{EPOCHS}', 'trainer.accelerator=cpu', "
 
 
@@ -53,20 +55,26 @@ class Cluster(GridProject):
         return sorted(self.xps(), key=lambda xp: xp.birth().config["seed"])  # type: ignore[union-attr]
 
     def saved_anew(self, xp: Experiment) -> None:
-        """Wait for a checkpoint that is not there yet: from here on the attempt is not in vain, and has work left."""
+        """Wait for a checkpoint that is not there yet: from here on the attempt is not in vain, and
+        has work left."""
         before = saved(xp)
         self.cluster.wait(lambda: saved(xp) > before, timeout=120)
         assert self.slow.exists() and xp.state().state is State.RUNNING
 
     def job(self, xp: Experiment) -> str:
-        """Its job as SLURM names it: `12`, or `12_0` in an array, where a number alone may be the whole array."""
+        """Its job as SLURM names it:
+
+        `12`, or `12_0` in an array, where a number alone may be the whole array.
+        """
         return xp.job().job_id  # type: ignore[union-attr]
 
     def finished(self, *xps: Experiment) -> None:
         """At full speed to the end."""
         self.slow.unlink(missing_ok=True)
         self.cluster.wait(lambda: all(xp.state().state.ended for xp in xps), timeout=200)
-        assert [xp.state().state for xp in xps] == [State.COMPLETED] * len(xps), [xp.state().cause for xp in xps]
+        assert [xp.state().state for xp in xps] == [State.COMPLETED] * len(xps), [
+            xp.state().cause for xp in xps
+        ]
 
     def undisturbed(self, *args: str, name: str = "undisturbed") -> Experiment:
         """`dora run` with the same settings, in the same project."""
@@ -100,6 +108,7 @@ def project(tmp_path, cluster) -> Cluster:
 
 
 # --- what befalls a job: each starts it again by itself ---
+
 
 def requeue(project: Cluster, xp: Experiment) -> None:
     project.cluster.run("scontrol", "requeue", project.job(xp))
@@ -143,7 +152,8 @@ def test_a_job_goes_on_after_each_of_them(project: Cluster):
 
 
 def test_what_does_not_start_again_by_itself(project: Cluster):
-    """kill -9, preemption in CANCEL mode, scancel: the next sync takes it up; of a cancelled one `--retry` does."""
+    """kill -9, preemption in CANCEL mode, scancel: the next sync takes it up; of a cancelled one
+    `--retry` does."""
     [xp] = project.submitted(f"{LINE} seed=1)")
     project.saved_anew(xp)
     os.kill(pid(xp), signal.SIGKILL)
@@ -165,7 +175,9 @@ def test_what_does_not_start_again_by_itself(project: Cluster):
     project.cluster.run("scancel", project.job(xp))
     project.cluster.wait(lambda: not project.live())
     project.seen_as("cancelled", xp)
-    assert "1 cancelled" in project.sync(code=1) and not project.live(), "a cancelled job stays cancelled"
+    assert "1 cancelled" in project.sync(code=1) and not project.live(), (
+        "a cancelled job stays cancelled"
+    )
     project.dora("grid", "question", "--no_monitoring", "--retry")
     project.saved_anew(xp)
     project.finished(xp)
@@ -173,7 +185,10 @@ def test_what_does_not_start_again_by_itself(project: Cluster):
 
 
 def test_the_time_limit(project: Cluster):
-    """The limit comes nearer than the delay of the warning: SLURM warns at its next look, every 30 s at most."""
+    """The limit comes nearer than the delay of the warning:
+
+    SLURM warns at its next look, every 30 s at most.
+    """
     [xp] = project.submitted(f"{LINE} {{'trainer.max_epochs': 90, 'seed': 1}})")
     project.saved_anew(xp)
     job, attempt = project.job(xp), claims.latest(xp)
@@ -181,7 +196,8 @@ def test_the_time_limit(project: Cluster):
     project.cluster.wait(lambda: xp.state().state is State.INTERRUPTED, timeout=90)
     assert "SIGUSR2" in xp.state().cause
     project.slow.unlink()
-    project.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")  # else it is warned at once, each time
+    # else it is warned at once, each time
+    project.cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=10")
     project.cluster.hurry(job)
     project.cluster.wait(lambda: claims.latest(xp) != attempt)
     project.finished(xp)
@@ -190,7 +206,9 @@ def test_the_time_limit(project: Cluster):
 
 def test_an_array(project: Cluster):
     """One task after a signal, the other after a requeue; neither disturbs its neighbour."""
-    first, second = project.submitted("with launcher.job_array():", f"    {LINE} seed=1)", f"    {LINE} seed=2)")
+    first, second = project.submitted(
+        "with launcher.job_array():", f"    {LINE} seed=1)", f"    {LINE} seed=2)"
+    )
     project.cluster.wait(lambda: claims.latest(first) and claims.latest(second), timeout=120)
     for what, xp in ((usr2, first), (requeue, second), (usr2, second), (requeue, first)):
         befall(project, what, xp)
@@ -219,8 +237,17 @@ def test_two_ranks(project: Cluster, shape: str):
         befall(project, what, xp)
     project.finished(xp)
     alone = Project(project.folder.parent / "undisturbed", project.folder)
-    alone.dora("run", "-d", "--ddp_workers", "2", "debug=fast", EPOCHS, "trainer.accelerator=cpu", "seed=1",
-               "threads=1")
+    alone.dora(
+        "run",
+        "-d",
+        "--ddp_workers",
+        "2",
+        "debug=fast",
+        EPOCHS,
+        "trainer.accelerator=cpu",
+        "seed=1",
+        "threads=1",
+    )
     same(xp, alone.xp)
 
 
@@ -248,7 +275,11 @@ def test_chaos(project: Cluster):
 
     def running() -> list[Experiment]:
         """Those whose attempt is not in vain any more."""
-        return [xp for xp in xps if (holder := claims.latest(xp)) and holder.alive() and saved(xp) > holder.since * 1e9]
+        return [
+            xp
+            for xp in xps
+            if (holder := claims.latest(xp)) and holder.alive() and saved(xp) > holder.since * 1e9
+        ]
 
     def can_be_hit() -> list[Experiment]:
         restarted(project)
@@ -263,7 +294,9 @@ def test_chaos(project: Cluster):
         before, process = claims.latest(victim), pid(victim)
         what(project, victim)
         project.cluster.wait(lambda process=process: not lives(process))
-        assert claims.latest(victim) == before and victim.state().state is not State.COMPLETED, what.__name__
+        assert claims.latest(victim) == before and victim.state().state is not State.COMPLETED, (
+            what.__name__
+        )
         project.sync()
     project.slow.unlink()
 

@@ -1,4 +1,7 @@
-"""Every flag that Dora's own parser declares, and what it does here. None crashes, none is passed over in silence."""
+"""Every flag that Dora's own parser declares, and what it does here.
+
+None crashes, none is passed over in silence.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +17,83 @@ from project import QUICK, Project, sig_of
 
 PINNED = {
     "": {"--package": "test_package", "--main_module": "test_package", "--verbose": "test_package"},
-    "run": {"--from_sig": "test_run.py", "--ddp": "test_run.py", "--ddp_workers": "test_run.py, test_errors.py",
-            "--git_save": "refused: test_errors.py", "--clear": "test_run.py", "argv": "test_run.py"},
-    "info": {"--from_sig": "test_info", "--job_id": "test_jobs", "--cancel": "test_run.py", "--log": "test_info",
-             "--tail": "test_info", "--metrics": "test_info", "argv": "test_info"},
-    "launch": {"--from_sig": "test_jobs", "--attach": "test_jobs", "--no_tail": "test_jobs", "--cancel": "test_jobs",
-               "--clear": "test_jobs", "--retry": "test_jobs", "--replace": "test_jobs", "--replace_done": "test_done",
-               "--no_git_save": "test_jobs", "--gpus": "test_jobs", "--partition": "test_jobs", "--dev": "test_refused",
-               "--comment": "test_grid_slurm.py", "--constraint": "test_jobs", "argv": "test_jobs"},
-    "grid": {"--retry": "test_grid_slurm.py", "--replace": "test_grid", "--replace_done": "test_done",
-             "--no_git_save": "test_grid", "--gpus": "test_grid", "--partition": "test_grid", "--dev": "test_refused",
-             "--comment": "test_grid", "--constraint": "test_grid", "--cancel": "test_grid_slurm.py",
-             "--clear": "test_grid", "--interval": "test_done", "--no_monitoring": "test_grid",
-             "--dry_run": "test_grid_slurm.py", "--trim": "test_done", "--trim_last": "test_done",
-             "--folder": "test_grid", "--log": "test_done", "--tail": "test_done", "--init": "test_grid",
-             "grid": "test_grid", "patterns": "test_grid"},
-    "import": {}, "export": {"sigs": "test_run.py"},
+    "run": {
+        "--from_sig": "test_run.py",
+        "--ddp": "test_run.py",
+        "--ddp_workers": "test_run.py, test_errors.py",
+        "--git_save": "refused: test_errors.py",
+        "--clear": "test_run.py",
+        "argv": "test_run.py",
+    },
+    "info": {
+        "--from_sig": "test_info",
+        "--job_id": "test_jobs",
+        "--cancel": "test_run.py",
+        "--log": "test_info",
+        "--tail": "test_info",
+        "--metrics": "test_info",
+        "argv": "test_info",
+    },
+    "launch": {
+        "--from_sig": "test_jobs",
+        "--attach": "test_jobs",
+        "--no_tail": "test_jobs",
+        "--cancel": "test_jobs",
+        "--clear": "test_jobs",
+        "--retry": "test_jobs",
+        "--replace": "test_jobs",
+        "--replace_done": "test_done",
+        "--no_git_save": "test_jobs",
+        "--gpus": "test_jobs",
+        "--partition": "test_jobs",
+        "--dev": "test_refused",
+        "--comment": "test_grid_slurm.py",
+        "--constraint": "test_jobs",
+        "argv": "test_jobs",
+    },
+    "grid": {
+        "--retry": "test_grid_slurm.py",
+        "--replace": "test_grid",
+        "--replace_done": "test_done",
+        "--no_git_save": "test_grid",
+        "--gpus": "test_grid",
+        "--partition": "test_grid",
+        "--dev": "test_refused",
+        "--comment": "test_grid",
+        "--constraint": "test_grid",
+        "--cancel": "test_grid_slurm.py",
+        "--clear": "test_grid",
+        "--interval": "test_done",
+        "--no_monitoring": "test_grid",
+        "--dry_run": "test_grid_slurm.py",
+        "--trim": "test_done",
+        "--trim_last": "test_done",
+        "--folder": "test_grid",
+        "--log": "test_done",
+        "--tail": "test_done",
+        "--init": "test_grid",
+        "grid": "test_grid",
+        "patterns": "test_grid",
+    },
+    "import": {},
+    "export": {"sigs": "test_run.py"},
 }
 
 
 def declared() -> dict[str, set[str]]:
-    """{verb: the long names of its flags, and of its positional arguments}; the verb "" is the command itself."""
+    """{verb: the long names of its flags, and of its positional arguments}; the verb "" is the
+    command itself."""
     parser = get_parser()
-    [verbs] = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    [verbs] = [
+        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
+    ]
 
     def names(of: argparse.ArgumentParser) -> set[str]:
-        actions = [action for action in of._actions
-                   if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))]
+        actions = [
+            action
+            for action in of._actions
+            if not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
+        ]
         return {max(action.option_strings, key=len, default=action.dest) for action in actions}
 
     return {"": names(parser)} | {verb: names(sub) for verb, sub in verbs.choices.items()}
@@ -63,7 +116,17 @@ def test_info(project: Project):
     assert f"dora run -f {sig} seed=7\n" in project.dora("info", "-f", sig, "seed=7", code=1)
     shown = project.dora("info", "-f", sig)
     assert len(shown.splitlines()) <= 14
-    for word in (sig, "debug=fast", "completed", "valid loss", "best", "test", "torch", "outputs", "train.log"):
+    for word in (
+        sig,
+        "debug=fast",
+        "completed",
+        "valid loss",
+        "best",
+        "test",
+        "torch",
+        "outputs",
+        "train.log",
+    ):
         assert word in shown, word
     assert project.dora("info", *QUICK) == shown, "by its overrides as well"
     assert project.dora("info", "-f", sig, "-m").startswith("Metrics[2]: {")
@@ -76,22 +139,32 @@ def test_info(project: Project):
 
 @pytest.mark.parametrize("verb", [["grid", "mysweep"], ["launch"]])
 def test_refused_without_a_cluster(project: Project, verb: list[str]):
-    project.env |= {"PATH": os.path.dirname(os.path.realpath("/bin/sh")) + "/nowhere", "DORA_CLUSTER": "slurm"}
+    project.env |= {
+        "PATH": os.path.dirname(os.path.realpath("/bin/sh")) + "/nowhere",
+        "DORA_CLUSTER": "slurm",
+    }
     output = project.dora(*verb, code=1)
-    assert "no SLURM here (no sbatch)" in output and "DORA_CLUSTER=local" in output and "Traceback" not in output
+    assert (
+        "no SLURM here (no sbatch)" in output
+        and "DORA_CLUSTER=local" in output
+        and "Traceback" not in output
+    )
     assert not (project.out / "xps").exists()
 
 
 def test_refused(project: Project):
     for verb in (["grid", "mysweep"], ["launch"]):
         assert "-p PARTITION" in project.dora(*verb, "--dev", code=1)
-    assert 'unknown grid "mysweeep": did you mean mysweep?' in project.dora("grid", "mysweeep", code=1)
+    assert 'unknown grid "mysweeep": did you mean mysweep?' in project.dora(
+        "grid", "mysweeep", code=1
+    )
     listed = project.dora("grid")
     assert "mysweep" in listed and "Does the best learning rate move with the batch size?" in listed
 
 
 def asked_of(grids: GridProject, job_id: str, *words: str) -> None:
-    """The cluster was told so; this machine has neither partitions nor comments, and says so of the first."""
+    """The cluster was told so; this machine has neither partitions nor comments, and says so of the
+    first."""
     if not grids.is_local:
         job = grids.cluster.run("scontrol", "show", "job", job_id)
         assert all(word in job for word in words), job
@@ -101,7 +174,9 @@ def test_grid(grids: GridProject):
     grids.grid(ASLEEP, "for seed in range(3): launcher(seed=seed)")
     assert "+ 3 new" in grids.dora("grid", "question", "--dry_run", "--init"), "--dry_run wins"
     assert not grids.xps()
-    out = grids.dora("grid", "question", "1", "--no_monitoring", "-p", "urgent", "-c", "a note", "--no_git_save")
+    out = grids.dora(
+        "grid", "question", "1", "--no_monitoring", "-p", "urgent", "-c", "a note", "--no_git_save"
+    )
     [first] = grids.xps()
     asked_of(grids, first.job().job_id, "Partition=urgent", "Comment=a note")
     assert ("this machine knows no partition: passed over." in out) == grids.is_local
@@ -109,20 +184,32 @@ def test_grid(grids: GridProject):
     grids.dora("grid", "question", "*seed=2*", "!seed=1", "--no_monitoring", "--init")
     assert len(grids.xps()) == 2
     before = first.job().job_id
-    assert "~ 1 replace" in grids.dora("grid", "question", "1", "-R", "--no_monitoring", DORA_YES="1")
+    assert "~ 1 replace" in grids.dora(
+        "grid", "question", "1", "-R", "--no_monitoring", DORA_YES="1"
+    )
     assert first.job().job_id != before
     before = first.job().job_id
     grids.dora("grid", "question", "-g", "1", "--no_monitoring", DORA_YES="1")
     assert len(grids.xps()) == 3
     assert {xp.job().resources["gpus"] for xp in grids.xps()} >= {1}
-    asked_of(grids, next(xp for xp in grids.xps() if xp.job().resources["gpus"]).job().job_id, "gpu")
+    asked_of(
+        grids, next(xp for xp in grids.xps() if xp.job().resources["gpus"]).job().job_id, "gpu"
+    )
     assert str(grids.xps()[0].folder.parent) in grids.dora("grid", "question", "-f", "0")
     stopped = grids.dora("grid", "question", "--clear", "--no_monitoring", code=1)
     assert "DORA_YES=1" in stopped
     grids.dora("grid", "question", "--clear", "--no_monitoring", DORA_YES="1")
     assert len(grids.xps()) == 3 and first.job().job_id != before
-    refused = grids.dora("grid", "question", "--constraint", "nonsense", "-R", "--no_monitoring", DORA_YES="1",
-                         code=0 if grids.is_local else 1)
+    refused = grids.dora(
+        "grid",
+        "question",
+        "--constraint",
+        "nonsense",
+        "-R",
+        "--no_monitoring",
+        DORA_YES="1",
+        code=0 if grids.is_local else 1,
+    )
     if grids.is_local:
         assert "knows no constraint" in refused
     else:
@@ -135,7 +222,9 @@ def test_done(grids: GridProject):
     assert "completed" in out
     for flags in (["-T", "0"], ["-L"]):
         assert "completed" in grids.dora("grid", "question", "--no_monitoring", *flags)
-    assert "there is no experiment 7" in grids.dora("grid", "question", "--no_monitoring", "-T", "7", code=1)
+    assert "there is no experiment 7" in grids.dora(
+        "grid", "question", "--no_monitoring", "-T", "7", code=1
+    )
     for flag in ("-l", "-t"):
         assert "finished" in grids.dora("grid", "question", flag, "1")
     before = {xp.sig: xp.job().job_id for xp in grids.xps()}
@@ -167,8 +256,15 @@ def test_jobs(grids: GridProject):
     assert "finished" in out, "it follows the log to the end"
     assert "completed" in grids.dora("launch", "-f", xp.sig, "--no_tail")
     assert "job" in grids.dora("launch", "-f", xp.sig, "--replace_done", "--no_tail")
-    refused = grids.dora("launch", *quick, "seed=4", "--constraint", "nonsense", "--no_tail",
-                         code=0 if grids.is_local else 1)
+    refused = grids.dora(
+        "launch",
+        *quick,
+        "seed=4",
+        "--constraint",
+        "nonsense",
+        "--no_tail",
+        code=0 if grids.is_local else 1,
+    )
     assert len(refused.splitlines()) <= 4
 
 

@@ -1,4 +1,5 @@
-"""`-f SIG`: frozen values, with what does not count as of today, for an experiment like that one."""
+"""`-f SIG`: frozen values, with what does not count as of today, for an experiment like that
+one."""
 
 from __future__ import annotations
 
@@ -71,7 +72,9 @@ class Configuration:
         """Of an experiment that is made today."""
         composed = self.composer.compose(argv)
         config = split(composed.values, EXCLUDE)[0]
-        return Birth("0123abcd", composed.argv, [], config, 1, 2, {}, {}, 0.0, groups=composed.choices)
+        return Birth(
+            "0123abcd", composed.argv, [], config, 1, 2, {}, {}, 0.0, groups=composed.choices
+        )
 
     def entered(self, birth: Birth, *extra: str) -> dict[str, Any]:
         """The values with which it runs by its signature, and what was said under `said`."""
@@ -93,8 +96,11 @@ KINDS = pytest.mark.parametrize("stored", [lambda birth: birth, old], ids=["grou
 
 
 @KINDS
-@pytest.mark.parametrize("argv", [[], ["experiment=paper", "seed=1"], ["data=tiles", "data.size=4", "logger=[]"]],
-                         ids=str)
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["experiment=paper", "seed=1"], ["data=tiles", "data.size=4", "logger=[]"]],
+    ids=str,
+)
 def test_with_today_s_configuration_it_is_what_its_overrides_say(conf, argv, stored):
     expected = conf.composer.compose(argv).values
     assert conf.entered(stored(conf.birth(*argv))) == {**expected, "said": []}
@@ -114,7 +120,12 @@ def test_of_two_that_have_the_same_keys_the_values_decide(conf, stored, default)
     conf.write("data/other.yaml", "name: other\nbatch_size: 64\nnoise: 0.5\nnum_workers: 9\n")
     birth = replace(stored(conf.birth("data=other")), argv=[])
     conf.change("config.yaml", "- data: digits", f"- data: {default}")
-    assert conf.entered(birth)["data"] == {"name": "other", "batch_size": 64, "noise": 0.5, "num_workers": 9}
+    assert conf.entered(birth)["data"] == {
+        "name": "other",
+        "batch_size": 64,
+        "noise": 0.5,
+        "num_workers": 9,
+    }
 
 
 def test_keys_of_its_own_data_set_can_be_set(conf):
@@ -158,7 +169,9 @@ def test_a_removed_data_set_brings_no_key_of_another_one(conf, stored):
     (conf.folder / "data" / "tiles.yaml").unlink()
     found = conf.entered(birth)
     assert found["data"] == {"name": "tiles", "batch_size": 32, "root": "", "size": 8}
-    assert found["said"] == ["data=tiles no longer fits the configuration: left out; what counts is frozen"]
+    assert found["said"] == [
+        "data=tiles no longer fits the configuration: left out; what counts is frozen"
+    ]
 
 
 def test_an_override_of_a_key_that_is_gone_is_left_out(conf):
@@ -175,6 +188,7 @@ def test_what_is_asked_for_now_is_never_left_out(conf):
 
 
 # --- the real thing ---
+
 
 def said(project: Project, *args: str, code: int = 0) -> str:
     run = Run(project, *args)
@@ -197,7 +211,9 @@ def test_a_run_by_its_signature_after_the_defaults_changed(tmp_path: Path):
 
 def test_a_job_by_its_signature_keeps_the_ranks_of_its_recipe(tmp_path: Path, machine: Any):
     project = Project.copy(tmp_path, machine.env)
-    recipe = '# @package _global_\nseed: 3\njob:\n  tasks_per_node: 2\nslurm:\n  setup: ["sleep 300"]\n'
+    recipe = (
+        '# @package _global_\nseed: 3\njob:\n  tasks_per_node: 2\nslurm:\n  setup: ["sleep 300"]\n'
+    )
     (project.root / "conf" / "experiment" / "two.yaml").write_text(recipe)
     said(project, "launch", "--no_tail", *QUICK, "experiment=two")
     sig = project.xp.sig
@@ -205,5 +221,7 @@ def test_a_job_by_its_signature_keeps_the_ranks_of_its_recipe(tmp_path: Path, ma
     machine.wait(lambda: not machine.live())
     said(project, "launch", "-f", sig, "--retry", "--no_tail", "slurm.time=7")
     job = project.xp.job()
-    assert job.number == 2 and job.resources["job.tasks_per_node"] == 2 and job.resources["time"] == 7
+    assert (
+        job.number == 2 and job.resources["job.tasks_per_node"] == 2 and job.resources["time"] == 7
+    )
     assert job.resources["setup"] == ["sleep 300"]

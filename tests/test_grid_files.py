@@ -1,4 +1,5 @@
-"""Which file `dora grid NAME` runs: any name that a file can have, and never a suggestion that does not work."""
+"""Which file `dora grid NAME` runs: any name that a file can have, and never a suggestion that does
+not work."""
 
 from __future__ import annotations
 
@@ -23,8 +24,19 @@ from ._explorers import Own
 def explorer(launcher):
     launcher("{name}")
 '''
-NAMES = ["mysweep", "my-sweep", "my sweep", "2024", "2024_11", "lr_0.1", "größe", "class", "a.b.c",
-         "sweep(1)", "-x"]
+NAMES = [
+    "mysweep",
+    "my-sweep",
+    "my sweep",
+    "2024",
+    "2024_11",
+    "lr_0.1",
+    "größe",
+    "class",
+    "a.b.c",
+    "sweep(1)",
+    "-x",
+]
 SUB = ["deeper.mysweep", "deeper.my-sweep", "deeper.lr_0.1", "paper-1.table 2"]
 
 
@@ -61,10 +73,19 @@ def test_any_file_name(main: Any, name: str):
     assert named == [name] and type(explorer).__name__ == "Own"
 
 
-@pytest.mark.parametrize("name, near", [
-    ("my-sweeb", "my-sweep"), ("my_sweep", "my-sweep"), ("lr_0_1", "lr_0.1"),
-    ("deeper/mysweep", "deeper.mysweep"), ("deeper/lr_0.1.py", "deeper.lr_0.1"),
-    ("odd_grids/mysweep.py", "mysweep"), ("MySweep", "mysweep"), ("mysweep.py", "mysweep")])
+@pytest.mark.parametrize(
+    "name, near",
+    [
+        ("my-sweeb", "my-sweep"),
+        ("my_sweep", "my-sweep"),
+        ("lr_0_1", "lr_0.1"),
+        ("deeper/mysweep", "deeper.mysweep"),
+        ("deeper/lr_0.1.py", "deeper.lr_0.1"),
+        ("odd_grids/mysweep.py", "mysweep"),
+        ("MySweep", "mysweep"),
+        ("mysweep.py", "mysweep"),
+    ],
+)
 def test_what_is_suggested_works(main: Any, name: str, near: str):
     with pytest.raises(UserError) as error:
         found(main, name)
@@ -72,8 +93,9 @@ def test_what_is_suggested_works(main: Any, name: str, near: str):
     found(main, near)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../odd_grids/mysweep", "/etc/passwd", "mysweep/",
-                                  "deeper", "a.b"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../odd_grids/mysweep", "/etc/passwd", "mysweep/", "deeper", "a.b"]
+)
 def test_other_names_are_unknown(main: Any, name: str):
     with pytest.raises(UserError, match="unknown grid"):
         found(main, name)

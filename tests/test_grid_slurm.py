@@ -1,6 +1,8 @@
-"""The real `dora grid`, `launch` and `info`, each test on a real SLURM and on the queue of this machine.
+"""The real `dora grid`, `launch` and `info`, each test on a real SLURM and on the queue of this
+machine.
 
-Each has a copy of the project of its own. Jobs that only have to exist sleep (`setup`), before any Python starts.
+Each has a copy of the project of its own. Jobs that only have to exist sleep (`setup`), before any
+Python starts.
 """
 
 import fcntl
@@ -51,9 +53,16 @@ def here(tmp_path, machine) -> GridProject:
 def on_terminal(project: GridProject, *command: object, answer: str = "", code: int = 0) -> str:
     """What a command shows on a terminal of its own, which asks for an answer at the most once."""
     ours, theirs = pty.openpty()
-    process = subprocess.Popen([str(word) for word in command], cwd=project.folder, env=project.env,
-                               stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-                               preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        cwd=project.folder,
+        env=project.env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
     os.close(theirs)
     shown = ""
     while True:
@@ -69,16 +78,18 @@ def on_terminal(project: GridProject, *command: object, answer: str = "", code: 
 
 
 def test_to_completion_then_a_line_more_and_one_less(project):
-    project.grid('launcher(seed=1)', 'launcher(seed=2)')
+    project.grid("launcher(seed=1)", "launcher(seed=2)")
     out = project.dora("grid", "question")
     assert "question: + 2 new" in out and "2 completed" in out and out.count("completed: ") == 2
     assert [xp.state().state for xp in project.xps()] == [State.COMPLETED] * 2
     assert "= 2 kept" in project.sync()
-    project.grid('launcher(seed=2)', 'launcher(seed=3)')
+    project.grid("launcher(seed=2)", "launcher(seed=3)")
     out = project.dora("grid", "question")
     assert "+ 1 new  = 1 kept  (1 no longer named)" in out and "2 completed" in out
     links = list((project.out / "grids" / "question").iterdir())
-    assert len(links) == 2 and all(link.is_symlink() and not Path(os.readlink(link)).is_absolute() for link in links)
+    assert len(links) == 2 and all(
+        link.is_symlink() and not Path(os.readlink(link)).is_absolute() for link in links
+    )
     assert len(project.xps()) == 3
 
 
@@ -111,16 +122,23 @@ def test_what_waits_in_a_queue_that_is_gone_or_cannot_be_asked(here):
     shutil.rmtree(here.cluster.folder)
     assert "~ 3 resume" in here.sync() and len(here.live()) == 3
     for xp in here.xps():  # as if another machine had submitted them
-        content = json.loads((xp.jobs / "2.json").read_text()) | {"queue": "q0", "queue_folder": "/q0"}
+        content = json.loads((xp.jobs / "2.json").read_text()) | {
+            "queue": "q0",
+            "queue_folder": "/q0",
+        }
         content["writer"] |= {"host": "node7", "boot_id": "of node7"}
         (xp.jobs / "2.json").write_text(json.dumps(content))
     for flags in ([], ["--retry"], ["--clear"]):
         out = here.dora("grid", "question", "--no_monitoring", *flags, DORA_YES="1")
-        assert "= 3 kept" in out and "DORA_TAKE=1 dora grid question" in out and len(here.live()) == 3
+        assert (
+            "= 3 kept" in out and "DORA_TAKE=1 dora grid question" in out and len(here.live()) == 3
+        )
     shown = here.dora("info", "-f", here.xps()[0].sig)
     assert "cannot be asked from here" in shown and "DORA_TAKE=1 dora run -f" in shown
     here.cluster.kill_all()
-    assert "+ 3 new" in here.dora("grid", "question", "--no_monitoring", "--clear", DORA_YES="1", DORA_TAKE="1")
+    assert "+ 3 new" in here.dora(
+        "grid", "question", "--no_monitoring", "--clear", DORA_YES="1", DORA_TAKE="1"
+    )
 
 
 @pytest.mark.slow
@@ -182,13 +200,25 @@ def test_dry_run_touches_nothing(here):
     assert not here.out.exists() and not here.cluster.folder.exists()
 
 
-def test_a_job_that_fails_before_it_starts_one_that_raises_and_one_that_leaves_without_a_word(project):
+def test_a_job_that_fails_before_it_starts_one_that_raises_and_one_that_leaves_without_a_word(
+    project,
+):
     train = project.folder / "dora_train" / "train.py"
     head = "def main(cfg):\n"
-    train.write_text(train.read_text().replace(head, head + (
-        "    assert cfg.tag != 'boom', 'it broke'\n    if cfg.tag == 'left':\n        import os; os._exit(3)\n")))
-    project.grid("launcher(tag='boom')", "launcher.slurm(setup=['echo no such module', 'exit 3'])(tag='early')",
-                 "launcher(tag='left')")
+    train.write_text(
+        train.read_text().replace(
+            head,
+            head
+            + (
+                "    assert cfg.tag != 'boom', 'it broke'\n    if cfg.tag == 'left':\n        import os; os._exit(3)\n"
+            ),
+        )
+    )
+    project.grid(
+        "launcher(tag='boom')",
+        "launcher.slurm(setup=['echo no such module', 'exit 3'])(tag='early')",
+        "launcher(tag='left')",
+    )
     out = project.dora("grid", "question", code=1)
     assert "AssertionError: it broke" in out and "no such module" in out and "3 failed" in out
     assert "signal" not in out and "= 3 kept" in project.sync(code=1), "code 3 is no signal 3"
@@ -209,7 +239,12 @@ def test_two_ranks_on_one_node_and_on_two(project, shape):
 
 
 def test_an_array_is_one_sbatch(project):
-    project.grid(ASLEEP, "with launcher.job_array():", "    for seed in range(5):", "        launcher(seed=seed)")
+    project.grid(
+        ASLEEP,
+        "with launcher.job_array():",
+        "    for seed in range(5):",
+        "        launcher(seed=seed)",
+    )
     project.sync()
     ids = sorted(xp.job().job_id for xp in project.xps())
     assert len({job_id.partition("_")[0] for job_id in ids}) == 1 and len(ids) == 5
@@ -219,7 +254,9 @@ def test_an_array_is_one_sbatch(project):
 def test_ten_commands_at_once_of_two_grids_that_share_experiments(project):
     project.grid(ASLEEP, "launcher(seed=1)", "launcher(seed=2)")
     project.grid(ASLEEP, "launcher(seed=2)", "launcher(seed=3)", name="other")
-    commands = [project.start("grid", name, "--no_monitoring") for name in ("question", "other") * 5]
+    commands = [
+        project.start("grid", name, "--no_monitoring") for name in ("question", "other") * 5
+    ]
     for command in commands:
         out, err = command.communicate(timeout=240)
         assert command.returncode == 0, out + err
@@ -241,7 +278,9 @@ open(os.environ["ASKED"], "a").write("in place" + chr(10))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["raise OSError(38, 'Function not implemented')", "return None"], ids=["fails", "lies"])
+@pytest.mark.parametrize(
+    "how", ["raise OSError(38, 'Function not implemented')", "return None"], ids=["fails", "lies"]
+)
 def test_without_locks_on_the_outputs_folder(here, tmp_path, how):
     """Network file systems: nothing rests on a lock there."""
     (tmp_path / "sitecustomize.py").write_text(LOCKS.replace("FAILS", how))
@@ -264,7 +303,8 @@ class Hostile:
         self.path = project.env["PATH"]
 
     def made(self, program: str, line: str) -> dict[str, str]:
-        """An environment in which `program` is `line` of shell; REAL there is the program itself."""
+        """An environment in which `program` is `line` of shell; REAL there is the program
+        itself."""
         script = self.folder / program
         real = shutil.which(program, path=self.path)
         script.write_text(f"#!/bin/sh\nREAL={real}\n{line}\n")
@@ -274,13 +314,18 @@ class Hostile:
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("program", ["squeue", "sacct"])
-@pytest.mark.parametrize("line", ["echo no contact >&2; exit 1", "exit 0", 'sleep 2; exec $REAL "$@"',
-                                  '$REAL "$@" | head -n 1'], ids=["fails", "empty", "slow", "cut"])
+@pytest.mark.parametrize(
+    "line",
+    ["echo no contact >&2; exit 1", "exit 0", 'sleep 2; exec $REAL "$@"', '$REAL "$@" | head -n 1'],
+    ids=["fails", "empty", "slow", "cut"],
+)
 def test_a_scheduler_that_does_not_answer_ends_nothing(on_slurm, tmp_path, program, line):
     project = on_slurm
     project.grid(ASLEEP, "launcher(seed=1)")
     project.sync()
-    project.cluster.wait(lambda: "RUNNING" in project.cluster.run("squeue", "--noheader", "--format=%T"))
+    project.cluster.wait(
+        lambda: "RUNNING" in project.cluster.run("squeue", "--noheader", "--format=%T")
+    )
     bad = Hostile(tmp_path, project).made(program, line)
     out = project.sync(**bad)
     assert "= 1 kept" in out and len(project.live()) == 1 and out.count("does not answer") <= 1
@@ -291,8 +336,9 @@ def test_a_scheduler_that_does_not_answer_ends_nothing(on_slurm, tmp_path, progr
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("line", ['$REAL "$@" >/dev/null', '$REAL "$@" >/dev/null 2>&1; exit 1'],
-                         ids=["silent", "fails"])
+@pytest.mark.parametrize(
+    "line", ['$REAL "$@" >/dev/null', '$REAL "$@" >/dev/null 2>&1; exit 1'], ids=["silent", "fails"]
+)
 def test_a_job_that_sbatch_does_not_speak_of_is_submitted_once(on_slurm, tmp_path, line):
     project = on_slurm
     project.grid(ASLEEP, "launcher(seed=1)")
@@ -315,8 +361,11 @@ def test_a_cut_answer_about_names_gives_no_intent_up(on_slurm, tmp_path):
 
 
 @pytest.mark.slurm
-@pytest.mark.parametrize("line", ["echo Invalid job id specified >&2; exit 1", "echo no contact >&2; exit 1",
-                                  "exit 0"], ids=["unknown", "fails", "empty"])
+@pytest.mark.parametrize(
+    "line",
+    ["echo Invalid job id specified >&2; exit 1", "echo no contact >&2; exit 1", "exit 0"],
+    ids=["unknown", "fails", "empty"],
+)
 def test_a_cancellation_that_does_not_arrive_is_not_believed(on_slurm, tmp_path, line):
     project = on_slurm
     project.grid(ASLEEP, "launcher(seed=1)")
@@ -332,8 +381,10 @@ def test_a_cancellation_that_does_not_arrive_is_not_believed(on_slurm, tmp_path,
 ARRAY = ["with launcher.job_array():", "    launcher(seed=1)", "    launcher(seed=2)"]
 
 
-@pytest.mark.parametrize("point, lines, live", [
-    ("sbatch", ["launcher(seed=1)"], 1), ("one intent", ARRAY, 0), ("one record", ARRAY, 2)])
+@pytest.mark.parametrize(
+    "point, lines, live",
+    [("sbatch", ["launcher(seed=1)"], 1), ("one intent", ARRAY, 0), ("one record", ARRAY, 2)],
+)
 def test_killed_between_intent_and_record(project, point, lines, live):
     project.grid(ASLEEP, *lines)
     project.dora("grid", "question", "--no_monitoring", code=137, DORA_FAULT=point)
@@ -341,21 +392,30 @@ def test_killed_between_intent_and_record(project, point, lines, live):
     assert len(before) == live
     project.sync()
     jobs = [xp.job() for xp in project.xps()]
-    assert len(jobs) == len(project.live()) == 1 + (lines is ARRAY) and all(job.job_id for job in jobs)
-    assert {job.name for job in jobs} == set(project.live()) and (not before or before == project.live())
+    assert len(jobs) == len(project.live()) == 1 + (lines is ARRAY) and all(
+        job.job_id for job in jobs
+    )
+    assert {job.name for job in jobs} == set(project.live()) and (
+        not before or before == project.live()
+    )
 
 
 def test_killed_between_a_cancellation_and_the_job_in_its_place(project):
-    project.grid('launcher.slurm_(setup=["sleep 300"], nodelist=["n1"], cpus_per_gpu=4)', "launcher(seed=1)")
+    project.grid(
+        'launcher.slurm_(setup=["sleep 300"], nodelist=["n1"], cpus_per_gpu=4)', "launcher(seed=1)"
+    )
     project.sync()
-    out = project.dora("grid", "question", "-R", "--no_monitoring", code=137, DORA_FAULT="cancelled")
+    out = project.dora(
+        "grid", "question", "-R", "--no_monitoring", code=137, DORA_FAULT="cancelled"
+    )
     assert "~ 1 replace" in out
     project.cluster.wait(lambda: not project.live())
     assert "~ 1 resume" in project.sync() and len(project.live()) == 1
 
 
 def test_other_resources_replace_a_job_that_waits(project):
-    project.grid(ASLEEP, 'launcher.slurm_(constraint="")', "launcher.slurm(gpus=4)(seed=1)")  # more than there are
+    # more than there are
+    project.grid(ASLEEP, 'launcher.slurm_(constraint="")', "launcher.slurm(gpus=4)(seed=1)")
     assert "refused" in project.sync(code=1)
     one_node = 'launcher.slurm_(setup=["sleep 300"], nodelist=["n1"], cpus_per_gpu=4)'
     project.grid(one_node, *[f"launcher(seed={seed})" for seed in (1, 2, 3)])
@@ -372,7 +432,10 @@ def test_what_the_cluster_has_no_room_for_waits_with_us_and_goes_in_later(room_f
     project = room_for_two
     quick = 'launcher.slurm_(setup=["sleep 1"])'
     calls = [f"launcher(seed={seed})" for seed in range(5)]
-    project.grid(quick, *(["with launcher.job_array():", *(f"    {call}" for call in calls)] if array else calls))
+    project.grid(
+        quick,
+        *(["with launcher.job_array():", *(f"    {call}" for call in calls)] if array else calls),
+    )
     out = project.sync()
     assert "+ 5 new" in out and "3 queued by us" in out and out.count("waiting: queued by us") == 3
     assert len(project.live()) <= 2
@@ -389,7 +452,9 @@ def test_an_older_monitor_submits_nothing_any_more(room_for_two):
     project = room_for_two
     project.grid(ASLEEP, *[f"launcher(seed={seed})" for seed in range(3)])
     watching = project.start("grid", "question")
-    project.cluster.wait(lambda: len(project.xps()) == 3 and any(xp.job() and xp.job().held for xp in project.xps()))
+    project.cluster.wait(
+        lambda: len(project.xps()) == 3 and any(xp.job() and xp.job().held for xp in project.xps())
+    )
     project.grid(ASLEEP, "launcher(seed=0)")
     project.sync(DORA_YES="1")
     project.cluster.cancel_all()
@@ -399,7 +464,10 @@ def test_an_older_monitor_submits_nothing_any_more(room_for_two):
 
 def test_jobs_that_wait_with_older_code(project):
     if project.is_local:
-        project.grid('launcher.slurm_(setup=["sleep 300"])', *[f"launcher(seed={seed})" for seed in (1, 2, 3)])
+        project.grid(
+            'launcher.slurm_(setup=["sleep 300"])',
+            *[f"launcher(seed={seed})" for seed in (1, 2, 3)],
+        )
     else:
         project.grid('launcher({"sbatch.begin": "now+1hour"}, seed=1)')
     project.sync()
@@ -408,15 +476,22 @@ def test_jobs_that_wait_with_older_code(project):
     module.write_text(module.read_text() + "\n# mended\n")
     assert "1 that wait run older code; today's: DORA_UPDATE=1" in project.sync()
     out = project.sync(DORA_UPDATE="1")
-    assert "waiting, with older code" in out and len({xp.job().job_id for xp in project.xps()} - ids) == 1
+    assert (
+        "waiting, with older code" in out
+        and len({xp.job().job_id for xp in project.xps()} - ids) == 1
+    )
     assert "older code" not in project.sync()
 
 
 @pytest.mark.slurm
 def test_any_option_of_sbatch(on_slurm):
     project = on_slurm
-    project.grid(ASLEEP, 'launcher({"sbatch.begin": "now+1hour", "sbatch.mem": "123M"}, seed=1)',
-                 'launcher({"sbatch.no_such_option": 1}, seed=2)', 'launcher(seed=1)')
+    project.grid(
+        ASLEEP,
+        'launcher({"sbatch.begin": "now+1hour", "sbatch.mem": "123M"}, seed=1)',
+        'launcher({"sbatch.no_such_option": 1}, seed=2)',
+        "launcher(seed=1)",
+    )
     out = project.sync(code=1)
     assert "no-such-option" in out and "+ 2 new" in out
     assert len(project.live()) == 1, "what sbatch is told does not count in the signature"
@@ -437,7 +512,12 @@ def test_launch_info_and_cancel(project):
     assert "cancelled" in project.dora("info", "-j", xp.job().job_id, "-C")
     project.cluster.wait(lambda: not project.live())
     before = stamps(project.out)
-    for flags, words in (([], "cancelled by "), (["-l"], f"XP {xp.sig}"), (["-t"], "epoch "), (["-m"], "Metrics[")):
+    for flags, words in (
+        ([], "cancelled by "),
+        (["-l"], f"XP {xp.sig}"),
+        (["-t"], "epoch "),
+        (["-m"], "Metrics["),
+    ):
         assert words in project.dora("info", "-f", xp.sig, *flags)
     assert stamps(project.out) == before, "info changes nothing"
     assert xp.last_checkpoint.exists()
@@ -454,17 +534,26 @@ def test_ctrl_c_leaves_the_jobs(project):
     time.sleep(4)
     command.send_signal(signal.SIGINT)
     out, err = command.communicate(timeout=30)
-    assert command.returncode == 130 and "1 experiment goes on" in err and "Traceback" not in err, out + err
+    assert command.returncode == 130 and "1 experiment goes on" in err and "Traceback" not in err, (
+        out + err
+    )
     assert len(project.live()) == 1
 
 
 @pytest.mark.slow
 def test_mistakes_name_the_line_of_the_grid_file(here):
     lines = len(HEAD.splitlines())
-    for line, words in [("launcher({'optim.lrr': 1})", "did you mean optim.lr?"), ("launcher.slurm_(gpu=1)", "gpus"),
-                        ("launcher(model='resnet81')", "resnet")]:
+    for line, words in [
+        ("launcher({'optim.lrr': 1})", "did you mean optim.lr?"),
+        ("launcher.slurm_(gpu=1)", "gpus"),
+        ("launcher(model='resnet81')", "resnet"),
+    ]:
         here.grid("pass", line)
         out = here.sync(code=1)
-        assert out.startswith(f"grids/question.py:{lines + 2}: ") and words in out and len(out.splitlines()) <= 4
+        assert (
+            out.startswith(f"grids/question.py:{lines + 2}: ")
+            and words in out
+            and len(out.splitlines()) <= 4
+        )
     assert "did you mean question?" in here.sync("questoin", code=1)
     assert not here.out.exists()

@@ -59,12 +59,21 @@ def test_without_hiplot_it_says_how_to_get_it(tmp_path: Path, monkeypatch):
 def test_doras_server_loads_our_experiments(tmp_path: Path, hiplot):
     project = Project(tmp_path / "outputs")
     sweep(project.out)
-    odd = experiment(project.out, {"~loss.label_smoothing": None, "optim.lr": 0.5}, float("nan"), grid="sweep")
+    odd = experiment(
+        project.out, {"~loss.label_smoothing": None, "optim.lr": 0.5}, float("nan"), grid="sweep"
+    )
     experiment(project.out, {"data.batch_size": 32}, epochs=0, state=State.RUNNING, grid="sweep")
     for query, points in (("sweep", 50), (f"sweep {odd.sig} explorer=LastEpoch", 10)):
-        done = subprocess.run([sys.executable, "-c", LOAD, query], cwd=ROOT, capture_output=True, text=True,
-                              env={**os.environ, **project.env, "PYTHONPATH": str(ROOT)})
+        done = subprocess.run(
+            [sys.executable, "-c", LOAD, query],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **project.env, "PYTHONPATH": str(ROOT)},
+        )
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout)
         assert len(found) == points
-        assert {point["sig"] for point in found} >= {odd.sig} and all("valid.acc" in point for point in found)
+        assert {point["sig"] for point in found} >= {odd.sig} and all(
+            "valid.acc" in point for point in found
+        )

@@ -1,4 +1,5 @@
-"""What a run adds up, and what it decides by that: means over ranks, the best epoch, and its early ends."""
+"""What a run adds up, and what it decides by that: means over ranks, the best epoch, and its early
+ends."""
 
 from __future__ import annotations
 
@@ -24,26 +25,38 @@ from dora_train.engine.run.signals import Signals, Stopped
 NOBODY: Any = None
 
 
-def history(values: list[float | None], metric: str = "valid.acc", mode: str = "max", rule: int = 2) -> History:
+def history(
+    values: list[float | None], metric: str = "valid.acc", mode: str = "max", rule: int = 2
+) -> History:
     """With one entry an epoch; None: not validated."""
     made = History(metric, mode, 0, 1)
     made.rule = rule
     for value in values:
-        made.entries.append({"train": {"loss": 1.0}} | ({} if value is None else {"valid": {"acc": value}}))
+        made.entries.append(
+            {"train": {"loss": 1.0}} | ({} if value is None else {"valid": {"acc": value}})
+        )
         made._note_best()
     return made
 
 
 # --- the best epoch ---
 
-@pytest.mark.parametrize("mode, values, epoch", [
-    ("max", [0.1, 0.5, 0.5, 0.3, 0.5], 2), ("min", [0.5, 0.1, 0.3, 0.1], 2), ("max", [0.5, None, math.nan, 0.5], 1)])
+
+@pytest.mark.parametrize(
+    "mode, values, epoch",
+    [
+        ("max", [0.1, 0.5, 0.5, 0.3, 0.5], 2),
+        ("min", [0.5, 0.1, 0.3, 0.1], 2),
+        ("max", [0.5, None, math.nan, 0.5], 1),
+    ],
+)
 def test_the_first_of_equal_epochs_is_the_best(mode: str, values: list[float | None], epoch: int):
     made = history(values, mode=mode)
     assert made.best["epoch"] == epoch and not made.improved
 
 
 # --- sums over ranks ---
+
 
 @pytest.fixture
 def two_ranks(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -69,7 +82,9 @@ def test_the_mean_of_the_ranks_gradients_is_that_of_the_batch(shares: tuple[int,
     """DDP takes the mean over the ranks, as if their shares were equal."""
     losses = torch.randn(sum(shares), dtype=torch.float64).split(list(shares))
     batches = SimpleNamespace(size_of=lambda batch: sum(shares))
-    trainer: Any = SimpleNamespace(train_dataloader=SimpleNamespace(batches=batches), current_epoch=0)
+    trainer: Any = SimpleNamespace(
+        train_dataloader=SimpleNamespace(batches=batches), current_epoch=0
+    )
     each = []
     for rank, mine in enumerate(losses):
         same = SameAsOneRank(Ranks(rank=rank, world_size=2), 0, lambda *counters: None)
@@ -81,6 +96,7 @@ def test_the_mean_of_the_ranks_gradients_is_that_of_the_batch(shares: tuple[int,
 
 
 # --- what a checkpoint within an epoch holds ---
+
 
 def test_a_validation_within_the_epoch_survives_in_the_checkpoint():
     """With `trainer.val_check_interval`, none may follow it in this epoch."""
@@ -107,6 +123,7 @@ def test_a_loss_that_is_no_number_within_an_epoch_is_in_no_checkpoint():
 
 # --- early ends ---
 
+
 def trainer_of(stops: bool = False) -> Any:
     return SimpleNamespace(should_stop=stops)
 
@@ -125,13 +142,20 @@ def stops_after(made: History, patience: int) -> int:
 
 def test_patience_counts_validations():
     """One in five epochs, and the second is the best; then it stands still."""
-    seldom = [None, None, None, None, 0.5] + [None, None, None, None, 0.6] + 3 * [None, None, None, None, 0.6]
+    seldom = (
+        [None, None, None, None, 0.5]
+        + [None, None, None, None, 0.6]
+        + 3 * [None, None, None, None, 0.6]
+    )
     assert stops_after(history(seldom), 3) == 25
-    assert stops_after(history(seldom, rule=1), 3) == 8, "what was begun by counting epochs ends by it"
+    assert stops_after(history(seldom, rule=1), 3) == 8, (
+        "what was begun by counting epochs ends by it"
+    )
 
 
 def test_an_end_that_was_decided_is_decided_after_a_resume():
-    """`trainer.min_epochs` put it off, and an epoch since was better: the same process would not forget."""
+    """`trainer.min_epochs` put it off, and an epoch since was better: the same process would not
+    forget."""
     made, trainer = history([0.5, 0.4, 0.6]), trainer_of()
     EarlyStop(made, 1).on_fit_start(trainer, NOBODY)
     assert trainer.should_stop
@@ -160,6 +184,7 @@ def test_a_hopeless_trial_is_measured_by_its_validations():
 
 # --- the average of the weights ---
 
+
 class Line(pl.LightningModule):
     def __init__(self) -> None:
         super().__init__()
@@ -179,8 +204,15 @@ def test_the_average_is_torchs():
 
     batches = list(torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(1)))
     ours, module = AverageWeights(0.8, 1), Line()
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", callbacks=[ours], logger=False, enable_checkpointing=False,
-                         enable_progress_bar=False, enable_model_summary=False)
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        callbacks=[ours],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
     network = Line()
     theirs = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.8))
@@ -191,12 +223,17 @@ def test_the_average_is_torchs():
         optimizer.step()
         theirs.update_parameters(network)
     average = ours._average_model
-    assert average is not None and torch.equal(average.module.layer.weight, theirs.module.layer.weight)
-    assert torch.equal(module.layer.weight, network.layer.weight), "the training goes on with its own"
+    assert average is not None and torch.equal(
+        average.module.layer.weight, theirs.module.layer.weight
+    )
+    assert torch.equal(module.layer.weight, network.layer.weight), (
+        "the training goes on with its own"
+    )
     assert not torch.equal(module.layer.weight, theirs.module.layer.weight)
 
 
 # --- which batches ---
+
 
 def test_to_overfit_is_to_see_the_same_batches_in_every_epoch_and_to_validate_on_them():
     class Numbered:
@@ -224,17 +261,25 @@ def place(epoch: int, batch: int) -> Any:
         return SimpleNamespace(current=SimpleNamespace(**current))
 
     batches = SimpleNamespace(batch_progress=progress(ready=batch))
-    return SimpleNamespace(fit_loop=SimpleNamespace(epoch_progress=progress(processed=epoch), epoch_loop=batches))
+    return SimpleNamespace(
+        fit_loop=SimpleNamespace(epoch_progress=progress(processed=epoch), epoch_loop=batches)
+    )
 
 
 # --- the end ---
 
-def test_a_run_is_completed_only_when_its_result_is_on_disk(tmp_path, monkeypatch: pytest.MonkeyPatch):
-    """Killed between the two, it has not finished; the other way round it would have finished without a result."""
+
+def test_a_run_is_completed_only_when_its_result_is_on_disk(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed between the two, it has not finished; the other way round it would have finished
+    without a result."""
     xp = Experiment(tmp_path)
     session = Session(xp, Ranks(), Signals(), RunState(), RunState(), NOBODY, NOBODY)
     seen = []
     write = Experiment.write_state
-    monkeypatch.setattr(Experiment, "write_state", lambda self, run: (seen.append(self.result()), write(self, run)))
+    monkeypatch.setattr(
+        Experiment, "write_state", lambda self, run: (seen.append(self.result()), write(self, run))
+    )
     session.finish({"best": {}, "test": {}, "epochs": 2, "steps": 4, "reason": "max_epochs"})
     assert xp.state().state is State.COMPLETED and seen == [xp.result()] and seen[0]["epochs"] == 2

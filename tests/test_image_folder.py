@@ -1,4 +1,5 @@
-"""A user's own images: found, decoded once, packed, shared, and the same batches however they are read."""
+"""A user's own images: found, decoded once, packed, shared, and the same batches however they are
+read."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ from test_data import equal
 from dora_train.data import Data, DataError, check_data, load_data, packed
 from dora_train.data.image_files import InFiles
 
-COUNTS = {"train": {"cat": 20, "dog": 30}, "valid": {"cat": 4, "dog": 6}, "test": {"cat": 5, "dog": 5}}
+COUNTS = {
+    "train": {"cat": 20, "dog": 30},
+    "valid": {"cat": 4, "dog": 6},
+    "test": {"cat": 5, "dog": 5},
+}
 
 
 @pytest.fixture
@@ -89,7 +94,9 @@ def test_reading_files_leaves_the_global_generator_alone(root: Path):
 
 def test_an_empty_share_is_an_empty_batch(root: Path):
     for limit in (0, 1):
-        images, labels = next(load(root, max_gb=limit, batch_size=2).train.epoch(0, 0, rank=3, world_size=4))
+        images, labels = next(
+            load(root, max_gb=limit, batch_size=2).train.epoch(0, 0, rank=3, world_size=4)
+        )
         assert images.shape == (0, 3, 16, 16) and len(labels) == 0
 
 
@@ -141,12 +148,15 @@ def test_odd_names(tmp_path: Path, name: str):
 
 # --- what goes wrong ---
 
+
 def refused(root: Path, **how) -> str:
     with pytest.raises(DataError) as caught:
         load(root, **how)
     assert len(str(caught.value).splitlines()) <= 2
     cache = root.parent / "cache" / "packed"
-    assert not cache.exists() or {path.suffix for path in cache.iterdir()} <= {".lock"}, "something half-written"
+    assert not cache.exists() or {path.suffix for path in cache.iterdir()} <= {".lock"}, (
+        "something half-written"
+    )
     return str(caught.value)
 
 
@@ -224,8 +234,12 @@ print(float(sum(images.double().sum() for images, _ in data.train.epoch())))
 @pytest.mark.slow
 def test_jobs_that_start_together_decode_once(root: Path):
     command = [sys.executable, "-c", PROGRAM, str(root), str(root.parent / "cache")]
-    jobs = [subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-            for _ in range(3)]
+    jobs = [
+        subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
     outputs = [job.communicate(timeout=120) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0, 0], outputs
     assert len({printed for printed, _ in outputs}) == 1

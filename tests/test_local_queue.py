@@ -1,6 +1,8 @@
-"""The local queue under hostile treatment: its commands, runners and jobs are killed at any point, and nothing is lost.
+"""The local queue under hostile treatment: its commands, runners and jobs are killed at any point,
+and nothing is lost.
 
-Jobs are lines of shell here, so that hundreds fit into a test; `test_grid_slurm.py` runs real experiments on the queue.
+Jobs are lines of shell here, so that hundreds fit into a test; `test_grid_slurm.py` runs real
+experiments on the queue.
 """
 
 from __future__ import annotations
@@ -58,8 +60,13 @@ class Here:
     def submit(self, line: str, **parameters) -> str:
         """The id of a job that runs this line, waiting until somebody moves the queue on."""
         self.count += 1
-        order = Order(f"job{self.count}", f"bash -c '{line}'", self.out / "logs",
-                      {"nodes": 1, "ntasks_per_node": 1} | parameters, after=parameters.pop("after", ()))
+        order = Order(
+            f"job{self.count}",
+            f"bash -c '{line}'",
+            self.out / "logs",
+            {"nodes": 1, "ntasks_per_node": 1} | parameters,
+            after=parameters.pop("after", ()),
+        )
         return self.executor.submit(order).job_id
 
     def run(self, line: str, **parameters) -> str:
@@ -93,8 +100,13 @@ class Here:
 
     def leader(self, job: str) -> psutil.Process:
         """The first process of a job that runs: the one that its runner started."""
-        [leader] = [process for process in self.machine.processes() if process not in self.runners()
-                    and process.environ().get("DORA_TRAIN_JOB_ID") == job and os.getsid(process.pid) == process.pid]
+        [leader] = [
+            process
+            for process in self.machine.processes()
+            if process not in self.runners()
+            and process.environ().get("DORA_TRAIN_JOB_ID") == job
+            and os.getsid(process.pid) == process.pid
+        ]
         return leader
 
 
@@ -111,12 +123,17 @@ def here(machine: Machine, tmp_path: Path, monkeypatch) -> Here:
 
 
 def test_first_in_first_out_one_at_a_time_and_nothing_is_left(here: Here):
-    jobs = [here.submit(f"echo start{number} >> all; sleep 0.2; echo end{number} >> all") for number in range(4)]
+    jobs = [
+        here.submit(f"echo start{number} >> all; sleep 0.2; echo end{number} >> all")
+        for number in range(4)
+    ]
     assert [here.phase(job) for job in jobs] == [Phase.PENDING] * 4
     here.executor.move()
     assert [here.phase(job) for job in jobs] == [Phase.RUNNING] + [Phase.PENDING] * 3
     here.until(*jobs)
-    assert here.lines("all") == [f"{what}{number}" for number in range(4) for what in ("start", "end")]
+    assert here.lines("all") == [
+        f"{what}{number}" for number in range(4) for what in ("start", "end")
+    ]
     assert {here.info(job).word for job in jobs} == {"COMPLETED"}
     here.machine.wait(lambda: not here.machine.processes())
 
@@ -136,9 +153,16 @@ def test_at_most_so_many_at_a_time_whoever_asks(here: Here):
     assert here.info(jobs[3]).word == "COMPLETED"
 
 
-@pytest.mark.parametrize("line, word, code, signum", [
-    ("exit 0", "COMPLETED", 0, 0), ("exit 3", "FAILED", 3, 0), ("kill -9 $$", "FAILED", 0, 9),
-    ("exit 143", "FAILED", 0, 15), ("exit 200", "FAILED", 200, 0)])
+@pytest.mark.parametrize(
+    "line, word, code, signum",
+    [
+        ("exit 0", "COMPLETED", 0, 0),
+        ("exit 3", "FAILED", 3, 0),
+        ("kill -9 $$", "FAILED", 0, 9),
+        ("exit 143", "FAILED", 0, 15),
+        ("exit 200", "FAILED", 200, 0),
+    ],
+)
 def test_how_a_job_ended(here: Here, line, word, code, signum):
     job = here.run(line)
     here.until(job)
@@ -147,7 +171,7 @@ def test_how_a_job_ended(here: Here, line, word, code, signum):
 
 
 def test_it_runs_where_and_as_it_was_queued_whoever_starts_it(here: Here, tmp_path, monkeypatch):
-    odd = tmp_path / "it's \"50%\" día, $(x=1)"
+    odd = tmp_path / 'it\'s "50%" día, $(x=1)'
     odd.mkdir()
     monkeypatch.chdir(odd)
     monkeypatch.setenv("ODD", "a\nb 'ä' \udcff")
@@ -184,8 +208,13 @@ def test_a_folder_that_is_gone_is_said_in_the_log(here: Here, tmp_path, monkeypa
 
 
 def test_the_tasks_of_an_array_are_jobs_and_are_found_by_its_name(here: Here):
-    order = Order("many", "bash -c 'echo $DORA_TRAIN_TASK >> tasks'", here.out / "logs",
-                  {"nodes": 1, "ntasks_per_node": 1}, tasks=[0, 2, 10])
+    order = Order(
+        "many",
+        "bash -c 'echo $DORA_TRAIN_TASK >> tasks'",
+        here.out / "logs",
+        {"nodes": 1, "ntasks_per_node": 1},
+        tasks=[0, 2, 10],
+    )
     main = here.executor.submit(order).job_id
     after = here.submit("echo last >> tasks")
     here.executor.move()
@@ -216,10 +245,15 @@ def test_gpus_are_shared_out(here: Here, monkeypatch):
     two = here.run(show, gres="gpu:2", ntasks_per_node=2)
     again = here.run("echo again:$CUDA_VISIBLE_DEVICES >> gpus", gres="gpu:2")
     small = here.run("echo small:$CUDA_VISIBLE_DEVICES >> gpus", gres="gpu:1")
-    assert (here.phase(again), here.phase(small)) == (Phase.PENDING, Phase.PENDING), "one is free: the first needs two"
+    assert (here.phase(again), here.phase(small)) == (Phase.PENDING, Phase.PENDING), (
+        "one is free: the first needs two"
+    )
     here.until(two, again, small)
     lines = here.lines("gpus")
-    assert sorted(lines[:2]) == ["02:3,GPU-a/1", "12:3,GPU-a/1"] and set(lines[2:]) == {"again:3,GPU-a/1", "small:5"}
+    assert sorted(lines[:2]) == ["02:3,GPU-a/1", "12:3,GPU-a/1"] and set(lines[2:]) == {
+        "again:3,GPU-a/1",
+        "small:5",
+    }
     with pytest.raises(NotSubmitted, match="4 GPUs; this machine has 3"):
         here.submit("true", gres="gpu:2", nodes=2)
 
@@ -230,10 +264,16 @@ def test_those_who_see_other_gpus_do_not_wait_for_each_other(here: Here, monkeyp
     mine = [here.run("sleep 30", gres="gpu:1") for _ in range(2)]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     theirs = here.run("sleep 30", gres="gpu:1")
-    assert [here.phase(job) for job in (*mine, theirs)] == [Phase.RUNNING, Phase.PENDING, Phase.RUNNING]
+    assert [here.phase(job) for job in (*mine, theirs)] == [
+        Phase.RUNNING,
+        Phase.PENDING,
+        Phase.RUNNING,
+    ]
 
 
-@pytest.mark.parametrize("given, names", [("0,1", ["0", "1"]), ("", []), ("-1", []), ("1,-1,0", ["1"]), ("2,2", ["2"])])
+@pytest.mark.parametrize(
+    "given, names", [("0,1", ["0", "1"]), ("", []), ("-1", []), ("1,-1,0", ["1"]), ("2,2", ["2"])]
+)
 def test_visible_gpus(monkeypatch, given, names):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     assert visible_gpus() == names
@@ -250,7 +290,9 @@ def test_the_limit_is_one_a_gpu_else_what_the_cores_hold(here: Here, monkeypatch
 
 
 def test_cancel_asks_the_first_process_then_ends_the_group(here: Here):
-    running = here.run("trap \"echo saved > saved; exit 143\" TERM; sleep 300 & echo $! > worker; wait")
+    running = here.run(
+        'trap "echo saved > saved; exit 143" TERM; sleep 300 & echo $! > worker; wait'
+    )
     waiting = here.run("true")
     here.until_file("worker")
     here.executor.cancel([waiting, running, "q0000-1", f"{here.executor.queue}-99"])
@@ -275,8 +317,9 @@ def test_a_cancellation_that_is_killed_half_way_starts_nothing(here: Here, monke
 
 def test_who_does_not_leave_is_ended(here: Here, monkeypatch):
     monkeypatch.setattr(local_runner, "GRACE", 0.5)
-    job = here.submit("trap \"\" TERM; touch up; while true; do sleep 0.1; done")
-    runner = FORK.Process(target=local_runner.main, args=[here.executor._queue.root])  # with that grace
+    job = here.submit('trap "" TERM; touch up; while true; do sleep 0.1; done')
+    # with that grace
+    runner = FORK.Process(target=local_runner.main, args=[here.executor._queue.root])
     runner.start()
     here.until_file("up")
     here.executor.cancel([job])
@@ -301,7 +344,10 @@ def test_a_rank_that_dies_takes_the_others_along(here: Here):
 
 
 def test_a_runner_that_was_killed(here: Here):
-    first, second = here.run("touch up; while [ ! -e go ]; do sleep 0.1; done; touch down"), here.run("true")
+    first, second = (
+        here.run("touch up; while [ ! -e go ]; do sleep 0.1; done; touch down"),
+        here.run("true"),
+    )
     here.until_file("up")
     [runner] = here.runners()
     runner.kill()
@@ -317,7 +363,7 @@ def test_a_runner_that_was_killed(here: Here):
 
 
 def test_the_job_of_a_runner_that_was_killed_can_be_cancelled(here: Here):
-    job = here.run("trap \"echo saved > saved; exit 143\" TERM; touch up; sleep 300 & wait")
+    job = here.run('trap "echo saved > saved; exit 143" TERM; touch up; sleep 300 & wait')
     here.until_file("up")
     [runner] = here.runners()
     runner.kill()
@@ -328,7 +374,8 @@ def test_the_job_of_a_runner_that_was_killed_can_be_cancelled(here: Here):
 
 
 def test_a_loss_of_power(here: Here):
-    """No process is left, and ids are used again: what ran is lost, and said so; what waited still does."""
+    """No process is left, and ids are used again: what ran is lost, and said so; what waited still
+    does."""
     running, waiting = here.run("touch up; sleep 300"), here.run("echo ran >> ran")
     here.until_file("up")
     here.machine.kill_all()
@@ -396,9 +443,12 @@ def test_killed_at_any_moment_no_job_is_lost_and_none_runs_twice(here: Here):
     ran = here.lines("ran")
     assert len(ran) == len(set(ran)), "none twice"
     lost = [job for number, job in enumerate(jobs) if str(number) not in ran]
-    # FAILED by the signal: not its runner was hit, but the job itself, which bears the runner's name until it executes.
+    # FAILED by the signal: not its runner was hit, but the job itself, which bears the runner's
+    # name until it executes.
     ends = {(info.word, info.signal) for info in map(here.info, lost)}
-    assert ends <= {("LOST", 0), ("FAILED", 9)}, "what did not run says so: the next sync takes it up"
+    assert ends <= {("LOST", 0), ("FAILED", 9)}, (
+        "what did not run says so: the next sync takes it up"
+    )
     assert len(lost) < 30, "most survive the death of their runner"
     here.machine.wait(lambda: not here.machine.processes())
 
@@ -430,7 +480,13 @@ def test_a_queue_that_is_made_anew_has_another_name(here: Here):
 
 def test_what_is_left_of_a_job_is_a_line_with_its_end(here: Here):
     jobs = [here.run(line) for line in ("exit 3", "kill -9 $$", "true")]
-    order = Order("many", "bash -c 'exit 4'", here.out / "logs", {"nodes": 1, "ntasks_per_node": 1}, tasks=[0, 2])
+    order = Order(
+        "many",
+        "bash -c 'exit 4'",
+        here.out / "logs",
+        {"nodes": 1, "ntasks_per_node": 1},
+        tasks=[0, 2],
+    )
     array = here.executor.submit(order).job_id
     here.executor.move()
     jobs += [f"{array}_0", f"{array}_2"]
@@ -471,9 +527,12 @@ def test_what_earlier_versions_left_of_a_job_goes_as_well(here: Here):
     here.machine.wait(lambda: not here.machine.processes())
     for number in ("1", "2"):
         (jobs_folder() / number).mkdir(exist_ok=True)
-        (jobs_folder() / number / "end.json").write_text('{"word": "FAILED", "code": 3, "signal": 0}')
+        (jobs_folder() / number / "end.json").write_text(
+            '{"word": "FAILED", "code": 3, "signal": 0}'
+        )
         (jobs_folder() / number / "job.json").write_text(
-            f'{{"name": "old{number}", "number": "{number}", "env": {{"KEY": "a secret"}}}}')
+            f'{{"name": "old{number}", "number": "{number}", "env": {{"KEY": "a secret"}}}}'
+        )
     here.executor.move()
     assert not holding(b"a secret")
     ids = [f"{here.executor.queue}-{number}" for number in ("1", "2")]
@@ -526,7 +585,10 @@ def test_a_cancellation_spares_another_job_of_that_number(full: Here):
 def test_only_a_job_of_that_name_is_said_to_run(here: Here):
     job = here.run("touch up; sleep 300")
     here.until_file("up")
-    assert here.executor.is_running(job, "job1") is True and here.executor.is_running(job, "other") is False
+    assert (
+        here.executor.is_running(job, "job1") is True
+        and here.executor.is_running(job, "other") is False
+    )
 
 
 def submitted(here: Here, folder: Path, number: int = 0):
@@ -537,7 +599,9 @@ def submitted(here: Here, folder: Path, number: int = 0):
     return made
 
 
-def test_an_old_experiment_whose_number_was_given_again_cancels_nothing_of_another(full: Here, tmp_path):
+def test_an_old_experiment_whose_number_was_given_again_cancels_nothing_of_another(
+    full: Here, tmp_path
+):
     """A clone of an earlier version counts on from the folders that are there."""
     old = submitted(full, tmp_path)
     for name in ("waiting/1.json", "last"):
@@ -556,7 +620,9 @@ def test_an_old_experiment_whose_number_was_given_again_cancels_nothing_of_anoth
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "made anew"])
-def test_what_waited_in_a_queue_that_is_gone_is_taken_up_again(here: Here, tmp_path, monkeypatch, again):
+def test_what_waited_in_a_queue_that_is_gone_is_taken_up_again(
+    here: Here, tmp_path, monkeypatch, again
+):
     xp = submitted(here, tmp_path)
     assert look([xp], here.executor)[xp.sig].state is State.WAITING
     shutil.rmtree(os.environ["DORA_QUEUE"])
@@ -585,11 +651,14 @@ OURS_NO_MORE = {
     "another user": {"user": "alice"},
     "another machine": {"host": "node7", "boot_id": "of node7", "machine_id": "of node7"},
     "another container": {"namespace": "pid:[1]"},
-    "an earlier version": {"queue_folder": ""}}
+    "an earlier version": {"queue_folder": ""},
+}
 
 
 @pytest.mark.parametrize("whose", OURS_NO_MORE)
-def test_a_folder_that_is_not_seen_from_here_is_no_proof(here: Here, tmp_path, whose: str, monkeypatch):
+def test_a_folder_that_is_not_seen_from_here_is_no_proof(
+    here: Here, tmp_path, whose: str, monkeypatch
+):
     """Of a home that is not mounted, or another machine's path, nothing is there either."""
     xp = submitted(here, tmp_path)
     shutil.rmtree(os.environ["DORA_QUEUE"])
@@ -654,7 +723,9 @@ def test_a_folder_that_is_there_already_keeps_its_mode(here: Here, mode: int):
     job = here.run("true")
     here.until(job)
     assert folder.stat().st_mode & 0o7777 == mode
-    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}, "what was made in it is private"
+    assert {path.stat().st_mode & 0o077 for path in folder.iterdir()} == {0}, (
+        "what was made in it is private"
+    )
 
 
 def test_a_folder_of_other_things_gets_a_queue_inside_it(here: Here):
@@ -694,7 +765,9 @@ def test_another_host_name_finds_the_same_queue(here: Here, tmp_path, monkeypatc
 
 
 def test_a_queue_is_private_and_reading_makes_none(here: Here):
-    assert here.executor._queue.id() and Path(os.environ["DORA_QUEUE"]).stat().st_mode & 0o777 == 0o700
+    assert (
+        here.executor._queue.id() and Path(os.environ["DORA_QUEUE"]).stat().st_mode & 0o777 == 0o700
+    )
     os.environ["DORA_QUEUE"] += "2"
     assert places.asked().jobs(["q0000-1", "q0000-2"]) and Local().find(["name"]) == {}
     Local().move()
@@ -704,10 +777,16 @@ def test_a_queue_is_private_and_reading_makes_none(here: Here):
 # --- which one ---
 
 
-@pytest.mark.parametrize("key, variable, name, words", [
-    ("auto", "", "local", "(no sbatch), 3 jobs at a time"), ("local", "", "local", "(cluster: local)"),
-    ("slurm", "", "slurm", ""), ("slurm", "local", "local", "(DORA_CLUSTER=local)"),
-    ("local", "auto", "local", "(no sbatch)")])
+@pytest.mark.parametrize(
+    "key, variable, name, words",
+    [
+        ("auto", "", "local", "(no sbatch), 3 jobs at a time"),
+        ("local", "", "local", "(cluster: local)"),
+        ("slurm", "", "slurm", ""),
+        ("slurm", "local", "local", "(DORA_CLUSTER=local)"),
+        ("local", "auto", "local", "(no sbatch)"),
+    ],
+)
 def test_where_jobs_go(monkeypatch, key, variable, name, words):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("DORA_CLUSTER", variable)
@@ -717,7 +796,9 @@ def test_where_jobs_go(monkeypatch, key, variable, name, words):
 
 def test_an_unknown_word_is_refused(monkeypatch):
     monkeypatch.delenv("DORA_CLUSTER", raising=False)
-    with pytest.raises(UserError, match='cluster: slrum: unknown cluster "slrum": did you mean slurm'):
+    with pytest.raises(
+        UserError, match='cluster: slrum: unknown cluster "slrum": did you mean slurm'
+    ):
         places.chosen({"cluster": "slrum"})
     monkeypatch.setenv("DORA_CLUSTER", "lokal")
     with pytest.raises(UserError, match="DORA_CLUSTER=lokal: .* local"):
@@ -732,14 +813,18 @@ def test_an_unknown_word_is_refused(monkeypatch):
 
 @pytest.mark.slow
 def test_an_experiment_outlives_signals_kills_and_a_loss_of_power(tmp_path, machine: Machine):
-    """Each time it is interrupted, and the next sync takes it up; cancelled it leaves a checkpoint, and stays so."""
+    """Each time it is interrupted, and the next sync takes it up; cancelled it leaves a checkpoint,
+    and stays so."""
     project = GridProject(tmp_path, machine)
     project.grid("launcher('trainer.max_epochs=4000')")
     project.sync()
     [xp] = project.xps()
     for attempt, what in enumerate(("usr2", "kill", "power", "cancel"), 1):
         before = xp.state().epoch
-        machine.wait(lambda now=attempt, then=before: xp.state().attempt == now and xp.state().epoch > then, 90)
+        machine.wait(
+            lambda now=attempt, then=before: xp.state().attempt == now and xp.state().epoch > then,
+            90,
+        )
         holder = claims.latest(xp)
         assert holder is not None and holder.job_id == xp.job().job_id
         if what == "power":
@@ -749,8 +834,14 @@ def test_an_experiment_outlives_signals_kills_and_a_loss_of_power(tmp_path, mach
         else:
             os.kill(holder.pid, signal.SIGUSR2 if what == "usr2" else signal.SIGKILL)
         machine.wait(lambda: not machine.live())
-        [status] = look([xp], places.Places(places.Slurm(), _local(machine), _local(machine))).values()
-        cause = {"usr2": "interrupted by SIGUSR2", "kill": "killed by signal 9", "power": "all its processes are gone"}
+        [status] = look(
+            [xp], places.Places(places.Slurm(), _local(machine), _local(machine))
+        ).values()
+        cause = {
+            "usr2": "interrupted by SIGUSR2",
+            "kill": "killed by signal 9",
+            "power": "all its processes are gone",
+        }
         assert what == "cancel" or (status.state, status.cause) == (State.INTERRUPTED, cause[what])
         if what != "cancel":
             assert "~ 1 resume" in project.sync()
@@ -766,12 +857,21 @@ def _local(machine: Machine) -> Local:
 
 @pytest.mark.slow
 def test_a_command_that_is_killed_leaves_the_jobs_and_no_pipe(tmp_path, machine: Machine):
-    """Its whole process group gets SIGKILL; what reads its output comes to an end while the job goes on."""
+    """Its whole process group gets SIGKILL; what reads its output comes to an end while the job
+    goes on."""
     project = GridProject(tmp_path, machine)
     project.grid(ASLEEP, "launcher(seed=1)")
-    command = subprocess.Popen([DORA, "grid", "question"], cwd=project.folder, env=project.env, start_new_session=True,
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    machine.wait(lambda: any(xp.job() and xp.job().job_id for xp in project.xps()) and machine.live())
+    command = subprocess.Popen(
+        [DORA, "grid", "question"],
+        cwd=project.folder,
+        env=project.env,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    machine.wait(
+        lambda: any(xp.job() and xp.job().job_id for xp in project.xps()) and machine.live()
+    )
     time.sleep(1)
     os.killpg(command.pid, signal.SIGKILL)
     assert "+ 1 new" in command.communicate(timeout=10)[0].decode()

@@ -1,4 +1,5 @@
-"""TensorBoard shows each run once, continuous and with its values, through its own reader; wandb goes on in place."""
+"""TensorBoard shows each run once, continuous and with its values, through its own reader; wandb
+goes on in place."""
 
 from __future__ import annotations
 
@@ -31,20 +32,47 @@ def hparams_tab(folder: Path) -> list[tuple[dict, dict]]:
     from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
     from tensorboard.context import RequestContext
     from tensorboard.plugins.base_plugin import TBContext
-    from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
+    from tensorboard.plugins.hparams import (
+        api_pb2,
+        backend_context,
+        get_experiment,
+        list_session_groups,
+    )
 
     provider = MultiplexerDataProvider(multiplexer(folder), str(folder))
     context = backend_context.Context(TBContext(data_provider=provider))
     request, experiment = RequestContext(), ""
-    info = get_experiment.Handler(request, context, experiment, api_pb2.GetExperimentRequest()).run()
-    columns = [api_pb2.ColParams(hparam=one.name, include_in_result=True) for one in info.hparam_infos]
-    columns += [api_pb2.ColParams(metric=one.name, include_in_result=True) for one in info.metric_infos]
-    asked = api_pb2.ListSessionGroupsRequest(col_params=columns, start_index=0, slice_size=100, allowed_statuses=[
-        api_pb2.STATUS_UNKNOWN, api_pb2.STATUS_SUCCESS, api_pb2.STATUS_FAILURE, api_pb2.STATUS_RUNNING])
+    info = get_experiment.Handler(
+        request, context, experiment, api_pb2.GetExperimentRequest()
+    ).run()
+    columns = [
+        api_pb2.ColParams(hparam=one.name, include_in_result=True) for one in info.hparam_infos
+    ]
+    columns += [
+        api_pb2.ColParams(metric=one.name, include_in_result=True) for one in info.metric_infos
+    ]
+    asked = api_pb2.ListSessionGroupsRequest(
+        col_params=columns,
+        start_index=0,
+        slice_size=100,
+        allowed_statuses=[
+            api_pb2.STATUS_UNKNOWN,
+            api_pb2.STATUS_SUCCESS,
+            api_pb2.STATUS_FAILURE,
+            api_pb2.STATUS_RUNNING,
+        ],
+    )
     groups = list_session_groups.Handler(request, context, experiment, asked).run().session_groups
-    return [({key: getattr(value, value.WhichOneof("kind")) for key, value in group.hparams.items()},
-             {f"{one.name.group}/{one.name.tag}".strip("/"): one.value for one in group.metric_values})
-            for group in groups]
+    return [
+        (
+            {key: getattr(value, value.WhichOneof("kind")) for key, value in group.hparams.items()},
+            {
+                f"{one.name.group}/{one.name.tag}".strip("/"): one.value
+                for one in group.metric_values
+            },
+        )
+        for group in groups
+    ]
 
 
 @pytest.mark.slow
@@ -65,7 +93,11 @@ def test_each_run_once_continuous_over_a_resume_and_with_its_values(project: Pro
     tab = {round(values["optim.lr"], 3): (values, metrics) for values, metrics in hparams_tab(grid)}
     assert sorted(tab) == [0.1, 0.2]
     values, metrics = tab[0.2]
-    assert values["model"] == "small" and values["trainer.max_epochs"] == 30 and values["tag"] == "None"
+    assert (
+        values["model"] == "small"
+        and values["trainer.max_epochs"] == 30
+        and values["tag"] == "None"
+    )
     [long] = [xp for xp in project.experiments() if len(xp.history()) == 30]
     assert metrics["valid/acc"] == pytest.approx(long.history()[-1]["valid"]["acc"])
 
@@ -99,20 +131,24 @@ def epochs_in(file: Path) -> list[int]:
     for data in records(file.read_bytes()):
         record = wandb_internal_pb2.Record()
         record.ParseFromString(data)
-        found += [int(float(item.value_json)) for item in record.history.item
-                  if "epoch" in (item.key, *item.nested_key)]
+        found += [
+            int(float(item.value_json))
+            for item in record.history.item
+            if "epoch" in (item.key, *item.nested_key)
+        ]
     return found
 
 
 def records(content: bytes, block: int = 32768) -> Iterator[bytes]:
-    """LevelDB's log format after 7 bytes of wandb's own: chunks of crc (4), length (2), kind (1) in blocks of 32 KB."""
+    """LevelDB's log format after 7 bytes of wandb's own: chunks of crc (4), length (2), kind (1) in
+    blocks of 32 KB."""
     at, data = 7, b""
     while at + 7 <= len(content):
         if block - at % block < 7:  # no header fits: the rest of the block is empty
             at += block - at % block
             continue
         length, kind = struct.unpack_from("<HB", content, at + 4)
-        data += content[at + 7:at + 7 + length]
+        data += content[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or its last part
             yield data
@@ -120,7 +156,11 @@ def records(content: bytes, block: int = 32768) -> Iterator[bytes]:
 
 
 def test_event_files_of_others_are_left_alone(tmp_path: Path):
-    others = ["events.out.tfevents.backup", "events.out.tfevents.1x.host.1.0", "events.out.tfevents.17"]
+    others = [
+        "events.out.tfevents.backup",
+        "events.out.tfevents.1x.host.1.0",
+        "events.out.tfevents.17",
+    ]
     for name in (*others, "events.out.tfevents.9999999999.my.host.1.0"):
         (tmp_path / name).touch()
     in_order(tmp_path)

@@ -15,8 +15,18 @@ from dora_train.model import AUXILIARY, WithAuxiliary, _WithoutMemory, build_mod
 from dora_train.module import Classifier
 
 NAMES = torchvision.models.list_models(module=torchvision.models)
-FAMILIES = ["alexnet", "densenet121", "googlenet", "mobilenet_v3_small", "regnet_x_400mf", "resnet18",
-            "shufflenet_v2_x0_5", "squeezenet1_0", "vgg11"]  # one of each that is cheap enough for every day
+FAMILIES = [
+    "alexnet",
+    "densenet121",
+    "googlenet",
+    "mobilenet_v3_small",
+    "regnet_x_400mf",
+    "resnet18",
+    # one of each that is cheap enough for every day
+    "shufflenet_v2_x0_5",
+    "squeezenet1_0",
+    "vgg11",
+]
 
 
 def logits_of(name: str, size: int, training: bool) -> torch.Tensor:
@@ -63,6 +73,7 @@ def test_a_real_step(name: str):
 
 # --- small images ---
 
+
 def test_resnets_get_a_stem_for_small_images():
     small: Any = build_model("resnet18", 10, image_size=32)
     large: Any = build_model("resnet18", 10, image_size=224)
@@ -84,9 +95,13 @@ def test_all_resnets_have_it(name: str):
 def test_images_that_are_too_small_are_resized_and_it_is_said(caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "dora_train")
     network: Any = build_model("squeezenet1_1", 10, image_size=8)
-    assert caplog.messages == ["squeezenet1_1 is given images of 17 x 17: those of 8 x 8 are resized"]
+    assert caplog.messages == [
+        "squeezenet1_1 is given images of 17 x 17: those of 8 x 8 are resized"
+    ]
     seen = []
-    network.features[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+    network.features[0].register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0].shape)
+    )
     network(torch.zeros(2, 3, 8, 8))
     assert seen == [(2, 3, 17, 17)]
     caplog.clear()
@@ -106,6 +121,7 @@ def test_all_images_can_be_resized():
 
 # --- auxiliary outputs ---
 
+
 def test_auxiliary_losses_are_trained_with_their_weight():
     torch.manual_seed(0)
     network: Any = build_model("googlenet", 5, image_size=32)
@@ -114,7 +130,9 @@ def test_auxiliary_losses_are_trained_with_their_weight():
     for dropout in (layer for layer in network.modules() if isinstance(layer, nn.Dropout)):
         dropout.p = 0.0
     outputs = network(images)
-    one = [nn.functional.cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.others)]
+    one = [
+        nn.functional.cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.others)
+    ]
     step = module.training_step((images, labels), 0)
     assert len(one) == 3
     assert torch.allclose(step["loss"], one[0] + 0.3 * (one[1] + one[2]))
@@ -125,6 +143,7 @@ def test_auxiliary_losses_are_trained_with_their_weight():
 
 
 # --- trained weights ---
+
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
@@ -144,17 +163,27 @@ def test_weights_that_cannot_be_downloaded(offline: None, tmp_path):
     assert "https://download.pytorch.org/models/resnet18-" in second and str(tmp_path) in second
 
 
-def test_weights_are_taken_where_they_fit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+def test_weights_are_taken_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     """A file in torchvision's format stands for its download: a network of 1000 classes."""
     caplog.set_level(logging.INFO, "dora_train")
     for name in ("resnet18", "densenet121"):
         trained = torchvision.models.get_model(name)
         weights = torchvision.models.get_model_weights(name).DEFAULT
-        monkeypatch.setattr(type(weights), "get_state_dict", lambda self, *args, trained=trained, **how:
-                            trained.state_dict())
+        monkeypatch.setattr(
+            type(weights),
+            "get_state_dict",
+            lambda self, *args, trained=trained, **how: trained.state_dict(),
+        )
         network = build_model(name, 10, image_size=32, weights="DEFAULT")
         own, theirs = network.state_dict(), trained.state_dict()
-        fresh = [key for key in own if not torch.equal(own[key], theirs[key]) if own[key].shape == theirs[key].shape]
+        fresh = [
+            key
+            for key in own
+            if not torch.equal(own[key], theirs[key])
+            if own[key].shape == theirs[key].shape
+        ]
         assert not fresh
         head = "fc" if name == "resnet18" else "classifier"
         assert own[f"{head}.weight"].shape[0] == 10
@@ -168,22 +197,30 @@ def test_weights_that_there_are_not():
 
 # --- mistakes ---
 
-@pytest.mark.parametrize("name, args, said", [
-    ("resnet19", {}, "did you mean resnet1"),
-    ("qqqq", {}, "small, or one of the"),
-    ("small", {"depth": 3}, "small cannot be built with depth=3"),
-    ("resnet18", {"width": 3}, "resnet18 cannot be built with width=3"),
-    ("resnet18", {"stem": "cifar"}, "stem=cifar: it takes imagenet"),
-    ("resnet18", {"image_size": 64}, "model_args.resize"),
-    ("resnet18", {"num_classes": 3}, "model_args.num_classes: the data say it"),
-    ("small", {"name": "resnet18"}, "model_args.name: the model is chosen by model=NAME"),
-    ("resnet18", {"resize": 0}, "model_args.resize=0: it takes a whole number"),
-    ("resnet18", {"resize": 12.5}, "model_args.resize=12.5"),
-    ("small", {"width": 0}, "model_args.width=0"),
-    ("maxvit_t", {"input_size": [64, 64]}, "is not divisible by partition size 7"),
-    ("vit_b_16", {"resize": 32}, "vit_b_16 takes images of 224 x 224 only"),
-    ("mobilenet_v2", {"stem": "imagenet", "dropout": "much"}, "mobilenet_v2 cannot be built with dropout=much"),
-])
+
+@pytest.mark.parametrize(
+    "name, args, said",
+    [
+        ("resnet19", {}, "did you mean resnet1"),
+        ("qqqq", {}, "small, or one of the"),
+        ("small", {"depth": 3}, "small cannot be built with depth=3"),
+        ("resnet18", {"width": 3}, "resnet18 cannot be built with width=3"),
+        ("resnet18", {"stem": "cifar"}, "stem=cifar: it takes imagenet"),
+        ("resnet18", {"image_size": 64}, "model_args.resize"),
+        ("resnet18", {"num_classes": 3}, "model_args.num_classes: the data say it"),
+        ("small", {"name": "resnet18"}, "model_args.name: the model is chosen by model=NAME"),
+        ("resnet18", {"resize": 0}, "model_args.resize=0: it takes a whole number"),
+        ("resnet18", {"resize": 12.5}, "model_args.resize=12.5"),
+        ("small", {"width": 0}, "model_args.width=0"),
+        ("maxvit_t", {"input_size": [64, 64]}, "is not divisible by partition size 7"),
+        ("vit_b_16", {"resize": 32}, "vit_b_16 takes images of 224 x 224 only"),
+        (
+            "mobilenet_v2",
+            {"stem": "imagenet", "dropout": "much"},
+            "mobilenet_v2 cannot be built with dropout=much",
+        ),
+    ],
+)
 def test_mistakes_are_refused_in_one_line(name: str, args: dict, said: str):
     with pytest.raises(ValueError) as caught:
         check_model(name, **args)
@@ -202,15 +239,20 @@ def test_a_bug_in_an_own_model_keeps_its_name(monkeypatch: pytest.MonkeyPatch):
 def test_the_initial_weights_follow_the_seed():
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)
-        return torch.cat([parameter.flatten() for parameter in build_model("resnet18", 10).parameters()])
+        return torch.cat(
+            [parameter.flatten() for parameter in build_model("resnet18", 10).parameters()]
+        )
 
     assert torch.equal(weights(1), weights(1)) and not torch.equal(weights(1), weights(2))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("args, said", [
-    (["model=resnet18"], "finished"),
-    (["model=googlenet", "model_args.dropout=0.1"], "googlenet is given images of 15 x 15"),
-])
+@pytest.mark.parametrize(
+    "args, said",
+    [
+        (["model=resnet18"], "finished"),
+        (["model=googlenet", "model_args.dropout=0.1"], "googlenet is given images of 15 x 15"),
+    ],
+)
 def test_by_the_command(project, args: list[str], said: str):
     assert said in project.dora("run", "debug=fast", "trainer.max_epochs=1", *args)

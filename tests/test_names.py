@@ -1,4 +1,5 @@
-"""A signature names one experiment: what happens where it would name two, and where the configuration has moved on."""
+"""A signature names one experiment: what happens where it would name two, and where the
+configuration has moved on."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import pytest
 from project import QUICK, Project, sig_of
 
 TWINS = ("seed=74759", "seed=77789")  # by chance both are 3eb933f3
-GRID = '"""Two of one name?"""\nfrom ._explorers import ClassifierExplorer\n\n\n@ClassifierExplorer\n' \
-       'def explorer(launcher):\n    launcher("seed=74759")\n    launcher("seed=77789")\n'
+GRID = (
+    '"""Two of one name?"""\nfrom ._explorers import ClassifierExplorer\n\n\n@ClassifierExplorer\n'
+    'def explorer(launcher):\n    launcher("seed=74759")\n    launcher("seed=77789")\n'
+)
 
 
 @pytest.mark.slow
@@ -21,7 +24,9 @@ def test_two_experiments_of_one_signature_are_not_mixed(copy: Project):
     assert "tag=WORD" in output and copy.xp.history() == before
     (copy.root / "grids" / "twins.py").write_text(GRID)
     output = copy.dora("grid", "twins", "--dry_run", code=1)
-    assert output.startswith("grids/twins.py:8: XP 3eb933f3 is the name of another experiment already: seed=74759.")
+    assert output.startswith(
+        "grids/twins.py:8: XP 3eb933f3 is the name of another experiment already: seed=74759."
+    )
 
 
 @pytest.mark.slow
@@ -33,7 +38,9 @@ def test_a_key_that_came_since_is_a_line_and_no_stop(copy: Project):
     assert "keys that the configuration has only since: novelty=3\n" in output
     assert "resumes at epoch" in output and "finished" in output
     copy.edit("conf/config.yaml", "novelty: 3", "novelty: 4")
-    assert "was made when novelty was 3; it is 4 now" in copy.dora("run", *argv, code=1), "it has run with 3 by now"
+    assert "was made when novelty was 3; it is 4 now" in copy.dora("run", *argv, code=1), (
+        "it has run with 3 by now"
+    )
 
 
 @pytest.mark.slow
@@ -41,14 +48,20 @@ def test_a_key_that_is_gone_is_another_meaning(copy: Project):
     sig = sig_of(copy.dora("run", *QUICK))
     copy.edit("conf/config.yaml", "channels_last: false ", "#")
     output = copy.dora("run", *QUICK, code=1)
-    assert output.startswith(f"XP {sig} was made when channels_last was False; it is gone: not the same experiment.")
+    assert output.startswith(
+        f"XP {sig} was made when channels_last was False; it is gone: not the same experiment."
+    )
 
 
 @pytest.mark.slow
 def test_a_grid_marks_what_would_mean_something_else_and_goes_on_with_the_rest(copy: Project):
     copy.env |= {"DORA_CLUSTER": "local", "OMP_NUM_THREADS": "1"}
     grid = copy.root / "grids" / "old.py"
-    grid.write_text(GRID.replace("74759", "1").replace("77789", "2").replace("launcher(", 'launcher("debug=fast", '))
+    grid.write_text(
+        GRID.replace("74759", "1")
+        .replace("77789", "2")
+        .replace("launcher(", 'launcher("debug=fast", ')
+    )
     sig = sig_of(copy.dora("run", "debug=fast", "seed=1"))
     copy.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
     output = copy.dora("grid", "old", code=1)

@@ -13,7 +13,11 @@ from dora_train.optim import PRECISIONS, Schedule, build_optimizer, check_traini
 
 OPTIM = {"name": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.0}
 TRAINER = {"max_epochs": 3, "max_steps": -1}
-METRICS = [[0.1, 0.2, 0.2, 0.1, 0.3, 0.3, 0.3, 0.3, 0.4], [1.0] * 12, [math.nan, 0.5, math.nan, math.nan, 0.6]]
+METRICS = [
+    [0.1, 0.2, 0.2, 0.1, 0.3, 0.3, 0.3, 0.3, 0.4],
+    [1.0] * 12,
+    [math.nan, 0.5, math.nan, math.nan, 0.6],
+]
 
 
 def sgd() -> torch.optim.Optimizer:
@@ -21,7 +25,9 @@ def sgd() -> torch.optim.Optimizer:
 
 
 THEIRS = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.03, nesterov=True),
+    "sgd": lambda parameters: torch.optim.SGD(
+        parameters, 0.1, momentum=0.9, weight_decay=0.03, nesterov=True
+    ),
     "adam": lambda parameters: torch.optim.Adam(parameters, 0.1, weight_decay=0.03),
     "adamw": lambda parameters: torch.optim.AdamW(parameters, 0.1, weight_decay=0.03),
 }
@@ -29,9 +35,15 @@ THEIRS = {
 
 @pytest.mark.parametrize("name", THEIRS)
 def test_an_optimizer_is_torchs_bit_for_bit(name: str):
-    inputs, targets = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16.0)[:, None]
+    inputs, targets = (
+        torch.randn(16, 4, generator=torch.Generator().manual_seed(0)),
+        torch.arange(16.0)[:, None],
+    )
     weights = []
-    for build in (lambda parameters: build_optimizer(parameters, name, 0.1, 0.9, 0.03), THEIRS[name]):
+    for build in (
+        lambda parameters: build_optimizer(parameters, name, 0.1, 0.9, 0.03),
+        THEIRS[name],
+    ):
         torch.manual_seed(1)
         network = torch.nn.Linear(4, 1)
         optimizer = build(network.parameters())
@@ -51,7 +63,9 @@ def test_no_momentum_is_plain_gradient_descent():
     assert parameter.item() == 0.5 and not optimizer.defaults["nesterov"]
 
 
-@pytest.mark.parametrize("name, warmup, total", [("none", 7, 50), ("cosine", 7, 50), ("cosine", 0, 50)])
+@pytest.mark.parametrize(
+    "name, warmup, total", [("none", 7, 50), ("cosine", 7, 50), ("cosine", 0, 50)]
+)
 def test_warm_up_and_cosine_are_torchs(name: str, warmup: int, total: int):
     """Linear up, then to exactly 0 where the run ends."""
     schedulers, ours, optimizer = torch.optim.lr_scheduler, Schedule(name, 1, warmup, total), sgd()
@@ -69,7 +83,9 @@ def test_warm_up_and_cosine_are_torchs(name: str, warmup: int, total: int):
 def test_onecycle_is_torchs():
     total, warmup = 50, 14
     ours, optimizer = Schedule("onecycle", 2, 7, total), sgd()
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.0, total_steps=total, pct_start=(warmup + 1) / total)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, total_steps=total, pct_start=(warmup + 1) / total
+    )
     for step in range(total):
         assert ours(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9), step
         optimizer.step()
@@ -80,10 +96,12 @@ def test_onecycle_is_torchs():
 @pytest.mark.parametrize("patience", [0, 1, 3])
 def test_plateau_is_torchs(metric: list[float], patience: int):
     optimizer, ours = sgd(), Schedule("plateau", 0, 1, math.inf, patience, 0.5)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "max", 0.5, patience, threshold=0.0, eps=0.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, "max", 0.5, patience, threshold=0.0, eps=0.0
+    )
     for epoch in range(len(metric)):
         theirs.step(metric[epoch])
-        past = metric[:epoch + 1]
+        past = metric[: epoch + 1]
         assert ours(0, past) == optimizer.param_groups[0]["lr"] == 0.5 ** cuts(past, patience)
 
 
@@ -96,31 +114,63 @@ def test_each_schedule_warms_up_and_ends_low(name: str):
 
 
 def test_what_the_past_says():
-    history = [{"valid": {"loss": 3.0}}, {"train": {"loss": 9.0}}, {"valid": {"loss": 2.0}}, {"valid": {"loss": 2.0}}]
+    history = [
+        {"valid": {"loss": 3.0}},
+        {"train": {"loss": 9.0}},
+        {"valid": {"loss": 2.0}},
+        {"valid": {"loss": 2.0}},
+    ]
     values = monitored(history, "valid.loss", "min")
     assert values[0] == -3.0 and math.isnan(values[1]) and values[2:] == [-2.0, -2.0]
-    assert [since_best(values[:epoch]) for epoch in range(5)] == [0, 0, 1, 0, 1], "the first of equals is the best"
+    assert [since_best(values[:epoch]) for epoch in range(5)] == [0, 0, 1, 0, 1], (
+        "the first of equals is the best"
+    )
     assert since_best([math.nan] * 5) == 0, "what was never measured never stood still"
     assert since_best_each([math.nan, 1.0, 1.0, math.nan, 2.0, 0.0]) == [0, 0, 1, 2, 0, 1]
 
 
 def test_only_validations_count():
     """With a validation in every fifth epoch, patience is as long as five times the epochs."""
-    history = [{"train": {"loss": 1.0}} | ({"valid": {"acc": 0.5}} if epoch % 5 == 0 else {}) for epoch in range(1, 13)]
+    history = [
+        {"train": {"loss": 1.0}} | ({"valid": {"acc": 0.5}} if epoch % 5 == 0 else {})
+        for epoch in range(1, 13)
+    ]
     values = monitored(history, "valid.acc", "max", measured_only=True)
-    assert values == [0.5, 0.5] and since_best(values) == 1 and cuts(values, 0) == 1 and cuts(values, 1) == 0
+    assert (
+        values == [0.5, 0.5]
+        and since_best(values) == 1
+        and cuts(values, 0) == 1
+        and cuts(values, 1) == 0
+    )
     diverged = [*history, {"valid": {"acc": math.nan}}]
-    assert len(monitored(diverged, "valid.acc", "max", measured_only=True)) == 3, "measured, and no number"
+    assert len(monitored(diverged, "valid.acc", "max", measured_only=True)) == 3, (
+        "measured, and no number"
+    )
 
 
-@pytest.mark.parametrize("schedule, loss, message", [
-    ({"name": "cosin"}, {}, 'unknown schedule.name "cosin": none, cosine, onecycle or plateau.'),
-    ({"name": "plateau", "factor": 2.0}, {}, "schedule.factor=2.0"),
-    ({"name": "none"}, {"label_smoothing": 1.0}, "loss.label_smoothing=1.0"),
-    ({"name": "none", "warmup_epochs": "0,5"}, {}, "schedule.warmup_epochs=0,5: it takes a number."),
-    ({"name": "plateau", "factor": "0,1"}, {}, "schedule.factor=0,1: it takes a number."),
-    ({"name": "none"}, {"label_smoothing": "0,1"}, "loss.label_smoothing=0,1: it takes a number."),
-])
+@pytest.mark.parametrize(
+    "schedule, loss, message",
+    [
+        (
+            {"name": "cosin"},
+            {},
+            'unknown schedule.name "cosin": none, cosine, onecycle or plateau.',
+        ),
+        ({"name": "plateau", "factor": 2.0}, {}, "schedule.factor=2.0"),
+        ({"name": "none"}, {"label_smoothing": 1.0}, "loss.label_smoothing=1.0"),
+        (
+            {"name": "none", "warmup_epochs": "0,5"},
+            {},
+            "schedule.warmup_epochs=0,5: it takes a number.",
+        ),
+        ({"name": "plateau", "factor": "0,1"}, {}, "schedule.factor=0,1: it takes a number."),
+        (
+            {"name": "none"},
+            {"label_smoothing": "0,1"},
+            "loss.label_smoothing=0,1: it takes a number.",
+        ),
+    ],
+)
 def test_mistakes(schedule: dict, loss: dict, message: str):
     with pytest.raises(ValueError, match=message):
         check_training(OPTIM, {"warmup_epochs": 1.0, **schedule}, TRAINER, loss)
@@ -132,8 +182,12 @@ def test_precisions_are_lightnings():
     theirs = {str(word) for part in get_args(_PRECISION_INPUT) for word in get_args(part)}
     assert set(PRECISIONS) == theirs
     for said, hint in [("bf16-mixd", "did you mean bf16-mixed?"), ("half", "32-true, 16-mixed")]:
-        with pytest.raises(ValueError, match=f'unknown trainer.precision "{said}": {hint}'.replace("?", r"\?")):
-            check_training(OPTIM, {"name": "none", "warmup_epochs": 0}, TRAINER | {"precision": said})
+        with pytest.raises(
+            ValueError, match=f'unknown trainer.precision "{said}": {hint}'.replace("?", r"\?")
+        ):
+            check_training(
+                OPTIM, {"name": "none", "warmup_epochs": 0}, TRAINER | {"precision": said}
+            )
 
 
 @pytest.mark.parametrize("name", ["cosine", "onecycle"])

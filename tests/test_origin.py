@@ -30,23 +30,34 @@ def source(finished: Project) -> Experiment:
 
 def test_best_or_last_or_a_file_and_its_hash(finished: Project, source: Experiment, tmp_path: Path):
     sigs = set()
-    for given, path in [(source.sig, source.best_checkpoint), (f"{source.sig}:last", source.last_checkpoint),
-                        (str(tmp_path / "weights of mine.pt"), tmp_path / "weights of mine.pt")]:
+    for given, path in [
+        (source.sig, source.best_checkpoint),
+        (f"{source.sig}:last", source.last_checkpoint),
+        (str(tmp_path / "weights of mine.pt"), tmp_path / "weights of mine.pt"),
+    ]:
         if not path.exists():
             state = weights(source.best_checkpoint)
             torch.save({key.removeprefix("model."): value for key, value in state.items()}, path)
-        output = finished.dora("run", *QUICK, f"continue_from='{given}'", "optim.lr=0", "optim.weight_decay=0")
+        output = finished.dora(
+            "run", *QUICK, f"continue_from='{given}'", "optim.lr=0", "optim.weight_decay=0"
+        )
         assert f"starts from {given}, {path.name}" in output
         sigs.add(sig_of(output))
         made = Experiment(source.folder.with_name(sig_of(output)))
         content = torch.load(path, weights_only=True)
-        wanted = content["state_dict"]["model.5.weight"] if "state_dict" in content else content["5.weight"]
+        wanted = (
+            content["state_dict"]["model.5.weight"]
+            if "state_dict" in content
+            else content["5.weight"]
+        )
         assert weights(made.last_checkpoint)["model.5.weight"].equal(wanted)
         assert len(stored(made.folder / "birth.json")["origin"]["sha256"]) == 64
     assert len(sigs) == 3 and source.sig not in sigs, "what it starts from counts"
 
 
-def test_a_head_that_does_not_fit_is_left_out(finished: Project, tmp_path: Path, source: Experiment):
+def test_a_head_that_does_not_fit_is_left_out(
+    finished: Project, tmp_path: Path, source: Experiment
+):
     state = weights(source.best_checkpoint)
     state["model.5.weight"], state["model.5.bias"] = torch.zeros(3, 64), torch.zeros(3)
     torch.save({"state_dict": state}, tmp_path / "other.ckpt")
@@ -61,17 +72,22 @@ def test_what_cannot_be_started_from(finished: Project, source: Experiment, tmp_
     process.wait()
     unfinished = sig_of(process.text)
     for given, message in [
-            (unfinished, f"continue_from={unfinished}: XP {unfinished} is not finished (running)."),
-            ("nothing.ckpt", "continue_from=nothing.ckpt: there is no such file, and it is no signature."),
-            (source.sig[:6], f"write all eight letters, as it becomes part of a name: {source.sig}"),
-            (f"{tmp_path}/text.ckpt", "text.ckpt holds no weights that can be read"),
-            (f"{tmp_path}/foreign.ckpt", "no weight in it fits this network")]:
+        (unfinished, f"continue_from={unfinished}: XP {unfinished} is not finished (running)."),
+        (
+            "nothing.ckpt",
+            "continue_from=nothing.ckpt: there is no such file, and it is no signature.",
+        ),
+        (source.sig[:6], f"write all eight letters, as it becomes part of a name: {source.sig}"),
+        (f"{tmp_path}/text.ckpt", "text.ckpt holds no weights that can be read"),
+        (f"{tmp_path}/foreign.ckpt", "no weight in it fits this network"),
+    ]:
         output = finished.dora("run", *QUICK, f"continue_from={given}", code=1)
         assert message in output and "Traceback" not in output, output
 
 
 def test_other_weights_than_the_best_are_not_taken_for_them(tmp_path: Path):
-    """Another epoch in `best.ckpt`, none at all, or one bit that is another: torch's reader would not see that."""
+    """Another epoch in `best.ckpt`, none at all, or one bit that is another: torch's reader would
+    not see that."""
     from dora_train.engine.errors import UserError
     from dora_train.engine.experiment.origin import locate
     from dora_train.engine.experiment.records import RunState, State
@@ -99,8 +115,11 @@ def test_other_weights_than_the_best_are_not_taken_for_them(tmp_path: Path):
         read_weights(path)
 
 
-def test_killed_before_its_first_checkpoint_it_is_the_same(finished: Project, source: Experiment, tmp_path: Path):
-    """Also that the file it began with is not needed once there is a checkpoint, and not replaced in silence before."""
+def test_killed_before_its_first_checkpoint_it_is_the_same(
+    finished: Project, source: Experiment, tmp_path: Path
+):
+    """Also that the file it began with is not needed once there is a checkpoint, and not replaced
+    in silence before."""
     start = tmp_path / "start.ckpt"
     start.write_bytes(source.best_checkpoint.read_bytes())
     args = ["run", *QUICK, f"continue_from={start}"]
@@ -115,9 +134,14 @@ def test_killed_before_its_first_checkpoint_it_is_the_same(finished: Project, so
     same_run(killed.xp, undisturbed.xp)
 
 
-def test_more_epochs_are_another_experiment_and_how_to_have_them(finished: Project, source: Experiment):
+def test_more_epochs_are_another_experiment_and_how_to_have_them(
+    finished: Project, source: Experiment
+):
     output = finished.dora("run", *QUICK, "trainer.max_epochs=3")
-    assert f"XP {source.sig}, the same for 2 epochs, is finished; this one is another, from its start." in output
+    assert (
+        f"XP {source.sig}, the same for 2 epochs, is finished; this one is another, from its start."
+        in output
+    )
     [line] = [line for line in output.splitlines() if "from the weights of that: " in line]
     command = shlex.split(line.partition("from the weights of that: ")[2])
     assert command == ["dora", "run", *QUICK, "trainer.max_epochs=1", f"continue_from={source.sig}"]

@@ -1,4 +1,5 @@
-"""The report as a page, in a real browser: it opens without a network, hover and sort work, and text stays text."""
+"""The report as a page, in a real browser: it opens without a network, hover and sort work, and
+text stays text."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ SCRIPT = "<script>alert(1)</script>\"'&<b>"
 
 @pytest.fixture
 def chromium() -> None:
-    """Skips where there is no browser, saying how to get one; CI promises one, and fails instead."""
+    """Skips where there is no browser, saying how to get one; CI promises one, and fails
+    instead."""
     if browser.missing() and os.environ.get("DORA_TRAIN_REQUIRE_BROWSER"):
         pytest.fail(browser.missing())
     if browser.missing():
@@ -35,7 +37,10 @@ def written(out: Path, *names: str) -> Path:
 
 
 def data_of(file: Path) -> dict:
-    [found] = re.findall(r'<script type="application/json" id="data">(.*?)</script>', file.read_text(encoding="utf-8"))
+    [found] = re.findall(
+        r'<script type="application/json" id="data">(.*?)</script>',
+        file.read_text(encoding="utf-8"),
+    )
     return json.loads(found)
 
 
@@ -43,14 +48,21 @@ def mixed(out: Path) -> dict[str, str]:
     """A sweep, and beside it what goes wrong; signatures by what they are."""
     sigs = {"best": sweep(out)[5].sig}
     for at, made in enumerate(sweep(out / "copy")):
-        (out / "xps" / made.sig / "inputs.json").write_text(json.dumps({"classes": ["cat", "dog", SCRIPT]}))
-        (out / "xps" / made.sig / "confusion.json").write_text(json.dumps([[40 + at, 2, 0], [1, 50, 0], [0, 0, 30]]))
-    failed = experiment(out, {"tag": SCRIPT, "seed": 1}, 0.5, State.FAILED, 2, "sweep", f"out of memory {SCRIPT}")
+        (out / "xps" / made.sig / "inputs.json").write_text(
+            json.dumps({"classes": ["cat", "dog", SCRIPT]})
+        )
+        (out / "xps" / made.sig / "confusion.json").write_text(
+            json.dumps([[40 + at, 2, 0], [1, 50, 0], [0, 0, 30]])
+        )
+    failed = experiment(
+        out, {"tag": SCRIPT, "seed": 1}, 0.5, State.FAILED, 2, "sweep", f"out of memory {SCRIPT}"
+    )
     unborn = experiment(out, {"tag": "unborn"}, 0.5, State.NEW, 0, "sweep")
     return sigs | {"failed": failed.sig, "unborn": unborn.sig}
 
 
 # --- what is put together, without a browser ---
+
 
 def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path):
     sweep(tmp_path)
@@ -58,14 +70,19 @@ def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path):
     runs = [known["runs"][at] for at in known["settings"][0]["runs"]]
     curve = known["curves"]["valid.acc"][0]
     last = [run["metrics"]["valid.acc"] for run in runs]
-    assert (curve["low"][-1], curve["high"][-1]) == (pytest.approx(min(last), 1e-4), pytest.approx(max(last), 1e-4))
+    assert (curve["low"][-1], curve["high"][-1]) == (
+        pytest.approx(min(last), 1e-4),
+        pytest.approx(max(last), 1e-4),
+    )
     assert curve["mean"][-1] == pytest.approx(sum(last) / 3, 1e-4) and curve["n"] == [3] * 5
 
 
 def test_a_curve_says_how_many_runs_are_left(tmp_path):
     for seed, epochs in enumerate([5, 3, 1]):
         experiment(tmp_path, {"seed": seed}, state=State.INTERRUPTED, epochs=epochs, grid="sweep")
-    assert content(Report(tmp_path, ["sweep"], over=["seed"]), "")["curves"]["train.loss"][0]["n"] == [3, 2, 2, 1, 1]
+    assert content(Report(tmp_path, ["sweep"], over=["seed"]), "")["curves"]["train.loss"][0][
+        "n"
+    ] == [3, 2, 2, 1, 1]
 
 
 def test_long_curves_are_thinned_and_it_is_said(tmp_path, monkeypatch):
@@ -78,17 +95,24 @@ def test_long_curves_are_thinned_and_it_is_said(tmp_path, monkeypatch):
 
 def test_nan_and_infinity_leave_gaps(tmp_path):
     made = experiment(tmp_path, {"seed": 1})
-    (made.folder / "history.json").write_text('[{"train": {"loss": NaN}}, {"train": {"loss": Infinity}}, '
-                                              '{"train": {"loss": 0.5}}]')
+    (made.folder / "history.json").write_text(
+        '[{"train": {"loss": NaN}}, {"train": {"loss": Infinity}}, {"train": {"loss": 0.5}}]'
+    )
     assert data_of(written(tmp_path))["curves"]["train.loss"] == [{"mean": [None, None, 0.5]}]
 
 
 def test_of_many_classes_the_most_frequent_confusions(tmp_path):
     made = experiment(tmp_path, {"seed": 1})
-    matrix = [[100 if row == column else int(row + 1 == column) * row for column in range(30)] for row in range(30)]
+    matrix = [
+        [100 if row == column else int(row + 1 == column) * row for column in range(30)]
+        for row in range(30)
+    ]
     made.write_confusion(matrix)
     [run] = content(Report(tmp_path), "")["runs"]
-    assert run["confusion"]["most"][:2] == [[28, 29, 28], [27, 28, 27]] and len(run["confusion"]["most"]) == 15
+    assert (
+        run["confusion"]["most"][:2] == [[28, 29, 28], [27, 28, 27]]
+        and len(run["confusion"]["most"]) == 15
+    )
 
 
 def test_no_tag_of_an_override_is_one_of_the_page(tmp_path):
@@ -96,7 +120,9 @@ def test_no_tag_of_an_override_is_one_of_the_page(tmp_path):
     file = written(tmp_path, "sweep")
     text = file.read_text(encoding="utf-8")
     assert "<script>alert" not in text and text.count("<script") == 2
-    assert [run["values"]["tag"] for run in data_of(file)["runs"] if run["sig"] == sigs["failed"]] == [SCRIPT]
+    assert [
+        run["values"]["tag"] for run in data_of(file)["runs"] if run["sig"] == sigs["failed"]
+    ] == [SCRIPT]
 
 
 def test_five_hundred_runs_in_ten_megabytes(tmp_path):
@@ -106,16 +132,23 @@ def test_five_hundred_runs_in_ten_megabytes(tmp_path):
 
 
 def searched(out: Path) -> list[str]:
-    """A search of five trials: two complete, a better one stopped, one failed, one waiting; their signatures."""
-    made = [experiment(out, {"optim.lr": 0.1}, 0.7, grid="search"),
-            experiment(out, {"optim.lr": 0.2}, 0.5, State.FAILED, 0, "search", "diverged"),
-            experiment(out, {"optim.lr": 0.3}, 0.8, State.STOPPED, 2, "search", "valid.acc 0.75 after 2 epochs"),
-            experiment(out, {"optim.lr": 0.4}, 0.6, grid="search"),
-            experiment(out, {"optim.lr": 0.5}, 0.9, State.INTERRUPTED, 1, "search")]
+    """A search of five trials: two complete, a better one stopped, one failed, one waiting; their
+    signatures."""
+    made = [
+        experiment(out, {"optim.lr": 0.1}, 0.7, grid="search"),
+        experiment(out, {"optim.lr": 0.2}, 0.5, State.FAILED, 0, "search", "diverged"),
+        experiment(
+            out, {"optim.lr": 0.3}, 0.8, State.STOPPED, 2, "search", "valid.acc 0.75 after 2 epochs"
+        ),
+        experiment(out, {"optim.lr": 0.4}, 0.6, grid="search"),
+        experiment(out, {"optim.lr": 0.5}, 0.9, State.INTERRUPTED, 1, "search"),
+    ]
     sigs = [one.sig for one in made]
     question = {"objective": "valid.acc", "mode": "max", "optimizer": "optuna"}
-    write_search(out / GRIDS / "search", SearchRecord(question, 5, 2, [], [
-        {"sig": sig, "values": {}, "told": 0} for sig in sigs]))
+    write_search(
+        out / GRIDS / "search",
+        SearchRecord(question, 5, 2, [], [{"sig": sig, "values": {}, "told": 0} for sig in sigs]),
+    )
     return sigs
 
 
@@ -123,30 +156,48 @@ def test_the_objective_over_the_trials_of_a_search(tmp_path):
     sigs = searched(tmp_path)
     report = Report(tmp_path, ["search"], over=["seed"])
     [search] = content(report, "")["searches"]
-    assert [report.runs[at].sig for at in search["runs"]] == sigs, "in the order in which they were asked for"
+    assert [report.runs[at].sig for at in search["runs"]] == sigs, (
+        "in the order in which they were asked for"
+    )
     assert search["values"] == pytest.approx([0.68, None, 0.75, 0.58, 0.8])
-    assert search["best"] == pytest.approx([0.68, 0.68, 0.75, 0.75, 0.75]), "what is not over may get worse"
+    assert search["best"] == pytest.approx([0.68, 0.68, 0.75, 0.75, 0.75]), (
+        "what is not over may get worse"
+    )
     [search] = content(Report(tmp_path, ["search"], ["lr!=0.3"]), "")["searches"]
-    assert search["runs"][2] is search["values"][2] is None and search["best"][-1] == pytest.approx(0.68)
-    assert content(Report(tmp_path, sigs), "")["searches"] == [] != content(Report(tmp_path), "")["searches"]
+    assert search["runs"][2] is search["values"][2] is None and search["best"][-1] == pytest.approx(
+        0.68
+    )
+    assert (
+        content(Report(tmp_path, sigs), "")["searches"]
+        == []
+        != content(Report(tmp_path), "")["searches"]
+    )
     (tmp_path / GRIDS / "search" / "search.json").write_text(
-        json.dumps({"question": 3, "trials": [{"sig": 1, "values": 2, "told": 3}]}))
+        json.dumps({"question": 3, "trials": [{"sig": 1, "values": 2, "told": 3}]})
+    )
     assert content(report, "")["searches"][0]["values"] == [None]
 
 
 def test_a_page_says_the_verdict_and_where_the_intervals_are(tmp_path):
     mixed(tmp_path)
     known = content(Report(tmp_path, ["sweep"], over=["seed"]), "sweep")
-    assert known["conclusion"] == "lr=0.02 is better than 2 of the 4 other settings; 2 have no result."
-    assert known["compared"] == "test.acc" and known["remarks"][0].startswith("Compared by test acc")
+    assert (
+        known["conclusion"] == "lr=0.02 is better than 2 of the 4 other settings; 2 have no result."
+    )
+    assert known["compared"] == "test.acc" and known["remarks"][0].startswith(
+        "Compared by test acc"
+    )
     best, worse, *_ = known["settings"]
-    assert (best["verdict"], best["behind"]) == ("best", [0.0, 0.0, 0.0]) and worse["verdict"] == "worse"
+    assert (best["verdict"], best["behind"]) == ("best", [0.0, 0.0, 0.0]) and worse[
+        "verdict"
+    ] == "worse"
     difference, low, high = worse["behind"]
     assert 0 < low < difference < high and worse["missing"] == ""
     assert {one["missing"] for one in known["settings"]} == {"", "1 failed", "1 new"}
 
 
 # --- in the browser ---
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 400])
@@ -157,7 +208,10 @@ def test_it_opens_without_an_error_or_a_network(tmp_path, chromium, width, schem
         opened = tab.open(written(tmp_path, "sweep"))
         assert tab.trouble == [] and len(tab.requests) == 1
         assert opened.evaluate("document.documentElement.scrollWidth") == width
-        assert "lr=0.02 is better than 2 of the 4 other settings" in opened.locator("#verdict").inner_text()
+        assert (
+            "lr=0.02 is better than 2 of the 4 other settings"
+            in opened.locator("#verdict").inner_text()
+        )
         bright = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (bright == "rgb(251, 251, 250)") == (scheme == "light")
         for canvas in opened.locator("canvas:first-of-type").all():
@@ -169,12 +223,19 @@ def test_it_opens_without_an_error_or_a_network(tmp_path, chromium, width, schem
 def test_intervals_are_drawn_and_say_what_they_are(tmp_path, chromium, scheme):
     sweep(tmp_path)
     for seed in range(3):  # as good as the best one, but for noise
-        experiment(tmp_path, {"optim.lr": 0.09, "seed": seed}, (0.885, 0.92, 0.86)[seed], grid="sweep")
+        experiment(
+            tmp_path, {"optim.lr": 0.09, "seed": seed}, (0.885, 0.92, 0.86)[seed], grid="sweep"
+        )
     with browser.opened(400, scheme) as tab:
         opened = tab.open(written(tmp_path, "sweep"))
         rows = opened.locator("#intervals .interval:not(.axis)")
         words = [row.split("\n") for row in rows.all_inner_texts()]
-        assert words == [["lr=0.02", "best"], ["lr=0.09", "undecided"], ["lr=0.01", "worse"], ["lr=0.03", "worse"]]
+        assert words == [
+            ["lr=0.02", "best"],
+            ["lr=0.09", "undecided"],
+            ["lr=0.01", "worse"],
+            ["lr=0.03", "worse"],
+        ]
         undecided, worse = (rows.nth(at).locator(".range").bounding_box() for at in (1, 2))
         middle = rows.nth(0).locator(".zero").bounding_box()["x"]
         assert undecided["x"] < middle < undecided["x"] + undecided["width"] and worse["x"] > middle
@@ -182,7 +243,10 @@ def test_intervals_are_drawn_and_say_what_they_are(tmp_path, chromium, scheme):
         assert "worse: 0.05" in opened.locator("#tip").inner_text() and tab.trouble == []
         assert opened.locator("#runs tr.hot").count() == 3
         opened.locator("#additions summary").click()
-        assert 'launcher({"optim.lr": 0.02, "seed": seed})' in opened.locator("#additions pre").inner_text()
+        assert (
+            'launcher({"optim.lr": 0.02, "seed": seed})'
+            in opened.locator("#additions pre").inner_text()
+        )
         assert opened.evaluate("document.documentElement.scrollWidth") == 400
 
 
@@ -221,7 +285,10 @@ def test_tables_sort_and_what_has_no_value_stays_last(tmp_path, chromium):
                 cells = opened.locator(f"#runs td:nth-child({column + 1})").all_inner_texts()
                 numbers = [float(cell) for cell in cells if cell]
                 assert cells[-2:] == ["", ""] and len(numbers) == 9
-                assert numbers == sorted(numbers, reverse=(best is max) == (way == "best first")), (title, way)
+                assert numbers == sorted(numbers, reverse=(best is max) == (way == "best first")), (
+                    title,
+                    way,
+                )
         assert opened.locator("#runs th[aria-sort]").all_inner_texts() == ["test acc"]
 
 
@@ -240,7 +307,8 @@ def test_words_and_axes_choose_runs(tmp_path, chromium):
         opened.mouse.move(box["x"] + 44, box["y"] + 60)
         opened.mouse.up()
         assert rows.count() == 2
-        box = opened.locator("#parallel canvas").first.bounding_box()  # the table above it is shorter now
+        # the table above it is shorter now
+        box = opened.locator("#parallel canvas").first.bounding_box()
         opened.mouse.click(box["x"] + 44, box["y"] + 200)
         assert rows.count() == 11
 
@@ -252,12 +320,21 @@ def test_a_card_says_all_of_a_run_and_text_stays_text(tmp_path, chromium):
         opened = tab.open(written(tmp_path, "sweep"), f"#{sigs['failed']}")
         card = opened.locator("#card")
         words = card.inner_text()
-        assert f"out of memory {SCRIPT}" in words and "trainer.max_epochs" not in words.partition("share")[0]
+        assert (
+            f"out of memory {SCRIPT}" in words
+            and "trainer.max_epochs" not in words.partition("share")[0]
+        )
         assert card.locator("pre").inner_text().startswith("dora run 'tag=<script>")
         opened.keyboard.press("Escape")
         assert card.is_hidden()
         opened.locator("#runs tbody tr").filter(has_text=sigs["best"]).click()
-        assert [cell for cell in card.locator(".matrix td").all_inner_texts() if cell] == ["45", "2", "1", "50", "30"]
+        assert [cell for cell in card.locator(".matrix td").all_inner_texts() if cell] == [
+            "45",
+            "2",
+            "1",
+            "50",
+            "30",
+        ]
         assert card.locator(".matrix th").all_inner_texts()[1:4] == ["cat", "dog", SCRIPT]
         assert tab.trouble == [] and opened.evaluate("document.documentElement.scrollWidth") == 400
 
@@ -267,12 +344,18 @@ def test_a_search_shows_what_each_trial_reached(tmp_path, chromium):
     sigs = searched(tmp_path)
     with browser.opened() as tab:
         opened = tab.open(written(tmp_path, "search"))
-        assert opened.locator("#trials figcaption").inner_text() == "search: valid acc by trial, optuna"
+        assert (
+            opened.locator("#trials figcaption").inner_text()
+            == "search: valid acc by trial, optuna"
+        )
         canvas = opened.locator("#trials canvas").first
         assert canvas.evaluate(DRAWN) > 1000 and tab.trouble == []
         box, spot = canvas.bounding_box(), opened.evaluate("trials[0].place(2)")
         opened.mouse.move(box["x"] + spot["x"] + 3, box["y"] + spot["y"] - 3)
-        assert sigs[2] in opened.locator("#tip").inner_text() and opened.locator("#runs tr.hot").count() == 1
+        assert (
+            sigs[2] in opened.locator("#tip").inner_text()
+            and opened.locator("#runs tr.hot").count() == 1
+        )
         opened.mouse.click(box["x"] + spot["x"], box["y"] + spot["y"])
         assert "valid.acc 0.75 after 2 epochs" in opened.locator("#card").inner_text()
         assert "stopped" in opened.locator("#runs tbody tr").filter(has_text=sigs[2]).inner_text()
@@ -281,12 +364,16 @@ def test_a_search_shows_what_each_trial_reached(tmp_path, chromium):
 @pytest.mark.slow
 def test_a_long_run_hides_no_short_ones_and_no_number_of_values_is_too_many(tmp_path, chromium):
     for seed, (acc, epochs) in enumerate([(0.3, 3), (0.5, 3), (0.99, 2000)]):
-        experiment(tmp_path, {"optim.lr": 0.1 + seed}, acc, epochs=epochs, total=epochs, grid="sweep")
+        experiment(
+            tmp_path, {"optim.lr": 0.1 + seed}, acc, epochs=epochs, total=epochs, grid="sweep"
+        )
     with browser.opened() as tab:
         opened = tab.open(written(tmp_path, "sweep"))
         low, high = opened.evaluate("(({low, high}) => [low, high])(charts.at(-1).range)")
         assert low < 0.3 and high > 0.98
-        opened.evaluate('new Curves("many", [{mean: Array(300000).fill(1)}], 1, {shade, shown}, overCurve).name')
+        opened.evaluate(
+            'new Curves("many", [{mean: Array(300000).fill(1)}], 1, {shade, shown}, overCurve).name'
+        )
         assert tab.trouble == []
 
 

@@ -1,4 +1,6 @@
-"""A trained experiment put to use: loaded, measured once more, asked about images. The everyday part trains nothing.
+"""A trained experiment put to use: loaded, measured once more, asked about images.
+
+The everyday part trains nothing.
 
 What it asks are experiments made by hand, with the store's own writing and fresh weights.
 """
@@ -39,10 +41,19 @@ from dora_train.predict import main, measure
 DIGITS = {"name": "digits", "batch_size": 64}
 
 
-def make(out: Path, sig: str = "5f3a91c2", data: dict[str, Any] = DIGITS, **config: Any) -> Experiment:
+def make(
+    out: Path, sig: str = "5f3a91c2", data: dict[str, Any] = DIGITS, **config: Any
+) -> Experiment:
     """An experiment as a run leaves it, with fresh weights that depend on its signature."""
     experiment = Experiment(out / "xps" / sig)
-    config = {"seed": 0, "model": "small", "model_args": {"width": 8}, "data": data, "trainer": {}, **config}
+    config = {
+        "seed": 0,
+        "model": "small",
+        "model_args": {"width": 8},
+        "data": data,
+        "trainer": {},
+        **config,
+    }
     experiment.write_birth(Birth(sig, [], [], config, 1, 1, {"commit": "0123456789"}, {}, 0.0))
     found = load_data(**data)
     experiment.write_inputs(asdict(found.inputs))
@@ -53,7 +64,10 @@ def make(out: Path, sig: str = "5f3a91c2", data: dict[str, Any] = DIGITS, **conf
 def save(path: Path, data: Data, seed: int) -> None:
     torch.manual_seed(seed)
     network = build_model("small", data.num_classes, data.image_size, width=8)
-    torch.save({"state_dict": {f"model.{name}": value for name, value in network.state_dict().items()}}, path)
+    torch.save(
+        {"state_dict": {f"model.{name}": value for name, value in network.state_dict().items()}},
+        path,
+    )
 
 
 @pytest.fixture
@@ -68,8 +82,11 @@ def made(out: Path) -> Experiment:
 
 
 def files_of(experiment: Experiment) -> dict[str, tuple[bytes, int]]:
-    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns)
-            for path in [*experiment.folder.rglob("*"), experiment.folder] if path.is_file()}
+    return {
+        str(path): (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in [*experiment.folder.rglob("*"), experiment.folder]
+        if path.is_file()
+    }
 
 
 def classified(capsysbinary: Any, *args: str) -> list[list[str]]:
@@ -79,9 +96,12 @@ def classified(capsysbinary: Any, *args: str) -> list[list[str]]:
 
 # --- loading ---
 
+
 def test_load_costs_nothing_before_it_is_called():
     code = "import sys, dora_train; print(callable(dora_train.load), 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["True", "False"]
 
 
@@ -112,7 +132,9 @@ def test_the_last_weights_where_there_are_no_best(made: Experiment):
 
 def finished(made: Experiment, epoch: int, **held: int) -> None:
     """Its result names an epoch; `best` and `last` hold the weights of these."""
-    made.write_result({"best": {"epoch": epoch, "acc": 0.5, "value": 0.5}, "test": {}, "epochs": 9, "steps": 9})
+    made.write_result(
+        {"best": {"epoch": epoch, "acc": 0.5, "value": 0.5}, "test": {}, "epochs": 9, "steps": 9}
+    )
     made.best_checkpoint.unlink(missing_ok=True)
     for name, number in held.items():
         path = made.folder / f"{name}.ckpt"
@@ -124,12 +146,15 @@ def test_the_weights_are_those_that_the_result_names(made: Experiment):
     finished(made, 5, best=5, last=9)
     assert dora_train.load(made.sig).checkpoint == made.best_checkpoint
     finished(made, 9, last=9)
-    assert dora_train.load(made.sig).checkpoint == made.last_checkpoint, "its last epoch was its best"
+    assert dora_train.load(made.sig).checkpoint == made.last_checkpoint, (
+        "its last epoch was its best"
+    )
     for held, said in [({"best": 8, "last": 9}, "holds epoch 8"), ({"last": 9}, "is missing")]:
         finished(made, 5, **held)
         assert refused(made.sig).splitlines() == [
             f"XP {made.sig}: best.ckpt {said}, and its best epoch is 5.",
-            f"train it anew: dora run --clear -f {made.sig}"]
+            f"train it anew: dora run --clear -f {made.sig}",
+        ]
 
 
 def test_an_old_experiment_is_loaded_through_its_data_set(made: Experiment):
@@ -140,9 +165,13 @@ def test_an_old_experiment_is_loaded_through_its_data_set(made: Experiment):
     assert torch.equal(trained.network(images), logits) and len(trained.classes) == 10
 
 
-def test_a_network_that_began_with_trained_weights_needs_no_download(monkeypatch: pytest.MonkeyPatch):
+def test_a_network_that_began_with_trained_weights_needs_no_download(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)  # whoever calls it fails
-    assert build_untrained("resnet18", 10, 8, weights="DEFAULT").conv1.kernel_size == (7, 7), "ImageNet's stem"
+    assert build_untrained("resnet18", 10, 8, weights="DEFAULT").conv1.kernel_size == (7, 7), (
+        "ImageNet's stem"
+    )
     quick = {"init_weights": False}  # its own initial weights take seconds
     assert build_untrained("googlenet", 10, 32, weights="DEFAULT", **quick).transform_input
     assert not build_untrained("googlenet", 10, 32, **quick).transform_input
@@ -150,8 +179,10 @@ def test_a_network_that_began_with_trained_weights_needs_no_download(monkeypatch
 
 # --- images ---
 
+
 def test_images_become_what_the_test_set_was(made: Experiment, tmp_path: Path, capsysbinary: Any):
-    """The test set's digits as files: classes and probabilities of the network on the test set's own batches."""
+    """The test set's digits as files: classes and probabilities of the network on the test set's
+    own batches."""
     data, trained = load_data(**DIGITS), dora_train.load(made.sig)
     raw = next(iter(data.test.source.read([data.test.rows])))
     folder = tmp_path / "photos ä"
@@ -162,9 +193,15 @@ def test_images_become_what_the_test_set_was(made: Experiment, tmp_path: Path, c
     before = files_of(made)
     header, *rows = classified(capsysbinary, made.sig[:4], str(folder))
     assert header == ["path", "class", "probability"]
-    assert [row[0] for row in rows] == sorted(str(path) for path in folder.rglob("*.png")) and len(rows) == 299
+    assert [row[0] for row in rows] == sorted(str(path) for path in folder.rglob("*.png")) and len(
+        rows
+    ) == 299
     with torch.inference_mode():
-        wanted = torch.cat([trained.network(images) for images, _ in data.test.epoch()]).softmax(1).max(1)
+        wanted = (
+            torch.cat([trained.network(images) for images, _ in data.test.epoch()])
+            .softmax(1)
+            .max(1)
+        )
     for path, name, probability in rows:
         number = int(Path(path).stem)
         assert name == trained.classes[wanted.indices[number]]
@@ -172,8 +209,11 @@ def test_images_become_what_the_test_set_was(made: Experiment, tmp_path: Path, c
     assert len({name for _, name, _ in rows}) > 1 and files_of(made) == before
 
 
-def test_your_own_images_take_the_path_of_training(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Colours, jpg and png, of several sizes: the inputs are those of the test set, bit for bit; without the set."""
+def test_your_own_images_take_the_path_of_training(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Colours, jpg and png, of several sizes: the inputs are those of the test set, bit for bit;
+    without the set."""
     monkeypatch.setenv("DORA_TRAIN_DATA", str(tmp_path / "cache"))
     root = tmp_path / "images"
     write_image_folder(root, {"train": {"cat": 12, "dog": 12}, "test": {"cat": 5, "dog": 5}})
@@ -187,7 +227,9 @@ def test_your_own_images_take_the_path_of_training(out: Path, tmp_path: Path, mo
     photos = shutil.copytree(root / "test", tmp_path / "photos")
     shutil.rmtree(root)
     shutil.rmtree(tmp_path / "cache")
-    assert {name for name, _ in dora_train.load(made.sig).classify(sorted(photos.rglob("*.*")))} <= {"cat", "dog"}
+    assert {
+        name for name, _ in dora_train.load(made.sig).classify(sorted(photos.rglob("*.*")))
+    } <= {"cat", "dog"}
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 12), (3, 12, 8)])
@@ -197,7 +239,9 @@ def test_other_shapes(shape: tuple[int, int, int], tmp_path: Path):
     Image.fromarray(pixels if channels == 3 else pixels[..., 0]).save(tmp_path / "one.png")
     inputs = Inputs(["a", "b"], list(shape), [10.0] * channels, [2.0] * channels)
     [(images, _)] = inputs.batches([str(tmp_path / "one.png")], 2).epoch()
-    wanted = torch.from_numpy(pixels if channels == 3 else pixels[..., :1].repeat(3, 2)).permute(2, 0, 1)
+    wanted = torch.from_numpy(pixels if channels == 3 else pixels[..., :1].repeat(3, 2)).permute(
+        2, 0, 1
+    )
     assert torch.equal(images[0], (wanted.float() - 10) / 2) and inputs.image_size == 8
 
 
@@ -213,8 +257,15 @@ def test_transparency_as_in_training(on_white: bool, tmp_path: Path):
 
 
 def test_which_files_are_images(tmp_path: Path):
-    for name in ("b.JPG", "a/z.jpeg", "a/y.webp", "a/.hidden.png", ".cache/c.png", "c.txt",
-                 "é\udcff.png"):
+    for name in (
+        "b.JPG",
+        "a/z.jpeg",
+        "a/y.webp",
+        "a/.hidden.png",
+        ".cache/c.png",
+        "c.txt",
+        "é\udcff.png",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = [str(tmp_path / name) for name in ("a/y.webp", "a/z.jpeg", "b.JPG", "é\udcff.png")]
@@ -235,9 +286,13 @@ def test_a_table_in_a_file(made: Experiment, tmp_path: Path, capsysbinary: Any):
 
 # --- the test set, measured again ---
 
-AS_IN = {"32-true": (torch.float32, False), "bf16-mixed": (torch.float32, True),
-         "16-mixed": (torch.float32, True), "bf16-true": (torch.bfloat16, False),
-         "64-true": (torch.float64, False)}
+AS_IN = {
+    "32-true": (torch.float32, False),
+    "bf16-mixed": (torch.float32, True),
+    "16-mixed": (torch.float32, True),
+    "bf16-true": (torch.bfloat16, False),
+    "64-true": (torch.float64, False),
+}
 
 
 def by_torch(network: torch.nn.Module, precision: str) -> dict[str, float]:
@@ -284,6 +339,7 @@ def test_images_are_normalised_as_in_training(out: Path, monkeypatch: pytest.Mon
 
 # --- mistakes ---
 
+
 def refused(*args: str) -> str:
     """What is said, in one line."""
     with pytest.raises(UserError) as refusal:
@@ -309,15 +365,20 @@ def test_an_experiment_that_cannot_be_loaded(made: Experiment, tmp_path: Path):
         made.best_checkpoint.write_bytes(damage)
         assert refused(made.sig, str(image)).endswith("best.ckpt cannot be read: it is damaged.")
     made.best_checkpoint.unlink()
-    assert refused(made.sig, str(image)) == f"XP {made.sig} has no checkpoint yet (new): dora run -f {made.sig}"
+    assert (
+        refused(made.sig, str(image))
+        == f"XP {made.sig} has no checkpoint yet (new): dora run -f {made.sig}"
+    )
     (made.folder / "birth.json").unlink()
     assert "its values were never frozen" in refused(made.sig)
 
 
 def test_a_network_that_the_code_builds_otherwise_by_now(out: Path):
     make(out, model_args={"width": 9})
-    assert refused("5f3a91c2") == ("XP 5f3a91c2: its weights do not fit the network that the code builds by now; "
-                                   "it was made at commit 012345678.")
+    assert refused("5f3a91c2") == (
+        "XP 5f3a91c2: its weights do not fit the network that the code builds by now; "
+        "it was made at commit 012345678."
+    )
     make(out, "77777777", model="smal")
     assert refused("7") == 'XP 77777777: unknown model "smal": did you mean small?'
 
@@ -325,13 +386,19 @@ def test_a_network_that_the_code_builds_otherwise_by_now(out: Path):
 def test_images_that_are_none(made: Experiment, tmp_path: Path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refused(made.sig, str(tmp_path / "nowhere")) == f'there is no file or folder "{tmp_path}/nowhere".'
+    assert (
+        refused(made.sig, str(tmp_path / "nowhere"))
+        == f'there is no file or folder "{tmp_path}/nowhere".'
+    )
     assert refused(made.sig, str(empty)).startswith(f"{empty} holds no image (.jpg, .jpeg, .png, ")
     (empty / "broken.png").write_bytes(b"\x89PNG no image")
     for number in range(100):
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(empty / f"a {number:03}.png")
     said = refused(made.sig, str(empty), "--output", str(tmp_path / "out.csv"))
-    assert said.startswith(f"cannot read 1 image(s): {empty}/broken.png (") and len(said.splitlines()) == 1
+    assert (
+        said.startswith(f"cannot read 1 image(s): {empty}/broken.png (")
+        and len(said.splitlines()) == 1
+    )
     assert not (tmp_path / "out.csv").exists()
     for number in range(0, 100, 2):
         (empty / f"a {number:03}.png").write_bytes(b"no image")
@@ -340,14 +407,25 @@ def test_images_that_are_none(made: Experiment, tmp_path: Path):
     assert said.startswith("cannot read 51 image(s): ")
     assert len(listed.read_text().splitlines()) == 51
     shutil.rmtree(listed.parent)
-    assert "there is no such folder" in refused(made.sig, str(empty), "--output", str(tmp_path / "no" / "out.csv"))
+    assert "there is no such folder" in refused(
+        made.sig, str(empty), "--output", str(tmp_path / "no" / "out.csv")
+    )
     with pytest.raises(DataError):
         list(dora_train.load(made.sig).classify([empty / "broken.png"]))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"classes": ["a"]}',
-                                     '{"classes": ["a"], "shape": [1, 8], "mean": [0], "std": [1]}'])
-def test_an_experiment_of_an_older_version_classifies_no_files(content: str, made: Experiment, tmp_path: Path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"classes": ["a"]}',
+        '{"classes": ["a"], "shape": [1, 8], "mean": [0], "std": [1]}',
+    ],
+)
+def test_an_experiment_of_an_older_version_classifies_no_files(
+    content: str, made: Experiment, tmp_path: Path
+):
     (made.folder / "inputs.json").write_text(content)
     (tmp_path / "a.png").touch()
     said = refused(made.sig, str(tmp_path / "a.png"))
@@ -356,15 +434,33 @@ def test_an_experiment_of_an_older_version_classifies_no_files(content: str, mad
 
 # --- the real thing ---
 
+
 def run(project: Project, *args: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "dora_train.predict", *args], cwd=project.root, env=project.env,
-                          capture_output=True, text=True, timeout=100)
+    return subprocess.run(
+        [sys.executable, "-m", "dora_train.predict", *args],
+        cwd=project.root,
+        env=project.env,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("args", [QUICK, ["threads=2", "trainer.max_epochs=1", "ema.decay=0.9",
-                                          "trainer.precision=bf16-mixed", "loss.label_smoothing=0.1",
-                                          "trainer.limit_test_batches=0.5"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        QUICK,
+        [
+            "threads=2",
+            "trainer.max_epochs=1",
+            "ema.decay=0.9",
+            "trainer.precision=bf16-mixed",
+            "loss.label_smoothing=0.1",
+            "trainer.limit_test_batches=0.5",
+        ],
+    ],
+)
 def test_a_run_is_measured_with_its_own_numbers(project: Project, args: list[str]):
     project.dora("run", "trainer.accelerator=cpu", *args)
     before = files_of(project.xp)
@@ -382,8 +478,16 @@ def test_a_run_classifies_without_its_data_set(project: Project, tmp_path: Path)
     root = tmp_path / "images"
     project.env["DORA_TRAIN_DATA"] = str(tmp_path / "cache")
     write_image_folder(root, {"train": {"cat": 20, "dog": 20}, "test": {"cat": 4, "dog": 4}})
-    project.dora("run", *QUICK, "data=image_folder", f"data.root={root}", "data.image_size=16", "data.batch_size=8",
-                 "model=resnet18", "channels_last=true")
+    project.dora(
+        "run",
+        *QUICK,
+        "data=image_folder",
+        f"data.root={root}",
+        "data.image_size=16",
+        "data.batch_size=8",
+        "model=resnet18",
+        "channels_last=true",
+    )
     photos = shutil.copytree(root / "test", tmp_path / "photos")
     shutil.rmtree(root)
     done = run(project, project.xp.sig, str(photos))
@@ -391,16 +495,26 @@ def test_a_run_classifies_without_its_data_set(project: Project, tmp_path: Path)
     rows = list(csv.DictReader(done.stdout.splitlines()))
     assert len(rows) == 8 and {row["class"] for row in rows} <= {"cat", "dog"}
     assert all(0.5 <= float(row["probability"]) <= 1 for row in rows)
-    for args, message in [([project.xp.sig], "there is no such folder"), (["9" * 8], "there is no experiment"),
-                          ([project.xp.sig, "nowhere"], "there is no file or folder")]:
+    for args, message in [
+        ([project.xp.sig], "there is no such folder"),
+        (["9" * 8], "there is no experiment"),
+        ([project.xp.sig, "nowhere"], "there is no file or folder"),
+    ]:
         done = run(project, *args)
-        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr, (
+            done.stderr
+        )
 
 
 @pytest.mark.slow
 def test_a_run_cut_short_is_used_as_far_as_it_came(project: Project):
-    project.killed("dora", "run", "threads=1", "trainer.max_epochs=500", epoch=2, signum=signal.SIGKILL)
+    project.killed(
+        "dora", "run", "threads=1", "trainer.max_epochs=500", epoch=2, signum=signal.SIGKILL
+    )
     done = run(project, project.xp.sig)
     assert done.returncode == 0 and set(json.loads(done.stdout)) == {"loss", "acc"}, done.stderr
-    assert f"XP {project.xp.sig} is not finished (" in done.stderr and "best.ckpt is as far as it came" in done.stderr
+    assert (
+        f"XP {project.xp.sig} is not finished (" in done.stderr
+        and "best.ckpt is as far as it came" in done.stderr
+    )
     assert re.search(r"as far as it came \(epoch \d+\)", done.stderr)

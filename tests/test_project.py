@@ -1,4 +1,5 @@
-"""Which files of a project are its code, whatever else lies in its folder, and what git says of them."""
+"""Which files of a project are its code, whatever else lies in its folder, and what git says of
+them."""
 
 from __future__ import annotations
 
@@ -18,25 +19,76 @@ from dora_train.engine.experiment.project import Repository, find_code, shown
 from dora_train.engine.experiment.snapshot import everything, unpacked
 
 CODE = [
-    "setup.py", "requirements.txt", "run.sh", "conf/config.yaml", "conf/data/mine.yml", "vocab.json", "Makefile.cfg",
-    "mylib/__init__.py", "mylib/vocab.json", "mylib/tokenizer.model", "mylib/inner/deep/table.bin", "mylib/prompt.md",
-    "loose/module.py", "loose/settings.toml", "kernels/fast.cu", "kernels/fast.cpython-311-x86_64-linux-gnu.so",
-    "env/__init__.py", "env/cartpole.py", "odd name ä\n'\"/it's.py", "outputs2/plan.py", "data/prepare.py"]
+    "setup.py",
+    "requirements.txt",
+    "run.sh",
+    "conf/config.yaml",
+    "conf/data/mine.yml",
+    "vocab.json",
+    "Makefile.cfg",
+    "mylib/__init__.py",
+    "mylib/vocab.json",
+    "mylib/tokenizer.model",
+    "mylib/inner/deep/table.bin",
+    "mylib/prompt.md",
+    "loose/module.py",
+    "loose/settings.toml",
+    "kernels/fast.cu",
+    "kernels/fast.cpython-311-x86_64-linux-gnu.so",
+    "env/__init__.py",
+    "env/cartpole.py",
+    "odd name ä\n'\"/it's.py",
+    "outputs2/plan.py",
+    "data/prepare.py",
+]
 NOT_CODE = [
-    "README.md", "LICENSE", "mylib/README.md", "explore.ipynb", "mylib/explore.ipynb", "report.html", "table.csv",
-    "photos/1.png", "loose/image.png", "data/train.bin", "tests/test_it.py", "tests/data.yaml",
-    "mylib/tests/test_it.py", ".hidden.py", ".hidden/module.py", ".github/workflows/ci.yaml", "mylib/.hidden",
+    "README.md",
+    "LICENSE",
+    "mylib/README.md",
+    "explore.ipynb",
+    "mylib/explore.ipynb",
+    "report.html",
+    "table.csv",
+    "photos/1.png",
+    "loose/image.png",
+    "data/train.bin",
+    "tests/test_it.py",
+    "tests/data.yaml",
+    "mylib/tests/test_it.py",
+    ".hidden.py",
+    ".hidden/module.py",
+    ".github/workflows/ci.yaml",
+    "mylib/.hidden",
     "mylib/module.py~",
-    "mylib/__pycache__/module.cpython-311.pyc", "outputs/xps/5f3a91c2/events.yaml", "wandb/run/config.yaml",
-    "node_modules/left/pad.json", "venv/pyvenv.cfg", "venv/lib/python3.11/site-packages/torch/torch.py",
-    "conda/conda-meta/history", "conda/bin/activate.py", "runs/xps/5f3a91c2/.argv.json", "runs/codes/55/module.py",
-    "elsewhere/xps/notes.txt", "elsewhere/module.py"]
+    "mylib/__pycache__/module.cpython-311.pyc",
+    "outputs/xps/5f3a91c2/events.yaml",
+    "wandb/run/config.yaml",
+    "node_modules/left/pad.json",
+    "venv/pyvenv.cfg",
+    "venv/lib/python3.11/site-packages/torch/torch.py",
+    "conda/conda-meta/history",
+    "conda/bin/activate.py",
+    "runs/xps/5f3a91c2/.argv.json",
+    "runs/codes/55/module.py",
+    "elsewhere/xps/notes.txt",
+    "elsewhere/module.py",
+]
 
 
 def git(root: Path, *args: str) -> str:
-    names = ["-c", "user.name=n", "-c", "user.email=e", "-c", "init.defaultBranch=main",
-             "-c", "protocol.file.allow=always"]
-    return subprocess.run(["git", "-C", str(root), *names, *args], check=True, capture_output=True, text=True).stdout
+    names = [
+        "-c",
+        "user.name=n",
+        "-c",
+        "user.email=e",
+        "-c",
+        "init.defaultBranch=main",
+        "-c",
+        "protocol.file.allow=always",
+    ]
+    return subprocess.run(
+        ["git", "-C", str(root), *names, *args], check=True, capture_output=True, text=True
+    ).stdout
 
 
 def committed(root: Path) -> Path:
@@ -59,6 +111,7 @@ def code_in(root: Path, *left_out: Path) -> list[str]:
 
 
 # --- what is code ---
+
 
 @pytest.mark.parametrize("with_git", [False, True])
 def test_code_is_what_can_be_imported_or_read_as_configuration(with_git, tmp_path):
@@ -84,7 +137,9 @@ def test_the_hash_changes_with_the_code_and_with_nothing_else(tmp_path):
     assert Code.of(tmp_path, [tmp_path / "elsewhere"]).hash != before
 
 
-@pytest.mark.parametrize("folder", ["photos", "mylib/photos", "mylib/classes/{}", "annotations/{}", "loose"])
+@pytest.mark.parametrize(
+    "folder", ["photos", "mylib/photos", "mylib/classes/{}", "annotations/{}", "loose"]
+)
 def test_a_folder_of_many_files_is_data_and_is_named(folder, tmp_path):
     tree(tmp_path, "setup.py", "mylib/__init__.py", "mylib/vocab.json", "loose/module.py")
     before = code_in(tmp_path)
@@ -103,7 +158,9 @@ def test_few_files_are_no_data(tmp_path):
 
 def test_the_configuration_is_no_data(tmp_path):
     """However many recipes there are."""
-    tree(tmp_path, "conf/config.yaml", *[f"conf/experiment/{number}.yaml" for number in range(1001)])
+    tree(
+        tmp_path, "conf/config.yaml", *[f"conf/experiment/{number}.yaml" for number in range(1001)]
+    )
     assert len(Code.of(tmp_path).files) == 1002
 
 
@@ -117,7 +174,10 @@ def test_data_beside_code_hides_no_code(tmp_path):
 
 def test_of_data_few_files_are_looked_at(tmp_path, monkeypatch):
     """A linked folder may hold millions."""
-    data = tree(tmp_path / "data", *[f"class {label:03}/{number}.png" for label in range(300) for number in range(6)])
+    data = tree(
+        tmp_path / "data",
+        *[f"class {label:03}/{number}.png" for label in range(300) for number in range(6)],
+    )
     root = tree(tmp_path / "root", "module.py")
     (root / "link").symlink_to(data)
     monkeypatch.setattr(project, "MANY", 10)
@@ -164,6 +224,7 @@ def test_a_folder_that_holds_more_than_a_project_is_refused(tmp_path, monkeypatc
 
 # --- odd files ---
 
+
 def test_only_regular_files_are_read(tmp_path):
     """To read a pipe would never end."""
     root = tree(tmp_path / "root", "module.py", "mylib/__init__.py")
@@ -202,13 +263,22 @@ def test_names_that_are_no_text(tmp_path):
     git(tmp_path / "root", "init", "-q")
     code = Code.of(tmp_path / "root")
     assert sorted(code.files) == sorted([name, "mylib/__init__.py"]) == code.dirty
-    assert json.loads(json.dumps(code.stored())) == code.stored() and shown(name) == r"caf\udce9\n.py"
+    assert (
+        json.loads(json.dumps(code.stored())) == code.stored() and shown(name) == r"caf\udce9\n.py"
+    )
     code.keep(tmp_path / "kept.tar.gz")
-    assert everything(code.snapshot(tmp_path / "out")) == unpacked(tmp_path / "kept.tar.gz") == code.files
+    assert (
+        everything(code.snapshot(tmp_path / "out"))
+        == unpacked(tmp_path / "kept.tar.gz")
+        == code.files
+    )
 
 
 def test_linked_folders_and_circles(tmp_path):
-    root, shared = tmp_path / "root", tree(tmp_path / "shared", "lib/__init__.py", "lib/vocab.bin", "base.yaml")
+    root, shared = (
+        tmp_path / "root",
+        tree(tmp_path / "shared", "lib/__init__.py", "lib/vocab.bin", "base.yaml"),
+    )
     tree(root, "module.py", "mylib/__init__.py")
     (root / "lib").symlink_to(shared / "lib")
     (root / "conf").symlink_to("../shared")
@@ -217,20 +287,43 @@ def test_linked_folders_and_circles(tmp_path):
     (root / "mylib" / "other").symlink_to("../lib")
     (shared / "lib" / "around").symlink_to(root / "mylib")
     code = code_in(root)
-    assert {"lib/__init__.py", "lib/vocab.bin", "conf/base.yaml", "conf/lib/__init__.py", "mylib/__init__.py",
-            "mylib/other/__init__.py", "module.py"} <= set(code)
-    assert not any("back" in path or "everything" in path or path.count("around") > 1 for path in code)
+    assert {
+        "lib/__init__.py",
+        "lib/vocab.bin",
+        "conf/base.yaml",
+        "conf/lib/__init__.py",
+        "mylib/__init__.py",
+        "mylib/other/__init__.py",
+        "module.py",
+    } <= set(code)
+    assert not any(
+        "back" in path or "everything" in path or path.count("around") > 1 for path in code
+    )
 
 
 # --- git ---
 
+
 def test_ignored_files_are_code_only_if_python_imports_them(tmp_path):
-    tree(tmp_path, "mylib/__init__.py", "mylib/_version.py", "mylib/kernel.so", "mylib/local.json", "scratch/try.py",
-         "local.yaml", "kept.log.yaml")
+    tree(
+        tmp_path,
+        "mylib/__init__.py",
+        "mylib/_version.py",
+        "mylib/kernel.so",
+        "mylib/local.json",
+        "scratch/try.py",
+        "local.yaml",
+        "kept.log.yaml",
+    )
     (tmp_path / ".gitignore").write_text("*.so\n_version.py\nlocal.*\n*.log.yaml\nscratch/\n")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-f", "kept.log.yaml")
-    assert code_in(tmp_path) == ["kept.log.yaml", "mylib/__init__.py", "mylib/_version.py", "mylib/kernel.so"]
+    assert code_in(tmp_path) == [
+        "kept.log.yaml",
+        "mylib/__init__.py",
+        "mylib/_version.py",
+        "mylib/kernel.so",
+    ]
 
 
 def test_the_files_of_a_submodule_are_code(tmp_path):
@@ -241,7 +334,11 @@ def test_the_files_of_a_submodule_are_code(tmp_path):
     committed(root)
     committed(tree(root / "cloned", "other.py"))
     code = Code.of(root)
-    assert sorted(code.files) == ["cloned/other.py", "module.py", "third_party/lib/fast/__init__.py"]
+    assert sorted(code.files) == [
+        "cloned/other.py",
+        "module.py",
+        "third_party/lib/fast/__init__.py",
+    ]
     assert code.dirty == ["cloned"], "a clone that is no submodule"
     (root / "third_party" / "lib" / "fast" / "__init__.py").write_text("edited")
     edited = Code.of(root)
@@ -249,11 +346,23 @@ def test_the_files_of_a_submodule_are_code(tmp_path):
 
 
 def test_only_code_is_called_changed(tmp_path):
-    root = committed(tree(tmp_path, "module.py", "gone.py", "moved.py", "README.md", "tests/test_it.py", "conf/a.yaml"))
+    root = committed(
+        tree(
+            tmp_path,
+            "module.py",
+            "gone.py",
+            "moved.py",
+            "README.md",
+            "tests/test_it.py",
+            "conf/a.yaml",
+        )
+    )
     git(root, "mv", "moved.py", "here.py")
     for path in ("gone.py", "tests/test_it.py"):
         (root / path).unlink()
-    tree(root, "README.md", "new.py", "tests/test_new.py", "photo.png", "conf/a.yaml", text="edited")
+    tree(
+        root, "README.md", "new.py", "tests/test_new.py", "photo.png", "conf/a.yaml", text="edited"
+    )
     assert Code.of(root).dirty == ["conf/a.yaml", "gone.py", "here.py", "moved.py", "new.py"]
 
 
@@ -291,19 +400,32 @@ def test_a_worktree_of_git(tmp_path):
 
 
 def test_surroundings_do_not_change_what_git_says(tmp_path, monkeypatch):
-    """A hook's variables name another repository; settings change how files are shown, or what is written."""
+    """A hook's variables name another repository; settings change how files are shown, or what is
+    written."""
     root = committed(tree(tmp_path / "root", "module.py", "ä.py"))
     other = committed(tree(tmp_path / "other", "other.py"))
     (root / "ä.py").write_text("edited\r\n")
     before = Code.of(root)
     files = {path: path.read_bytes() for path in (root / ".git").rglob("*") if path.is_file()}
-    for name, value in [("GIT_DIR", other / ".git"), ("GIT_WORK_TREE", other), ("GIT_INDEX_FILE", other / "index")]:
+    for name, value in [
+        ("GIT_DIR", other / ".git"),
+        ("GIT_WORK_TREE", other),
+        ("GIT_INDEX_FILE", other / "index"),
+    ]:
         monkeypatch.setenv(name, str(value))
     assert Code.of(root) == before and before.dirty == ["ä.py"]
-    assert files == {path: path.read_bytes() for path in (root / ".git").rglob("*") if path.is_file()}, "touched"
+    assert files == {
+        path: path.read_bytes() for path in (root / ".git").rglob("*") if path.is_file()
+    }, "touched"
     monkeypatch.undo()
-    for key, value in [("core.quotePath", "true"), ("status.relativePaths", "false"), ("core.autocrlf", "true"),
-                       ("status.showUntrackedFiles", "no"), ("status.short", "true"), ("color.ui", "always")]:
+    for key, value in [
+        ("core.quotePath", "true"),
+        ("status.relativePaths", "false"),
+        ("core.autocrlf", "true"),
+        ("status.showUntrackedFiles", "no"),
+        ("status.short", "true"),
+        ("color.ui", "always"),
+    ]:
         git(root, "config", key, value)
     (root / ".gitattributes").write_text("*.py text eol=crlf ident filter=missing export-ignore\n")
     assert Code.of(root).files == before.files

@@ -90,8 +90,10 @@ def test_fashion_mnist_has_files_of_the_same_names(raw: Path, tmp_path: Path):
     shutil.copytree(raw, tmp_path / "data")
     for name, wanted in (("fashion_mnist", "FashionMNIST"), ("mnist", "MNIST")):
         first, second = refused(name, tmp_path / "data")
-        assert first == (f"{tmp_path}/data holds {FILES[0]}, which may belong to {wanted} or to "
-                         "another data set.")
+        assert first == (
+            f"{tmp_path}/data holds {FILES[0]}, which may belong to {wanted} or to "
+            "another data set."
+        )
         assert second == f"Move the 4 files of {wanted} into {tmp_path}/data/{wanted}/raw"
     shutil.copytree(raw, tmp_path / "fashion-mnist")
     assert len(loaded("fashion_mnist", tmp_path / "fashion-mnist")) == 150

@@ -11,7 +11,12 @@ from project import QUICK, ROOT, Project, sig_of
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line.partition("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for block in BLOCKS
+    for line in block.splitlines()
+    if line.strip()
+]
 
 # What is not run here, and why that is no hole.
 ELSEWHERE = {
@@ -34,8 +39,7 @@ ELSEWHERE = {
     "python -m dora_train.report mysweep --over seed": "test_ranking.py",
     "python -m dora_train.report mysweep --html mysweep.html": "test_page.py",
     "python -m dora_train.report --diff SIG SIG": "test_report.py",
-    "python -m dora_train.sweep 'optim.lr=0.1,0.01' 'seed=range(3)' trainer.max_epochs=5 --name lr_by_seed":
-        "test_sweep.py",
+    "python -m dora_train.sweep 'optim.lr=0.1,0.01' 'seed=range(3)' trainer.max_epochs=5 --name lr_by_seed": "test_sweep.py",  # noqa: E501
     "dora grid search": "test_search.py",
     "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
 }
@@ -45,8 +49,11 @@ def shortened(command: list[str]) -> list[str]:
     """The same command with little to train: what is tested is that it works as it is written."""
     if command[:2] not in (["dora", "run"], ["dora", "launch"]) or "--clear" in command:
         return command
-    return command + [word for word in ("debug=fast", "threads=1") if not any(
-        given.startswith(word.partition("=")[0] + "=") for given in command)]
+    return command + [
+        word
+        for word in ("debug=fast", "threads=1")
+        if not any(given.startswith(word.partition("=")[0] + "=") for given in command)
+    ]
 
 
 def test_there_is_a_first_run_by_line_15_and_an_end_by_line_250():
@@ -58,8 +65,11 @@ def test_there_is_a_first_run_by_line_15_and_an_end_by_line_250():
 def here(copy: Project, machine: Machine) -> Project:
     """A project whose grids are short, and run on this machine."""
     copy.env |= machine.env
-    copy.edit("grids/mysweep.py", "launcher.slurm_(cpus_per_task=2)",
-              'launcher.slurm_(cpus_per_task=2).bind_({"debug": "fast", "trainer.max_epochs": 1})')
+    copy.edit(
+        "grids/mysweep.py",
+        "launcher.slurm_(cpus_per_task=2)",
+        'launcher.slurm_(cpus_per_task=2).bind_({"debug": "fast", "trainer.max_epochs": 1})',
+    )
     return copy
 
 
@@ -84,10 +94,16 @@ def test_nothing_is_excused_that_is_not_there():
 
 # --- the recipes of "Make it yours" ---
 
-PYTHON, YAML = (re.search(rf"```{kind}\n((?:(?!```).)*?shades.*?)```", README, flags=re.DOTALL)[1]
-                for kind in ("python", "yaml"))
-RECIPES = {text.partition(",")[0].removeprefix("A ").partition(" of ")[0]: text.partition("\n")[2].rstrip("\n")
-           for text in PYTHON.split("# ")[1:]}
+PYTHON, YAML = (
+    re.search(rf"```{kind}\n((?:(?!```).)*?shades.*?)```", README, flags=re.DOTALL)[1]
+    for kind in ("python", "yaml")
+)
+RECIPES = {
+    text.partition(",")[0].removeprefix("A ").partition(" of ")[0]: text.partition("\n")[2].rstrip(
+        "\n"
+    )
+    for text in PYTHON.split("# ")[1:]
+}
 
 
 def test_every_recipe_is_followed():
@@ -97,6 +113,7 @@ def test_every_recipe_is_followed():
 @pytest.mark.slow
 def test_recipes_word_for_word(copy: Project):
     """All of them in one copy of the project, which then trains with all of them."""
+
     def append(file: str, text: str) -> None:
         path = copy.root / file
         path.write_text(f"{path.read_text()}\n\n{text}\n")
@@ -104,24 +121,41 @@ def test_recipes_word_for_word(copy: Project):
     append("dora_train/model.py", RECIPES["model"])
     append("dora_train/data/load.py", RECIPES["data set"])
     (copy.root / "conf/data/shades.yaml").write_text(YAML)
-    loss = re.search(r"    def loss\(.*?\n\n", (copy.root / "dora_train/module.py").read_text(), flags=re.DOTALL)[0]
+    loss = re.search(
+        r"    def loss\(.*?\n\n", (copy.root / "dora_train/module.py").read_text(), flags=re.DOTALL
+    )[0]
     copy.edit("dora_train/module.py", loss.rstrip().splitlines()[-1], RECIPES["loss"])
-    copy.edit("dora_train/module.py", 'return {"loss": self.loss(logits, labels), ',
-              'return {"loss": self.loss(logits, labels), ' + RECIPES["metric"] + " ")
+    copy.edit(
+        "dora_train/module.py",
+        'return {"loss": self.loss(logits, labels), ',
+        'return {"loss": self.loss(logits, labels), ' + RECIPES["metric"] + " ",
+    )
     append("dora_train/module.py", RECIPES["callback"])
     append("dora_train/engine/run/loggers.py", RECIPES["logger"])
-    output = copy.dora("run", "data=shades", "model=linear", "logger=[tensorboard,lightning]", "trainer.max_epochs=20",
-                       "optim.lr=0.1")
+    output = copy.dora(
+        "run",
+        "data=shades",
+        "model=linear",
+        "logger=[tensorboard,lightning]",
+        "trainer.max_epochs=20",
+        "optim.lr=0.1",
+    )
     assert "linear (" in output and "on shades (" in output and output.count("off we go") == 1
     history = copy.xp.history()
-    assert {"loss", "acc", "confidence"} == set(history[0]["valid"]) and history[-1]["valid"]["acc"] == 1.0
+    assert {"loss", "acc", "confidence"} == set(history[0]["valid"]) and history[-1]["valid"][
+        "acc"
+    ] == 1.0
     assert history[-1]["valid"]["loss"] == 0.0, "a margin is reached, which cross entropy never is"
     assert list((copy.xp.folder / "lightning").rglob("metrics.csv"))
 
 
 def test_links_and_files_exist():
-    missing = [link for link in re.findall(r"\]\(([^)#:]+)\)", README) if not (ROOT / link).exists()]
-    paths = re.findall(r"`((?:dora_train|conf|grids|tests|benchmarks|basic|pl_hydra)/[\w/.]*)`", README)
+    missing = [
+        link for link in re.findall(r"\]\(([^)#:]+)\)", README) if not (ROOT / link).exists()
+    ]
+    paths = re.findall(
+        r"`((?:dora_train|conf|grids|tests|benchmarks|basic|pl_hydra)/[\w/.]*)`", README
+    )
     engine = ["dora_train/" + path for path in re.findall(r"`(engine/[\w/.]+)`", README)]
     missing += [path for path in paths + engine if not (ROOT / path).exists()]
     assert not missing

@@ -179,7 +179,10 @@ def test_an_override_of_what_a_recipe_says_counts_once(conf: Path):
 
 
 def test_an_experiment_that_its_recipe_once_named_is_found(copy: Project):
-    """Rule 1 counted the name of the recipe. If such an experiment is there, the command means it."""
+    """Rule 1 counted the name of the recipe.
+
+    If such an experiment is there, the command means it.
+    """
     write(copy.root / "conf", "experiment/mine", GLOBAL + "optim: {lr: 0.3}")
     assert Run(copy, "run", "experiment=mine", *QUICK).wait() == 0
     made = copy.xp
@@ -194,7 +197,9 @@ def test_an_experiment_that_its_recipe_once_named_is_found(copy: Project):
     )
     for name in ("experiment=mine", "optim.lr=0.3"):
         run = Run(copy, "run", name, *QUICK)
-        assert run.wait() == 0 and ("nothing to do" in run.text) == (name != "optim.lr=0.3"), run.text
+        assert run.wait() == 0 and ("nothing to do" in run.text) == (name != "optim.lr=0.3"), (
+            run.text
+        )
     run = Run(copy, "run", "experiment=mine", *QUICK)
     assert run.wait() == 0 and f"XP {old.sig}" in run.text and "nothing to do" in run.text
 

@@ -11,7 +11,15 @@ from omegaconf import OmegaConf
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.request import Request, alike
 from dora_train.engine.grid.sync import one_place
-from dora_train.engine.jobs.resources import Resources, Shape, changes, configured, parameters, resolved, stored
+from dora_train.engine.jobs.resources import (
+    Resources,
+    Shape,
+    changes,
+    configured,
+    parameters,
+    resolved,
+    stored,
+)
 
 
 def slurm(**what) -> SlurmConfig:
@@ -24,13 +32,23 @@ def made(shape: Shape = Shape(), **what) -> dict:  # noqa: B008 (frozen)
 
 def test_without_gpus_one_task_on_the_cpu():
     chosen = made()
-    assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["cpus_per_task"], chosen["mem"]) == (1, 1, 2, "4096M")
+    assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["cpus_per_task"], chosen["mem"]) == (
+        1,
+        1,
+        2,
+        "4096M",
+    )
     assert "gres" not in chosen
 
 
 def test_one_rank_a_gpu():
     chosen = made(gpus=2)
-    assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["gres"], chosen["mem"]) == (1, 2, "gpu:2", "8192M")
+    assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["gres"], chosen["mem"]) == (
+        1,
+        2,
+        "gpu:2",
+        "8192M",
+    )
 
 
 def test_eight_gpus_a_node_by_default():
@@ -38,10 +56,16 @@ def test_eight_gpus_a_node_by_default():
     assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["gres"]) == (2, 8, "gpu:8")
 
 
-@pytest.mark.parametrize("shape, nodes, tasks", [(Shape(1, 2), 1, 2), (Shape(2), 2, 1), (Shape(2, 1), 2, 1)])
+@pytest.mark.parametrize(
+    "shape, nodes, tasks", [(Shape(1, 2), 1, 2), (Shape(2), 2, 1), (Shape(2, 1), 2, 1)]
+)
 def test_two_ranks_on_one_node_and_on_two_without_gpus(shape, nodes, tasks):
     chosen = made(shape)
-    assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["mem"]) == (nodes, tasks, f"{4096 * tasks}M")
+    assert (chosen["nodes"], chosen["ntasks_per_node"], chosen["mem"]) == (
+        nodes,
+        tasks,
+        f"{4096 * tasks}M",
+    )
 
 
 def test_two_gpus_on_two_nodes():
@@ -57,7 +81,10 @@ def test_what_cannot_be_shared_out_is_refused(gpus, nodes):
 
 def test_options_of_sbatch_pass_through_by_its_own_names():
     cfg = OmegaConf.create({"sbatch": {"mail_type": "FAIL", "gres": "gpu:a100:2"}})
-    assert made(Shape.of(cfg), gpus=2)["additional_parameters"] == {"mail-type": "FAIL", "gres": "gpu:a100:2"}
+    assert made(Shape.of(cfg), gpus=2)["additional_parameters"] == {
+        "mail-type": "FAIL",
+        "gres": "gpu:a100:2",
+    }
     assert "additional_parameters" not in made()
 
 
@@ -77,8 +104,21 @@ def test_blank_is_not_passed():
 
 
 def test_given_is_passed():
-    chosen = made(partition="p", constraint="v100", qos="q", account="a", nodelist=["n1", "n2"], exclude="n3", time=7)
-    assert {chosen[key] for key in ("partition", "constraint", "qos", "account")} == {"p", "v100", "q", "a"}
+    chosen = made(
+        partition="p",
+        constraint="v100",
+        qos="q",
+        account="a",
+        nodelist=["n1", "n2"],
+        exclude="n3",
+        time=7,
+    )
+    assert {chosen[key] for key in ("partition", "constraint", "qos", "account")} == {
+        "p",
+        "v100",
+        "q",
+        "a",
+    }
     assert (chosen["nodelist"], chosen["exclude"], chosen["time"]) == ("n1,n2", "n3", 7)
 
 
@@ -98,7 +138,10 @@ def test_lists_are_not_shared():
     for _ in range(2):
         chosen = parameters(config, Shape())
         chosen["setup"].append("changed")
-        assert chosen["srun_args"][:2] == ["--mpi=none", "--container-workdir"] and len(chosen["srun_args"]) == 3
+        assert (
+            chosen["srun_args"][:2] == ["--mpi=none", "--container-workdir"]
+            and len(chosen["srun_args"]) == 3
+        )
     assert config == before
 
 
@@ -138,8 +181,10 @@ def asked(argv=(), recipe=(), launcher=(), flags=(), own=OWN):
     for settings in (flags, launcher):
         for key, value in dict(settings).items():
             setattr(base, key, value)
-    overrides = {text.lstrip("+").partition("=")[0].removeprefix("slurm."): text.partition("=")[2]
-                 for text in argv}
+    overrides = {
+        text.lstrip("+").partition("=")[0].removeprefix("slurm."): text.partition("=")[2]
+        for text in argv
+    }
     overrides = {key: int(value) if value.isdigit() else value for key, value in overrides.items()}
     return resolved(copy.deepcopy(base), {**own, **dict(recipe), **overrides}, own, list(argv))
 
@@ -176,7 +221,10 @@ def test_a_whole_block_and_a_key_that_the_configuration_does_not_list():
 
 def test_a_key_taken_away_is_at_its_default():
     block = {key: value for key, value in OWN.items() if key != "time"}
-    assert resolved(configured({**OWN, "time": 7}), block, {**OWN, "time": 7}, ["~slurm.time"]).time == 1200
+    assert (
+        resolved(configured({**OWN, "time": 7}), block, {**OWN, "time": 7}, ["~slurm.time"]).time
+        == 1200
+    )
 
 
 def test_a_notebooks_own_take_the_place_of_the_configurations():

@@ -1,4 +1,7 @@
-"""Which files a run resumes with: `best.ckpt` is the best of the history that counts, or it is said what is lost."""
+"""Which files a run resumes with:
+
+`best.ckpt` is the best of the history that counts, or it is said what is lost.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +35,32 @@ def xp(tmp_path: Path) -> Experiment:
 
 
 def at_end(epochs: int, best: int, within: bool = False) -> dict[str, Any]:
-    """A checkpoint of the end of an epoch, or `within` the next one; its weights are that epoch's number."""
+    """A checkpoint of the end of an epoch, or `within` the next one; its weights are that epoch's
+    number."""
     current = {"ready": epochs + within, "processed": epochs}
-    history = {"history": [{"valid": {"acc": 0.1 * epoch}} for epoch in range(epochs)],
-               "best": {"epoch": best, "acc": 0.5, "value": 0.5} if best else {}}
-    return {"epoch": epochs - 1, "global_step": 10 * epochs, "callbacks": {"History": history},
-            "state_dict": {"w": torch.tensor([epochs + 0.5 * within])}, "optimizer_states": [],
-            "loops": {"fit_loop": {"epoch_progress": {"current": current}}}}
+    history = {
+        "history": [{"valid": {"acc": 0.1 * epoch}} for epoch in range(epochs)],
+        "best": {"epoch": best, "acc": 0.5, "value": 0.5} if best else {},
+    }
+    return {
+        "epoch": epochs - 1,
+        "global_step": 10 * epochs,
+        "callbacks": {"History": history},
+        "state_dict": {"w": torch.tensor([epochs + 0.5 * within])},
+        "optimizer_states": [],
+        "loops": {"fit_loop": {"epoch_progress": {"current": current}}},
+    }
 
 
 def put(xp: Experiment, **files: Any) -> None:
-    """best=3 holds epoch 3; last=(5, 3) is the end of epoch 5, the best is 3; "broken" is damaged."""
-    paths = {"best": xp.best_checkpoint, "waiting": next_best(xp), "last": xp.last_checkpoint,
-             "before": previous(xp.last_checkpoint)}
+    """best=3 holds epoch 3; last=(5, 3) is the end of epoch 5, the best is 3; "broken" is
+    damaged."""
+    paths = {
+        "best": xp.best_checkpoint,
+        "waiting": next_best(xp),
+        "last": xp.last_checkpoint,
+        "before": previous(xp.last_checkpoint),
+    }
     for name, what in files.items():
         if what == "broken":
             paths[name].write_bytes(b"PK no zip")
@@ -54,7 +70,8 @@ def put(xp: Experiment, **files: Any) -> None:
 
 
 def taken_up(xp: Experiment) -> tuple[str, int | None, str]:
-    """(from which file, the epoch of best.ckpt then, the warning); and that a second look finds the same."""
+    """(from which file, the epoch of best.ckpt then, the warning); and that a second look finds the
+    same."""
     resume = find_resume(xp)
     take_up(xp, resume)
     again = find_resume(xp)
@@ -72,27 +89,64 @@ CASES = [
     # what is there -> from which file, the epoch of best.ckpt, what is said
     ({}, ("", None, "")),
     ({"last": (5, 3), "best": 3}, ("last.ckpt", 3, "")),
-    ({"last": (5, 3), "best": 3, "waiting": 7}, ("last.ckpt", 3, "")),  # killed in epoch 8, saved seldom
+    # killed in epoch 8, saved seldom
+    ({"last": (5, 3), "best": 3, "waiting": 7}, ("last.ckpt", 3, "")),
     ({"last": (5, 5), "best": 3, "waiting": 5}, ("last.ckpt", 5, "")),  # killed between two files
     ({"last": (5, 5, True), "best": 3, "waiting": 5}, ("last.ckpt", 5, "")),
-    ({"last": (5, 5), "best": 8}, ("last.ckpt", 5, "best.ckpt is of epoch 8: written again from last.ckpt")),
-    ({"last": (5, 5), "best": "broken"}, ("last.ckpt", 5, "best.ckpt is damaged: written again from last.ckpt")),
-    ({"last": (5, 4), "before": (4, 4)}, ("last.ckpt", 4, "best.ckpt is missing: written again from previous.ckpt")),
-    ({"last": (5, 3), "best": 8}, ("last.ckpt", 8, "best.ckpt is of epoch 8, which is trained again")),
-    ({"last": (5, 3), "before": (4, 3)}, ("", None, f"best.ckpt is missing, {LOST}: starting anew")),
-    ({"last": (5, 3), "before": (2, 2)}, (
-        "previous.ckpt", 2, f"best.ckpt is missing, {LOST}: going on from the one before it; "
-                            "best.ckpt is missing: written again from previous.ckpt")),
-    ({"last": (5, 3), "before": (2, 0), "best": "broken"}, (
-        "previous.ckpt", None, f"best.ckpt is damaged, {LOST}: going on from the one before it")),
-    ({"last": (5, 3, True), "before": (5, 3), "best": 4}, (
-        "", None, f"best.ckpt is of epoch 4, {LOST}: starting anew")),
-    ({"last": "broken", "before": (4, 2), "best": 2}, (
-        "previous.ckpt", 2, "last.ckpt is damaged: going on from the one before it")),
-    ({"last": "broken", "before": (4, 2), "best": 5}, (
-        "previous.ckpt", 5, "last.ckpt is damaged: going on from the one before it; "
-                            "best.ckpt is of epoch 5, which is trained again")),
-    ({"before": (4, 2), "best": 2}, ("previous.ckpt", 2, "last.ckpt is missing: going on from the one before it")),
+    (
+        {"last": (5, 5), "best": 8},
+        ("last.ckpt", 5, "best.ckpt is of epoch 8: written again from last.ckpt"),
+    ),
+    (
+        {"last": (5, 5), "best": "broken"},
+        ("last.ckpt", 5, "best.ckpt is damaged: written again from last.ckpt"),
+    ),
+    (
+        {"last": (5, 4), "before": (4, 4)},
+        ("last.ckpt", 4, "best.ckpt is missing: written again from previous.ckpt"),
+    ),
+    (
+        {"last": (5, 3), "best": 8},
+        ("last.ckpt", 8, "best.ckpt is of epoch 8, which is trained again"),
+    ),
+    (
+        {"last": (5, 3), "before": (4, 3)},
+        ("", None, f"best.ckpt is missing, {LOST}: starting anew"),
+    ),
+    (
+        {"last": (5, 3), "before": (2, 2)},
+        (
+            "previous.ckpt",
+            2,
+            f"best.ckpt is missing, {LOST}: going on from the one before it; "
+            "best.ckpt is missing: written again from previous.ckpt",
+        ),
+    ),
+    (
+        {"last": (5, 3), "before": (2, 0), "best": "broken"},
+        ("previous.ckpt", None, f"best.ckpt is damaged, {LOST}: going on from the one before it"),
+    ),
+    (
+        {"last": (5, 3, True), "before": (5, 3), "best": 4},
+        ("", None, f"best.ckpt is of epoch 4, {LOST}: starting anew"),
+    ),
+    (
+        {"last": "broken", "before": (4, 2), "best": 2},
+        ("previous.ckpt", 2, "last.ckpt is damaged: going on from the one before it"),
+    ),
+    (
+        {"last": "broken", "before": (4, 2), "best": 5},
+        (
+            "previous.ckpt",
+            5,
+            "last.ckpt is damaged: going on from the one before it; "
+            "best.ckpt is of epoch 5, which is trained again",
+        ),
+    ),
+    (
+        {"before": (4, 2), "best": 2},
+        ("previous.ckpt", 2, "last.ckpt is missing: going on from the one before it"),
+    ),
     ({"last": "broken", "best": 4}, ("", None, "last.ckpt is damaged: starting anew")),
     ({"last": "broken", "before": "broken"}, ("", None, "last.ckpt is damaged: starting anew")),
     ({"best": 4, "waiting": 6}, ("", None, "")),  # killed before the first last.ckpt
@@ -101,7 +155,9 @@ CASES = [
 
 
 @pytest.mark.parametrize("files, wanted", CASES, ids=[str(files) for files, _ in CASES])
-def test_best_is_that_of_the_history_that_counts(files: dict[str, Any], wanted: Any, xp: Experiment):
+def test_best_is_that_of_the_history_that_counts(
+    files: dict[str, Any], wanted: Any, xp: Experiment
+):
     put(xp, **files)
     assert taken_up(xp) == wanted
 
@@ -117,9 +173,17 @@ def test_what_is_not_used_is_kept_under_another_name_and_the_history_follows(xp:
     assert len(xp.history()) == 2 and previous(xp.last_checkpoint).exists() and not half.exists()
 
 
-@pytest.mark.parametrize("files, said", [({"best": 8}, "best.ckpt is of epoch 8"), ({}, "best.ckpt is missing"),
-                                         ({"best": "broken"}, "best.ckpt is damaged")])
-def test_no_other_weights_are_tested_than_the_result_names(files: dict[str, Any], said: str, xp: Experiment):
+@pytest.mark.parametrize(
+    "files, said",
+    [
+        ({"best": 8}, "best.ckpt is of epoch 8"),
+        ({}, "best.ckpt is missing"),
+        ({"best": "broken"}, "best.ckpt is damaged"),
+    ],
+)
+def test_no_other_weights_are_tested_than_the_result_names(
+    files: dict[str, Any], said: str, xp: Experiment
+):
     put(xp, last=(9, 5), **files)
     with pytest.raises(UserError, match=f"{said}: the weights of epoch 5, the best, are lost."):
         weights_to_test(xp, {"epoch": 5, "value": 0.1})
@@ -131,10 +195,13 @@ def test_no_other_weights_are_tested_than_the_result_names(files: dict[str, Any]
 
 def test_what_a_checkpoint_of_before_does_not_know_it_counts_as_it_did(xp: Experiment):
     put(xp, last=(5, 0))
-    assert find_resume(xp).rule == 1 and find_resume(Experiment(xp.folder / "new")).rule == RULE == 2
+    assert (
+        find_resume(xp).rule == 1 and find_resume(Experiment(xp.folder / "new")).rule == RULE == 2
+    )
 
 
 # --- writing ---
+
 
 class Saving:
     """A trainer that writes an epoch's checkpoint: what `Checkpoints` asks of one."""
@@ -150,7 +217,8 @@ class Saving:
 
 
 def test_a_new_best_waits_until_last_knows_of_it(xp: Experiment):
-    """At any time, what is on disk belongs together: the best of three epochs, of which every second is saved."""
+    """At any time, what is on disk belongs together: the best of three epochs, of which every
+    second is saved."""
     history = SimpleNamespace(entries=[], best=0, improved=False, gather=lambda: None)
     trainer: Any = Saving(history)
     checkpoints = Checkpoints(xp, history, True, 2, lambda: None)  # type: ignore[arg-type]
@@ -167,7 +235,9 @@ def test_a_new_best_waits_until_last_knows_of_it(xp: Experiment):
     assert held_epoch(xp.best_checkpoint) == 7 == held_epoch(xp.last_checkpoint)
 
 
-def test_a_checkpoint_is_kept_where_a_file_has_no_second_name(xp: Experiment, monkeypatch: pytest.MonkeyPatch):
+def test_a_checkpoint_is_kept_where_a_file_has_no_second_name(
+    xp: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     put(xp, last=(2, 2))
 
     def refused(*args: Any) -> None:
@@ -185,8 +255,12 @@ def test_the_last_weights_stay_where_no_epoch_is_the_best(xp: Experiment):
     assert [path.name for path in xp.folder.glob("*.ckpt")] == ["last.ckpt"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("the state of my optimizer is odd"), TypeError("cannot pickle it")])
-def test_an_error_that_is_not_the_disks_is_a_bug(error: Exception, xp: Experiment, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(
+    "error", [RuntimeError("the state of my optimizer is odd"), TypeError("cannot pickle it")]
+)
+def test_an_error_that_is_not_the_disks_is_a_bug(
+    error: Exception, xp: Experiment, monkeypatch: pytest.MonkeyPatch
+):
     def save(*args: Any, **kwargs: Any) -> None:
         raise error
 
@@ -196,9 +270,15 @@ def test_an_error_that_is_not_the_disks_is_a_bug(error: Exception, xp: Experimen
     assert list(xp.folder.iterdir()) == [], "nothing half written is left"
 
 
-@pytest.mark.parametrize("number, hint", [(errno.ENOSPC, "make room"), (errno.EIO, "remove the cause")])
-def test_what_the_disk_says_is_said(number: int, hint: str, xp: Experiment, monkeypatch: pytest.MonkeyPatch):
-    """torch's writer raises a RuntimeError without the disk's number: the disk is asked once more."""
+@pytest.mark.parametrize(
+    "number, hint", [(errno.ENOSPC, "make room"), (errno.EIO, "remove the cause")]
+)
+def test_what_the_disk_says_is_said(
+    number: int, hint: str, xp: Experiment, monkeypatch: pytest.MonkeyPatch
+):
+    """torch's writer raises a RuntimeError without the disk's number: the disk is asked once
+    more."""
+
     def save(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("unexpected pos 640 vs 598")
 

@@ -1,4 +1,5 @@
-"""The rules of the house that can be checked: who may import whom, and that the configuration is its own manual."""
+"""The rules of the house that can be checked: who may import whom, and that the configuration is
+its own manual."""
 
 from __future__ import annotations
 
@@ -17,17 +18,30 @@ ENGINE = PACKAGE / "engine"
 
 
 def imported(path: Path, top_level_only: bool = False) -> Iterator[str]:
-    """Full names of the modules that a file imports, those of our own package as `dora_train...`."""
+    """Full names of the modules that a file imports, those of our own package as
+    `dora_train...`."""
     tree = ast.parse(path.read_text())
-    for_types = {id(node) for test in ast.walk(tree) if isinstance(test, ast.If) and _is_for_types(test)
-                 for node in ast.walk(test)}
-    nodes = [node for node in (tree.body if top_level_only else ast.walk(tree)) if id(node) not in for_types]
-    parts = ["dora_train", *path.relative_to(PACKAGE).parts[:-1]] if path.is_relative_to(PACKAGE) else []
+    for_types = {
+        id(node)
+        for test in ast.walk(tree)
+        if isinstance(test, ast.If) and _is_for_types(test)
+        for node in ast.walk(test)
+    }
+    nodes = [
+        node
+        for node in (tree.body if top_level_only else ast.walk(tree))
+        if id(node) not in for_types
+    ]
+    parts = (
+        ["dora_train", *path.relative_to(PACKAGE).parts[:-1]]
+        if path.is_relative_to(PACKAGE)
+        else []
+    )
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = parts[:len(parts) - node.level + 1] if node.level else []
+            base = parts[: len(parts) - node.level + 1] if node.level else []
             module = ".".join([*base, *([node.module] if node.module else [])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
@@ -42,17 +56,37 @@ def files(folder: Path) -> list[Path]:
 
 
 def reaches(names: Iterator[str], *forbidden: str) -> list[str]:
-    return [name for name in names if any(name == word or name.startswith(word + ".") for word in forbidden)]
+    return [
+        name
+        for name in names
+        if any(name == word or name.startswith(word + ".") for word in forbidden)
+    ]
 
 
 # --- one direction ---
 
 # A module may reach those of its own layer and of the layers before it, whatever stands between.
-LAYERS = ["base", "upstream", "config", "experiment", "jobs", "watch", "experiments", "run", "grid", "search", "dora"]
-APART = [("run", "grid"), ("grid", "run"), ("search", "run"), ("search", "grid")]  # these never reach each other
-NEUTRAL = {"best_so_far", "children", "counters", "data_error"}  # they reach nothing of ours but each other
-DOORS = {"engine.dora.main", "engine.run.trainer"}  # by which the researcher's files reach the engine
-COMMANDS = {"check", "predict", "search", "snapshots", "sweep", "code"}  # `python -m dora_train.NAME`
+LAYERS = [
+    "base",
+    "upstream",
+    "config",
+    "experiment",
+    "jobs",
+    "watch",
+    "experiments",
+    "run",
+    "grid",
+    "search",
+    "dora",
+]
+# these never reach each other
+APART = [("run", "grid"), ("grid", "run"), ("search", "run"), ("search", "grid")]
+# they reach nothing of ours but each other
+NEUTRAL = {"best_so_far", "children", "counters", "data_error"}
+# by which the researcher's files reach the engine
+DOORS = {"engine.dora.main", "engine.run.trainer"}
+# `python -m dora_train.NAME`
+COMMANDS = {"check", "predict", "search", "snapshots", "sweep", "code"}
 READABLE = {"base", "config", "experiment", "jobs", "watch"}  # for the report
 
 
@@ -66,12 +100,19 @@ def modules() -> dict[str, Path]:
 
 
 def edges() -> dict[str, set[str]]:
-    """Whom each module imports, in functions too; what is imported for its types alone does not count."""
+    """Whom each module imports, in functions too; what is imported for its types alone does not
+    count."""
     known = modules()
     found: dict[str, set[str]] = {}
     for name, path in known.items():
-        names = {full.removeprefix("dora_train.") for full in imported(path) if full.startswith("dora_train.")}
-        found[name] = {other for other in names if other in known and known[other].name != "__init__.py"} - {name}
+        names = {
+            full.removeprefix("dora_train.")
+            for full in imported(path)
+            if full.startswith("dora_train.")
+        }
+        found[name] = {
+            other for other in names if other in known and known[other].name != "__init__.py"
+        } - {name}
     return found
 
 
@@ -100,7 +141,11 @@ ENGINE_ROOM = sorted(name for name in GRAPH if name.startswith("engine.") and na
 def test_the_engine_has_one_direction(name: str):
     """engine.job is a program of its own: it imports the project's `main`."""
     reached, own = closure(name, GRAPH), layer(name)
-    later = {other for other in reached if layer(other) and LAYERS.index(layer(other)) > LAYERS.index(own)}
+    later = {
+        other
+        for other in reached
+        if layer(other) and LAYERS.index(layer(other)) > LAYERS.index(own)
+    }
     assert not later, "a later layer"
     assert not {other for other in reached if (own, layer(other)) in APART}, "the other wing"
     foreign = {other for other in reached if not other.startswith("engine.")} - NEUTRAL
@@ -115,8 +160,12 @@ def test_neutral_files_reach_nothing_of_ours(name: str):
     assert closure(name, GRAPH) <= NEUTRAL
 
 
-@pytest.mark.parametrize("name", sorted(name for name in GRAPH if not name.startswith(("engine", "report"))
-                                        and name not in COMMANDS))
+@pytest.mark.parametrize(
+    "name",
+    sorted(
+        name for name in GRAPH if not name.startswith(("engine", "report")) and name not in COMMANDS
+    ),
+)
 def test_the_researchers_files_reach_the_engine_by_two_doors(name: str):
     entered = {other for other in GRAPH[name] if other.startswith("engine.")}
     assert entered <= (DOORS if name == "train" else set())
@@ -132,29 +181,54 @@ def test_the_report_reaches_what_can_be_read(name: str):
 
 
 def test_what_uses_an_experiment_composes_nothing_and_needs_no_lightning():
-    forbidden = ["dora", "hydra", "omegaconf", "submitit", "pytorch_lightning", "lightning", "dora_train.train",
-                 "dora_train.engine.dora.main"]
+    forbidden = [
+        "dora",
+        "hydra",
+        "omegaconf",
+        "submitit",
+        "pytorch_lightning",
+        "lightning",
+        "dora_train.train",
+        "dora_train.engine.dora.main",
+    ]
     assert not reaches(imported(PACKAGE / "predict.py"), *forbidden)
     forbidden.remove("omegaconf")
     assert not reaches(imported(ENGINE / "experiment" / "find.py"), *forbidden)
     code = "import sys, dora_train.predict; print(sorted({'dora', 'hydra', 'pytorch_lightning'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("path", files(PACKAGE / "report"), ids=lambda path: path.name)
 def test_the_report_reads_files_alone(path: Path):
-    forbidden = ["dora", "torch", "torchvision", "pytorch_lightning", "lightning", "hydra", "submitit",
-                 "dora_train.engine.run", "dora_train.engine.dora.main", "dora_train.engine.upstream.dora",
-                 "dora_train.train"]
+    forbidden = [
+        "dora",
+        "torch",
+        "torchvision",
+        "pytorch_lightning",
+        "lightning",
+        "hydra",
+        "submitit",
+        "dora_train.engine.run",
+        "dora_train.engine.dora.main",
+        "dora_train.engine.upstream.dora",
+        "dora_train.train",
+    ]
     assert not reaches(imported(path), *forbidden)
 
 
 def test_a_report_is_made_without_what_takes_long_to_import():
     modules = "__main__ watch diff sheet"
-    code = "import sys; " + "".join(f"import dora_train.report.{name}; " for name in modules.split()) + \
-           "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'pandas', 'scipy'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys; "
+        + "".join(f"import dora_train.report.{name}; " for name in modules.split())
+        + "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'pandas', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -165,7 +239,9 @@ def test_the_siblings_know_nothing_of_the_engine():
 
 @pytest.mark.parametrize("path", files(ENGINE / "grid"), ids=lambda path: path.name)
 def test_the_grid_never_imports_the_run(path: Path):
-    assert not reaches(imported(path), "dora_train.engine.run", "torch", "pytorch_lightning", "torchvision")
+    assert not reaches(
+        imported(path), "dora_train.engine.run", "torch", "pytorch_lightning", "torchvision"
+    )
 
 
 PRIVATE = re.compile(r"(?:\.|\bimport .*\b)(_(?!_)[a-z]\w*)")
@@ -173,13 +249,23 @@ PRIVATE = re.compile(r"(?:\.|\bimport .*\b)(_(?!_)[a-z]\w*)")
 
 @pytest.mark.parametrize("path", files(ENGINE), ids=lambda path: str(path.relative_to(ENGINE)))
 def test_only_upstream_touches_private_names(path: Path):
-    """A private name that an engine file reads off something else must be one of the engine's own."""
+    """A private name that an engine file reads off something else must be one of the engine's
+    own."""
     if path.parent.name == "upstream":
         return
     tree = ast.parse(path.read_text())
-    own = {name for file in files(ENGINE) for name in re.findall(r"\b_[a-z]\w*", " ".join(_defined(file)))}
-    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
-            and node.attr.startswith("_") and not node.attr.startswith("__")}
+    own = {
+        name
+        for file in files(ENGINE)
+        for name in re.findall(r"\b_[a-z]\w*", " ".join(_defined(file)))
+    }
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith("_")
+        and not node.attr.startswith("__")
+    }
     assert used <= own, f"private names of others: {sorted(used - own)}"
 
 
@@ -194,20 +280,30 @@ def _defined(path: Path) -> Iterator[str]:
 
 
 def test_reading_costs_no_torch():
-    names = ", ".join(f"dora_train.engine.experiment.{name}" for name in ("folder", "find", "claims"))
-    code = f"import sys, dora_train, {names};" \
-           "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'omegaconf'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = ", ".join(
+        f"dora_train.engine.experiment.{name}" for name in ("folder", "find", "claims")
+    )
+    code = (
+        f"import sys, dora_train, {names};"
+        "print(sorted({'torch', 'dora', 'hydra', 'pytorch_lightning', 'omegaconf'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 def test_every_verb_is_spared_lightning():
     code = "import sys, dora_train.train; print(sorted({'pytorch_lightning', 'torchvision'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda path: path.name
+)
 def test_the_configuration_names_no_classes_and_no_place(path: Path):
     text = path.read_text()
     assert "_target_" not in text
@@ -215,7 +311,8 @@ def test_the_configuration_names_no_classes_and_no_place(path: Path):
 
 
 def test_every_key_has_its_comment():
-    """YAML is the manual: every key that holds a value has a comment beside it; a blank one says what blank means."""
+    """YAML is the manual: every key that holds a value has a comment beside it; a blank one says
+    what blank means."""
     lines = (ROOT / "conf" / "config.yaml").read_text().splitlines()
     wanting = []
     for line, following in zip(lines, [*lines[1:], ""]):
@@ -226,6 +323,11 @@ def test_every_key_has_its_comment():
 
 
 def test_folders_beside_the_package_hold_no_init():
-    """Dora takes a folder with `__init__.py` and `train.py` for the project's package, and stops at two."""
-    found = [path.parent.name for path in ROOT.glob("*/__init__.py") if (path.parent / "train.py").exists()]
+    """Dora takes a folder with `__init__.py` and `train.py` for the project's package, and stops at
+    two."""
+    found = [
+        path.parent.name
+        for path in ROOT.glob("*/__init__.py")
+        if (path.parent / "train.py").exists()
+    ]
     assert found == ["dora_train"]

@@ -34,11 +34,19 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_a_run_says_what_it_is_and_how_it_went(project: Project):
     lines = project.dora("run", *QUICK).splitlines()
     assert re.fullmatch(r"XP [0-9a-f]{8}  debug=fast threads=1  new  .*/xps/[0-9a-f]{8}", lines[0])
-    assert "small (57 k parameters) on digits (1,199 train, 299 valid, 299 test) · cpu, 1 threads" in lines[1]
+    assert (
+        "small (57 k parameters) on digits (1,199 train, 299 valid, 299 test) · cpu, 1 threads"
+        in lines[1]
+    )
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert len(epochs) == 2
-    assert re.match(r"epoch 1/2  train loss \d.\d{3} acc \d.\d{3} │ valid loss \d.\d{3} acc \d.\d{3}  best", epochs[0])
-    assert re.match(r"finished · best valid acc \d.\d{3} @\d · test acc \d.\d{3} · \d+ s", lines[-3])
+    assert re.match(
+        r"epoch 1/2  train loss \d.\d{3} acc \d.\d{3} │ valid loss \d.\d{3} acc \d.\d{3}  best",
+        epochs[0],
+    )
+    assert re.match(
+        r"finished · best valid acc \d.\d{3} @\d · test acc \d.\d{3} · \d+ s", lines[-3]
+    )
     assert f"dora info -f {sig_of(lines[0])}" in lines[-2]
     assert not [line for line in lines if "\x1b" in line], "colour codes in a pipe"
 
@@ -47,7 +55,9 @@ def test_a_run_leaves_a_whole_folder(reference: Project):
     xp = reference.xp
     history = xp.history()
     assert len(history) == 6
-    assert all(entry.keys() == {"train", "valid"} for entry in history), "train and valid together, nothing else"
+    assert all(entry.keys() == {"train", "valid"} for entry in history), (
+        "train and valid together, nothing else"
+    )
     assert all(entry[split].keys() == {"loss", "acc"} for entry in history for split in entry)
     result = xp.result()
     assert result and result.keys() == {"best", "test", "epochs", "steps", "reason"}
@@ -56,8 +66,14 @@ def test_a_run_leaves_a_whole_folder(reference: Project):
     assert xp.state().state is State.COMPLETED
     birth = stored(xp.folder / "birth.json")
     assert birth["argv"] == SIX and birth["threads"] == 1 and birth["rule"] == 2
-    assert birth["config"]["optim"]["lr"] == 0.1 and "slurm" not in birth["config"] and "threads" not in birth["config"]
-    assert {"python", "torch", "pytorch-lightning"} <= birth["versions"].keys() and birth["code"]["commit"]
+    assert (
+        birth["config"]["optim"]["lr"] == 0.1
+        and "slurm" not in birth["config"]
+        and "threads" not in birth["config"]
+    )
+    assert {"python", "torch", "pytorch-lightning"} <= birth["versions"].keys() and birth["code"][
+        "commit"
+    ]
 
 
 def test_checkpoints_hold_the_history_and_run_no_code(reference: Project):
@@ -75,7 +91,9 @@ def test_a_finished_run_has_nothing_to_do(reference: Project):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*SIGNALS, "SIGKILL"])
-def test_an_interrupted_run_goes_on_to_the_same_bits(name: str, project: Project, reference: Project):
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    name: str, project: Project, reference: Project
+):
     signum = getattr(signal, name)
     code, output = project.killed("dora", "run", *SIX, epoch=2, signum=signum, delay=0.05)
     assert code == (-9 if name == "SIGKILL" else 128 + signum), output
@@ -106,16 +124,22 @@ def test_tensorboard_is_continuous_over_a_resume(project: Project, reference: Pr
 def test_by_signature_with_overrides_and_anew(project: Project):
     sig = sig_of(project.dora("run", *QUICK))
     assert "nothing to do" in project.dora("run", "-f", sig[:4])
-    assert "nothing to do" in project.dora("run", "-f", sig, "threads=2"), "what does not count changes nothing"
+    assert "nothing to do" in project.dora("run", "-f", sig, "threads=2"), (
+        "what does not count changes nothing"
+    )
     assert "nothing to do" in project.dora("run", *QUICK, "sbatch.reservation=lab")
     other = sig_of(project.dora("run", "-f", sig, "seed=1"))
-    assert other != sig and stored(project.out / "xps" / other / "birth.json")["argv"] == [*QUICK, "seed=1"]
+    assert other != sig and stored(project.out / "xps" / other / "birth.json")["argv"] == [
+        *QUICK,
+        "seed=1",
+    ]
     assert "  new  " in project.dora("run", "--clear", "-f", sig)
 
 
 @pytest.mark.slow
 def test_two_ranks_count_every_sample_once(project: Project):
-    """The metrics of two ranks are those of one; sums are taken in another order, hence the tolerance."""
+    """The metrics of two ranks are those of one; sums are taken in another order, hence the
+    tolerance."""
     args = ["trainer.max_epochs=2", "threads=1", "trainer.accelerator=cpu", "data.augment=false"]
     project.dora("run", *args)
     one = project.xp
@@ -124,8 +148,12 @@ def test_two_ranks_count_every_sample_once(project: Project):
     assert "2 ranks" in output
     two = one.history()
     assert two[0]["train"]["loss"] == pytest.approx(one_history[0]["train"]["loss"], rel=0.05)
-    assert (two[1]["valid"]["acc"] * 299) == pytest.approx(round(two[1]["valid"]["acc"] * 299), abs=1e-6)
-    assert one_result and one.result()["steps"] == one_result["steps"], "a batch size is that of all ranks"
+    assert (two[1]["valid"]["acc"] * 299) == pytest.approx(
+        round(two[1]["valid"]["acc"] * 299), abs=1e-6
+    )
+    assert one_result and one.result()["steps"] == one_result["steps"], (
+        "a batch size is that of all ranks"
+    )
     assert "nothing to do" in project.dora("run", "-d", "--ddp_workers", "2", *args)
 
 
@@ -134,27 +162,48 @@ def test_torchrun_and_dora_start_the_same_run(project: Project):
     args = [*QUICK, "trainer.accelerator=cpu"]
     project.dora("run", "-d", "--ddp_workers", "2", *args)
     history = project.xp.history()
-    output = project.run("torchrun", "--nproc_per_node", "2", "--master_port", str(free_port()), "-m", "dora", "run",
-                         "--clear", *args)
+    output = project.run(
+        "torchrun",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+        "-m",
+        "dora",
+        "run",
+        "--clear",
+        *args,
+    )
     assert "  new  " in output and "2 ranks" in output
     assert project.xp.history() == history
 
 
 def test_a_rank_leaves_its_group_at_the_end():
-    """Once in many runs, gloo's threads abort a process that ends without having left: too seldom to wait for."""
+    """Once in many runs, gloo's threads abort a process that ends without having left: too seldom
+    to wait for."""
     import torch.distributed
 
     from dora_train.engine.run.environment import leave_group
 
     leave_group()
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"tcp://127.0.0.1:{free_port()}", rank=0, world_size=1
+    )
     leave_group()
     assert not torch.distributed.is_initialized()
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_ends_both(project: Project):
-    args = ["run", "-d", "--ddp_workers", "2", "trainer.accelerator=cpu", "threads=1", "trainer.max_epochs=60"]
+    args = [
+        "run",
+        "-d",
+        "--ddp_workers",
+        "2",
+        "trainer.accelerator=cpu",
+        "threads=1",
+        "trainer.max_epochs=60",
+    ]
     code, output = project.killed("dora", *args, epoch=2, signum=signal.SIGTERM)
     assert code == 143, output
     assert project.xp.state().state is State.INTERRUPTED
@@ -169,7 +218,9 @@ def test_a_second_run_says_who_holds_it(project: Project):
         assert first.poll() is None
         time.sleep(0.01)
     output = project.dora(*args, code=1)
-    assert re.match(r"XP [0-9a-f]{8} is running on .*, process \d+, since .* \(epoch \d+ of 200\)\.", output)
+    assert re.match(
+        r"XP [0-9a-f]{8} is running on .*, process \d+, since .* \(epoch \d+ of 200\)\.", output
+    )
     assert f"dora info -f {project.xp.sig} -C" in output
     assert f"process {first.pid}" in project.dora("info", "-f", project.xp.sig)
     assert "asked to stop" in project.dora("info", "-f", project.xp.sig, "-C")
@@ -179,9 +230,12 @@ def test_a_second_run_says_who_holds_it(project: Project):
 
 
 def test_a_failed_run_keeps_its_cause_and_its_traceback(copy: Project):
-    copy.edit("dora_train/module.py", "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
-              "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
-              "        if self.current_epoch == 1: raise RuntimeError('the seam came apart')")
+    copy.edit(
+        "dora_train/module.py",
+        "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:",
+        "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:\n"
+        "        if self.current_epoch == 1: raise RuntimeError('the seam came apart')",
+    )
     output = copy.dora("run", *QUICK, code=1)
     assert "Traceback" in output, "a bug shows where it is"
     assert copy.xp.state().state is State.FAILED
@@ -198,18 +252,30 @@ def test_what_returns_before_its_end_is_not_finished(copy: Project):
 
 
 @pytest.mark.parametrize("given, code, state", [(0, 1, State.INTERRUPTED), (3, 3, State.FAILED)])
-def test_a_run_that_leaves_with_an_exit_code_is_not_finished(copy: Project, given: int, code: int, state: State):
+def test_a_run_that_leaves_with_an_exit_code_is_not_finished(
+    copy: Project, given: int, code: int, state: State
+):
     """One that fails by itself is not started again by itself."""
-    copy.edit("dora_train/train.py", "    return train(module, data, cfg)", f"    raise SystemExit({given})")
+    copy.edit(
+        "dora_train/train.py",
+        "    return train(module, data, cfg)",
+        f"    raise SystemExit({given})",
+    )
     copy.dora("run", *QUICK, code=code)
     assert (copy.xp.state().state, copy.xp.state().cause) == (state, f"left with exit code {given}")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("limit, reason", [
-    (["trainer.max_epochs=-1", "trainer.max_steps=30", "schedule.name=none"], "max_steps"),
-    (["trainer.max_epochs=-1", "trainer.max_time=00:00:00:02", "schedule.name=none"], "max_time"),
-])
+@pytest.mark.parametrize(
+    "limit, reason",
+    [
+        (["trainer.max_epochs=-1", "trainer.max_steps=30", "schedule.name=none"], "max_steps"),
+        (
+            ["trainer.max_epochs=-1", "trainer.max_time=00:00:00:02", "schedule.name=none"],
+            "max_time",
+        ),
+    ],
+)
 def test_other_ends(project: Project, limit: list[str], reason: str):
     output = project.dora("run", "threads=1", *limit)
     assert f"finished ({reason})" in output
@@ -233,7 +299,8 @@ def test_the_default_values_changed(copy: Project):
     copy.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
     output = copy.dora("run", *QUICK, code=1)
     assert output.splitlines()[0] == (
-        f"XP {sig} was made when optim.momentum was 0.9; it is 0.95 now: not the same experiment.")
+        f"XP {sig} was made when optim.momentum was 0.9; it is 0.95 now: not the same experiment."
+    )
     assert "nothing to do" in copy.dora("run", "-f", sig), "by its signature it keeps its meaning"
     assert sig_of(copy.dora("run", *QUICK, "tag=anew")) != sig, "a word makes it another experiment"
     copy.env["DORA_DRIFT"] = "old"
@@ -288,14 +355,22 @@ def dump(value: Any) -> str:
     return base64.b64encode(zlib.compress(json.dumps(value).encode())).decode()
 
 
-@pytest.mark.parametrize("text", ["garbage", dump({"a": 1}), dump([[1]]), dump([{"birth": {"sig": "../../x"}}])])
+@pytest.mark.parametrize(
+    "text", ["garbage", dump({"a": 1}), dump([[1]]), dump([{"birth": {"sig": "../../x"}}])]
+)
 def test_what_is_no_export_is_refused(project: Project, text: str):
     done = imported(text, project)
-    assert done.returncode == 1 and "what came in is no export" in done.stderr and "Traceback" not in done.stderr
+    assert (
+        done.returncode == 1
+        and "what came in is no export" in done.stderr
+        and "Traceback" not in done.stderr
+    )
     assert not project.out.exists()
 
 
-def test_a_record_under_a_foreign_name_is_refused(project: Project, reference: Project, monkeypatch):
+def test_a_record_under_a_foreign_name_is_refused(
+    project: Project, reference: Project, monkeypatch
+):
     monkeypatch.setenv("DORA_EXPORT_METRICS", "1")
     record = exported([], reference.xp)
     record["birth"]["sig"] = "../../x"
@@ -304,8 +379,14 @@ def test_a_record_under_a_foreign_name_is_refused(project: Project, reference: P
 
 
 def imported(text: str, project: Project) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([BIN / "dora", "import"], input=text + "\n", text=True, capture_output=True, cwd=ROOT,
-                          env=project.env)
+    return subprocess.run(
+        [BIN / "dora", "import"],
+        input=text + "\n",
+        text=True,
+        capture_output=True,
+        cwd=ROOT,
+        env=project.env,
+    )
 
 
 @pytest.mark.slow

@@ -1,5 +1,5 @@
-"""A search: the same trials whatever is killed and however long each takes, nothing twice, and hopeless ones finished
-by whoever asks for them."""
+"""A search: the same trials whatever is killed and however long each takes, nothing twice, and
+hopeless ones finished by whoever asks for them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ from dora_train.engine.search.replay import Replay, Trial
 from dora_train.engine.search.space import choice, integer, log, uniform
 from dora_train.engine.watch.status import Status
 
-SPACE = {"optim.lr": log(1e-3, 1.0), "optim.momentum": uniform(0.0, 0.99), "model_args.width": integer(8, 64),
-         "schedule.name": choice("cosine", "onecycle")}
+SPACE = {
+    "optim.lr": log(1e-3, 1.0),
+    "optim.momentum": uniform(0.0, 0.99),
+    "model_args.width": integer(8, 64),
+    "schedule.name": choice("cosine", "onecycle"),
+}
 ACC = Objective("valid.acc", "max")
 NAMES = ["random", "nevergrad", "nevergrad:DE", "optuna", "optuna:Random"]
 
@@ -57,7 +61,9 @@ def outcome_of(values) -> Outcome:
     return Outcome(value, (value / 2, value), stopped=value < 0.6)
 
 
-def searched(name: str, order: random.Random, kills: float = 0.0, at_once: int = 3, trials: int = 12) -> list:
+def searched(
+    name: str, order: random.Random, kills: float = 0.0, at_once: int = 3, trials: int = 12
+) -> list:
     """Every trial of a search whose trials end in any order, and which is killed at any time."""
     outcomes: dict[str, Outcome] = {}
     replay, record = Replay(make(name, terms()), outcomes, sig), []
@@ -86,11 +92,14 @@ def test_same_seed_same_trials_whatever_ends_first_and_is_killed(name: str):
 
 def test_another_seed_other_trials(name: str):
     suggestions = [make(name, terms(seed=seed)) for seed in (0, 1)]
-    assert [suggestions[0].ask().values for _ in range(4)] != [suggestions[1].ask().values for _ in range(4)]
+    assert [suggestions[0].ask().values for _ in range(4)] != [
+        suggestions[1].ask().values for _ in range(4)
+    ]
 
 
 def test_what_is_told_matters(name: str):
-    """But not to what draws blindly; else the tests above would hold for an optimizer that is told nothing."""
+    """But not to what draws blindly; else the tests above would hold for an optimizer that is told
+    nothing."""
     blind = name in ("random", "optuna:Random")
     found = []
     for sign in (1.0, -1.0):
@@ -136,7 +145,9 @@ def test_a_small_space_ends_the_search_and_repeats_nothing(name: str):
 
 def test_the_record_is_right_where_a_result_has_changed(name: str):
     record = searched(name, random.Random(0))
-    other = {trial.sig: Outcome(0.1 * number, (0.1 * number,)) for number, trial in enumerate(record)}
+    other = {
+        trial.sig: Outcome(0.1 * number, (0.1 * number,)) for number, trial in enumerate(record)
+    }
     replay = Replay(make(name, terms()), other, sig)
     for trial in record:
         replay.repeat(trial)
@@ -174,12 +185,20 @@ def test_a_repetition_is_answered_with_what_is_known():
     replay = Replay(optimizer, outcomes, sig)
     replay.ask(1)
     optimizer.next = 0
-    assert replay.ask(1).values == {"seed": 1} and optimizer.told == [(0, None, 0.5), (0, None, 0.5)]
+    assert replay.ask(1).values == {"seed": 1} and optimizer.told == [
+        (0, None, 0.5),
+        (0, None, 0.5),
+    ]
 
 
 def test_experiments_of_others_are_told_before_the_first(name: str):
     replay = Replay(make(name, terms()), {}, sig)
-    values = {"optim.lr": 0.1, "optim.momentum": 0.5, "model_args.width": 16, "schedule.name": "cosine"}
+    values = {
+        "optim.lr": 0.1,
+        "optim.momentum": 0.5,
+        "model_args.width": 16,
+        "schedule.name": "cosine",
+    }
     for momentum in (0.1, 0.2, 0.3):
         replay.reuse(values | {"optim.momentum": momentum}, Outcome(momentum, (momentum,)))
     assert replay.ask(1) is not None
@@ -199,9 +218,18 @@ def test_a_value_is_short_and_within(dimension, share: float):
     assert dimension.holds(value) and dimension.rounded(value) == value and len(repr(value)) <= 10
 
 
-@pytest.mark.parametrize("wrong", [lambda: log(0, 1), lambda: uniform(1, 1), lambda: integer(0.5, 2),  # type: ignore
-                                   lambda: choice("a"), lambda: log("a", "b"), lambda: make("nevergradd", terms()),  # type: ignore
-                                   lambda: make("random:x", terms())])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: log(0, 1),
+        lambda: uniform(1, 1),
+        lambda: integer(0.5, 2),  # type: ignore
+        lambda: choice("a"),
+        lambda: log("a", "b"),
+        lambda: make("nevergradd", terms()),  # type: ignore
+        lambda: make("random:x", terms()),
+    ],
+)
 def test_what_no_search_can_be_made_of(wrong):
     with pytest.raises(UserError):
         wrong()
@@ -226,37 +254,63 @@ def test_a_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch):
 
 def test_neither_library_is_imported_unless_asked_for():
     code = "import sys, grids.search; print(sorted({'nevergrad', 'optuna'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 # --- outcomes ---
 
+
 def test_a_trial_counts_with_its_best_epoch():
-    history = [{"valid": {"acc": acc}} for acc in (0.2, 0.5, float("nan"), 0.4)] + [{"train": {"loss": 1.0}}]
+    history = [{"valid": {"acc": acc}} for acc in (0.2, 0.5, float("nan"), 0.4)] + [
+        {"train": {"loss": 1.0}}
+    ]
     assert ACC.steps(history) == (0.2, 0.5, 0.5, 0.5, 0.5)
     assert Objective("valid.acc", "min").steps(history) == (0.2,) * 5
     assert ACC.steps([{"valid": {"acc": float("nan")}}]) == ()
-    seldom = [{"train": {"loss": 1}}, {"valid": {"acc": 0.2}}, {"train": {"loss": 1}}, {"valid": {"acc": 0.1}}]
-    assert ACC.steps(seldom) == (None, 0.2, 0.2, 0.2), "a step is an epoch, so that floors are compared like with like"
+    seldom = [
+        {"train": {"loss": 1}},
+        {"valid": {"acc": 0.2}},
+        {"train": {"loss": 1}},
+        {"valid": {"acc": 0.1}},
+    ]
+    assert ACC.steps(seldom) == (None, 0.2, 0.2, 0.2), (
+        "a step is an epoch, so that floors are compared like with like"
+    )
     assert floors([Outcome(0.2, ACC.steps(seldom))] * 5) == [None, 0.2, 0.2, 0.2]
     with pytest.raises(UserError, match="valid.acc"):
         Objective("valid.f1", "max").refuse_missing("5f3a91c2", history)
 
 
 def test_the_median_needs_five():
-    curves = [Outcome(0.1 * number, tuple(0.1 * number for _ in range(3 if number else 2))) for number in range(5)]
+    curves = [
+        Outcome(0.1 * number, tuple(0.1 * number for _ in range(3 if number else 2)))
+        for number in range(5)
+    ]
     assert floors(curves[:4]) == [None, None, None]
     assert floors(curves) == [0.2, 0.2, None], "one was stopped after two epochs"
-    assert floors([*curves, Outcome(), Outcome(silent=True)]) == [0.2, 0.2, None], "failures have no say"
+    assert floors([*curves, Outcome(), Outcome(silent=True)]) == [0.2, 0.2, None], (
+        "failures have no say"
+    )
 
 
 def test_the_record_is_read_as_it_was_written(tmp_path: Path):
     assert read_search(tmp_path) is None
-    record = SearchRecord({"seed": 0}, 20, 2, ["5f3a91c2"], [{"sig": "77c01b9e", "values": {"a": 1}, "told": 0}])
+    record = SearchRecord(
+        {"seed": 0}, 20, 2, ["5f3a91c2"], [{"sig": "77c01b9e", "values": {"a": 1}, "told": 0}]
+    )
     write_search(tmp_path, record)
     assert read_search(tmp_path) == record
-    for damage in ('{"trials": [{"sig": 1}]}', '{"trials": [1]}', '{"trials": null}', '{"reused": 1}', "[]", '{"tri'):
+    for damage in (
+        '{"trials": [{"sig": 1}]}',
+        '{"trials": [1]}',
+        '{"trials": null}',
+        '{"reused": 1}',
+        "[]",
+        '{"tri',
+    ):
         (tmp_path / "search.json").write_text(damage)
         assert read_search(tmp_path) is None, "most of it is found again in the experiments"
 
@@ -270,19 +324,30 @@ STATUSES = st.builds(Status, st.sampled_from(list(State)), by_job=st.just(True))
 @settings(max_examples=200)
 def test_no_more_than_that_at_a_time(statuses: list[Status], most: int, retry: bool, clear: bool):
     known = {f"{number:08x}": Known(status) for number, status in enumerate(statuses)}
-    plan = make_plan([Wanted(one, searched=True) for one in known], known, SubmitRules(retry=retry), "me", clear=clear)
+    plan = make_plan(
+        [Wanted(one, searched=True) for one in known],
+        known,
+        SubmitRules(retry=retry),
+        "me",
+        clear=clear,
+    )
     capped = limited(plan, known, most)
     live = sum(status.live for status in statuses)
     starts = [one for one in capped if one.verb.submits and not known[one.sig].status.live]
-    assert len(starts) == min(max(0, most - live), sum(one.verb.submits and not known[one.sig].status.live
-                                                       for one in plan))
+    assert len(starts) == min(
+        max(0, most - live),
+        sum(one.verb.submits and not known[one.sig].status.live for one in plan),
+    )
     assert [one.anew for one in capped] == [one.anew for one in plan], "cleared are all"
 
 
 def test_a_search_keeps_what_it_has_stopped_and_others_finish_it():
     known = {"a": Known(Status(State.STOPPED))}
     assert make_plan([Wanted("a", searched=True)], known, SubmitRules(), "me")[0].verb == Verb.KEEP
-    assert make_plan([Wanted("a", searched=True)], known, SubmitRules(retry=True), "me")[0].verb == Verb.RETRY
+    assert (
+        make_plan([Wanted("a", searched=True)], known, SubmitRules(retry=True), "me")[0].verb
+        == Verb.RETRY
+    )
     assert make_plan([Wanted("a")], known, SubmitRules(), "me")[0].verb == Verb.RESUME
 
 
@@ -299,12 +364,12 @@ class Question(Search, ClassifierExplorer):
     trials = 4
     at_once = 2
 '''
-TAIL = '''
+TAIL = """
 
 @Question
 def explorer(launcher):
     launcher.bind_({"debug": "fast", "threads": 1})
-'''
+"""
 
 
 @pytest.fixture
@@ -313,8 +378,14 @@ def local(tmp_path: Path, machine: Machine) -> GridProject:
 
 
 def write(project: GridProject, *lines: str, asleep: bool = False) -> None:
-    tail = TAIL.replace("launcher.bind_", 'launcher.slurm_(setup=["sleep 300"]).bind_') if asleep else TAIL
-    (project.folder / "grids" / "question.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines) + tail)
+    tail = (
+        TAIL.replace("launcher.bind_", 'launcher.slurm_(setup=["sleep 300"]).bind_')
+        if asleep
+        else TAIL
+    )
+    (project.folder / "grids" / "question.py").write_text(
+        HEAD + "".join(f"    {line}\n" for line in lines) + tail
+    )
 
 
 def trials(project: GridProject) -> list[Experiment]:
@@ -341,17 +412,28 @@ def test_killed_at_any_time_it_goes_on(local: GridProject):
         process.communicate()
     out = local.dora("grid", "question")
     assert "4 of 4 trials are over, best valid.acc" in out
-    assert len(local.xps()) == 4 and all(attempts(xp) == 1 and xp.job_number() == 1 for xp in local.xps())
-    drawn = make("random", Terms({"optim.lr": log(1e-3, 1.0), "optim.momentum": uniform(0.0, 0.99)}, ACC, 0, 4, 2))
+    assert len(local.xps()) == 4 and all(
+        attempts(xp) == 1 and xp.job_number() == 1 for xp in local.xps()
+    )
+    drawn = make(
+        "random",
+        Terms({"optim.lr": log(1e-3, 1.0), "optim.momentum": uniform(0.0, 0.99)}, ACC, 0, 4, 2),
+    )
     wanted = [drawn.ask().values for _ in range(4)]
-    assert [trial["values"] for trial in read_search(local.out / "grids" / "question").trials] == wanted
+    assert [
+        trial["values"] for trial in read_search(local.out / "grids" / "question").trials
+    ] == wanted
     (local.out / "grids" / "question" / "search.json").unlink()
     assert "4 of 4 trials are over" in local.sync(), "found again in the experiments"
-    assert [trial["values"] for trial in read_search(local.out / "grids" / "question").trials] == wanted
+    assert [
+        trial["values"] for trial in read_search(local.out / "grids" / "question").trials
+    ] == wanted
     before = {xp.sig: xp.birth().born for xp in local.xps()}
     assert len(before) == 4
     assert "4 completed" in local.dora("grid", "question", "--clear", DORA_YES="1")
-    assert {xp.sig for xp in local.xps() if xp.birth().born != before[xp.sig]} == set(before), "all anew"
+    assert {xp.sig for xp in local.xps() if xp.birth().born != before[xp.sig]} == set(before), (
+        "all anew"
+    )
 
 
 @pytest.mark.slow
@@ -365,7 +447,9 @@ def test_a_dry_run_leaves_no_trace_and_cancel_asks_for_nothing(local: GridProjec
     assert len(trials(local)) == 2 and len(local.xps()) == 2
     write(local)
     out = local.dora("grid", "question", code=1)
-    assert "4 of 4 trials are over" in out and "2 cancelled" in out and "2 completed" in out, "that tells it nothing"
+    assert "4 of 4 trials are over" in out and "2 cancelled" in out and "2 completed" in out, (
+        "that tells it nothing"
+    )
     assert "4 completed" in local.dora("grid", "question", "--retry")
 
 
@@ -373,7 +457,9 @@ def test_a_dry_run_leaves_no_trace_and_cancel_asks_for_nothing(local: GridProjec
 def test_failures_are_told_and_the_search_goes_on(local: GridProject):
     write(local, 'space = {"optim.lr": choice(1e30, 0.1), "seed": integer(0, 3)}')
     out = local.dora("grid", "question")
-    assert "diverged" in out and "4 of 4 trials are over" in out, "a failure is an answer: exit code 0"
+    assert "diverged" in out and "4 of 4 trials are over" in out, (
+        "a failure is an answer: exit code 0"
+    )
     again = local.sync()
     assert "kept" in again and all(attempts(xp) == 1 for xp in local.xps())
 
@@ -393,7 +479,10 @@ def test_hopeless_trials_stop_and_another_grid_finishes_them(local: GridProject,
     out = local.dora("grid", "question")
     assert "1 stopped" in out and "1 of 1 trials are over" in out
     [xp] = local.xps()
-    assert xp.state().state == State.STOPPED and "after 1 epochs, the median is 0.999" in xp.state().cause
+    assert (
+        xp.state().state == State.STOPPED
+        and "after 1 epochs, the median is 0.999" in xp.state().cause
+    )
     assert len(xp.history()) == 1 and xp.last_checkpoint.exists() and xp.result() is None
     assert "question: = 1 kept" in local.sync(), "its search keeps it"
     reference = GridProject(tmp_path / "reference", local.cluster)
@@ -407,21 +496,29 @@ def test_hopeless_trials_stop_and_another_grid_finishes_them(local: GridProject,
 
 @pytest.mark.slow
 def test_what_other_grids_ran_is_told_before_the_first(local: GridProject):
-    local.grid('for lr in (0.1, 0.5, 5.0): launcher({"optim.lr": lr, "threads": 1})',
-               'launcher({"optim.lr": 0.1, "seed": 1})', name="before")
+    local.grid(
+        'for lr in (0.1, 0.5, 5.0): launcher({"optim.lr": lr, "threads": 1})',
+        'launcher({"optim.lr": 0.1, "seed": 1})',
+        name="before",
+    )
     local.dora("grid", "before")
     write(local, "reuse = True", "trials = 1")
     local.dora("grid", "question")
     reused = read_search(local.out / "grids" / "question").reused
-    assert sorted(dict(Experiment(local.out / "xps" / sig).birth().delta)["optim.lr"] for sig in reused) == [0.1, 0.5]
+    assert sorted(
+        dict(Experiment(local.out / "xps" / sig).birth().delta)["optim.lr"] for sig in reused
+    ) == [0.1, 0.5]
 
 
 @pytest.mark.slow
 def test_mistakes_in_a_search_cost_a_line(local: GridProject):
-    for line, words in (("trails = 3", 'a search has no "trails": did you mean trials?'),
-                        ('optimizer = "nevergradd"', "did you mean nevergrad?"),
-                        ("space = {}", "a search needs a space"), ("at_once = 0", "whole numbers from 1 on"),
-                        ('space = {"optim.lrr": log(1e-3, 1)}', "did you mean optim.lr?")):
+    for line, words in (
+        ("trails = 3", 'a search has no "trails": did you mean trials?'),
+        ('optimizer = "nevergradd"', "did you mean nevergrad?"),
+        ("space = {}", "a search needs a space"),
+        ("at_once = 0", "whole numbers from 1 on"),
+        ('space = {"optim.lrr": log(1e-3, 1)}', "did you mean optim.lr?"),
+    ):
         write(local, line)
         assert words in local.dora("grid", "question", "--dry_run", code=1)
     write(local, 'objective = "valid.f1"', 'mode = "max"', "trials = 1")
@@ -429,6 +526,7 @@ def test_mistakes_in_a_search_cost_a_line(local: GridProject):
 
 
 # --- stopping early ---
+
 
 def stops(accs: list[float], floors: list, mode: str = "max") -> bool:
     """Whether a run with this history leaves as its next epoch begins."""
@@ -450,7 +548,9 @@ def stops(accs: list[float], floors: list, mode: str = "max") -> bool:
 def test_what_is_below_the_median_stops():
     assert stops([0.1], [0.2]) and not stops([0.2], [0.2]) and not stops([0.3], [0.2])
     assert stops([0.3], [0.2], "min") and not stops([0.1], [0.2], "min")
-    assert not stops([], [0.2]) and not stops([0.1], [None]) and not stops([0.1, 0.1], [0.2]), "no floor there"
+    assert not stops([], [0.2]) and not stops([0.1], [None]) and not stops([0.1, 0.1], [0.2]), (
+        "no floor there"
+    )
     assert not stops([0.5, 0.1], [0.4, 0.4]), "its best epoch counts"
     assert stops([float("nan"), 0.1], [None, 0.4]) and not stops([float("nan")], [0.4])
 

@@ -1,4 +1,5 @@
-"""What a command finds that others have left: open intents, jobs to end, and a scheduler without room."""
+"""What a command finds that others have left: open intents, jobs to end, and a scheduler without
+room."""
 
 import json
 import os
@@ -27,7 +28,10 @@ def started(xp: Experiment, job_id: str, token: str = "tok") -> None:
 
 # --- an intent whose job has started ---
 
-def test_a_job_that_gave_its_id_in_its_claim_is_adopted_whatever_the_scheduler_says(tmp_path, monkeypatch):
+
+def test_a_job_that_gave_its_id_in_its_claim_is_adopted_whatever_the_scheduler_says(
+    tmp_path, monkeypatch
+):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs", answers=False)
     intent(tmp_path, monkeypatch, xp, alive=True)
     started(xp, "77")
@@ -45,7 +49,9 @@ def test_so_is_a_task_of_an_array(tmp_path, monkeypatch):
     assert xp.job().job_id == "77_3" and xp.job().log == str(tmp_path / "arrays" / "tok" / "77.out")
 
 
-@pytest.mark.parametrize("job_id, token", [("77", "another"), ("", "tok")], ids=["another job", "no job"])
+@pytest.mark.parametrize(
+    "job_id, token", [("77", "another"), ("", "tok")], ids=["another job", "no job"]
+)
 def test_the_claim_of_somebody_else_says_nothing_of_it(tmp_path, monkeypatch, job_id, token):
     xp = experiment(tmp_path)
     intent(tmp_path, monkeypatch, xp)
@@ -64,6 +70,7 @@ def test_a_damaged_intent_is_never_adopted_by_its_empty_token(tmp_path):
 
 
 # --- an intent whose maker is gone ---
+
 
 class Asked(Fake):
     """An executor that notes the names it is asked about."""
@@ -117,12 +124,15 @@ def test_an_intent_that_was_given_up_in_the_meantime_is_not_submitted(tmp_path):
 def test_a_job_that_was_adopted_in_the_meantime_is_ours(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     stock = fake.submit
-    fake.submit = lambda order: (receipt := stock(order)) and xp.record_job(1, receipt.job_id) and receipt
+    fake.submit = lambda order: (
+        (receipt := stock(order)) and xp.record_job(1, receipt.job_id) and receipt
+    )
     [outcome] = submit([request(xp, tmp_path)], fake, tmp_path)
     assert outcome.submitted and not fake.cancelled
 
 
 # --- the end of jobs ---
+
 
 def test_a_cancellation_is_one_question_for_all_jobs(tmp_path):
     xps, fake = [experiment(tmp_path, number) for number in range(3)], Fake(tmp_path / "jobs")
@@ -132,7 +142,9 @@ def test_a_cancellation_is_one_question_for_all_jobs(tmp_path):
     fake.cancel = lambda job_ids: calls.append(sorted(job_ids))
     assert sorted(submission.cancel(xps, fake)) == ["100", "101"] and calls == [["100", "101"]]
     assert xps[0].job().cancelled == claims.user_name()
-    assert submission.cancel([xps[2]], fake) == [] and len(calls) == 1, "nobody is asked for nothing"
+    assert submission.cancel([xps[2]], fake) == [] and len(calls) == 1, (
+        "nobody is asked for nothing"
+    )
 
 
 def test_waiting_for_the_end_of_jobs(tmp_path, monkeypatch):
@@ -142,7 +154,8 @@ def test_waiting_for_the_end_of_jobs(tmp_path, monkeypatch):
     def ends(seconds):
         slept.append(seconds)
         fake.jobs = lambda job_ids, force=False: {
-            job_id: JobInfo(job_id, Phase.OVER, "CANCELLED") for job_id in job_ids}
+            job_id: JobInfo(job_id, Phase.OVER, "CANCELLED") for job_id in job_ids
+        }
 
     monkeypatch.setattr(submission.time, "sleep", ends)
     submission.wait_until_over([xp], fake)
@@ -152,11 +165,14 @@ def test_waiting_for_the_end_of_jobs(tmp_path, monkeypatch):
 def test_a_job_that_does_not_end_is_said(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     submit([request(xp, tmp_path)], fake, tmp_path)
-    with pytest.raises(UserError, match=f"XP {xp.sig} still runs 0 s after it was cancelled; nothing was removed"):
+    with pytest.raises(
+        UserError, match=f"XP {xp.sig} still runs 0 s after it was cancelled; nothing was removed"
+    ):
         submission.wait_until_over([xp], fake, seconds=0)
 
 
 # --- a scheduler without room ---
+
 
 class Room(Fake):
     """An executor that takes so many jobs, and the sizes of all orders that it was given."""
@@ -176,16 +192,23 @@ class Room(Fake):
 
 def asked(tmp_path, count, grid="g", **slurm):
     settings = SlurmConfig(gpus=0, **{"partition": "", **slurm})
-    return [replace(request(experiment(tmp_path, number), tmp_path, grid=grid), slurm=settings)
-            for number in range(count)]
+    return [
+        replace(request(experiment(tmp_path, number), tmp_path, grid=grid), slurm=settings)
+        for number in range(count)
+    ]
 
 
-@pytest.mark.parametrize("room, sizes", [(5, [5]), (2, [5, 2, 2, 1]), (0, [5, 2, 1]), (4, [5, 2, 2, 1])])
+@pytest.mark.parametrize(
+    "room, sizes", [(5, [5]), (2, [5, 2, 2, 1]), (0, [5, 2, 1]), (4, [5, 2, 2, 1])]
+)
 def test_what_there_is_no_room_for_waits_with_us(tmp_path, room, sizes):
     fake = Room(tmp_path / "jobs", room)
     outcomes = submit_all([asked(tmp_path, 5)], fake, tmp_path)
     assert fake.sizes == sizes
-    assert [sum(one.submitted for one in outcomes), sum(one.held for one in outcomes)] == [room, 5 - room]
+    assert [sum(one.submitted for one in outcomes), sum(one.held for one in outcomes)] == [
+        room,
+        5 - room,
+    ]
     assert len(outcomes) == 5 and not any(one.refused for one in outcomes)
     held = [one.experiment.job() for one in outcomes if one.held]
     assert all(job.held and job.grid == "g" and not job.job_id for job in held)
@@ -205,7 +228,9 @@ def test_what_waits_with_us_is_written_down_once(tmp_path):
         again = [replace(one, seen=outcome.experiment.job_number()) for one in asked(tmp_path, 1)]
         [outcome] = submit_all([again], fake, tmp_path, careful=True)
         assert outcome.held and outcome.trouble == NO_ROOM
-    numbers = [outcome.experiment.job_at(at) for at in range(number, outcome.experiment.job_number() + 1)]
+    numbers = [
+        outcome.experiment.job_at(at) for at in range(number, outcome.experiment.job_number() + 1)
+    ]
     assert all(job.held for job in numbers), numbers
 
 
@@ -218,8 +243,13 @@ def test_with_care_it_begins_with_one_and_doubles(tmp_path):
 def test_a_partition_that_is_full_is_not_asked_again_but_others_are(tmp_path):
     fake = Room(tmp_path / "jobs", 1)
     first, second, third = (
-        [replace(asked(tmp_path, 3, partition=name)[number], experiment=experiment(tmp_path, number))]
-        for number, name in enumerate(("big", "big", "small")))
+        [
+            replace(
+                asked(tmp_path, 3, partition=name)[number], experiment=experiment(tmp_path, number)
+            )
+        ]
+        for number, name in enumerate(("big", "big", "small"))
+    )
     fake.room = 0
     outcomes = submit_all([first, second, third], fake, tmp_path)
     assert fake.sizes == [1, 1] and [one.held for one in outcomes] == [True] * 3
@@ -232,7 +262,10 @@ def test_batches_are_what_a_job_array_named(tmp_path):
     sigs = list(requests)
     herd = Herd(job_arrays=[[sigs[0]], sigs[1:3], [sigs[3], "00000000"]])
     assert [[one.experiment.sig for one in batch] for batch in batches(herd, requests)] == [
-        [sigs[0]], sigs[1:3], [sigs[3]]]
+        [sigs[0]],
+        sigs[1:3],
+        [sigs[3]],
+    ]
 
 
 def test_the_tasks_of_an_array_are_found_by_their_numbers(tmp_path):
@@ -242,14 +275,22 @@ def test_the_tasks_of_an_array_are_found_by_their_numbers(tmp_path):
     found = json.loads(tasks.read_text())
     for number, (folder, token) in enumerate(found):
         job = experiment(tmp_path, number).job()
-        assert folder == str(experiment(tmp_path, number).folder) and token == job.token and job.task == number
+        assert (
+            folder == str(experiment(tmp_path, number).folder)
+            and token == job.token
+            and job.task == number
+        )
 
 
 def test_one_alone_is_no_array(tmp_path):
     fake = Fake(tmp_path / "jobs")
     submit(asked(tmp_path, 1), fake, tmp_path)
     job = experiment(tmp_path).job()
-    assert job.task is None and job.job_id == "100" and job.name == f"dora_{experiment(tmp_path).sig}_{job.token}"
+    assert (
+        job.task is None
+        and job.job_id == "100"
+        and job.name == f"dora_{experiment(tmp_path).sig}_{job.token}"
+    )
     assert not (tmp_path / "arrays").exists()
 
 

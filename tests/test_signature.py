@@ -40,8 +40,12 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def stock() -> Iterator:
     """Stock Dora's signature of an argv, from a process of its own."""
-    process = subprocess.Popen([sys.executable, "-c", STOCK, str(ROOT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOCK, str(ROOT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdin and process.stdout
 
     def sig(argv: list[str]) -> str:
@@ -74,15 +78,35 @@ number = st.floats(1e-6, 1e3, allow_nan=False).map(lambda value: float(f"{value:
 one_override = st.one_of(
     number.map(lambda value: f"optim.lr={value!r}"),
     st.integers(-5, 10**6).map(lambda value: f"seed={value}"),
-    st.sampled_from(["optim.name=adam", "model=resnet18", "schedule.name=none", "trainer.deterministic=true",
-                     "debug=fast", "debug=overfit", "tag=word", "tag=null", "tag=[1,2]", "threads=7", "logger=[csv]",
-                     "+new.key=3", "+model_args.width=8", "optim={lr: 0.5, momentum: 0.1}", "slurm.gpus=3"]),
-    st.text("abcxyz_0189", min_size=1, max_size=6).filter(str.isidentifier).map(lambda word: f"tag={word}"),
+    st.sampled_from(
+        [
+            "optim.name=adam",
+            "model=resnet18",
+            "schedule.name=none",
+            "trainer.deterministic=true",
+            "debug=fast",
+            "debug=overfit",
+            "tag=word",
+            "tag=null",
+            "tag=[1,2]",
+            "threads=7",
+            "logger=[csv]",
+            "+new.key=3",
+            "+model_args.width=8",
+            "optim={lr: 0.5, momentum: 0.1}",
+            "slurm.gpus=3",
+        ]
+    ),
+    st.text("abcxyz_0189", min_size=1, max_size=6)
+    .filter(str.isidentifier)
+    .map(lambda word: f"tag={word}"),
 )
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(one_override, max_size=4, unique_by=lambda text: text.partition("=")[0].lstrip("+")))
+@given(
+    st.lists(one_override, max_size=4, unique_by=lambda text: text.partition("=")[0].lstrip("+"))
+)
 def test_signatures_are_stock_doras(stock, composer: Composer, argv: list[str]):
     assert sig(composer, argv) == stock(argv)
 
@@ -92,7 +116,9 @@ def test_values_are_coerced_to_the_type_of_the_default(composer: Composer):
     assert sig(composer, ["optim.lr=${trainer.max_epochs}"]) == sig(composer, ["optim.lr=20.0"])
     assert sig(composer, ["trainer.max_epochs=1e2"]) == sig(composer, ["trainer.max_epochs=100"])
     assert composer.compose(["model=123"]).delta == [("model", "123")]
-    assert composer.compose(["trainer.limit_train_batches=10"]).delta == [("trainer.limit_train_batches", 10)]
+    assert composer.compose(["trainer.limit_train_batches=10"]).delta == [
+        ("trainer.limit_train_batches", 10)
+    ]
 
 
 def test_the_order_of_overrides_does_not_matter(composer: Composer):
@@ -102,7 +128,13 @@ def test_the_order_of_overrides_does_not_matter(composer: Composer):
 
 def test_naming_a_default_changes_nothing(composer: Composer):
     default = sig(composer, [])
-    for argv in (["data=digits"], ["optim.lr=0.05"], ["seed=0"], ["tag=null"], ["data=digits", "optim.name=sgd"]):
+    for argv in (
+        ["data=digits"],
+        ["optim.lr=0.05"],
+        ["seed=0"],
+        ["tag=null"],
+        ["data=digits", "optim.name=sgd"],
+    ):
         assert sig(composer, argv) == default, argv
 
 
@@ -127,8 +159,13 @@ def test_what_stock_trips_over_has_a_signature(composer: Composer):
 
     assert delta("tag=???") == [("tag", "???")]
     assert delta("tag=${hydra:runtime.choices.data}") == [("tag", "digits")]
-    assert delta("debug=fast", "tag=${hydra:runtime.choices.debug}") == [("debug", "fast"), ("tag", "fast")]
-    assert delta("model_args=null") == [("model_args", None)] and delta("optim=null") == [("optim", None)]
+    assert delta("debug=fast", "tag=${hydra:runtime.choices.debug}") == [
+        ("debug", "fast"),
+        ("tag", "fast"),
+    ]
+    assert delta("model_args=null") == [("model_args", None)] and delta("optim=null") == [
+        ("optim", None)
+    ]
     assert delta("~optim.lr") == [("~optim.lr", None)] and delta("debug=null") == []
     for text in ("é", "a\tb", "a\\b", "a'b", 'a"b', "a, b = {c}"):
         assert delta(f"tag={quoted(text)}") == [("tag", text)], text
@@ -138,15 +175,29 @@ def test_what_stock_trips_over_has_a_signature(composer: Composer):
 
 def test_a_failed_override_changes_no_later_one(composer: Composer):
     before = sig(composer, ["optim.lr=0.3"])
-    for wrong in (["optim.lr=abc"], ["optim={lx: 3}"], ["nonsense=1"], ["optim.lr=${nowhere}"], ["debug=nonsense"]):
+    for wrong in (
+        ["optim.lr=abc"],
+        ["optim={lx: 3}"],
+        ["nonsense=1"],
+        ["optim.lr=${nowhere}"],
+        ["debug=nonsense"],
+    ):
         with pytest.raises(UserError):
             composer.compose(wrong)
     assert sig(composer, ["optim.lr=0.3"]) == before
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers(-2**53, 2**53) | st.floats(allow_nan=False) | st.text(max_size=12),
-    lambda inner: st.lists(inner, max_size=3), max_leaves=5))
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**53), 2**53)
+        | st.floats(allow_nan=False)
+        | st.text(max_size=12),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=5,
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_a_grids_value_arrives_as_it_is(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -155,7 +206,11 @@ def test_a_grids_value_arrives_as_it_is(value):
 
 
 def test_numpy_scalars_and_inf_in_grids():
-    assert quoted(np.float32(0.5)) == "0.5" and quoted(np.int64(3)) == "3" and quoted(np.bool_(True)) == "true"
+    assert (
+        quoted(np.float32(0.5)) == "0.5"
+        and quoted(np.int64(3)) == "3"
+        and quoted(np.bool_(True)) == "true"
+    )
     assert float(quoted(math.inf)) == math.inf
     with pytest.raises(UserError, match="cannot hold"):
         quoted(object())
@@ -166,7 +221,9 @@ def test_flatten_and_back():
     assert unflatten(list(flatten(config))) == config
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}}) == {"a": {"b": 3, "c": 2}}
     assert split({"a": 1, "slurm": {"gpus": 1}, "b": {"c": 2}}, ["slurm.*", "a"]) == (
-        {"b": {"c": 2}}, {"a": 1, "slurm": {"gpus": 1}})
+        {"b": {"c": 2}},
+        {"a": 1, "slurm": {"gpus": 1}},
+    )
 
 
 def test_a_configuration_is_made_of_values_when_it_is_asked_for(composer: Composer):

@@ -1,4 +1,5 @@
-"""The test cluster itself: what the other SLURM tests take for granted, and that it leaves nothing behind."""
+"""The test cluster itself: what the other SLURM tests take for granted, and that it leaves nothing
+behind."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.slurm
 
 @pytest.fixture
 def folder(slurm_installed: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for a cluster of the test's own; `tmp_path` carries the test's name, too long for a socket's path."""
+    """A folder for a cluster of the test's own; `tmp_path` carries the test's name, too long for a
+    socket's path."""
     return tmp_path_factory.mktemp("own")
 
 
@@ -88,7 +90,8 @@ def test_stop_leaves_nothing(folder: Path) -> None:
     with SlurmCluster(folder) as cluster:
         job = cluster.sbatch("trap '' TERM; setsid sleep 600 & sleep 600")
         cluster.wait_state(job, "RUNNING", live=True)
-        # munged, mariadbd, slurmdbd, slurmctld and its child, two slurmd, slurmstepd, the script and its two children
+        # munged, mariadbd, slurmdbd, slurmctld and its child, two slurmd, slurmstepd, the script
+        # and its two children
         poll(lambda: len(processes(folder)) == 11, timeout=10)
         started = processes(folder)
     assert not [process for process in started if is_alive(process)]
@@ -108,7 +111,9 @@ def test_guard_sweeps_up_after_a_kill(folder: Path) -> None:
     poll(lambda: not processes(folder), timeout=10)
 
 
-def test_failed_start_names_the_daemon_and_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_start_names_the_daemon_and_leaves_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("slurm_cluster.SLURMDBD_CONF", "Nonsense=1\n")
     with pytest.raises(ClusterError, match=r"slurmdbd did not come up(.|\n)*Nonsense"):
         SlurmCluster(folder).start()

@@ -1,4 +1,5 @@
-"""Batches that are too small for a network: refused with a clear word before the training, never met within it."""
+"""Batches that are too small for a network: refused with a clear word before the training, never
+met within it."""
 
 from __future__ import annotations
 
@@ -14,24 +15,35 @@ from dora_train.data_error import DataError
 
 def batches(samples: int, batch_size: int) -> Batches:
     pixels = torch.randint(0, 256, (samples, 1, 4, 4), dtype=torch.uint8)
-    return Batches(InMemory(pixels), torch.arange(samples), torch.zeros(samples, dtype=torch.int64), batch_size,
-                   torch.zeros(1), torch.ones(1))
+    return Batches(
+        InMemory(pixels),
+        torch.arange(samples),
+        torch.zeros(samples, dtype=torch.int64),
+        batch_size,
+        torch.zeros(1),
+        torch.ones(1),
+    )
 
 
 def network(norm: torch.nn.Module) -> torch.nn.Module:
     """Batch norm sees one value a channel and image."""
-    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), norm, torch.nn.Flatten(), torch.nn.Linear(3, 2))
+    return torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(1), norm, torch.nn.Flatten(), torch.nn.Linear(3, 2)
+    )
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_what_is_not_refused_trains_and_what_is_refused_does_not(ranks: int):
-    """Every data set of up to 13 samples: each share of each batch goes through the network, or it was refused."""
+    """Every data set of up to 13 samples: each share of each batch goes through the network, or it
+    was refused."""
     normed = network(torch.nn.BatchNorm2d(3))
     before = {name: value.clone() for name, value in normed.state_dict().items()}
     for samples in range(2, 14):
         for batch_size in range(2, 9):
             data = batches(samples, batch_size)
-            sizes = [len(labels) for rank in range(ranks) for _, labels in data.epoch(0, 0, rank, ranks)]
+            sizes = [
+                len(labels) for rank in range(ranks) for _, labels in data.epoch(0, 0, rank, ranks)
+            ]
             if min(sizes) > 1:
                 data.check(normed, ranks)
                 continue
@@ -39,7 +51,9 @@ def test_what_is_not_refused_trains_and_what_is_refused_does_not(ranks: int):
                 data.check(normed, ranks)
             if min(sizes) == 1:
                 data.check(network(torch.nn.Identity()), ranks)
-    assert all(torch.equal(value, normed.state_dict()[name]) for name, value in before.items()), "it stays as it is"
+    assert all(torch.equal(value, normed.state_dict()[name]) for name, value in before.items()), (
+        "it stays as it is"
+    )
 
 
 def test_only_the_batches_that_are_used_count():
@@ -51,10 +65,18 @@ def test_only_the_batches_that_are_used_count():
     data.check(network(torch.nn.BatchNorm2d(3)), batches=0)
 
 
-@pytest.mark.parametrize("samples, batch_size, ranks, advice", [
-    (7, 2, 1, "take data.batch_size=3 or more."), (13, 2, 2, "take data.batch_size=5 or more."),
-    (3, 3, 2, "take more samples, or fewer ranks than 2."), (1, 2, 1, "take more samples.")])
-def test_the_batch_size_that_is_named_is_large_enough(samples: int, batch_size: int, ranks: int, advice: str):
+@pytest.mark.parametrize(
+    "samples, batch_size, ranks, advice",
+    [
+        (7, 2, 1, "take data.batch_size=3 or more."),
+        (13, 2, 2, "take data.batch_size=5 or more."),
+        (3, 3, 2, "take more samples, or fewer ranks than 2."),
+        (1, 2, 1, "take more samples."),
+    ],
+)
+def test_the_batch_size_that_is_named_is_large_enough(
+    samples: int, batch_size: int, ranks: int, advice: str
+):
     with pytest.raises(DataError) as refused:
         batches(samples, batch_size).check(network(torch.nn.BatchNorm2d(3)), ranks)
     assert str(refused.value).endswith(advice)
@@ -68,5 +90,6 @@ def test_an_odd_number_of_images_in_pairs(project: Project):
     assert run.wait() == 1
     assert run.text.splitlines()[-1] == (
         "data.batch_size=2: 1,199 training samples are cut into batches with one sample, and this network's batch norm "
-        "needs two: take data.batch_size=3 or more.")
+        "needs two: take data.batch_size=3 or more."
+    )
     assert "Traceback" not in run.text and not project.xp.history()

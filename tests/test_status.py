@@ -28,8 +28,14 @@ def holder(attempt: int = 1, token: str = "", since: float = 100.0, **what) -> H
     return Holder(attempt, "node7", "boot", "", 312, 0.0, since, token=token, **what)
 
 
-def job(job_id: str = "7", token: str = "t", submitted: float = 50.0, cluster: str = "slurm", user: str = "me",
-        **what) -> Job:
+def job(
+    job_id: str = "7",
+    token: str = "t",
+    submitted: float = 50.0,
+    cluster: str = "slurm",
+    user: str = "me",
+    **what,
+) -> Job:
     return Job(token, cluster, submitted, job_id=job_id, user=user, **what)
 
 
@@ -48,7 +54,9 @@ def test_nothing_is_new():
     assert decide(Facts()).state == State.NEW
 
 
-@pytest.mark.parametrize("state", [State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.STOPPED])
+@pytest.mark.parametrize(
+    "state", [State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.STOPPED]
+)
 def test_an_end_is_what_the_run_said(state):
     status = decide(Facts(said(state, cause="because"), holder()))
     assert (status.state, status.cause, status.live) == (state, "because", False)
@@ -56,17 +64,27 @@ def test_an_end_is_what_the_run_said(state):
 
 def test_a_run_in_a_terminal_is_running():
     status = decide(Facts(said(State.RUNNING), holder(), alive=True))
-    assert (status.state, status.by_job, status.where) == (State.RUNNING, False, "node7, process 312")
+    assert (status.state, status.by_job, status.where) == (
+        State.RUNNING,
+        False,
+        "node7, process 312",
+    )
 
 
 def test_killed_is_interrupted():
     assert decide(Facts(said(State.RUNNING), holder(), alive=False)).state == State.INTERRUPTED
-    assert decide(Facts(RunState(), holder(), alive=False)).state == State.INTERRUPTED  # before its first word
+    # before its first word
+    assert decide(Facts(RunState(), holder(), alive=False)).state == State.INTERRUPTED
 
 
 def test_the_words_of_an_earlier_attempt_do_not_count():
-    assert decide(Facts(said(State.FAILED, attempt=1), holder(2), alive=True)).state == State.RUNNING
-    assert decide(Facts(said(State.COMPLETED, attempt=1), holder(2), alive=False)).state == State.INTERRUPTED
+    assert (
+        decide(Facts(said(State.FAILED, attempt=1), holder(2), alive=True)).state == State.RUNNING
+    )
+    assert (
+        decide(Facts(said(State.COMPLETED, attempt=1), holder(2), alive=False)).state
+        == State.INTERRUPTED
+    )
 
 
 def test_whom_nobody_can_ask_is_not_declared_dead():
@@ -86,12 +104,18 @@ def test_a_copied_folder_keeps_its_words_but_runs_nothing():
 
 def test_a_run_that_makes_no_progress_is_stalled():
     run = RunState(State.RUNNING, attempt=1, updated=1000.0, gap=20.0)
-    words = [str(decide(Facts(run, holder(), alive=True, now=1000.0 + silent))) for silent in (199, 201, 900)]
+    words = [
+        str(decide(Facts(run, holder(), alive=True, now=1000.0 + silent)))
+        for silent in (199, 201, 900)
+    ]
     assert words == ["running", "stalled 3 min", "stalled 15 min"]
-    quick = RunState(State.RUNNING, attempt=1, updated=1000.0, gap=0.1)  # ten times a beat, at the least
+    # ten times a beat, at the least
+    quick = RunState(State.RUNNING, attempt=1, updated=1000.0, gap=0.1)
     assert str(decide(Facts(quick, holder(), alive=True, now=1099.0))) == "running"
     assert str(decide(Facts(quick, holder(), alive=True, now=1101.0))) == "stalled 2 min"
-    assert decide(Facts(quick, holder(), alive=True, now=5000.0)).state == State.RUNNING, "nothing is done about it"
+    assert decide(Facts(quick, holder(), alive=True, now=5000.0)).state == State.RUNNING, (
+        "nothing is done about it"
+    )
 
 
 def test_what_has_not_trained_yet_or_is_another_attempt_is_not_stalled():
@@ -106,13 +130,23 @@ def test_what_has_not_trained_yet_or_is_another_attempt_is_not_stalled():
 
 def test_a_retry_counts_more_than_the_failure_before_it_whatever_the_clocks_say():
     failure = holder(since=1000, submissions=1)  # by a clock that is ahead
-    facts = Facts(said(State.FAILED), failure, job=job(submitted=50, number=2), info=info(Phase.PENDING, "PENDING"))
+    facts = Facts(
+        said(State.FAILED),
+        failure,
+        job=job(submitted=50, number=2),
+        info=info(Phase.PENDING, "PENDING"),
+    )
     assert decide(facts).state == State.WAITING
 
 
 def test_a_run_in_a_terminal_counts_more_than_the_job_before_it_whatever_the_clocks_say():
     by_hand = holder(since=10, submissions=2)  # by a clock that is late
-    facts = Facts(said(State.FAILED), by_hand, job=job(submitted=50, number=2), info=info(Phase.PENDING, "PENDING"))
+    facts = Facts(
+        said(State.FAILED),
+        by_hand,
+        job=job(submitted=50, number=2),
+        info=info(Phase.PENDING, "PENDING"),
+    )
     assert decide(facts).state == State.FAILED
 
 
@@ -122,7 +156,9 @@ def test_the_log_is_that_of_the_later_one(tmp_path):
     (xp.folder / "job.out").write_text("the job's")
     claims.claim(xp)
     second = job(number=1, log=str(xp.folder / "job.out"), submitted=time.time() - 300)
-    assert log_of(xp, second) == xp.folder / "job.out", "submitted after the attempt, by a clock that is late"
+    assert log_of(xp, second) == xp.folder / "job.out", (
+        "submitted after the attempt, by a clock that is late"
+    )
     assert xp.intend_job(second)
     claims.claim(xp)
     assert log_of(xp, job(number=1, log=second.log, submitted=time.time() + 300)) == xp.log
@@ -149,34 +185,63 @@ def test_the_job_of_a_holder_is_not_alive_by_another_of_its_id(tmp_path):
 
 
 def test_waiting_and_why():
-    assert decide(Facts(job=job(), info=info(Phase.PENDING, "PENDING", reason="Priority"))).cause == ""
-    status = decide(Facts(job=job(), info=info(Phase.PENDING, "PENDING", reason="QOSMaxJobsPerUserLimit")))
-    assert (status.state, status.cause, status.by_job) == (State.WAITING, "QOSMaxJobsPerUserLimit", True)
+    assert (
+        decide(Facts(job=job(), info=info(Phase.PENDING, "PENDING", reason="Priority"))).cause == ""
+    )
+    status = decide(
+        Facts(job=job(), info=info(Phase.PENDING, "PENDING", reason="QOSMaxJobsPerUserLimit"))
+    )
+    assert (status.state, status.cause, status.by_job) == (
+        State.WAITING,
+        "QOSMaxJobsPerUserLimit",
+        True,
+    )
 
 
 def test_a_job_that_has_begun_but_not_claimed_yet_is_running():
-    assert decide(Facts(job=job(), info=info(Phase.RUNNING, "RUNNING", node="n1"))).where == "n1, job 7"
+    assert (
+        decide(Facts(job=job(), info=info(Phase.RUNNING, "RUNNING", node="n1"))).where
+        == "n1, job 7"
+    )
 
 
 def test_a_job_after_a_failure_counts_more_than_the_failure():
-    facts = Facts(said(State.FAILED), holder(since=10), job=job(submitted=50), info=info(Phase.PENDING, "PENDING"))
+    facts = Facts(
+        said(State.FAILED),
+        holder(since=10),
+        job=job(submitted=50),
+        info=info(Phase.PENDING, "PENDING"),
+    )
     assert decide(facts).state == State.WAITING
 
 
 def test_requeued_is_waiting():
-    facts = Facts(said(State.INTERRUPTED, cause="interrupted by SIGUSR2"), holder(token="t"), job=job(),
-                  info=info(Phase.PENDING, "PENDING", reason="BeginTime"))
+    facts = Facts(
+        said(State.INTERRUPTED, cause="interrupted by SIGUSR2"),
+        holder(token="t"),
+        job=job(),
+        info=info(Phase.PENDING, "PENDING", reason="BeginTime"),
+    )
     assert decide(facts).state == State.WAITING
 
 
 def test_an_end_said_by_the_job_counts_while_the_scheduler_clears_up():
-    facts = Facts(said(State.FAILED, cause="boom"), holder(token="t"), job=job(),
-                  info=info(Phase.RUNNING, "COMPLETING"))
+    facts = Facts(
+        said(State.FAILED, cause="boom"),
+        holder(token="t"),
+        job=job(),
+        info=info(Phase.RUNNING, "COMPLETING"),
+    )
     assert decide(facts).state == State.FAILED
 
 
 def test_finished_in_a_terminal_while_a_job_waits():
-    facts = Facts(said(State.COMPLETED), holder(since=10), job=job(submitted=50), info=info(Phase.PENDING, "PENDING"))
+    facts = Facts(
+        said(State.COMPLETED),
+        holder(since=10),
+        job=job(submitted=50),
+        info=info(Phase.PENDING, "PENDING"),
+    )
     assert decide(facts).state == State.COMPLETED
 
 
@@ -187,7 +252,11 @@ def test_an_intent_without_an_id_is_waiting():
 
 def test_unknown_is_never_an_end():
     for run in (RunState(), said(State.INTERRUPTED)):
-        status = decide(Facts(run, holder(token="t") if run.attempt else None, job=job(), info=info(Phase.UNKNOWN)))
+        status = decide(
+            Facts(
+                run, holder(token="t") if run.attempt else None, job=job(), info=info(Phase.UNKNOWN)
+            )
+        )
         assert (status.state, status.certain) == (State.WAITING, False)
     status = decide(Facts(said(State.RUNNING), holder(token="t"), alive=None, job=job(), info=None))
     assert (status.state, status.certain) == (State.RUNNING, False)
@@ -197,13 +266,23 @@ def test_who_cannot_be_asked_is_named():
     status = decide(Facts(job=job(cluster="local", host="node7"), info=None))
     assert (status.state, status.out_of_reach) == (State.WAITING, True)
     assert status.cause == "the queue of me on node7 cannot be asked from here"
-    assert decide(Facts(job=job(queue="main"), info=None)).cause == 'cluster "main" cannot be asked from here'
+    assert (
+        decide(Facts(job=job(queue="main"), info=None)).cause
+        == 'cluster "main" cannot be asked from here'
+    )
     silent = decide(Facts(job=job(), info=info(Phase.UNKNOWN)))
-    assert (silent.cause, silent.out_of_reach) == ("its scheduler does not answer", False), "it will"
+    assert (silent.cause, silent.out_of_reach) == ("its scheduler does not answer", False), (
+        "it will"
+    )
 
 
-@pytest.mark.parametrize("run, cause", [(said(State.INTERRUPTED, cause="a signal"), "a signal"),
-                                        (said(State.RUNNING), "its process is gone")])
+@pytest.mark.parametrize(
+    "run, cause",
+    [
+        (said(State.INTERRUPTED, cause="a signal"), "a signal"),
+        (said(State.RUNNING), "its process is gone"),
+    ],
+)
 def test_a_local_job_whose_run_is_gone_is_over_though_its_queue_cannot_be_asked(run, cause):
     """A local queue starts nothing twice; SLURM may."""
     facts = Facts(run, holder(token="t"), False, job(cluster="local", user="you"))
@@ -218,66 +297,105 @@ def test_each_word_for_a_job_that_never_spoke(word):
 
 
 def test_the_cause_names_who_and_where():
-    assert decide(Facts(job=job(), info=info(word="CANCELLED", by="root"))).cause == "cancelled by root"
+    assert (
+        decide(Facts(job=job(), info=info(word="CANCELLED", by="root"))).cause
+        == "cancelled by root"
+    )
     assert decide(Facts(job=job(), info=info(word="NODE_FAIL", node="n1"))).cause == "node lost: n1"
-    assert decide(Facts(job=job(cancelled="me"), info=info(word="FAILED"))).cause == "cancelled by me"
+    assert (
+        decide(Facts(job=job(cancelled="me"), info=info(word="FAILED"))).cause == "cancelled by me"
+    )
 
 
 def test_a_job_that_gave_way_to_one_that_never_came_is_taken_up_again():
     gone = info(word="CANCELLED", by="me")
     assert decide(Facts(job=job(), info=gone, in_vain=True)).state == State.INTERRUPTED
     assert decide(Facts(job=job(), info=gone)).state == State.CANCELLED
-    assert decide(Facts(job=job(cancelled="me"), info=gone, in_vain=True)).state == State.CANCELLED, "asked for"
+    assert (
+        decide(Facts(job=job(cancelled="me"), info=gone, in_vain=True)).state == State.CANCELLED
+    ), "asked for"
 
 
 def test_failed_before_it_started_says_the_last_line_of_its_log():
-    status = decide(Facts(job=job(), info=info(word="FAILED", exit_code=1), reason=lambda: "ImportError: no x"))
+    status = decide(
+        Facts(job=job(), info=info(word="FAILED", exit_code=1), reason=lambda: "ImportError: no x")
+    )
     assert (status.state, status.cause) == (State.FAILED, "ImportError: no x")
     assert "code 3" in decide(Facts(job=job(), info=info(word="FAILED", exit_code=3))).cause
 
 
 def test_a_code_is_no_signal():
-    """Of a run that left by itself, without a word; where a scheduler cannot tell the two apart, it resumes."""
+    """Of a run that left by itself, without a word; where a scheduler cannot tell the two apart, it
+    resumes."""
     at = {"last": holder(token="t"), "job": job()}
     left = decide(Facts(said(State.RUNNING), info=info(word="FAILED", exit_code=3), **at))
     assert (left.state, left.cause) == (State.FAILED, "its job ended with code 3")
-    unsure = decide(Facts(said(State.RUNNING), info=info(word="FAILED", exit_code=9, exact=False), **at))
+    unsure = decide(
+        Facts(said(State.RUNNING), info=info(word="FAILED", exit_code=9, exact=False), **at)
+    )
     assert (unsure.state, unsure.cause) == (State.INTERRUPTED, "killed by signal 9")
     early = decide(Facts(job=job(), info=info(word="FAILED", exit_code=3, exact=False)))
     assert early.state == State.FAILED, "it never ran: that is no accident that goes away"
 
 
 def test_killed_by_a_signal_resumes():
-    facts = Facts(said(State.RUNNING), holder(token="t"), job=job(), info=info(word="FAILED", signal=9))
+    facts = Facts(
+        said(State.RUNNING), holder(token="t"), job=job(), info=info(word="FAILED", signal=9)
+    )
     assert (decide(facts).state, decide(facts).cause) == (State.INTERRUPTED, "killed by signal 9")
 
 
-@pytest.mark.parametrize("word, state", [("OUT_OF_MEMORY", State.FAILED), ("TIMEOUT", State.TIMED_OUT),
-                                         ("CANCELLED", State.CANCELLED), ("FAILED", State.INTERRUPTED)])
+@pytest.mark.parametrize(
+    "word, state",
+    [
+        ("OUT_OF_MEMORY", State.FAILED),
+        ("TIMEOUT", State.TIMED_OUT),
+        ("CANCELLED", State.CANCELLED),
+        ("FAILED", State.INTERRUPTED),
+    ],
+)
 def test_the_scheduler_knows_more_of_an_interruption(word, state):
-    facts = Facts(said(State.INTERRUPTED, cause="interrupted by SIGTERM"), holder(token="t"), job=job(),
-                  info=info(word=word))
+    facts = Facts(
+        said(State.INTERRUPTED, cause="interrupted by SIGTERM"),
+        holder(token="t"),
+        job=job(),
+        info=info(word=word),
+    )
     assert decide(facts).state == state
 
 
 def test_a_terminal_run_after_the_job_counts_more_than_the_job():
-    facts = Facts(said(State.INTERRUPTED, attempt=2), holder(2, since=100), job=job(submitted=50),
-                  info=info(word="FAILED"))
+    facts = Facts(
+        said(State.INTERRUPTED, attempt=2),
+        holder(2, since=100),
+        job=job(submitted=50),
+        info=info(word="FAILED"),
+    )
     assert decide(facts).state == State.INTERRUPTED
 
 
-@given(run=st.builds(RunState, st.sampled_from(State), st.just(""), st.integers(0, 2)),
-       last=st.none() | st.builds(
-           holder, st.integers(1, 2), st.sampled_from(["", "t"]), st.sampled_from([10.0, 100.0])),
-       alive=st.sampled_from([True, False, None]),
-       job_=st.none() | st.builds(job, st.sampled_from(["", "7"])),
-       info_=st.none() | st.builds(info, st.sampled_from(Phase), st.sampled_from(["", "FAILED", "CANCELLED", "ODD"])))
+@given(
+    run=st.builds(RunState, st.sampled_from(State), st.just(""), st.integers(0, 2)),
+    last=st.none()
+    | st.builds(
+        holder, st.integers(1, 2), st.sampled_from(["", "t"]), st.sampled_from([10.0, 100.0])
+    ),
+    alive=st.sampled_from([True, False, None]),
+    job_=st.none() | st.builds(job, st.sampled_from(["", "7"])),
+    info_=st.none()
+    | st.builds(info, st.sampled_from(Phase), st.sampled_from(["", "FAILED", "CANCELLED", "ODD"])),
+)
 def test_rules_that_no_state_breaks(run, last, alive, job_, info_):
     facts = Facts(run, last, alive, job_, info_)
     status = decide(facts)
     if last is not None and alive and facts.said != State.COMPLETED:
         assert status.state == State.RUNNING
-    if job_ is not None and job_.job_id and info_ is not None and info_.phase in (Phase.PENDING, Phase.UNKNOWN):
+    if (
+        job_ is not None
+        and job_.job_id
+        and info_ is not None
+        and info_.phase in (Phase.PENDING, Phase.UNKNOWN)
+    ):
         assert status.state != State.NEW and status.state != State.INTERRUPTED or facts.spoke
     if not status.certain:
         assert status.live
@@ -292,9 +410,18 @@ def experiment(tmp_path) -> Experiment:
     return Experiment(folder)
 
 
-@pytest.mark.parametrize("name, text", [("state.json", ""), ("state.json", "[]"), ("state.json", '{"state": "odd"}'),
-                                        ("history.json", "{"), ("history.json", "3"), ("jobs/1.json", "{"),
-                                        ("attempts/1.json", "")])
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("state.json", ""),
+        ("state.json", "[]"),
+        ("state.json", '{"state": "odd"}'),
+        ("history.json", "{"),
+        ("history.json", "3"),
+        ("jobs/1.json", "{"),
+        ("attempts/1.json", ""),
+    ],
+)
 def test_damaged_files_cost_nothing_but_themselves(tmp_path, name, text):
     xp = experiment(tmp_path)
     (xp.folder / name).parent.mkdir(exist_ok=True)
@@ -313,14 +440,21 @@ def test_a_damaged_record_of_a_job_is_no_leave_to_submit_again(tmp_path):
 
 def test_a_process_that_lives_and_dies(tmp_path):
     xp = experiment(tmp_path)
-    code = ("import sys; from pathlib import Path; from dora_train.engine.experiment import claims, folder, records;"
-            "xp = folder.Experiment(Path(sys.argv[1])); last = claims.claim(xp);"
-            "xp.write_state(records.RunState(records.State.RUNNING, attempt=last.attempt)); print('held', flush=True);"
-            "sys.stdin.read()")
-    process = subprocess.Popen([sys.executable, "-c", code, xp.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    code = (
+        "import sys; from pathlib import Path; from dora_train.engine.experiment import claims, folder, records;"
+        "xp = folder.Experiment(Path(sys.argv[1])); last = claims.claim(xp);"
+        "xp.write_state(records.RunState(records.State.RUNNING, attempt=last.attempt)); print('held', flush=True);"
+        "sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, xp.folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert process.stdout.readline() == b"held\n"
     status = look([xp], None)[xp.sig]
-    assert (status.state, status.certain) == (State.RUNNING, True) and socket.gethostname() in status.where
+    assert (status.state, status.certain) == (
+        State.RUNNING,
+        True,
+    ) and socket.gethostname() in status.where
     process.kill()
     process.communicate()
     assert look([xp], None)[xp.sig].state == State.INTERRUPTED
@@ -372,14 +506,21 @@ def far_away(xp: Experiment, **what) -> None:
     xp.write_state(RunState(State.RUNNING, attempt=1, updated=time.time()))
 
 
-def test_what_cannot_be_asked_about_is_left_alone_until_the_user_says_that_it_is_gone(tmp_path, monkeypatch):
+def test_what_cannot_be_asked_about_is_left_alone_until_the_user_says_that_it_is_gone(
+    tmp_path, monkeypatch
+):
     xp = experiment(tmp_path)
     assert xp.intend_job(job(job_id="", cluster="local", number=1, queue="q0", host="node7"))
     xp.record_job(1, "q0-7")
     for flags in ({"rules": SubmitRules(retry=True)}, {"clear": True}, {"cancel": True}):
         status = look([xp], None)[xp.sig]
         action = planned(status, **flags)
-        assert status.live and action.verb is Verb.KEEP and "DORA_TAKE=1" in action.reason and action.out_of_reach
+        assert (
+            status.live
+            and action.verb is Verb.KEEP
+            and "DORA_TAKE=1" in action.reason
+            and action.out_of_reach
+        )
     monkeypatch.setenv("DORA_TAKE", "1")
     status = look([xp], None)[xp.sig]
     assert (status.state, status.cause) == (State.INTERRUPTED, "given up with DORA_TAKE=1")
@@ -417,7 +558,8 @@ def test_a_run_elsewhere_may_be_taken_but_not_one_whose_scheduler_is_silent(tmp_
 
 
 def test_another_machines_clock_stalls_nobody(tmp_path, monkeypatch):
-    """It is minutes late, or ours is ahead; what has been silent for an hour is silent by any clock."""
+    """It is minutes late, or ours is ahead; what has been silent for an hour is silent by any
+    clock."""
     xp = experiment(tmp_path)
     far_away(xp)
     for silent, is_stalled in ((300.0, False), (3600.0, True)):
@@ -431,8 +573,15 @@ def test_on_this_machine_a_clock_that_was_set_stalls_nobody(tmp_path):
     xp = experiment(tmp_path)
     claims.claim(xp)
     for silent, words in ((1.0, "running"), (300.0, "stalled 5 min")):
-        xp.write_state(RunState(State.RUNNING, attempt=1, updated=time.time() - 86400, gap=1.0,
-                                beat=time.monotonic() - silent))
+        xp.write_state(
+            RunState(
+                State.RUNNING,
+                attempt=1,
+                updated=time.time() - 86400,
+                gap=1.0,
+                beat=time.monotonic() - silent,
+            )
+        )
         assert str(look([xp], None)[xp.sig]) == words
 
 

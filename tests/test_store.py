@@ -31,7 +31,9 @@ def test_a_birth_is_written_once(xp: Experiment):
     assert stored and stored.config == {"seed": 1} and xp.argv() == ["seed=1"]
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2", "null", "3", "{}", '{"state": "nonsense"}', "\x00\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1, 2", "null", "3", "{}", '{"state": "nonsense"}', "\x00\xff"]
+)
 def test_damaged_files_never_break_a_reader(xp: Experiment, content: str):
     xp.folder.mkdir(parents=True)
     for name in ("state.json", "history.json", "result.json", "birth.json", ".argv.json"):
@@ -72,7 +74,11 @@ NO_LINKS = [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS]
 
 @pytest.fixture(params=NO_LINKS, ids=lambda number: errno.errorcode[number])
 def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system without hard links and symbolic links: FAT, some network and container mounts."""
+    """A file system without hard links and symbolic links:
+
+    FAT, some network and container mounts.
+    """
+
     def refuse(source, target, *options, **more):
         raise OSError(request.param, os.strerror(request.param), source, None, target)
 
@@ -98,7 +104,9 @@ def test_without_links_exactly_one_of_many_writes(no_links: None, tmp_path: Path
     for number in range(20):
         path = tmp_path / f"{number}.json"
         gate, results = context.Barrier(4), context.Queue()
-        processes = [context.Process(target=_write, args=(str(path), gate, results)) for _ in range(4)]
+        processes = [
+            context.Process(target=_write, args=(str(path), gate, results)) for _ in range(4)
+        ]
         for process in processes:
             process.start()
         said = [results.get(timeout=30) for _ in processes]
@@ -108,7 +116,9 @@ def test_without_links_exactly_one_of_many_writes(no_links: None, tmp_path: Path
         assert files.read_json(path) == winner
 
 
-def test_without_links_a_winner_that_was_killed_has_won(no_links: None, tmp_path: Path, monkeypatch):
+def test_without_links_a_winner_that_was_killed_has_won(
+    no_links: None, tmp_path: Path, monkeypatch
+):
     """The file is whole or not there; the next writer brings it into its place, and has lost."""
     path, renamed = tmp_path / "1.json", files._renamed
 
@@ -155,6 +165,8 @@ def test_without_links_a_grid_knows_its_experiments(no_links: None, tmp_path: Pa
     wants = Wants(tmp_path, "question")
     for _ in range(2):
         wants.add("0123abcd")
-    assert wants.named() == ["0123abcd"] and Wants(tmp_path, "other").others() == {"0123abcd": {"question"}}
+    assert wants.named() == ["0123abcd"] and Wants(tmp_path, "other").others() == {
+        "0123abcd": {"question"}
+    }
     wants.drop("0123abcd")
     assert wants.named() == []

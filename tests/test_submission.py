@@ -1,4 +1,5 @@
-"""Each experiment once: two commands at once, and a command that is killed between intent, submission and record."""
+"""Each experiment once: two commands at once, and a command that is killed between intent,
+submission and record."""
 
 import json
 import multiprocessing
@@ -71,7 +72,9 @@ def request(xp: Experiment, tmp_path, seen=0, **what) -> Request:
 
 def intent(tmp_path, monkeypatch, xp, age=120.0, alive=False):
     """What a command leaves that is killed right after its intent."""
-    job = submission._intent(request(xp, tmp_path), Fake(tmp_path / "jobs"), "tok", f"dora_{xp.sig}_tok", None)
+    job = submission._intent(
+        request(xp, tmp_path), Fake(tmp_path / "jobs"), "tok", f"dora_{xp.sig}_tok", None
+    )
     job.submitted -= age
     job.writer["pid"] = job.writer["pid"] if alive else 2**22 + 1
     assert xp.intend_job(job)
@@ -81,7 +84,11 @@ def test_an_intent_comes_first_and_the_id_after(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     outcome = submit([request(xp, tmp_path, grid="g", excluded={"threads": 2})], fake, tmp_path)[0]
     job = xp.job()
-    assert outcome.job_id == job.job_id == "100" and (job.number, job.grid, job.excluded) == (1, "g", {"threads": 2})
+    assert outcome.job_id == job.job_id == "100" and (job.number, job.grid, job.excluded) == (
+        1,
+        "g",
+        {"threads": 2},
+    )
     assert job.name == f"dora_{xp.sig}_{job.token}" and job.log.endswith("100.out")
     assert look([xp], fake)[xp.sig].state == State.WAITING
 
@@ -90,7 +97,10 @@ def test_whoever_looked_before_another_submitted_comes_too_late(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     first, second = (submit([request(xp, tmp_path)], fake, tmp_path)[0] for _ in range(2))
     assert first.submitted and not second.submitted and len(list(fake.folder.iterdir())) == 1
-    assert submit([request(xp, tmp_path, seen=1)], fake, tmp_path)[0].submitted and xp.job().number == 2
+    assert (
+        submit([request(xp, tmp_path, seen=1)], fake, tmp_path)[0].submitted
+        and xp.job().number == 2
+    )
 
 
 def _race(folder, barrier):
@@ -127,13 +137,20 @@ def test_a_task_costs_the_same_however_many_an_array_has(tmp_path):
     for count in (10, 200):
         folder = tmp_path / f"of {count:03}"
         folder.mkdir()
-        submit([request(experiment(folder, number), folder) for number in range(count)], Fake(folder / "jobs"), folder)
-        written[count] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / count
+        submit(
+            [request(experiment(folder, number), folder) for number in range(count)],
+            Fake(folder / "jobs"),
+            folder,
+        )
+        written[count] = (
+            sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / count
+        )
     assert written[200] < 1.05 * written[10] and written[200] < 5000, "bytes"
 
 
-@pytest.mark.parametrize("fails, state", [
-    (NotSubmitted("refused"), State.NEW), (Unanswered("timed out"), State.WAITING)])
+@pytest.mark.parametrize(
+    "fails, state", [(NotSubmitted("refused"), State.NEW), (Unanswered("timed out"), State.WAITING)]
+)
 def test_a_refusal_is_no_job_but_silence_may_be_one(tmp_path, fails, state):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs", fails)
     assert not submit([request(xp, tmp_path)], fake, tmp_path)[0].submitted
@@ -201,7 +218,9 @@ def test_cancelled_by_us_is_told_from_an_accident(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     submit([request(xp, tmp_path)], fake, tmp_path)
     assert submission.cancel([xp], fake) == ["100"] == fake.cancelled
-    fake.jobs = lambda job_ids, force=False: {job_id: JobInfo(job_id, Phase.OVER, "FAILED") for job_id in job_ids}
+    fake.jobs = lambda job_ids, force=False: {
+        job_id: JobInfo(job_id, Phase.OVER, "FAILED") for job_id in job_ids
+    }
     assert look([xp], fake)[xp.sig].state == State.CANCELLED
 
 
@@ -209,7 +228,8 @@ def test_what_is_replaced_is_cancelled_after_the_intent(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     submit([request(xp, tmp_path)], fake, tmp_path)
     submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)
-    submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)  # too late, hence no second scancel
+    # too late, hence no second scancel
+    submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)
     assert fake.cancelled == ["100"] and xp.job().job_id == "101"
 
 
@@ -219,17 +239,25 @@ def test_a_replacement_that_is_refused_loses_nothing(tmp_path):
     submit([request(xp, tmp_path)], fake, tmp_path)
     fake.fails = NotSubmitted("refused")
     submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)
-    fake.jobs = lambda job_ids, force=False: {job_id: JobInfo(job_id, Phase.OVER, "CANCELLED") for job_id in job_ids}
+    fake.jobs = lambda job_ids, force=False: {
+        job_id: JobInfo(job_id, Phase.OVER, "CANCELLED") for job_id in job_ids
+    }
     assert fake.cancelled == ["100"] and look([xp], fake)[xp.sig].state == State.INTERRUPTED
 
 
 def test_the_command_survives_the_shell(tmp_path):
     import shlex
 
-    odd = tmp_path / "it's a \"50%\" día, $(x=1)"
+    odd = tmp_path / 'it\'s a "50%" día, $(x=1)'
     words = shlex.split(submission.job_command(None, odd / "code", odd / "xps", "tok"))
-    assert words[-3:] == [str(odd / "code" / "dora_train" / "engine" / "job.py"), str(odd / "xps"), "tok"]
-    assert submission.job_command("singularity exec x python", odd, odd, "").startswith("singularity exec x python -u ")
+    assert words[-3:] == [
+        str(odd / "code" / "dora_train" / "engine" / "job.py"),
+        str(odd / "xps"),
+        "tok",
+    ]
+    assert submission.job_command("singularity exec x python", odd, odd, "").startswith(
+        "singularity exec x python -u "
+    )
 
 
 def test_a_copy_of_a_folder_has_no_part_in_its_job(tmp_path):
@@ -240,7 +268,9 @@ def test_a_copy_of_a_folder_has_no_part_in_its_job(tmp_path):
     copied = Experiment(tmp_path / "copy" / "xps" / xp.sig)
     assert look([copied], fake)[copied.sig].state == State.NEW
     assert submission.cancel([copied], fake) == [] == fake.cancelled
-    assert submit([request(copied, tmp_path, seen=copied.job_number())], fake, tmp_path)[0].submitted
+    assert submit([request(copied, tmp_path, seen=copied.job_number())], fake, tmp_path)[
+        0
+    ].submitted
     assert copied.job().job_id == "101" and xp.job().job_id == "100"
 
 
@@ -253,7 +283,9 @@ def test_a_folder_that_is_moved_or_restored_keeps_its_job(tmp_path):
     assert xp.job().job_id == "100"
 
 
-def test_a_job_that_another_machine_submitted_is_asked_about_on_a_network_disk_alone(tmp_path, monkeypatch):
+def test_a_job_that_another_machine_submitted_is_asked_about_on_a_network_disk_alone(
+    tmp_path, monkeypatch
+):
     """Where a folder may have another path and inode on each machine."""
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     submit([request(xp, tmp_path)], fake, tmp_path)

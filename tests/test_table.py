@@ -13,14 +13,25 @@ from dora_train.engine.experiment.records import Birth, RunState, State
 from dora_train.engine.grid.sheep import Sheep
 from dora_train.engine.grid.table import GridTable
 from dora_train.engine.watch.best import Better
-from dora_train.engine.watch.board import META, PIPE_WIDTH, Board, Column, Line, epochs, seconds_left
+from dora_train.engine.watch.board import (
+    META,
+    PIPE_WIDTH,
+    Board,
+    Column,
+    Line,
+    epochs,
+    seconds_left,
+)
 from dora_train.engine.watch.status import Status, duration
 from dora_train.report.marks import Marks
 
 
 class Digits(Explorer):
     def get_grid_metrics(self):
-        return [tt.group("train", [tt.leaf("loss", ".3f")]), tt.group("valid", [tt.leaf("acc", ".1%")])]
+        return [
+            tt.group("train", [tt.leaf("loss", ".3f")]),
+            tt.group("valid", [tt.leaf("acc", ".1%")]),
+        ]
 
     def process_history(self, history):
         return dict(history[-1]) if history else {}
@@ -38,7 +49,9 @@ class Main:
         self.marks = Marks().of
 
     def get_names(self, xps):
-        return [f"lr=0.{index + 1} a_rather_long_name_of_an_experiment" for index, _ in enumerate(xps)], "seed=1"
+        return [
+            f"lr=0.{index + 1} a_rather_long_name_of_an_experiment" for index, _ in enumerate(xps)
+        ], "seed=1"
 
 
 def sheep(tmp_path, states, histories) -> list[Sheep]:
@@ -46,7 +59,9 @@ def sheep(tmp_path, states, histories) -> list[Sheep]:
     for number, (state, history) in enumerate(zip(states, histories, strict=True)):
         experiment = Experiment(tmp_path / f"0000000{number}")
         experiment.write_history(history)
-        experiment.write_state(RunState(state, epoch=len(history), epochs=3, started=1.0, speed=10.0, batches=100))
+        experiment.write_state(
+            RunState(state, epoch=len(history), epochs=3, started=1.0, speed=10.0, batches=100)
+        )
         experiment.write_birth(told("valid.acc", "max"))
         one = Sheep(XP(experiment.sig), experiment)
         one.status = Status(state, "out of memory" if state == State.FAILED else "")
@@ -70,9 +85,32 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
     header, base, titles, *rows = drawn(flock, Digits(lambda launcher: None))
     assert header.startswith("mysweep   3 XPs   1 new   1 running   1 failed   ")
     assert base == "all: seed=1"
-    assert titles.split() == ["#", "sig", "name", "state", "epoch", "it/s", "left", "train", "loss", "valid", "acc"]
-    assert rows[0].split() == ["0", "00000000", "lr=0.1", "a_rather_long_name_of_an_experiment", "running", "1/3", "10",
-                               "20", "s", "0.500", "25.0%"]
+    assert titles.split() == [
+        "#",
+        "sig",
+        "name",
+        "state",
+        "epoch",
+        "it/s",
+        "left",
+        "train",
+        "loss",
+        "valid",
+        "acc",
+    ]
+    assert rows[0].split() == [
+        "0",
+        "00000000",
+        "lr=0.1",
+        "a_rather_long_name_of_an_experiment",
+        "running",
+        "1/3",
+        "10",
+        "20",
+        "s",
+        "0.500",
+        "25.0%",
+    ]
     assert "out of memory" in rows[1] and "2/3" in rows[1]
     assert "new" in rows[2]
 
@@ -82,17 +120,39 @@ def test_fits_the_width_it_has(tmp_path, width):
     flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
     _, _, above, titles, row, _, *notes = drawn(flock, Digits(lambda launcher: None), width)
     assert notes == (["too narrow for: it/s, left, train loss"] if width == 60 else [])
-    assert above.split() == (["valid"] if width == 60 else ["train", "valid"]) and titles.endswith("acc")
+    assert above.split() == (["valid"] if width == 60 else ["train", "valid"]) and titles.endswith(
+        "acc"
+    )
     assert max(map(len, (above, titles, row, *notes))) <= width
-    assert "00000000  lr=0.1 a_rather_lo" in row and "running" in row and "25.0%" in row  # what shrinks is the name
+    # what shrinks is the name
+    assert "00000000  lr=0.1 a_rather_lo" in row and "running" in row and "25.0%" in row
 
 
 def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_before_names():
-    columns = [*META, *(Column((split, name), f"{split} {name}", ".3f") for split, name in [
-        ("train", "loss"), ("train", "acc"), ("valid", "loss"), ("valid", "best"), ("valid", "gap")])]
-    metrics = {"train": {"loss": 0.5, "acc": 0.5}, "valid": {"loss": 0.5, "best": 0.75, "gap": 0.25}}
-    ours = {"index": 0, "sig": "00000000", "name": "lr=0.1 momentum=0.9 seed=0", "epoch": "2/3",
-            "state": "torch.OutOfMemoryError: CUDA out of memory"}
+    columns = [
+        *META,
+        *(
+            Column((split, name), f"{split} {name}", ".3f")
+            for split, name in [
+                ("train", "loss"),
+                ("train", "acc"),
+                ("valid", "loss"),
+                ("valid", "best"),
+                ("valid", "gap"),
+            ]
+        ),
+    ]
+    metrics = {
+        "train": {"loss": 0.5, "acc": 0.5},
+        "valid": {"loss": 0.5, "best": 0.75, "gap": 0.25},
+    }
+    ours = {
+        "index": 0,
+        "sig": "00000000",
+        "name": "lr=0.1 momentum=0.9 seed=0",
+        "epoch": "2/3",
+        "state": "torch.OutOfMemoryError: CUDA out of memory",
+    }
     line = Line(Status(State.FAILED), {**metrics, "Meta": ours})
     screens = {}
     for width in (100, 70, 60):
@@ -101,13 +161,20 @@ def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_be
         screens[width] = [text.rstrip() for text in screen.file.getvalue().splitlines()]
     assert "lr=0.1 momentum=0.9 seed=0  torch.OutOfM" in screens[100][3] and len(screens[100]) == 4
     assert screens[70][4] == "too narrow for: train loss, train acc, valid loss"
-    assert screens[60][2].split()[-1] == "best" and "lr=0.1 momentum=0.9…  torch.OutO…" in screens[60][3]
+    assert (
+        screens[60][2].split()[-1] == "best"
+        and "lr=0.1 momentum=0.9…  torch.OutO…" in screens[60][3]
+    )
 
 
 def test_the_best_of_each_column_is_marked(tmp_path):
-    histories = [[{"train": {"loss": loss}, "valid": {"acc": acc}}] for loss, acc in
-                 [(0.5, 0.25), (float("nan"), 0.75), (0.1, 0.75)]]
-    *_, first, second, third = drawn(sheep(tmp_path, [State.COMPLETED] * 3, histories), Digits(lambda launcher: None))
+    histories = [
+        [{"train": {"loss": loss}, "valid": {"acc": acc}}]
+        for loss, acc in [(0.5, 0.25), (float("nan"), 0.75), (0.1, 0.75)]
+    ]
+    *_, first, second, third = drawn(
+        sheep(tmp_path, [State.COMPLETED] * 3, histories), Digits(lambda launcher: None)
+    )
     assert "*" not in first and "nan" in second
     assert second.endswith(" 75.0%*") and third.split()[-2:] == ["0.100*", "75.0%*"]
 
@@ -152,13 +219,27 @@ def test_a_column_has_a_best_value_only_if_its_direction_is_known(tmp_path):
 
 
 def test_nothing_is_the_best_where_all_are_equal_or_there_is_one(tmp_path):
-    assert "*" not in "".join(drawn(sheep(tmp_path, [State.COMPLETED] * 2, [[ENTRY]] * 2), Digits(lambda _: None)))
-    assert "*" not in "".join(drawn(sheep(tmp_path, [State.COMPLETED], [[ENTRY]]), Digits(lambda _: None)))
+    assert "*" not in "".join(
+        drawn(sheep(tmp_path, [State.COMPLETED] * 2, [[ENTRY]] * 2), Digits(lambda _: None))
+    )
+    assert "*" not in "".join(
+        drawn(sheep(tmp_path, [State.COMPLETED], [[ENTRY]]), Digits(lambda _: None))
+    )
 
 
-@pytest.mark.parametrize("metric, mode", [
-    ("valid.loss", "min"), ("train.my_Loss", "min"), ("valid.acc", ""), ("test.top1", ""), ("error_rate", ""),
-    ("valid.best", ""), ("epoch", ""), ("lr", "")])
+@pytest.mark.parametrize(
+    "metric, mode",
+    [
+        ("valid.loss", "min"),
+        ("train.my_Loss", "min"),
+        ("valid.acc", ""),
+        ("test.top1", ""),
+        ("error_rate", ""),
+        ("valid.best", ""),
+        ("epoch", ""),
+        ("lr", ""),
+    ],
+)
 def test_a_name_tells_no_direction_but_that_of_a_loss(metric, mode):
     assert Better().mode(metric) == mode
 
@@ -176,14 +257,29 @@ def test_which_direction_is_better_as_the_experiments_were_told():
 
 
 def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the_best(tmp_path):
-    states = [State.WAITING] * 200 + [State.COMPLETED] * 280 + [State.FAILED] * 10 + [State.RUNNING] * 10
-    lines = [Line(Status(state), {"Meta": {"index": at, "state": str(state)}, "acc": at % 97})
-             for at, state in enumerate(states)]
-    board = Board("mysweep", "seed=1", [*META, Column(("acc",), "acc")], lines, Better({"acc": "max"}), most=40)
+    states = (
+        [State.WAITING] * 200 + [State.COMPLETED] * 280 + [State.FAILED] * 10 + [State.RUNNING] * 10
+    )
+    lines = [
+        Line(Status(state), {"Meta": {"index": at, "state": str(state)}, "acc": at % 97})
+        for at, state in enumerate(states)
+    ]
+    board = Board(
+        "mysweep",
+        "seed=1",
+        [*META, Column(("acc",), "acc")],
+        lines,
+        Better({"acc": "max"}),
+        most=40,
+    )
     shown = [states[at] for at in board.chosen()]
     assert len(shown) == 33 and shown.count(State.RUNNING) == 10
     assert shown.count(State.FAILED) == 8 and State.WAITING not in shown
-    assert {lines[at].values["acc"] for at in board.chosen() if states[at] == State.COMPLETED} >= {96, 95, 94}
+    assert {lines[at].values["acc"] for at in board.chosen() if states[at] == State.COMPLETED} >= {
+        96,
+        95,
+        94,
+    }
     screen = Console(file=io.StringIO(), width=100, height=40)
     screen.print(board)
     text = screen.file.getvalue().splitlines()
@@ -195,7 +291,10 @@ def test_trimmed_to_one_or_to_the_shortest(tmp_path):
     flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY], [ENTRY, other]])
     explorer = Digits(lambda launcher: None)
     assert "75.0%" in drawn(flock, explorer)[4] and "75.0%" in drawn(flock, explorer, trim=1)[4]
-    assert "25.0%" in drawn(flock, explorer, trim=0)[4] and "25.0%" in drawn(flock, explorer, trim_last=True)[4]
+    assert (
+        "25.0%" in drawn(flock, explorer, trim=0)[4]
+        and "25.0%" in drawn(flock, explorer, trim_last=True)[4]
+    )
 
 
 def test_an_explorer_that_fails_costs_its_cells_only_and_is_named_once(tmp_path, capsys):
@@ -203,14 +302,20 @@ def test_an_explorer_that_fails_costs_its_cells_only_and_is_named_once(tmp_path,
         def process_history(self, history):
             return history[0]["missing"]
 
-    lines = drawn(sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY], [ENTRY]]), Fragile(lambda launcher: None))
+    lines = drawn(
+        sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY], [ENTRY]]), Fragile(lambda launcher: None)
+    )
     assert lines[3].split()[-2:] == ["?", "?"]
     assert capsys.readouterr().err.count("KeyError") == 1
 
 
-@pytest.mark.parametrize("history", [[{"train": 3, "valid": None}], [{"valid": {"acc": "high"}}], [{}], [{"odd": [1]}]])
+@pytest.mark.parametrize(
+    "history", [[{"train": 3, "valid": None}], [{"valid": {"acc": "high"}}], [{}], [{"odd": [1]}]]
+)
 def test_odd_histories(tmp_path, history):
-    assert len(drawn(sheep(tmp_path, [State.RUNNING], [history]), Digits(lambda launcher: None))) == 4
+    assert (
+        len(drawn(sheep(tmp_path, [State.RUNNING], [history]), Digits(lambda launcher: None))) == 4
+    )
 
 
 def test_process_sheep_comes_before_process_history(tmp_path):
@@ -219,7 +324,10 @@ def test_process_sheep_comes_before_process_history(tmp_path):
             assert sheep.state() == "RUNNING" and not sheep.is_done()
             return {"valid": {"acc": 1.0}}
 
-    assert "100.0%" in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), WithSheep(lambda launcher: None))[3]
+    assert (
+        "100.0%"
+        in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), WithSheep(lambda launcher: None))[3]
+    )
 
 
 def test_an_explorers_own_meta(tmp_path):
@@ -245,7 +353,10 @@ def test_an_explorers_own_colours_take_turns(tmp_path):
 
 
 def test_doras_own_explorer_works(tmp_path):
-    assert "running" in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), Explorer(lambda launcher: None))[3]
+    assert (
+        "running"
+        in drawn(sheep(tmp_path, [State.RUNNING], [[ENTRY]]), Explorer(lambda launcher: None))[3]
+    )
 
 
 def test_what_a_run_writes_tells_the_time_that_is_left():
@@ -263,7 +374,17 @@ def test_what_a_run_writes_tells_the_time_that_is_left():
 
 def test_words_for_progress():
     assert epochs(RunState(epochs=30, epoch=12), 12) == "12/30"
-    assert epochs(RunState(), 0) == "" and epochs(RunState(), 3) == "3" and epochs(RunState(epochs=-1), 3) == "3"
+    assert (
+        epochs(RunState(), 0) == ""
+        and epochs(RunState(), 3) == "3"
+        and epochs(RunState(epochs=-1), 3) == "3"
+    )
     assert seconds_left(RunState()) is None
     assert seconds_left(RunState(epochs=2, epoch=1, batches=100, batch=50, speed=5.0)) == 10
-    assert [duration(seconds) for seconds in (None, 9, 100, 7200, 200_000)] == ["", "9 s", "2 min", "2 h 00", "2 d 7 h"]
+    assert [duration(seconds) for seconds in (None, 9, 100, 7200, 200_000)] == [
+        "",
+        "9 s",
+        "2 min",
+        "2 h 00",
+        "2 d 7 h",
+    ]

@@ -1,4 +1,5 @@
-"""What engine/upstream assumes of Dora, Hydra, submitit and Lightning: fails the day one of them changes it."""
+"""What engine/upstream assumes of Dora, Hydra, submitit and Lightning: fails the day one of them
+changes it."""
 
 from __future__ import annotations
 
@@ -20,16 +21,33 @@ def test_stock_still_composes_at_import():
     assert "_get_config" in inspect.getsource(Stock.__init__)
 
 
-@pytest.mark.parametrize("module, function, names", [
-    (dora.run, "run_action", ["main.get_xp(args.argv)", "check_job_and_clear(", "start_ddp_workers(",
-                              "git_save.get_new_clone(main)"]),
-    (dora.grid, "grid_action", ["_get_explore(args, main)",
-                                "run_grid(main, explorer, args.grid, rules, slurm, grid_args)"]),
-    (dora.info, "info_action", ["shepherd = Shepherd(main)"]),
-    (dora.launch, "launch_action", ["shepherd = Shepherd(main, log=log)"]),
-    (dora.share, "export_action", ["main.get_xp_from_sig(sig)", "dump(all_argv)"]),
-    (dora.share, "import_action", ["load(", "main.init_xp(xp)"]),
-])
+@pytest.mark.parametrize(
+    "module, function, names",
+    [
+        (
+            dora.run,
+            "run_action",
+            [
+                "main.get_xp(args.argv)",
+                "check_job_and_clear(",
+                "start_ddp_workers(",
+                "git_save.get_new_clone(main)",
+            ],
+        ),
+        (
+            dora.grid,
+            "grid_action",
+            [
+                "_get_explore(args, main)",
+                "run_grid(main, explorer, args.grid, rules, slurm, grid_args)",
+            ],
+        ),
+        (dora.info, "info_action", ["shepherd = Shepherd(main)"]),
+        (dora.launch, "launch_action", ["shepherd = Shepherd(main, log=log)"]),
+        (dora.share, "export_action", ["main.get_xp_from_sig(sig)", "dump(all_argv)"]),
+        (dora.share, "import_action", ["load(", "main.init_xp(xp)"]),
+    ],
+)
 def test_actions_look_these_names_up_when_called(module, function: str, names: list[str]):
     source = inspect.getsource(getattr(module, function))
     assert [name for name in names if name not in source] == []
@@ -39,13 +57,17 @@ def test_the_command_calls_get_argv_from_sig_and_adds_to_it():
     from dora.__main__ import main
 
     source = inspect.getsource(main)
-    assert "main.get_argv_from_sig(args.from_sig)" in source and "args.argv = argv + args.argv" in source
+    assert (
+        "main.get_argv_from_sig(args.from_sig)" in source
+        and "args.argv = argv + args.argv" in source
+    )
 
 
 def test_decorated_main_takes_main_and_config():
     assert list(inspect.signature(DecoratedMain.__init__).parameters) == ["self", "main", "dora"]
     assert {"package", "main_module", "name", "_full_name"} <= set(
-        DecoratedMain(test_stock_still_composes_at_import, None).__dict__)  # type: ignore[arg-type]
+        DecoratedMain(test_stock_still_composes_at_import, None).__dict__
+    )  # type: ignore[arg-type]
 
 
 def test_the_flags_of_the_command_are_known():
@@ -71,7 +93,9 @@ def test_lightning_says_whether_it_goes_on_where_we_read_it():
     from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 
     assert "_can_stop_early" in inspect.getsource(_FitLoop.done.fget)  # type: ignore[attr-defined]
-    assert "self._should_check_val_fx(data_fetcher)" in inspect.getsource(_TrainingEpochLoop.on_advance_end)
+    assert "self._should_check_val_fx(data_fetcher)" in inspect.getsource(
+        _TrainingEpochLoop.on_advance_end
+    )
     assert "self.epoch_loop.run(self._data_fetcher)" in inspect.getsource(_FitLoop.advance)
 
 
@@ -80,7 +104,9 @@ def test_lightning_keeps_its_place_where_we_read_it():
 
     from dora_train.engine.upstream.lightning import position
 
-    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False)
+    trainer = Trainer(
+        logger=False, enable_checkpointing=False, accelerator="cpu", enable_progress_bar=False
+    )
     assert position(trainer) == (0, 0)
 
 

@@ -1,6 +1,7 @@
 """Two users with one outputs folder: what one keeps private is named to the other, with its owner.
 
-Tests run as root, too, who may read everything. So the reader loses that right, and the folders get another owner.
+Tests run as root, too, who may read everything. So the reader loses that right, and the folders get
+another owner.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One split of a data set, batch by batch: the order of an epoch, each rank's share, pixels to normalised images.
+"""One split of a data set, batch by batch: the order of an epoch, each rank's share, pixels to
+normalised images.
 
-`basic/`, the engine's loaders and notebooks all iterate over `Batches.epoch(...)`. There is no state in it: the batches
-from any place of any epoch are a function of (seed, epoch, place).
+`basic/`, the engine's loaders and notebooks all iterate over `Batches.epoch(...)`. There is no
+state in it: the batches from any place of any epoch are a function of (seed, epoch, place).
 """
 
 import copy
@@ -35,8 +36,19 @@ class Batches:
         augmentation: what is done to each image; nothing without one.
     """
 
-    def __init__(self, source: Source, rows: Tensor, labels: Tensor, batch_size: int, mean: Tensor, std: Tensor, *,
-                 seed: int = 0, shuffle: bool = False, augmentation: Augmentation | None = None):
+    def __init__(
+        self,
+        source: Source,
+        rows: Tensor,
+        labels: Tensor,
+        batch_size: int,
+        mean: Tensor,
+        std: Tensor,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        augmentation: Augmentation | None = None,
+    ):
         self.source, self.rows, self.labels, self.batch_size = source, rows, labels, batch_size
         self.mean, self.std = mean.view(-1, 1, 1), std.view(-1, 1, 1)
         self.seed, self.shuffle, self.augmentation = seed, shuffle, augmentation
@@ -72,13 +84,17 @@ class Batches:
         """
         used = range(len(self) if batches is None else min(batches, len(self)))
         share = min((self.size_of(batch) for batch in used), default=2 * ranks) // ranks
-        if share > 1 or (share == 1 and _learns_from_one(network, self.batch(torch.tensor([0]))[0])):
+        if share > 1 or (
+            share == 1 and _learns_from_one(network, self.batch(torch.tensor([0]))[0])
+        ):
             return
         what = "one sample" if share else "no sample"
         what += f" for one of {ranks} ranks" if ranks > 1 else ""
         what += ", and this network's batch norm needs two" if share else ""
-        raise DataError(f"data.batch_size={self.batch_size}: {self.num_samples:,} training samples "
-                        f"are cut into batches with {what}: {self._advice(ranks)}.")
+        raise DataError(
+            f"data.batch_size={self.batch_size}: {self.num_samples:,} training samples "
+            f"are cut into batches with {what}: {self._advice(ranks)}."
+        )
 
     def _advice(self, ranks: int) -> str:
         """The next batch size that gives each rank two samples of each batch."""
@@ -88,7 +104,8 @@ class Batches:
         return "take more samples" + (f", or fewer ranks than {ranks}" if ranks > 1 else "")
 
     def to(self, device: torch.device | str) -> "Batches":
-        """From here on batches come on this device; on a CUDA GPU with room, the whole set lies there.
+        """From here on batches come on this device; on a CUDA GPU with room, the whole set lies
+        there.
 
         For any other device they are made on the CPU and moved: nobody tried 64-bit draws on MPS.
         """
@@ -97,7 +114,9 @@ class Batches:
             self.device = torch.device("cuda", torch.cuda.current_device())
         self.made_on = self.device if self.device.type == "cuda" else torch.device("cpu")
         self.source.to(self.made_on)
-        self.mean, self.std, self.labels = (x.to(self.made_on) for x in (self.mean, self.std, self.labels))
+        self.mean, self.std, self.labels = (
+            x.to(self.made_on) for x in (self.mean, self.std, self.labels)
+        )
         return self
 
     def normalised_by(self, mean: Sequence[float], std: Sequence[float]) -> "Batches":
@@ -107,11 +126,14 @@ class Batches:
         other.std = torch.tensor(std).view(-1, 1, 1).to(self.made_on)
         return other
 
-    def epoch(self, epoch: int = 0, start: int = 0, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
-        """The batches of an epoch from batch `start` on: (images [B, 3, H, W] float32, labels [B] int64).
+    def epoch(
+        self, epoch: int = 0, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """The batches of an epoch from batch `start` on: (images [B, 3, H, W] float32, labels [B]
+        int64).
 
-        The images have mean 0 and variance 1 over the training set. With several ranks each gets its share of
-        every batch: `batch_size` is that of all ranks together.
+        The images have mean 0 and variance 1 over the training set. With several ranks each gets
+        its share of every batch: `batch_size` is that of all ranks together.
 
         Raises:
             DataError: an image cannot be read any more.
@@ -120,18 +142,25 @@ class Batches:
             order = self._order(epoch).to(self.source.device)
             draws = self._draws(order, epoch)
         rows = self.rows.to(self.source.device)
-        shares = [slice(first + rank, last, world_size) for first, last in map(self.bounds, range(start, len(self)))]
+        shares = [
+            slice(first + rank, last, world_size)
+            for first, last in map(self.bounds, range(start, len(self)))
+        ]
         pixels = self.source.read(rows[order[share]] for share in shares)
         for share, raw in zip(shares, pixels):
             with one_thread():
-                batch = self._finished(raw, order[share], {name: values[share] for name, values in draws.items()})
+                batch = self._finished(
+                    raw, order[share], {name: values[share] for name, values in draws.items()}
+                )
             yield batch
 
     def batch(self, samples: Tensor, epoch: int = 0) -> Batch:
         """These samples ([B] int64) as a batch, with the draws that they have in this epoch."""
         samples = samples.to(self.source.device)
         rows = self.rows.to(self.source.device)[samples]
-        return self._finished(next(iter(self.source.read([rows]))), samples, self._draws(samples, epoch))
+        return self._finished(
+            next(iter(self.source.read([rows]))), samples, self._draws(samples, epoch)
+        )
 
     def _order(self, epoch: int) -> Tensor:
         if self.shuffle:
@@ -139,7 +168,8 @@ class Batches:
         return torch.arange(self.num_samples)
 
     def _draws(self, samples: Tensor, epoch: int) -> Draws:
-        """For a whole epoch at once: a batch at a time, the calls would cost more than the numbers."""
+        """For a whole epoch at once: a batch at a time, the calls would cost more than the
+        numbers."""
         if self.augmentation is None:
             return {}
         return self.augmentation.draw(samples, epoch, *self.source.shape[2:])

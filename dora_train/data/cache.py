@@ -1,7 +1,8 @@
-"""The folder of downloads and packed images that all jobs of a machine share: where it is, its locks, safe writing.
+"""The folder of downloads and packed images that all jobs of a machine share: where it is, its
+locks, safe writing.
 
-Used by datasets.py, image_folder.py and model.py. Locks only spare work that another process does already: what makes
-the files whole is that each is written aside and renamed.
+Used by datasets.py, image_folder.py and model.py. Locks only spare work that another process does
+already: what makes the files whole is that each is written aside and renamed.
 """
 
 import contextlib
@@ -23,9 +24,11 @@ from ..data_error import DataError
 from .home import expanded, user_folder
 
 log = logging.getLogger("dora_train")
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network folders: the same work may be done twice
+# some network folders: the same work may be done twice
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 LEFT = 600  # seconds without a write: whoever wrote it was killed
-NETWORK_TIMEOUT = 30  # seconds without an answer; without it a firewall that drops packets hangs a job for minutes
+# seconds without an answer; without it a firewall that drops packets hangs a job for minutes
+NETWORK_TIMEOUT = 30
 
 
 def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
@@ -75,7 +78,8 @@ def _acquired(lock: FileLock, what: str) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A new name beside `path`, to write under until it is whole: nobody else's, on another machine either.
+    """A new name beside `path`, to write under until it is whole: nobody else's, on another machine
+    either.
 
     What killed processes have left under such names is removed.
     """
@@ -89,7 +93,8 @@ def beside(path: Path) -> Path:
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears as `path` once it is whole and on the disk, or not at all; overwrites what is there."""
+    """A file that appears as `path` once it is whole and on the disk, or not at all; overwrites
+    what is there."""
     aside = beside(path)
     try:
         with aside.open("wb") as stream:
@@ -109,7 +114,8 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"cannot write into {folder}: {error.strerror or error}.\n"
-            "Name another folder: data.folder=FOLDER, or DORA_TRAIN_DATA=FOLDER for all commands") from error
+            "Name another folder: data.folder=FOLDER, or DORA_TRAIN_DATA=FOLDER for all commands"
+        ) from error
 
 
 @contextlib.contextmanager

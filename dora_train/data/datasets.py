@@ -1,7 +1,8 @@
-"""The data sets that have a fixed name: each a function that gives `Images`, entered in `DATASETS` of data.py.
+"""The data sets that have a fixed name: each a function that gives `Images`, entered in `DATASETS`
+of data.py.
 
-To add your own, write such a function here: its keywords are the keys of its file in conf/data. Pixels are uint8 of 1
-or 3 channels; a part that it does not name is held out of the whole.
+To add your own, write such a function here: its keywords are the keys of its file in conf/data.
+Pixels are uint8 of 1 or 3 channels; a part that it does not name is held out of the whole.
 """
 
 from dataclasses import replace
@@ -16,7 +17,8 @@ from .published import Published, read_published
 
 
 def digits() -> Images:
-    """The 1,797 digits inside scikit-learn, 8 x 8: real data without a download; a sixth each is held out."""
+    """The 1,797 digits inside scikit-learn, 8 x 8: real data without a download; a sixth each is
+    held out."""
     from sklearn.datasets import load_digits  # here: it takes a second to import
 
     found = load_digits()
@@ -26,7 +28,8 @@ def digits() -> Images:
 
 
 def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
-    """CIFAR-10: 50,000 + 10,000 images of 32 x 32 (184 MB), read file by file: all at once would take 320 MB.
+    """CIFAR-10: 50,000 + 10,000 images of 32 x 32 (184 MB), read file by file: all at once would
+    take 320 MB.
 
     Args:
         valid: share of the training set that is held out.
@@ -69,18 +72,21 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
         return replace(images, suits=Augmentation(crop=4, flip=True))
 
     names = [*(name for name, _ in files), CIFAR10.meta["filename"]]
-    published = Published("CIFAR-10", CIFAR10.base_folder, names, download, CIFAR10.filename,
-                          own_names=True)
+    published = Published(
+        "CIFAR-10", CIFAR10.base_folder, names, download, CIFAR10.filename, own_names=True
+    )
     return read_published(published, folder, read)
 
 
 def mnist(valid: float = 0.1, folder: str | None = None) -> Images:
-    """MNIST: 60,000 + 10,000 digits of 28 x 28, grey; keywords and errors as `cifar10`, in the folder `MNIST`."""
+    """MNIST: 60,000 + 10,000 digits of 28 x 28, grey; keywords and errors as `cifar10`, in the
+    folder `MNIST`."""
     return _mnist("MNIST", valid, folder, Augmentation(crop=2))
 
 
 def fashion_mnist(valid: float = 0.1, folder: str | None = None) -> Images:
-    """Fashion-MNIST: clothes in the format of MNIST; keywords and errors as `cifar10`, in the folder `FashionMNIST`."""
+    """Fashion-MNIST: clothes in the format of MNIST; keywords and errors as `cifar10`, in the
+    folder `FashionMNIST`."""
     return _mnist("FashionMNIST", valid, folder, Augmentation(crop=2, flip=True))
 
 
@@ -93,7 +99,9 @@ def _mnist(name: str, valid: float, folder: str | None, suits: Augmentation) -> 
         here = type(name, (known,), {"raw_folder": str(folder)})
         train, test = here(folder, train=True), here(folder, train=False)
         pixels = torch.cat([train.data, test.data]).unsqueeze(1)
-        images = _with_test(pixels, torch.cat([train.targets, test.targets]), known.classes, len(test.data), valid)
+        images = _with_test(
+            pixels, torch.cat([train.targets, test.targets]), known.classes, len(test.data), valid
+        )
         return replace(images, suits=suits)
 
     names = [packed.removesuffix(".gz") for packed, _ in known.resources]
@@ -101,7 +109,9 @@ def _mnist(name: str, valid: float, folder: str | None, suits: Augmentation) -> 
     return read_published(published, folder, read)
 
 
-def _with_test(pixels: torch.Tensor, labels: torch.Tensor, classes: list[str], test: int, valid: float) -> Images:
+def _with_test(
+    pixels: torch.Tensor, labels: torch.Tensor, classes: list[str], test: int, valid: float
+) -> Images:
     """The last `test` images are the test set; `valid` of the others is held out."""
     if len(pixels) != len(labels):
         raise ValueError(f"{len(pixels)} images, but {len(labels)} labels")

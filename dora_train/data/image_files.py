@@ -134,8 +134,14 @@ class InFiles:
         unreadable: a file to list the images in that cannot be read.
     """
 
-    def __init__(self, paths: list[str], shape: tuple[int, ...], num_workers: int,
-                 on_white: bool = True, unreadable: Path | None = None):
+    def __init__(
+        self,
+        paths: list[str],
+        shape: tuple[int, ...],
+        num_workers: int,
+        on_white: bool = True,
+        unreadable: Path | None = None,
+    ):
         self.files, self.num_workers = _Files(paths, shape, on_white), num_workers
         self.unreadable = unreadable
 
@@ -166,11 +172,16 @@ class InFiles:
         batches = [rows.tolist() for rows in wanted]
         files = copy.copy(self.files)  # others may read the same files at the same time
         files.stopped = multiprocessing.Event()
-        loader = iter(DataLoader(
-            files, batch_sampler=batches,  # type: ignore[arg-type]
-            num_workers=min(self.num_workers, len(batches)), collate_fn=_as_it_is,
-            worker_init_fn=partial(_began, Parent.here()),
-            generator=torch.Generator()))  # or else it draws from torch's global one
+        loader = iter(
+            DataLoader(
+                files,
+                batch_sampler=batches,  # type: ignore[arg-type]
+                num_workers=min(self.num_workers, len(batches)),
+                collate_fn=_as_it_is,
+                worker_init_fn=partial(_began, Parent.here()),
+                generator=torch.Generator(),
+            )
+        )  # or else it draws from torch's global one
         try:
             yield from loader
         finally:  # an interruption too; after this the loader waits for its workers
@@ -183,8 +194,9 @@ class InFiles:
             shown += f"; and {rest:,} more"
             if self.unreadable and _written(self.unreadable, errors):
                 shown += f"; all of them: {self.unreadable}"
-        return DataError(f"cannot read {len(errors):,} image(s): {shown}.\n"
-                         "Replace them or take them away")
+        return DataError(
+            f"cannot read {len(errors):,} image(s): {shown}.\nReplace them or take them away"
+        )
 
 
 def _written(path: Path, lines: list[str]) -> bool:

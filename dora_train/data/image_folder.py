@@ -1,4 +1,5 @@
-"""Your own images: `root/train/CLASS/**`, and `valid/` and `test/` beside `train/` if you have them.
+"""Your own images: `root/train/CLASS/**`, and `valid/` and `test/` beside `train/` if you have
+them.
 
 They are decoded once, by several processes, into one file of uint8. Every job of the machine maps
 that file into its memory. If a set is too large for that, the workers of an ordinary DataLoader
@@ -29,9 +30,15 @@ log = logging.getLogger("dora_train")
 STATISTICS_FROM = 10_000  # images: mean and std are less than 1% off, without reading millions
 
 
-def image_folder(root: str, image_size: int = 64, valid: float = 0.1, folder: str | None = None,
-                 num_workers: int | None = None, max_gb: float | None = None,
-                 rules: int = NEWEST_RULES) -> Images:
+def image_folder(
+    root: str,
+    image_size: int = 64,
+    valid: float = 0.1,
+    folder: str | None = None,
+    num_workers: int | None = None,
+    max_gb: float | None = None,
+    rules: int = NEWEST_RULES,
+) -> Images:
     """The images below `root`, in 3 channels of `image_size` x `image_size`.
 
     If a part has no folder, a share `valid` of the training images is held out for it.
@@ -59,8 +66,16 @@ def image_folder(root: str, image_size: int = 64, valid: float = 0.1, folder: st
     fits = math.prod(files.shape) <= limit
     pixels, checksums = packed(files, path, listing.root) if fits else (files, None)
     labels, suits = torch.tensor(listing.labels), Augmentation(crop=image_size // 8, flip=True)
-    return Images(pixels, labels, listing.classes, parts, suits, STATISTICS_FROM, on_white=on_white,
-                  contents=_contents(listing, parts, checksums))
+    return Images(
+        pixels,
+        labels,
+        listing.classes,
+        parts,
+        suits,
+        STATISTICS_FROM,
+        on_white=on_white,
+        contents=_contents(listing, parts, checksums),
+    )
 
 
 def listed(root: str, valid: float = 0.1, rules: int = NEWEST_RULES) -> Contents:
@@ -84,8 +99,7 @@ def memory() -> float:
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
-def _contents(listing: Listing, parts: dict[str, Tensor],
-              checksums: np.ndarray | None) -> Contents:
+def _contents(listing: Listing, parts: dict[str, Tensor], checksums: np.ndarray | None) -> Contents:
     uses = np.empty(len(listing.names), dtype=object)
     for part, rows in parts.items():
         uses[rows.numpy()] = part
@@ -98,6 +112,7 @@ def _contents(listing: Listing, parts: dict[str, Tensor],
 
 
 # --- held-out images ---
+
 
 def _parts(listing: Listing, valid: float, rules: Rules) -> dict[str, Tensor]:
     """The rows of each part. A part without a folder is held out of the training images."""
@@ -145,7 +160,8 @@ def _refuse_or_name_missing(listing: Listing, part: str, counts: np.ndarray, val
         raise DataError(
             f"data.valid={valid}: no image is left for the {part} set of {few}. A hash of its name "
             "decides whether an image is held out.\n"
-            f"Add images, change data.valid, or make folders {listing.root}/valid and test")
+            f"Add images, change data.valid, or make folders {listing.root}/valid and test"
+        )
     log.info(f"the {part} set has no image of {len(missing)} classes: {few}")
 
 

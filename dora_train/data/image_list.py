@@ -26,6 +26,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 # --- rules ---
 
+
 @dataclass(frozen=True)
 class Rules:
     """How images are found, decoded and held out. An experiment keeps the rules it was made with.
@@ -58,6 +59,7 @@ def with_rules(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 # --- a listing ---
+
 
 @dataclass
 class Listing:
@@ -100,8 +102,10 @@ def check_root(root: str | None) -> dict[str, Path]:
         DataError: `root` has no folder train/ with at least two classes.
     """
     if not root:
-        raise DataError("data=image_folder needs the folder of your images: data.root=FOLDER, "
-                        "with train/CLASS/*.jpg.")
+        raise DataError(
+            "data=image_folder needs the folder of your images: data.root=FOLDER, "
+            "with train/CLASS/*.jpg."
+        )
     top = expanded(root)
     if not top.is_dir():
         raise DataError(f"data.root={root}: there is no such folder (from {Path.cwd()}).")
@@ -111,12 +115,16 @@ def check_root(root: str | None) -> dict[str, Path]:
             if (top / name).is_dir():
                 found[part] = top / name
     if "train" not in found:
-        raise DataError(f'data.root={root}: it has no folder "train"; it takes train/CLASS/*.jpg, '
-                        "and may have valid/ and test/ alike. "
-                        f"There is: {_some(entry.name for entry in _entries(top))}.")
+        raise DataError(
+            f'data.root={root}: it has no folder "train"; it takes train/CLASS/*.jpg, '
+            "and may have valid/ and test/ alike. "
+            f"There is: {_some(entry.name for entry in _entries(top))}."
+        )
     if len(_folders(found["train"])) < 2:
-        raise DataError(f"{found['train']} holds {len(_folders(found['train']))} folders: it takes "
-                        "one per class, at least two, with images in each.")
+        raise DataError(
+            f"{found['train']} holds {len(_folders(found['train']))} folders: it takes "
+            "one per class, at least two, with images in each."
+        )
     return found
 
 
@@ -133,8 +141,10 @@ def list_images(root: str, rules: Rules = RULES[NEWEST_RULES]) -> Listing:
     for part, folder in folders.items():
         unknown = sorted(set(_folders(folder)) - set(listing.classes))
         if unknown:
-            raise DataError(f'{folder / unknown[0]}: there is no class "{unknown[0]}" in train; '
-                            f"there is: {_some(listing.classes)}.")
+            raise DataError(
+                f'{folder / unknown[0]}: there is no class "{unknown[0]}" in train; '
+                f"there is: {_some(listing.classes)}."
+            )
         _count_outside(listing.ignored, folder, set(listing.classes))
         for label, name in enumerate(listing.classes):
             if (folder / name).is_dir():
@@ -171,8 +181,10 @@ Stamp = tuple[int, int, int]
 def _add_class(listing: Listing, folder: Path, part: str, label: int, rules: Rules) -> None:
     found = sorted(_walk(folder, "", rules, listing.ignored, ()))
     if not found:
-        raise DataError(f"{folder} holds no image ({', '.join(rules.suffixes)}): put the images of "
-                        "the class there, or remove the folder.")
+        raise DataError(
+            f"{folder} holds no image ({', '.join(rules.suffixes)}): put the images of "
+            "the class there, or remove the folder."
+        )
     for name, path, stamp in found:
         listing.names.append(f"{part}/{_name(folder.name, rules)}/{name}")
         listing.paths.append(path)
@@ -181,8 +193,13 @@ def _add_class(listing: Listing, folder: Path, part: str, label: int, rules: Rul
         listing.stamps.append(stamp)
 
 
-def _walk(folder: Path | str, prefix: str, rules: Rules, ignored: Counter[str],
-          above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, str, Stamp]]:
+def _walk(
+    folder: Path | str,
+    prefix: str,
+    rules: Rules,
+    ignored: Counter[str],
+    above: tuple[tuple[int, int], ...],
+) -> Iterator[tuple[str, str, Stamp]]:
     """(name below its class, path, stamp) of each image in a folder and in the folders below it.
 
     Args:
@@ -248,8 +265,11 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in _entries(folder)
-                  if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(
+        entry.name
+        for entry in _entries(folder)
+        if entry.is_dir() and not entry.name.startswith(".")
+    )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -1,7 +1,9 @@
-"""A data set before it is cut into batches: all its images, their labels, and which of them are for what.
+"""A data set before it is cut into batches: all its images, their labels, and which of them are for
+what.
 
-`Images` is what a data set's function gives (datasets.py, image_folder.py). Its pixels are a `Source`: held in memory
-here, or read from files batch by batch (image_folder.py); both give the same bytes.
+`Images` is what a data set's function gives (datasets.py, image_folder.py). Its pixels are a
+`Source`: held in memory here, or read from files batch by batch (image_folder.py); both give the
+same bytes.
 """
 
 import math
@@ -46,7 +48,8 @@ class Source(Protocol):
 def one_thread() -> Iterator[None]:
     """For work of microseconds an image: a second thread gains a third where a core is free for it.
 
-    Where none is, each operation waits for it for a slice of the scheduler: measured, a tenth of the speed
+    Where none is, each operation waits for it for a slice of the scheduler: measured, a tenth of
+        the speed
     (benchmarks/README.md).
     """
     threads = torch.get_num_threads()
@@ -96,9 +99,12 @@ class Images:
         pixels: [N, C, H, W] uint8, C is 1 or 3; a tensor, or another source.
         labels: [N] int64 in 0 .. number of classes - 1.
         classes: their names.
-        parts: {"train" | "valid" | "test": [n] int64, the rows of this part}; held out by label where none are given.
-        suits: how such images are augmented where the user does not say; None: cropped by an eighth of their side.
-        statistics_from: at most so many images of the training set, evenly spaced, give its mean and std.
+        parts: {"train" | "valid" | "test": [n] int64, the rows of this part}; held out by label
+            where none are given.
+        suits: how such images are augmented where the user does not say; None: cropped by an eighth
+            of their side.
+        statistics_from: at most so many images of the training set, evenly spaced, give its mean
+            and std.
         on_white: whether images with transparency were laid on white.
         contents: what the set consists of; None: it is computed, one entry per part, from pixels in
             memory.
@@ -114,19 +120,24 @@ class Images:
     contents: Contents | None = None
 
     def __post_init__(self) -> None:
-        self.source: Source = InMemory(self.pixels) if isinstance(self.pixels, Tensor) else self.pixels
+        self.source: Source = (
+            InMemory(self.pixels) if isinstance(self.pixels, Tensor) else self.pixels
+        )
         self.parts = self.parts or split(self.labels, SPLIT_SEED)
         self.suits = self.suits or Augmentation(crop=self.source.shape[-1] // 8)
         for part in PARTS:
             if len(self.parts[part]) == 0:
-                raise DataError(f"no image is left for the {part} set: {len(self.labels):,} images in "
-                                f"{len(self.classes)} classes are too few to hold some out.")
+                raise DataError(
+                    f"no image is left for the {part} set: {len(self.labels):,} images in "
+                    f"{len(self.classes)} classes are too few to hold some out."
+                )
 
     def known_contents(self) -> Contents:
         """What the set consists of, to know it again; empty if all of it would have to be read."""
         if self.contents is None and isinstance(self.source, InMemory):
-            self.contents = {part: [part, len(self.parts[part]), self._checksum(part)]
-                             for part in PARTS}
+            self.contents = {
+                part: [part, len(self.parts[part]), self._checksum(part)] for part in PARTS
+            }
         return self.contents or {}
 
     def _checksum(self, part: str) -> str:
@@ -140,29 +151,40 @@ class Images:
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and std of the training set's pixels, by channel: two [C] float32 in 0 .. 255.
 
-        From sums of integers, which are exact: neither the order nor the size of the pieces can change a bit.
+        From sums of integers, which are exact: neither the order nor the size of the pieces can
+            change a bit.
         """
         rows = self.parts["train"]
         rows = rows[:: max(1, math.ceil(len(rows) / self.statistics_from))]
         channels, height, width = self.source.shape[1:]
-        total, squares = torch.zeros(channels, dtype=torch.int64), torch.zeros(channels, dtype=torch.int64)
+        total, squares = (
+            torch.zeros(channels, dtype=torch.int64),
+            torch.zeros(channels, dtype=torch.int64),
+        )
         for pixels in self.source.read(rows.split(128)):
             total += pixels.sum((0, 2, 3), dtype=torch.int64)
             squares += pixels.int().square_().sum((0, 2, 3), dtype=torch.int64)
         count = len(rows) * height * width
         pairs = list(zip(total.tolist(), squares.tolist()))
-        variances = [(count * square - one * one) / (count * (count - 1)) for one, square in pairs]  # whole numbers
-        stds = [max(math.sqrt(variance), 1.0) for variance in variances]  # a black channel stays black
+        # whole numbers
+        variances = [(count * square - one * one) / (count * (count - 1)) for one, square in pairs]
+        # a black channel stays black
+        stds = [max(math.sqrt(variance), 1.0) for variance in variances]
         return torch.tensor([one / count for one, _ in pairs]), torch.tensor(stds)
 
 
-def split(labels: Tensor, seed: int, valid: float = 1 / 6, test: float = 1 / 6) -> dict[str, Tensor]:
-    """A fixed split with the same share of each class in every part: {part: [n] int64, in rising order}."""
+def split(
+    labels: Tensor, seed: int, valid: float = 1 / 6, test: float = 1 / 6
+) -> dict[str, Tensor]:
+    """A fixed split with the same share of each class in every part: {part: [n] int64, in rising
+    order}."""
     parts: dict[str, list[Tensor]] = {"train": [], "valid": [], "test": []}
     for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()
         members = members[permutation(len(members), "split", seed, label)]
         sizes = [round(len(members) * share) for share in (valid, test)]
-        for part, chosen in zip(("valid", "test", "train"), members.split([*sizes, len(members) - sum(sizes)])):
+        for part, chosen in zip(
+            ("valid", "test", "train"), members.split([*sizes, len(members) - sum(sizes)])
+        ):
             parts[part].append(chosen)
     return {part: torch.cat(chosen).sort().values for part, chosen in parts.items()}

@@ -1,7 +1,9 @@
-"""How an image becomes a network's input, and what its answer is called: all that classifying needs of a data set.
+"""How an image becomes a network's input, and what its answer is called: all that classifying needs
+of a data set.
 
-A run stores it with its experiment (`Data.inputs` of data.py), as plain Python; predict.py reads it, so that images are
-classified where the data set is not. They go through the very `Batches` that the test set went through.
+A run stores it with its experiment (`Data.inputs` of data.py), as plain Python; predict.py reads
+it, so that images are classified where the data set is not. They go through the very `Batches` that
+the test set went through.
 """
 
 from dataclasses import dataclass
@@ -36,7 +38,11 @@ class Inputs:
         try:
             inputs = cls(**content)
             channels = inputs.shape[0]
-            fits = len(inputs.shape) == 3 and channels in (1, 3) and len(inputs.mean) == len(inputs.std) == channels
+            fits = (
+                len(inputs.shape) == 3
+                and channels in (1, 3)
+                and len(inputs.mean) == len(inputs.std) == channels
+            )
         except (TypeError, LookupError):
             return None
         return inputs if fits else None
@@ -49,7 +55,8 @@ class Inputs:
     def batches(self, paths: list[str], batch_size: int, num_workers: int = 0) -> Batches:
         """Image files as a test set's batches, in the order of `paths`; all labels are 0.
 
-        Its `epoch()` gives images [B, 3, H, W] float32, and raises DataError where one cannot be read.
+        Its `epoch()` gives images [B, 3, H, W] float32, and raises DataError where one cannot be
+        read.
         """
         files = InFiles(paths, tuple(self.shape), num_workers, self.on_white)
         labels = torch.zeros(len(paths), dtype=torch.int64)

@@ -1,9 +1,12 @@
-"""From `cfg.data` to train, validation and test batches, in plain PyTorch: `load_data(**cfg.data, seed=cfg.seed)`.
+"""From `cfg.data` to train, validation and test batches, in plain PyTorch:
 
-A set that fits is held in memory as uint8, and a batch is made by indexing: faster than workers, and exact to resume,
-since the order of an epoch and the draws of a sample are functions of (seed, epoch, sample). Knows nothing of
-Lightning, Dora or Hydra: `basic/` and notebooks use it as well. Reading on: datasets.py, image_folder.py (what there
-is), batches.py, augment.py (what becomes of it).
+`load_data(**cfg.data, seed=cfg.seed)`.
+
+A set that fits is held in memory as uint8, and a batch is made by indexing: faster than workers,
+and exact to resume, since the order of an epoch and the draws of a sample are functions of (seed,
+epoch, sample). Knows nothing of Lightning, Dora or Hydra: `basic/` and notebooks use it as well.
+Reading on: datasets.py, image_folder.py (what there is), batches.py, augment.py (what becomes of
+it).
 """
 
 import difflib
@@ -27,7 +30,12 @@ __all__ = ["DATASETS", "Batches", "Data", "DataError", "check_data", "load_data"
 
 # name -> function; its keywords are the data set's own keys in conf/data
 DATASETS: dict[str, Callable[..., Images]] = {
-    "digits": digits, "cifar10": cifar10, "mnist": mnist, "fashion_mnist": fashion_mnist, "image_folder": image_folder}
+    "digits": digits,
+    "cifar10": cifar10,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "image_folder": image_folder,
+}
 
 
 @dataclass
@@ -62,7 +70,8 @@ class Data:
         return self.images.known_contents()
 
     def to(self, device: torch.device | str) -> "Data":
-        """From here on all batches come on this device; a CUDA GPU that has room for the whole set holds it."""
+        """From here on all batches come on this device; a CUDA GPU that has room for the whole set
+        holds it."""
         for part in PARTS:
             getattr(self, part).to(device)
         return self
@@ -72,14 +81,24 @@ class Data:
         return f"{self.name} ({sizes})"
 
 
-def load_data(name: str, batch_size: int, augment: bool = True, seed: int = 0, *, crop: int | None = None,
-              flip: bool | None = None, cutout: int = 0, **own: Any) -> Data:
+def load_data(
+    name: str,
+    batch_size: int,
+    augment: bool = True,
+    seed: int = 0,
+    *,
+    crop: int | None = None,
+    flip: bool | None = None,
+    cutout: int = 0,
+    **own: Any,
+) -> Data:
     """The data set `name`, in batches of `batch_size` over all ranks.
 
     Args:
         augment: whether the training images are cropped, flipped and cut out at all.
         seed: of the order and the augmentation.
-        crop, flip, cutout: as in augment.py; None: what suits the data set, and stands in its file of conf/data.
+        crop, flip, cutout: as in augment.py; None: what suits the data set, and stands in its file
+            of conf/data.
         own: the data set's own keywords, as the function of that name takes them.
 
     Raises:
@@ -91,11 +110,15 @@ def load_data(name: str, batch_size: int, augment: bool = True, seed: int = 0, *
     mean, std = images.statistics()
     asked: dict[str, Any] = {"crop": crop, "flip": flip, "cutout": cutout, "seed": seed}
     assert images.suits is not None
-    augmentation = replace(images.suits, **{key: value for key, value in asked.items() if value is not None})
+    augmentation = replace(
+        images.suits, **{key: value for key, value in asked.items() if value is not None}
+    )
 
     def batches(part: str, **how) -> Batches:
         rows = images.parts[part]
-        return Batches(images.source, rows, images.labels[rows], batch_size, mean, std, seed=seed, **how)
+        return Batches(
+            images.source, rows, images.labels[rows], batch_size, mean, std, seed=seed, **how
+        )
 
     train = batches("train", shuffle=True, augmentation=augmentation if augment else None)
     return Data(name, images.classes, train, batches("valid"), batches("test"), images)
@@ -115,8 +138,17 @@ def listed_contents(name: str, **keys: Any) -> Contents:
     return listed(**{key: keys[key] for key in ("root", "valid", "rules") if key in keys})
 
 
-def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: int = 0, *, crop: int | None = None,
-               flip: bool | None = None, cutout: int = 0, **own: Any) -> None:
+def check_data(
+    name: str = "",
+    batch_size: int = 0,
+    augment: bool = True,
+    seed: int = 0,
+    *,
+    crop: int | None = None,
+    flip: bool | None = None,
+    cutout: int = 0,
+    **own: Any,
+) -> None:
     """Whether `load_data` can take this, without loading or downloading anything.
 
     Raises:
@@ -129,9 +161,13 @@ def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: 
     takes = list(inspect.signature(DATASETS[name]).parameters)
     unknown = [key for key in own if key not in takes]
     if unknown:
-        raise ValueError(f"data.{unknown[0]}: {name} has no such key. Its own are: {', '.join(takes) or 'none'}.")
+        raise ValueError(
+            f"data.{unknown[0]}: {name} has no such key. Its own are: {', '.join(takes) or 'none'}."
+        )
     if not isinstance(batch_size, int) or batch_size < 2:
-        raise ValueError(f"data.batch_size={batch_size}: it takes 2 or more (batch norm needs two samples).")
+        raise ValueError(
+            f"data.batch_size={batch_size}: it takes 2 or more (batch norm needs two samples)."
+        )
     _check_range("crop", crop, 0, 10_000)
     _check_range("cutout", cutout, 0, 10_000)
     _check_range("image_size", own.get("image_size"), 1, 10_000)
@@ -139,10 +175,14 @@ def check_data(name: str = "", batch_size: int = 0, augment: bool = True, seed: 
     _check_range("max_gb", own.get("max_gb"), 0, math.inf)
     for key in ("root", "folder"):
         if own.get(key) is not None and not isinstance(own[key], str):
-            raise ValueError(f"data.{key}={own[key]}: it takes the path of a folder, e.g. ./{own[key]}.")
+            raise ValueError(
+                f"data.{key}={own[key]}: it takes the path of a folder, e.g. ./{own[key]}."
+            )
     share = own.get("valid", 0.1)
     if not (isinstance(share, (int, float)) and 0 < share < 0.5):
-        raise ValueError(f"data.valid={share}: it takes a share of the training set between 0 and 0.5, e.g. 0.1.")
+        raise ValueError(
+            f"data.valid={share}: it takes a share of the training set between 0 and 0.5, e.g. 0.1."
+        )
     if own.get("rules", 1) not in RULES:
         raise ValueError(f"data.rules={own['rules']}: it takes {' or '.join(map(str, RULES))}.")
     if name == "image_folder":

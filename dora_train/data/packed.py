@@ -70,8 +70,10 @@ def _pack(files: InFiles, path: Path, root: str) -> None:
         _sweep(path.parent)
         half = _Half.of(path, files)
         before = f", {half.done:,} of them were decoded before" if half.done else ""
-        log.info(f"decoding the {count:,} images of {root} once, into {path} "
-                 f"({gigabytes:.2g} GB){before}")
+        log.info(
+            f"decoding the {count:,} images of {root} once, into {path} "
+            f"({gigabytes:.2g} GB){before}"
+        )
         batches = files.decode(torch.arange(half.done, count).split(BATCH))
         with half.writing(), contextlib.closing(_said(batches, half.done, count)) as said:
             for batch in said:
@@ -179,6 +181,7 @@ def _write(handle: int, values: np.ndarray, place: int) -> None:
 
 
 # --- progress ---
+
 
 def _said(batches: Iterator[Decoded], done: int, count: int) -> Generator[Decoded, None, None]:
     """The batches, with a progress bar on a terminal, and lines in the log elsewhere."""

@@ -49,8 +49,9 @@ class Published:
         return self.inner.partition("/")[0]
 
 
-def read_published(published: Published, folder: str | None,
-                   read: Callable[[Path], Images]) -> Images:
+def read_published(
+    published: Published, folder: str | None, read: Callable[[Path], Images]
+) -> Images:
     """What `read` returns for the folder of the data set's files, all of them and unpacked.
 
     Args:
@@ -64,7 +65,8 @@ def read_published(published: Published, folder: str | None,
     if missing:
         raise DataError(
             f"{published.name} is not complete: {here} lacks {', '.join(missing)}.\n"
-            f"Copy them there; or move {here} away, then {published.name} is downloaded anew")
+            f"Copy them there; or move {here} away, then {published.name} is downloaded anew"
+        )
     try:
         with _unpacked(published, here) as plain:
             return read(plain)
@@ -78,6 +80,7 @@ def read_published(published: Published, folder: str | None,
 
 
 # --- finding ---
+
 
 def _found(published: Published, root: Path) -> Path:
     """The folder with the data set's files. They are fetched if there are none."""
@@ -126,15 +129,18 @@ def _refuse_lookalikes(published: Published, root: Path) -> None:
     if (root / published.top).exists():
         raise DataError(
             f"{root / published.top} holds no file of {name} ({published.files[0]} ...).\n"
-            f"Copy them into {inner}; or move the folder away, then {name} is downloaded")
+            f"Copy them into {inner}; or move the folder away, then {name} is downloaded"
+        )
     loose = [file for file in published.files if _plain_or_packed(root / file)]
     if loose:
         raise DataError(
             f"{root} holds {loose[0]}, which may belong to {name} or to another data set.\n"
-            f"Move the {len(published.files)} files of {name} into {inner}")
+            f"Move the {len(published.files)} files of {name} into {inner}"
+        )
 
 
 # --- unpacking ---
+
 
 @contextmanager
 def _unpacked(published: Published, here: Path) -> Iterator[Path]:
@@ -162,11 +168,13 @@ def _gunzip(packed: Path, path: Path) -> None:
         with gzip.open(packed) as source, path.open("wb") as stream:
             shutil.copyfileobj(source, stream)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{packed} is damaged: {error}.\n"
-                        "Remove it, and copy or download it again") from error
+        raise DataError(
+            f"{packed} is damaged: {error}.\nRemove it, and copy or download it again"
+        ) from error
 
 
 # --- fetching ---
+
 
 def _fetch(published: Published, root: Path) -> None:
     """Get the data set into a folder aside, and move it when it is whole.
@@ -194,7 +202,8 @@ def _fetch(published: Published, root: Path) -> None:
             f"{published.name} is not in {root}, and cannot be downloaded: {last_line(error)}.\n"
             f"Copy {published.archive or published.top} there from a machine that has it; or name "
             "the folder that holds it: data.folder=FOLDER, or DORA_TRAIN_DATA=FOLDER for all "
-            "commands") from error
+            "commands"
+        ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -207,8 +216,10 @@ def _extract(archive: Path, folder: Path) -> None:
     try:
         extract_archive(archive, folder)
     except Exception as error:  # tarfile.ReadError, EOFError, zlib.error
-        raise DataError(f"{archive} cannot be unpacked: {last_line(error)}.\n"
-                        "Remove it, then it is downloaded anew; or copy it again") from error
+        raise DataError(
+            f"{archive} cannot be unpacked: {last_line(error)}.\n"
+            "Remove it, then it is downloaded anew; or copy it again"
+        ) from error
 
 
 def last_line(error: Exception) -> str:

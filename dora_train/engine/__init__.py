@@ -1,7 +1,8 @@
-"""The engine: what turns `dora run`, `dora grid` and `dora info` into experiments that can be trusted.
+"""The engine: what turns `dora run`, `dora grid` and `dora info` into experiments that can be
+trusted.
 
-A map. A folder imports from those above it, and from no other; docs/architecture.md has the picture.
-Nothing is imported here, so that reading a result costs nothing.
+A map. A folder imports from those above it, and from no other; docs/architecture.md has the
+picture. Nothing is imported here, so that reading a result costs nothing.
 
     errors.py       a user's mistake, in at most four lines
     output.py       the standard output: letters that it cannot hold, and what happens if it is lost

@@ -57,7 +57,8 @@ def numbered(folder: Path, ending: str = ".json") -> list[int]:
 
 
 def age_of(path: Path) -> float:
-    """Seconds since a file was written, by its disk's clock if possible; infinity without a file."""
+    """Seconds since a file was written, by its disk's clock if possible; infinity without a
+    file."""
     try:
         written = path.stat().st_mtime
     except OSError:
@@ -75,15 +76,19 @@ def unreadable(path: Path) -> UserError:
     closed = next((folder for folder in above if not os.access(folder, os.X_OK)), path)
     holding = (folder for folder in (closed, *closed.parents) if folder.parent.name == "xps")
     whole = shlex.quote(str(next(holding, closed)))
-    return UserError(f"you may not read {closed}, which belongs to {_owner(closed)}.",
-                     f"ask for: chmod -R go+rX {whole}     or take another folder: DORA_DIR=FOLDER")
+    return UserError(
+        f"you may not read {closed}, which belongs to {_owner(closed)}.",
+        f"ask for: chmod -R go+rX {whole}     or take another folder: DORA_DIR=FOLDER",
+    )
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Raises: UserError if this user may not write into a folder that is there, as another's."""
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"you may not write into {folder}, which belongs to {_owner(folder)}.",
-                        "a run of your own: tag=WORD, or another folder: DORA_DIR=FOLDER")
+        raise UserError(
+            f"you may not write into {folder}, which belongs to {_owner(folder)}.",
+            "a run of your own: tag=WORD, or another folder: DORA_DIR=FOLDER",
+        )
 
 
 def _owner(path: Path) -> str:

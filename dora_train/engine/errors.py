@@ -1,7 +1,7 @@
 """A user's mistake: what was given, what is near, what to do next.
 
-Everything in the engine that refuses something raises `UserError`; `report_user_errors` prints it, and Python exits
-with 1. Anything else that escapes is a bug, and keeps its traceback.
+Everything in the engine that refuses something raises `UserError`; `report_user_errors` prints it,
+and Python exits with 1. Anything else that escapes is a bug, and keeps its traceback.
 """
 
 import difflib
@@ -15,14 +15,18 @@ from . import output
 
 
 class UserError(Exception):
-    """Something the user can mend. The message is the whole text they see: at most four lines, no traceback."""
+    """Something the user can mend.
+
+    The message is the whole text they see: at most four lines, no traceback.
+    """
 
     def __init__(self, *lines: str):
         super().__init__("\n".join(line for line in lines if line))
 
 
 def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
-    """The `words` closest to `word`, best first; case does not matter, and a last part alone finds its key.
+    """The `words` closest to `word`, best first; case does not matter, and a last part alone finds
+    its key.
 
     >>> near("optim.lrr", ["optim.lr", "seed"])
     ['optim.lr']
@@ -32,7 +36,10 @@ def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
     known = list(words)
     ends = [known_word for known_word in known if known_word.endswith(("." + word, "/" + word))]
     folded = {known_word.lower(): known_word for known_word in known}
-    close = [folded[match] for match in difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)]
+    close = [
+        folded[match]
+        for match in difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)
+    ]
     return list(dict.fromkeys(ends + close))[:count]
 
 
@@ -43,10 +50,14 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 
 def refuse_undecoded(text: str, *hints: str) -> None:
-    """Raises: UserError if the system could not decode `text`: loggers and pages would fail on it."""
+    """Raises: UserError if the system could not decode `text`: loggers and pages would fail on
+    it."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise UserError(f'"{text}" is not valid text in the encoding of this system '
-                        f"({sys.getfilesystemencoding()}).", *hints)
+        raise UserError(
+            f'"{text}" is not valid text in the encoding of this system '
+            f"({sys.getfilesystemencoding()}).",
+            *hints,
+        )
 
 
 def shortened(words: Iterable[str], most: int = 12) -> str:
@@ -58,7 +69,8 @@ def shortened(words: Iterable[str], most: int = 12) -> str:
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Where results land, a file may stand, or a read-only disk, or another user's folder: no bug of ours.
+    """Where results land, a file may stand, or a read-only disk, or another user's folder: no bug
+    of ours.
 
     Raises:
         UserError: instead of an OSError.
@@ -66,15 +78,18 @@ def writable(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {error.filename or f'into {folder}'}: {error.strerror or error}.",
-                        "make room or rights there, or take another folder: DORA_DIR=folder") from error
+        raise UserError(
+            f"cannot write {error.filename or f'into {folder}'}: {error.strerror or error}.",
+            "make room or rights there, or take another folder: DORA_DIR=folder",
+        ) from error
 
 
 def report_user_errors() -> None:
-    """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with 1.
+    """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with
+    1.
 
-    An output that is lost is no bug either. `dora info | head` ends without a word; a full disk is named. Dora's
-    command knows nothing of ours, so this is the one place that all verbs share.
+    An output that is lost is no bug either. `dora info | head` ends without a word; a full disk is
+    named. Dora's command knows nothing of ours, so this is the one place that all verbs share.
     """
     before = sys.excepthook
 
@@ -83,7 +98,9 @@ def report_user_errors() -> None:
             print(error, file=sys.stderr, flush=True)
         elif isinstance(error, OSError) and output.is_lost(error):
             output.forget(error)
-        elif not isinstance(error, KeyboardInterrupt):  # Ctrl-C speaks for itself, and exits with 130
+        elif not isinstance(
+            error, KeyboardInterrupt
+        ):  # Ctrl-C speaks for itself, and exits with 130
             before(kind, error, trace)
 
     sys.excepthook = hook

@@ -1,7 +1,8 @@
-"""The registry: finds, makes and checks the experiments of a folder of results, for runs and for grids.
+"""The registry: finds, makes and checks the experiments of a folder of results, for runs and for
+grids.
 
-`Experiments` is also what Dora's command and its launchers ask: an experiment from overrides or from
-a signature, its name, the resources of its jobs. `dora/main.py` adds what a process needs.
+`Experiments` is also what Dora's command and its launchers ask: an experiment from overrides or
+from a signature, its name, the resources of its jobs. `dora/main.py` adds what a process needs.
 """
 
 import contextlib
@@ -51,7 +52,10 @@ Stored = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class FrozenArgv(list):
-    """The argv of a stored experiment, knowing whose it is: Dora adds the overrides of the command line to it."""
+    """The argv of a stored experiment, knowing whose it is:
+
+    Dora adds the overrides of the command line to it.
+    """
 
     def __init__(self, experiment: Experiment, extra: Sequence[str] = ()):
         super().__init__([*(experiment.argv() or []), *extra])
@@ -71,9 +75,17 @@ class Experiments(HydraMain):
         checks, as_stored, files_of_data: see `hydra_main`.
     """
 
-    def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
-                 dora: DoraConfig, checks: Sequence[Check] = (), as_stored: Stored = dict,
-                 files_of_data: Callable[[Any], Contents] | None = None):
+    def __init__(
+        self,
+        main: Callable,
+        config_name: str,
+        config_path: str,
+        version_base: str | None,
+        dora: DoraConfig,
+        checks: Sequence[Check] = (),
+        as_stored: Stored = dict,
+        files_of_data: Callable[[Any], Contents] | None = None,
+    ):
         super().__init__(main, config_name, config_path, version_base, dora)
         self.composer = Composer(config_folder(main, config_path), config_name, version_base)
         self.as_stored, self.files_of_data = as_stored, files_of_data
@@ -81,7 +93,8 @@ class Experiments(HydraMain):
         self._checked_before: set[str] = set()
 
     def get_xp(self, argv: Sequence[str]) -> XP:
-        """The experiment that `argv` names: composed today, or frozen where it came in by its signature.
+        """The experiment that `argv` names: composed today, or frozen where it came in by its
+        signature.
 
         Raises:
             UserError: the overrides do not fit the configuration.
@@ -112,7 +125,8 @@ class Experiments(HydraMain):
         return FrozenArgv(self.find(sig))
 
     def get_xp_from_sig(self, sig: str) -> XP:
-        """The experiment as it is stored: nothing is composed, so this works when the configuration does not.
+        """The experiment as it is stored: nothing is composed, so this works when the configuration
+        does not.
 
         Raises:
             UserError: there is no such experiment, or several.
@@ -132,7 +146,8 @@ class Experiments(HydraMain):
         return self.get_xp(argv)
 
     def _of_overrides(self, argv: FrozenArgv, sig: str) -> XP:
-        """An experiment of which its overrides alone are known; without values if they do not fit any more."""
+        """An experiment of which its overrides alone are known; without values if they do not fit
+        any more."""
         try:
             composed = self.composer.compose(list(argv))
         except UserError:
@@ -165,18 +180,25 @@ class Experiments(HydraMain):
         """Raises: UserError if an override is not the user's."""
         for arg in argv:
             if arg.lstrip("+~").startswith("dora."):
-                raise UserError(f'"{arg}": dora.* is read before any override.',
-                                "where things land: DORA_DIR=folder; the rest: conf/config.yaml")
+                raise UserError(
+                    f'"{arg}": dora.* is read before any override.',
+                    "where things land: DORA_DIR=folder; the rest: conf/config.yaml",
+                )
             refuse_trainer_key(arg.partition("=")[0].lstrip("+").strip())
 
     def _counting(self, overrides: Sequence[str]) -> bool:
-        """Whether any of these overrides counts in the signature; `slurm={gpus: 1}` is all of `slurm.*`."""
+        """Whether any of these overrides counts in the signature; `slurm={gpus: 1}` is all of
+        `slurm.*`."""
         keys = [arg.partition("=")[0].lstrip("+~").strip() for arg in overrides]
-        return any(not is_excluded(key, self.dora.exclude)
-                   and not is_excluded(f"{key}.*", self.dora.exclude) for key in keys)
+        return any(
+            not is_excluded(key, self.dora.exclude)
+            and not is_excluded(f"{key}.*", self.dora.exclude)
+            for key in keys
+        )
 
     def _frozen(self, sig: str, excluded: Sequence[str]) -> XP:
-        """An experiment with the values it was made with; only what does not count comes from today."""
+        """An experiment with the values it was made with; only what does not count comes from
+        today."""
         experiment = self.find(sig)
         birth = experiment.birth()
         if birth is None:  # made by stock Dora: all there is are its overrides
@@ -197,13 +219,21 @@ class Experiments(HydraMain):
             UserError: its signature is not that of its values.
         """
         birth = argv.birth
-        if XP(self.dora, birth.config, birth.argv, [(key, value) for key, value in birth.delta]).sig != birth.sig:
-            raise UserError(f"what came in as {birth.sig} has other values than that signature: it is not imported.")
+        if (
+            XP(
+                self.dora, birth.config, birth.argv, [(key, value) for key, value in birth.delta]
+            ).sig
+            != birth.sig
+        ):
+            raise UserError(
+                f"what came in as {birth.sig} has other values than that signature: it is not imported."
+            )
         argv.put_down(self.dora.dir)
         return self.get_xp_from_sig(birth.sig)
 
     def create(self, xp: XP, anew: bool = False) -> Experiment:
-        """Make the experiment's folder, unless it is there; leaves `xp` with the values that it runs.
+        """Make the experiment's folder, unless it is there; leaves `xp` with the values that it
+        runs.
 
         Args:
             anew: what is there is put aside, and comes back if the new folder cannot be made.
@@ -248,7 +278,9 @@ class Experiments(HydraMain):
         """
         kind = str(xp.values.get("code", "snapshot"))
         if kind not in ("snapshot", "live"):
-            raise UserError(f"code={kind}: a job runs a snapshot, or the live files: code=snapshot or code=live.")
+            raise UserError(
+                f"code={kind}: a job runs a snapshot, or the live files: code=snapshot or code=live."
+            )
         if not self.dora.git_save or kind == "live":
             return ROOT, self.code.stored() | {"hash": ""}
         self.code = read_project(self.dora.dir)
@@ -267,7 +299,8 @@ class Experiments(HydraMain):
         return read_project(self.dora.dir).hash
 
     def check(self, xp: XP) -> None:
-        """Raises: UserError where the configuration asks for what is not there, before anything is on disk."""
+        """Raises: UserError where the configuration asks for what is not there, before anything is
+        on disk."""
         refuse_guess(xp.values, list(xp.argv), self.composer)
         missing = [key for key, value in flatten(xp.values) if value == "???"]
         if missing:
@@ -288,11 +321,15 @@ class Experiments(HydraMain):
             self._checked_before.add(question)
 
     def marks(self, watched: Iterable[Any]) -> Mapping[str, str]:
-        """A word by signature for a live table: whether its setting is the best, or worse. Here none."""
+        """A word by signature for a live table: whether its setting is the best, or worse.
+
+        Here none.
+        """
         return {}
 
     def check_anew(self, xp: XP) -> None:
-        """As `check`, before results are put aside for a job: also what its run would refuse on any machine.
+        """As `check`, before results are put aside for a job: also what its run would refuse on any
+        machine.
 
         Raises:
             UserError: the job would fail.
@@ -300,7 +337,8 @@ class Experiments(HydraMain):
         self.check(xp)
 
     def drift(self, xp: XP) -> list[Drift]:
-        """The keys that were frozen with another value than `xp` has now; empty for an experiment yet to be made.
+        """The keys that were frozen with another value than `xp` has now; empty for an experiment
+        yet to be made.
 
         Raises:
             UserError: by chance, another experiment has the same signature.
@@ -308,7 +346,8 @@ class Experiments(HydraMain):
         birth = self.experiment(xp).birth()
         if birth is not None and birth.rule <= RULE:
             xp.refuse_collision(birth.delta)
-        if birth is None or os.environ.get("DORA_DRIFT") == "old":  # old: take the frozen values, and go on
+        # old: take the frozen values, and go on
+        if birth is None or os.environ.get("DORA_DRIFT") == "old":
             return []
         known = {key for key, _ in flatten(birth.config)}
         younger = {key for key, _ in flatten(self.as_stored(birth.config))} - known
@@ -316,7 +355,8 @@ class Experiments(HydraMain):
         return drift(frozen, self._counted(xp.values), self.dora.exclude, younger)
 
     def added(self, xp: XP) -> dict[str, Any]:
-        """The keys that the configuration did not have yet when the experiment last ran, and their values."""
+        """The keys that the configuration did not have yet when the experiment last ran, and their
+        values."""
         birth = self.experiment(xp).birth()
         if birth is None:
             return {}
@@ -334,15 +374,18 @@ class Experiments(HydraMain):
             more = f" (and {len(drift) - 2} more)" if len(drift) > 2 else ""
             raise UserError(
                 f"XP {xp.sig} was made when {'; '.join(map(str, drift[:2]))}{more}: not the same experiment.",
-                f"keep its meaning: {typed()} run -f {xp.sig}     anew: --clear     both: tag=WORD")
+                f"keep its meaning: {typed()} run -f {xp.sig}     anew: --clear     both: tag=WORD",
+            )
 
     def _counted(self, config: Mapping[str, Any]) -> dict[str, Any]:
         return split(config, self.dora.exclude)[0]
 
     def excluded(self, xp: XP, slurm: SlurmConfig) -> dict[str, Any]:
-        """The values that a job takes from its submission: those that do not count, as they are now.
+        """The values that a job takes from its submission: those that do not count, as they are
+        now.
 
-        And those of keys that the configuration did not have yet when the experiment was made: their defaults.
+        And those of keys that the configuration did not have yet when the experiment was made:
+            their defaults.
 
         Args:
             slurm: the resources that the job gets.
@@ -354,11 +397,20 @@ class Experiments(HydraMain):
 
     def _birth(self, xp: XP) -> Birth:
         return Birth(
-            sig=xp.sig, argv=list(xp.argv), delta=[list(pair) for pair in xp.delta or []],
-            config=self._counted(xp.values), rule=xp.rule, threads=xp.values.get("threads") or 1,
+            sig=xp.sig,
+            argv=list(xp.argv),
+            delta=[list(pair) for pair in xp.delta or []],
+            config=self._counted(xp.values),
+            rule=xp.rule,
+            threads=xp.values.get("threads") or 1,
             code=self.code.stored(),
-            versions=versions(), born=time.time(), host=socket.gethostname(), user=claims.user_name(),
-            origin=self._origin(xp.values), groups=dict(xp.groups))
+            versions=versions(),
+            born=time.time(),
+            host=socket.gethostname(),
+            user=claims.user_name(),
+            origin=self._origin(xp.values),
+            groups=dict(xp.groups),
+        )
 
     def _origin(self, config: Mapping[str, Any]) -> dict[str, str]:
         given = config.get("continue_from") or ""
@@ -371,7 +423,10 @@ class Experiments(HydraMain):
         return self.composer.compose([]).values.get("slurm") or {}
 
     def get_slurm_config(self) -> SlurmConfig:
-        """The resources of a job: `slurm:` of the configuration, over defaults that fit any cluster."""
+        """The resources of a job:
+
+        `slurm:` of the configuration, over defaults that fit any cluster.
+        """
         return resources.configured(self._slurm_block)
 
     def resources(self, xp: XP, slurm: SlurmConfig) -> SlurmConfig:
@@ -388,7 +443,8 @@ class Experiments(HydraMain):
         return resources.resolved(slurm, own if block is None else block, own, xp.argv)
 
     def get_name_parts(self, xp: XP) -> OrderedDict:  # type: ignore[override]  # all of ours
-        """What makes up its name: what differs from the defaults, or its overrides if nothing else is known."""
+        """What makes up its name: what differs from the defaults, or its overrides if nothing else
+        is known."""
         pairs = xp.delta if xp.delta is not None else [arg.partition("=")[::2] for arg in xp.argv]
         return OrderedDict((key, value) for key, value in pairs)
 
@@ -400,8 +456,10 @@ class Experiments(HydraMain):
         if isinstance(arg, str):
             return [arg]
         if isinstance(arg, Mapping):
-            return [f"{key}={value if key in self.composer.groups and isinstance(value, str) else quoted(value)}"
-                    for key, value in arg.items()]
+            return [
+                f"{key}={value if key in self.composer.groups and isinstance(value, str) else quoted(value)}"
+                for key, value in arg.items()
+            ]
         if isinstance(arg, (list, tuple)):
             return [text for part in arg for text in self.value_to_argv(part)]
         raise UserError(f"a launcher takes text, a dict or a list of them, not {arg!r}.")
@@ -411,19 +469,23 @@ class Experiments(HydraMain):
 
 
 def refuse_if_waiting(experiment: Experiment) -> None:
-    """Raises: UserError where the experiment waits or runs as a job; the job will do what is asked for."""
+    """Raises: UserError where the experiment waits or runs as a job; the job will do what is asked
+    for."""
     job = experiment.job()
     if job is None or job.token == os.environ.get("DORA_TRAIN_JOB"):
         return
     status = look([experiment], asked())[experiment.sig]
     if status.live and status.by_job and status.certain:
         info = f"{typed()} info -f {experiment.sig}"
-        raise UserError(f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
-                        f"watch it: {info} -t     stop it: {info} -C")
+        raise UserError(
+            f"XP {experiment.sig} is {status.state} as {status.where or 'a job'}.",
+            f"watch it: {info} -t     stop it: {info} -C",
+        )
 
 
 def refuse_clear(experiment: Experiment) -> None:
-    """Raises: UserError if the experiment must not be begun anew: it is another user's, runs, or waits as a job."""
+    """Raises: UserError if the experiment must not be begun anew: it is another user's, runs, or
+    waits as a job."""
     if experiment.folder.exists():
         clearing.refuse_others(experiment)
         claims.refuse_if_held(experiment, ask)
@@ -432,7 +494,10 @@ def refuse_clear(experiment: Experiment) -> None:
 
 def ask(holder: claims.Holder) -> bool | None:
     """Whether the scheduler still runs a holder's job; None where it cannot say."""
-    if (holder.job_id, holder.token) == (os.environ.get("DORA_TRAIN_JOB_ID"), os.environ.get("DORA_TRAIN_JOB")):
+    if (holder.job_id, holder.token) == (
+        os.environ.get("DORA_TRAIN_JOB_ID"),
+        os.environ.get("DORA_TRAIN_JOB"),
+    ):
         return False  # an earlier start of this very job: SLURM runs it once at a time
     return asked().is_running(holder.job_id, holder.token)
 

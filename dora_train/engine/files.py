@@ -33,21 +33,27 @@ def read_json(path: Path) -> Any:
 
 
 def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint's file, a zip, holds what was written: torch's reader looks at no checksum.
+    """Whether a checkpoint's file, a zip, holds what was written: torch's reader looks at no
+    checksum.
 
-    What a damaged file raises is not to be foreseen (BadZipFile, NotImplementedError, struct.error ...).
+    What a damaged file raises is not to be foreseen (BadZipFile, NotImplementedError, struct.error
+    ...).
     """
     try:
         with zipfile.ZipFile(checkpoint) as archive:
-            # miniz, which torch reads with, takes a part whose attributes say so for a folder: it reads nothing, unsaid
-            return archive.testzip() is None and not any(part.external_attr for part in archive.infolist())
+            # miniz, which torch reads with, takes a part whose attributes say so for a folder: it
+            # reads nothing, unsaid
+            return archive.testzip() is None and not any(
+                part.external_attr for part in archive.infolist()
+            )
     except Exception:
         return False
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` at the end, whole and on disk, or not at all."""
+    """A path beside `path` to write to; it takes the place of `path` at the end, whole and on disk,
+    or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -87,7 +93,8 @@ def write_once(path: Path, content: Any) -> bool:
     """Write `content` unless `path` exists, whole or not at all.
 
     Returns:
-        Whether this call wrote it: of several at once, on several machines too, exactly one gets True.
+        Whether this call wrote it: of several at once, on several machines too, exactly one gets
+            True.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -103,7 +110,8 @@ def write_once(path: Path, content: Any) -> bool:
         aside.unlink(missing_ok=True)
 
 
-# What os.link raises on file systems without hard links: FAT, exFAT, some FUSE, SMB and container mounts.
+# What os.link raises on file systems without hard links: FAT, exFAT, some FUSE, SMB and container
+# mounts.
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -155,7 +163,8 @@ def _renamed(folder: Path, target: Path) -> bool:
 
 
 def second_name(path: Path, other: Path) -> None:
-    """Let `other`, which does not exist, be the same file as `path`; a copy of it where there are no hard links."""
+    """Let `other`, which does not exist, be the same file as `path`; a copy of it where there are
+    no hard links."""
     try:
         os.link(path, other)
     except OSError as error:

@@ -1,8 +1,11 @@
-"""What a job starts with: `python CODE/dora_train/engine/job.py FOLDER TOKEN`, on the node, once a rank.
+"""What a job starts with:
 
-Run as a file, so that the code it lies in is the code that runs: a snapshot, or the live folder. `python -m` would
-put the working directory first, and with it the files as they are now. The experiment comes in by its folder and the
-token of its submission; an array's tasks find theirs in a list: `job.py LIST`.
+`python CODE/dora_train/engine/job.py FOLDER TOKEN`, on the node, once a rank.
+
+Run as a file, so that the code it lies in is the code that runs: a snapshot, or the live folder.
+`python -m` would put the working directory first, and with it the files as they are now. The
+experiment comes in by its folder and the token of its submission; an array's tasks find theirs in a
+list: `job.py LIST`.
 """
 
 import json
@@ -27,14 +30,19 @@ def main() -> None:
     from dora_train.engine.run.signals import Signals
 
     output.prepare(never_fails=True)
-    signals = Signals().install()  # before the imports that take seconds: an early signal must not kill unsaid
+    # before the imports that take seconds: an early signal must not kill unsaid
+    signals = Signals().install()
     from dora_train.engine.experiment.folder import Experiment
     from dora_train.train import main as train_main
 
     try:
         train_main.run_job(Experiment(folder), token, signals)
     except SystemExit as leaving:
-        if isinstance(leaving.code, int) and leaving.code > 128 and os.environ.get("SLURM_PROCID", "0") == "0":
+        if (
+            isinstance(leaving.code, int)
+            and leaving.code > 128
+            and os.environ.get("SLURM_PROCID", "0") == "0"
+        ):
             _requeue(_most_requeues(Experiment(folder).job()))
         raise
 
@@ -57,7 +65,9 @@ def _assignment(argv: list[str]) -> tuple[Path, str]:
     if len(argv) == 2:
         return Path(argv[0]), argv[1]
     entries = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    folder, token = entries[int(os.environ.get("DORA_TRAIN_TASK") or os.environ["SLURM_ARRAY_TASK_ID"])]
+    folder, token = entries[
+        int(os.environ.get("DORA_TRAIN_TASK") or os.environ["SLURM_ARRAY_TASK_ID"])
+    ]
     return Path(folder), token
 
 
@@ -66,7 +76,11 @@ def _job_id() -> str:
     if os.environ.get("DORA_TRAIN_JOB_ID"):
         return os.environ["DORA_TRAIN_JOB_ID"]
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+    return (
+        f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        if array
+        else os.environ.get("SLURM_JOB_ID", "")
+    )
 
 
 def _most_requeues(job: "Job | None") -> int | None:
@@ -77,12 +91,16 @@ def _most_requeues(job: "Job | None") -> int | None:
 
 
 def _requeue(most: int | None = None) -> None:
-    """After a signal that was not a cancellation: SLURM still holds the job for running, and starts it again.
+    """After a signal that was not a cancellation:
 
-    A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with dependents may not be
+    SLURM still holds the job for running, and starts it again.
+
+    A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with
+        dependents may not be
     requeued: the next of those takes over.
     """
-    if "SLURM_JOB_ID" not in os.environ:  # the local queue starts nothing again by itself: the next `dora grid` does
+    # the local queue starts nothing again by itself: the next `dora grid` does
+    if "SLURM_JOB_ID" not in os.environ:
         return
     if most is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) >= most:
         print(f"job {_job_id()} is not requeued again: slurm.max_num_timeout={most}", flush=True)
@@ -91,14 +109,19 @@ def _requeue(most: int | None = None) -> None:
     try:
         if _state(job_id) == "RUNNING":
             done = _run("scontrol", "requeue", job_id)
-            print(f"requeued job {job_id}" if done.returncode == 0 else
-                  f"job {job_id} is not requeued: {done.stderr.strip()}", flush=True)
+            print(
+                f"requeued job {job_id}"
+                if done.returncode == 0
+                else f"job {job_id} is not requeued: {done.stderr.strip()}",
+                flush=True,
+            )
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not requeue job {job_id}: {error}", flush=True)
 
 
 def _state(job_id: str) -> str:
-    """The job's state in SLURM's word; squeue may print nothing on a bad day, so scontrol is asked then."""
+    """The job's state in SLURM's word; squeue may print nothing on a bad day, so scontrol is asked
+    then."""
     shown = _run("squeue", "-h", "-j", job_id, "-o", "%T").stdout.strip()
     if shown:
         return shown

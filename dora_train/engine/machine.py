@@ -13,8 +13,22 @@ PROC, MACHINE_ID = Path("/proc"), Path("/etc/machine-id")  # absent on macOS
 SAME_START = 0.05  # seconds: kernels round the start of a process to a tick of 10 ms
 DAY = 86_400.0  # seconds: no clock is set by more while a process runs
 # File systems that one kernel alone can mount: whoever sees a file there sees its locks.
-LOCAL = {"apfs", "bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "hfs", "jfs", "overlay",
-         "reiserfs", "tmpfs", "xfs", "zfs"}
+LOCAL = {
+    "apfs",
+    "bcachefs",
+    "btrfs",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "hfs",
+    "jfs",
+    "overlay",
+    "reiserfs",
+    "tmpfs",
+    "xfs",
+    "zfs",
+}
 
 
 def user_name() -> str:

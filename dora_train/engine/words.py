@@ -64,7 +64,10 @@ def shown_test(test: Mapping[str, float], metric: str, form: Form = number) -> s
 
 
 def best_key(metric: str) -> str:
-    """What the best epoch reached, by its name in tables: `best.acc`; `best.train.acc` of training."""
+    """What the best epoch reached, by its name in tables:
+
+    `best.acc`; `best.train.acc` of training.
+    """
     split, _, name = metric.partition(".")
     return f"best.{name}" if split == "valid" else f"best.{metric}"
 

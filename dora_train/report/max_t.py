@@ -6,17 +6,19 @@ most often needs neither.
 
 The method, in the order of its steps:
 
-1. Two settings are compared on the seeds that they share, if there are at least three of them (a paired t statistic),
-   else by Welch's statistic (Biometrika 34, 1947).
-2. With few seeds, an estimated variance is often far too small by chance. Each is therefore moved towards the average
-   variance of all comparisons, as if that were known with `PRIOR_FREEDOM` degrees of freedom (Smyth, Statistical
-   Applications in Genetics and Molecular Biology 3, 2004). Two settings alone have no average: theirs stays.
-3. The best mean is the best of many by chance as well. What counts is the largest statistic of all settings against
-   the best one, and it is compared with the same number from data that have no difference, drawn thousands of times
-   with the same seeds missing (max-t; the idea is that of Hsu's comparisons with the best, Annals of Statistics 12,
-   1984, but here no setting is declared worse by mistake in 95 of 100 grids even if all of them are equal).
-4. Once the worst setting is found to be worse, the next one is compared with fewer rivals (step-down: Romano and Wolf,
-   Econometrica 73, 2005).
+1. Two settings are compared on the seeds that they share, if there are at least three of them (a
+   paired t statistic), else by Welch's statistic (Biometrika 34, 1947).
+2. With few seeds, an estimated variance is often far too small by chance. Each is therefore moved
+   towards the average variance of all comparisons, as if that were known with `PRIOR_FREEDOM`
+   degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004).
+   Two settings alone have no average: theirs stays.
+3. The best mean is the best of many by chance as well. What counts is the largest statistic of all
+   settings against the best one, and it is compared with the same number from data that have no
+   difference, drawn thousands of times with the same seeds missing (max-t; the idea is that of
+   Hsu's comparisons with the best, Annals of Statistics 12, 1984, but here no setting is declared
+   worse by mistake in 95 of 100 grids even if all of them are equal).
+4. Once the worst setting is found to be worse, the next one is compared with fewer rivals
+   (step-down: Romano and Wolf, Econometrica 73, 2005).
 """
 
 from __future__ import annotations
@@ -43,13 +45,17 @@ class Distances:
     """How far settings are behind the best one. All arrays end with one value for each setting."""
 
     best: ndarray  # [...] int64: which setting has the highest mean
-    difference: ndarray  # [..., settings] float64: the best mean minus this one, on the seeds that are compared
+    # [..., settings] float64: the best mean minus this one, on the seeds that are compared
+    difference: ndarray
     error: ndarray  # [..., settings] float64: the standard error of that difference
     paired: ndarray  # [..., settings] bool: compared on shared seeds
 
     @property
     def t(self) -> ndarray:
-        """[..., settings] float64: the difference in standard errors. Infinite if there is no spread at all."""
+        """[..., settings] float64: the difference in standard errors.
+
+        Infinite if there is no spread at all.
+        """
         import numpy as np
 
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -61,7 +67,8 @@ def behind_best(values: ndarray, known: ndarray) -> Distances:
     """How far each setting is behind the highest mean.
 
     Args:
-        values: [..., settings, seeds] float64, larger is better; anything finite where a value is not known.
+        values: [..., settings, seeds] float64, larger is better; anything finite where a value is
+            not known.
         known: [settings, seeds] bool. Each setting has at least two values.
     """
     import numpy as np
@@ -132,7 +139,8 @@ def _of_all_pairs(centred: ndarray, known: ndarray) -> tuple[ndarray, int]:
 
 
 def _around_mean(rows: ndarray, common: ndarray) -> tuple[ndarray, ndarray]:
-    """(the squares around each row's mean [..., 1], the rows added up [..., seeds]), on some seeds."""
+    """(the squares around each row's mean [..., 1], the rows added up [..., seeds]), on some
+    seeds."""
     rows = rows[..., common]
     rows = rows - rows.mean(-1, keepdims=True)
     return (rows**2).sum((-1, -2))[..., None], rows.sum(-2)
@@ -161,8 +169,8 @@ def critical(t: ndarray, known: ndarray, level: float) -> tuple[list[float], flo
         level: the probability of declaring any setting worse if all are equal.
 
     Returns:
-        (one number for each setting, compared with those that are not further behind; the number for all settings at
-        once, which makes intervals simultaneous).
+        (one number for each setting, compared with those that are not further behind; the number
+        for all settings at once, which makes intervals simultaneous).
     """
     import numpy as np
 
@@ -178,7 +186,9 @@ def critical(t: ndarray, known: ndarray, level: float) -> tuple[list[float], flo
 
 
 def critical_of_two(values: ndarray, known: ndarray, level: float) -> float:
-    """The same for two settings, exactly: Student's t. Either may be the best one by chance, hence both tails.
+    """The same for two settings, exactly:
+
+    Student's t. Either may be the best one by chance, hence both tails.
 
     Args:
         values, known: [2, seeds], as of `behind_best`.
@@ -189,7 +199,8 @@ def critical_of_two(values: ndarray, known: ndarray, level: float) -> float:
 
 
 def freedom_of_two(values: ndarray, known: ndarray) -> float:
-    """Of paired values one less than the pairs, else by Welch and Satterthwaite (Biometrics Bulletin 2, 1946)."""
+    """Of paired values one less than the pairs, else by Welch and Satterthwaite (Biometrics
+    Bulletin 2, 1946)."""
     import numpy as np
 
     shared = known.all(0).sum()
@@ -204,9 +215,12 @@ def freedom_of_two(values: ndarray, known: ndarray) -> float:
 
 @lru_cache(maxsize=16)
 def _drawn(known_bytes: bytes, shape: tuple[int, int]) -> ndarray:
-    """[settings, DRAWS] float64: statistics of normal data without a difference. The seed of the draws is fixed.
+    """[settings, DRAWS] float64: statistics of normal data without a difference.
 
-    Equal variances, and no effect of the seeds: such an effect falls out of a paired difference anyway.
+    The seed of the draws is fixed.
+
+    Equal variances, and no effect of the seeds: such an effect falls out of a paired difference
+        anyway.
     """
     import numpy as np
 

@@ -13,7 +13,10 @@ from ..engine.words import shown_path
 
 
 class Outputs:
-    """The folder where everything lies: `xps/`, and `grids/` with a link for each experiment that a grid names."""
+    """The folder where everything lies:
+
+    `xps/`, and `grids/` with a link for each experiment that a grid names.
+    """
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -23,16 +26,21 @@ class Outputs:
         return sorted(name for name in listed(folder) if os.path.isdir(folder / name))
 
     def experiments(self, names: Sequence[str]) -> dict[Experiment, list[str]]:
-        """The experiments that `names` mean, each once and in this order, with the grids that name it; all for none.
+        """The experiments that `names` mean, each once and in this order, with the grids that name
+        it; all for none.
 
         Raises:
             UserError: a name is neither a grid nor the beginning of one signature.
         """
         sigs = [sig for name in names for sig in self._meant(name)] if names else self._all()
         if not sigs:
-            raise UserError(f"there is no experiment in {', '.join(names) or shown_path(self.folder)} yet.")
+            raise UserError(
+                f"there is no experiment in {', '.join(names) or shown_path(self.folder)} yet."
+            )
         grids = self._grids_by_sig()
-        return {Experiment(self.folder / XPS / sig): grids.get(sig, []) for sig in dict.fromkeys(sigs)}
+        return {
+            Experiment(self.folder / XPS / sig): grids.get(sig, []) for sig in dict.fromkeys(sigs)
+        }
 
     def _meant(self, name: str) -> list[str]:
         if name in self.grids():
@@ -40,9 +48,12 @@ class Outputs:
         if 0 < len(name) <= 8 and not set(name) - set("0123456789abcdef"):
             return [find(self.folder, name).sig]
         known = self.grids()
-        raise UserError(f'"{name}" is neither a grid nor a signature{did_you_mean(name, known)}',
-                        f"{shown_path(self.folder / GRIDS)} has: {shortened(known)}." if known else
-                        f"no grid was started yet under {shown_path(self.folder)}: dora grid NAME")
+        raise UserError(
+            f'"{name}" is neither a grid nor a signature{did_you_mean(name, known)}',
+            f"{shown_path(self.folder / GRIDS)} has: {shortened(known)}."
+            if known
+            else f"no grid was started yet under {shown_path(self.folder)}: dora grid NAME",
+        )
 
     def _all(self) -> list[str]:
         """Those that this user may read. Others' are left out, which is said once."""

@@ -1,7 +1,9 @@
-"""The report as a page: one file, no network. What it shows is put together here; assets/ draws it in the browser.
+"""The report as a page: one file, no network.
 
-Drawn by our own script, of a few hundred lines, and not by Plotly: that brings 4.8 MB into each page, knows no dark
-mode, and draws 500 curves in seconds.
+What it shows is put together here; assets/ draws it in the browser.
+
+Drawn by our own script, of a few hundred lines, and not by Plotly: that brings 4.8 MB into each
+page, knows no dark mode, and draws 500 curves in seconds.
 """
 
 import html
@@ -120,7 +122,10 @@ def _summary(setting: Setting, name: str, over: Sequence[str]) -> list[Any] | No
 
 
 def _curves(settings: Sequence[Setting]) -> tuple[dict[str, list[Any]], int]:
-    """({metric: one curve a setting}, every which epoch is drawn). A curve: mean, and for several runs low, high, n."""
+    """({metric: one curve a setting}, every which epoch is drawn).
+
+    A curve: mean, and for several runs low, high, n.
+    """
     histories = [
         [dict(enumerate(map(_flat_numbers, run.history))) for run in one.runs] for one in settings
     ]

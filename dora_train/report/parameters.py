@@ -11,8 +11,8 @@ from .runs import Run
 def differing(runs: Sequence[Run]) -> list[str]:
     """The keys whose values differ; of a single run: what it changes of the defaults.
 
-    What a choice (`data=cifar10`) brings along is left out: the choice says it. A default that was edited between two
-    runs is not, though neither names it.
+    What a choice (`data=cifar10`) brings along is left out: the choice says it. A default that was
+    edited between two runs is not, though neither names it.
     """
     if len(runs) == 1:
         return list(runs[0].delta)
@@ -81,7 +81,10 @@ def titles(keys: Sequence[str]) -> dict[str, str]:
 
 
 def text(value: Any) -> str:
-    """A value as one types it: `0.1`, `1e+09`, `true`, `[1, 2]`; null, and a key that is not there, are empty."""
+    """A value as one types it:
+
+    `0.1`, `1e+09`, `true`, `[1, 2]`; null, and a key that is not there, are empty.
+    """
     if isinstance(value, float):
         return next(
             short

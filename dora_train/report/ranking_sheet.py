@@ -1,4 +1,5 @@
-"""The table of settings: mean and spread of each, how far it is behind the best, and the verdict."""
+"""The table of settings: mean and spread of each, how far it is behind the best, and the
+verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

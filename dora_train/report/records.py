@@ -84,7 +84,8 @@ def _verdict(one: Ranked) -> dict[str, Any]:
 
 
 def flattened(made: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One level: parameters by their keys; `test.acc`, or `test.acc.mean`, `test.acc.std` ...; lists as words."""
+    """One level: parameters by their keys; `test.acc`, or `test.acc.mean`, `test.acc.std` ...;
+    lists as words."""
     return [_flattened(record) for record in made]
 
 

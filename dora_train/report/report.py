@@ -1,4 +1,5 @@
-"""From names and options to what is shown: the one path that the command, `frame` and the page share."""
+"""From names and options to what is shown: the one path that the command, `frame` and the page
+share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ class Report:
 
     Args:
         over: the keys that runs are grouped over, e.g. `("seed",)`; none: each run is by itself.
-        sort: a metric or a value; empty: by the metric that the experiments choose their best epoch by.
+        sort: a metric or a value; empty: by the metric that the experiments choose their best epoch
+            by.
     """
 
     outputs: Path

@@ -1,7 +1,8 @@
-"""What the report knows of one experiment, read from its folder: its values, its state, its numbers.
+"""What the report knows of one experiment, read from its folder: its values, its state, its
+numbers.
 
-Everything else in this package works on `Run`s and opens no file. A missing or damaged file makes an empty answer: the
-folder may be written to at this moment, or be a copy from another machine.
+Everything else in this package works on `Run`s and opens no file. A missing or damaged file makes
+an empty answer: the folder may be written to at this moment, or be a copy from another machine.
 """
 
 import json
@@ -45,7 +46,8 @@ class Run:
 
     @cached_property
     def delta(self) -> dict[str, Any]:
-        """What makes it differ from the defaults of its day; of an experiment of stock Dora: its overrides."""
+        """What makes it differ from the defaults of its day; of an experiment of stock Dora: its
+        overrides."""
         if self.birth:
             return {str(key): value for key, value in self.birth.delta}
         pairs = (word.partition("=") for word in self.argv)
@@ -58,7 +60,8 @@ class Run:
 
     @cached_property
     def choices(self) -> dict[str, Any]:
-        """Choices of groups (`experiment=...`) and removed keys (`~key`): they stand in the delta alone."""
+        """Choices of groups (`experiment=...`) and removed keys (`~key`): they stand in the delta
+        alone."""
         return {key: value for key, value in self.delta.items() if key not in self.config}
 
     def value(self, key: str) -> Any:
@@ -72,7 +75,8 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """`valid.acc` of the last epoch, `best.acc` of the best one so far, `test.acc` where it is finished."""
+        """`valid.acc` of the last epoch, `best.acc` of the best one so far, `test.acc` where it is
+        finished."""
         found = dict(_numbers(self.history[-1])) if self.history else {}
         best = self.result.get("best") or self.state.best
         if isinstance(best, Mapping):

@@ -1,7 +1,8 @@
 """Which setting is the best, which are worse, and how many more seeds would tell: `compare`.
 
-The same seed means the same first weights, the same order of the samples and the same draws. Runs are therefore
-compared seed by seed where that is possible. The method and its sources are in `max_t.py`.
+The same seed means the same first weights, the same order of the samples and the same draws. Runs
+are therefore compared seed by seed where that is possible. The method and its sources are in
+`max_t.py`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What can be said of one setting. All numbers are in the units of the values that were compared."""
+    """What can be said of one setting.
+
+    All numbers are in the units of the values that were compared.
+    """
 
     n: int  # finite values
     mean: float | None  # None without a value
@@ -52,8 +56,8 @@ def compare(
 ) -> dict[K, Comparison]:
     """Compare settings by what they reached with each seed.
 
-    If no setting differs from another, any of them is called worse in at most `level` of all grids. A setting with one
-    value is undecided: its spread is not known.
+    If no setting differs from another, any of them is called worse in at most `level` of all grids.
+    A setting with one value is undecided: its spread is not known.
 
     Args:
         values: {setting: {seed: value}}. A value that is None, NaN or infinite counts as missing.
@@ -99,7 +103,10 @@ def _highest(among: Iterable[Any], means: Mapping[Any, float], mode: str) -> Any
 
 
 def _finite(of_seeds: Values) -> dict[Any, float]:
-    """The values that can be reckoned with: NaN is below no limit, and the square of what is above overflows."""
+    """The values that can be reckoned with:
+
+    NaN is below no limit, and the square of what is above overflows.
+    """
     return {
         seed: float(value)
         for seed, value in of_seeds.items()
@@ -108,7 +115,8 @@ def _finite(of_seeds: Values) -> dict[Any, float]:
 
 
 def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
-    """What is known of a setting without looking at the others; undecided, and in need of seeds to compare."""
+    """What is known of a setting without looking at the others; undecided, and in need of seeds to
+    compare."""
     n = len(finite)
     if n == 0:
         return Comparison(
@@ -126,7 +134,8 @@ def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
 
 
 def half_width(std: float, n: int, level: float = 0.05) -> float:
-    """Half of the interval of a mean of `n` >= 2 values with this standard deviation (Student 1908)."""
+    """Half of the interval of a mean of `n` >= 2 values with this standard deviation (Student
+    1908)."""
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, 1 - level / 2)) * std / math.sqrt(n)
@@ -160,7 +169,9 @@ def _judged(
         needs: int | None = 0
         if place == best:
             low = high = 0.0
-        elif verdicts[place] == WORSE:  # step by step it is sharper than an interval for all at once
+        elif (
+            verdicts[place] == WORSE
+        ):  # step by step it is sharper than an interval for all at once
             low = max(0.0, low)
         elif verdicts[place] == UNDECIDED:
             needs = more_seeds(
@@ -183,12 +194,12 @@ def _judged(
     return dict(zip(finite, judged))
 
 
-def _matrix(
-    finite: Mapping[Any, Mapping[Any, float]], mode: str
-) -> tuple[ndarray, ndarray, float]:
-    """(values [settings, seeds] float64, larger is better; which of them are known; the unit that they are in).
+def _matrix(finite: Mapping[Any, Mapping[Any, float]], mode: str) -> tuple[ndarray, ndarray, float]:
+    """(values [settings, seeds] float64, larger is better; which of them are known; the unit that
+    they are in).
 
-    The unit is the largest distance between two values, so that squares neither overflow nor vanish.
+    The unit is the largest distance between two values, so that squares neither overflow nor
+    vanish.
     """
     import numpy as np
 
@@ -211,7 +222,8 @@ def _matrix(
 
 
 def _stepped_down(t: Sequence[float], limits: Sequence[float]) -> list[str]:
-    """Verdicts from the worst setting on, until one is not far enough behind; best if it is not behind at all."""
+    """Verdicts from the worst setting on, until one is not far enough behind; best if it is not
+    behind at all."""
     verdicts = [BEST if one <= 0 else UNDECIDED for one in t]
     for place in sorted(range(len(t)), key=lambda place: -t[place]):
         if t[place] <= limits[place]:
@@ -256,7 +268,8 @@ def more_seeds(
 
 
 def _of_best(others: Sequence[Comparison]) -> int | None:
-    """The best setting is one of the two in each comparison: it needs as many seeds as the one that needs most."""
+    """The best setting is one of the two in each comparison: it needs as many seeds as the one that
+    needs most."""
     undecided = [one.needs for one in others if one.verdict == UNDECIDED]
     if not undecided:
         return 0

@@ -1,6 +1,7 @@
 """The live table of `dora grid`, of any experiments, without ever submitting or cancelling.
 
-The grid file is not run, so the explorer's own columns are not known: the metrics are those that the runs stored.
+The grid file is not run, so the explorer's own columns are not known: the metrics are those that
+the runs stored.
 """
 
 from collections.abc import Sequence

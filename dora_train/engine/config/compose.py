@@ -1,6 +1,8 @@
-"""From overrides to a configuration and what differs in it from the defaults: the rule behind a signature.
+"""From overrides to a configuration and what differs in it from the defaults: the rule behind a
+signature.
 
-The rule is stock Dora's for each value coerced to its default's type. Where stock fails or lies, this one is right:
+The rule is stock Dora's for each value coerced to its default's type. Where stock fails or lies,
+this one is right:
 
 | what one writes or does | stock dora-search 0.1.13 | here |
 | --- | --- | --- |
@@ -17,8 +19,9 @@ The rule is stock Dora's for each value coerced to its default's type. Where sto
 | numpy's scalars, `inf` in a grid | TypeError; the text `Infinity` | numbers |
 | two experiments with the same 32 bits | one folder for both | refused, with both: `tag=WORD` |
 
-Hydra composes once for each combination of groups; values are then applied with OmegaConf, which also gives errors
-that name the key. `Composer` is used by `main.py`; it is the only place where a configuration is composed.
+Hydra composes once for each combination of groups; values are then applied with OmegaConf, which
+also gives errors that name the key. `Composer` is used by `main.py`; it is the only place where a
+configuration is composed.
 """
 
 import pickle
@@ -39,17 +42,28 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError, did_you_mean, shortened
 from ..upstream.hydra import ConfigFile, files_of
 from . import recipes
-from .keys import MISSING, at, fitted, has_no_room, holds_interpolation, is_open, refuse_names, unknown
+from .keys import (
+    MISSING,
+    at,
+    fitted,
+    has_no_room,
+    holds_interpolation,
+    is_open,
+    refuse_names,
+    unknown,
+)
 from .overrides import option, parse, set_before_delete
 from .values import Delta, coerced, differences, flatten
 
 RULE = 2  # the version of this rule, stored at birth; raise it when any signature would change
-PRESET = "experiment"  # the group whose files stand for the values in them; rule 1 counted their names
+# the group whose files stand for the values in them; rule 1 counted their names
+PRESET = "experiment"
 
 
 @dataclass
 class Composed:
-    """A configuration as composed today, with what makes it differ from the defaults (excluded keys included)."""
+    """A configuration as composed today, with what makes it differ from the defaults (excluded keys
+    included)."""
 
     values: dict[str, Any]  # plain, interpolations resolved
     argv: list[str]
@@ -86,7 +100,9 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        raise UserError(f"the configuration does not resolve: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"the configuration does not resolve: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def _raw(cfg: DictConfig) -> dict[str, Any]:
@@ -97,16 +113,19 @@ def _raw(cfg: DictConfig) -> dict[str, Any]:
 def _at_raw(cfg: Any, key: str) -> Any:
     """`at(_raw(cfg), key)`, without making all of it plain."""
     for part in key.split("."):
-        if not OmegaConf.is_dict(cfg) or part not in cfg.keys():  # `in cfg` says no to a value of ???
+        # `in cfg` says no to a value of ???
+        if not OmegaConf.is_dict(cfg) or part not in cfg.keys():
             return MISSING
         cfg = dict(cfg.items_ex(resolve=False, keys=[part]))[part]
     return OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
 
 
 class Composer:
-    """Composes `config_name` in `config_dir`, at first need, with the base of each combination of groups kept.
+    """Composes `config_name` in `config_dir`, at first need, with the base of each combination of
+    groups kept.
 
-    A process that lives long must not see a half-edited configuration: whatever was composed first stays.
+    A process that lives long must not see a half-edited configuration: whatever was composed first
+    stays.
     """
 
     def __init__(self, config_dir: Path, config_name: str, version_base: str | None):
@@ -122,15 +141,22 @@ class Composer:
             with self._hydra():
                 hydra = GlobalHydra.instance().hydra
                 assert hydra is not None
-                self._groups = {group: list(hydra.config_loader.get_group_options(group))
-                                for group in hydra.list_all_config_groups()
-                                if not group.startswith("hydra")}  # Hydra's own launchers and logs have no part here
+                self._groups = {
+                    group: list(hydra.config_loader.get_group_options(group))
+                    for group in hydra.list_all_config_groups()
+                    # Hydra's own launchers and logs have no part here
+                    if not group.startswith("hydra")
+                }
         return self._groups
 
     @property
     def choices(self) -> dict[str, Any]:
         """The default option of each group."""
-        return {group: option for group, option in self._base(()).choices.items() if group in self.groups}
+        return {
+            group: option
+            for group, option in self._base(()).choices.items()
+            if group in self.groups
+        }
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -145,7 +171,8 @@ class Composer:
         """The configuration that `overrides` give today.
 
         Raises:
-            UserError: an unknown key, group option, a value that does not fit, or a configuration that is broken.
+            UserError: an unknown key, group option, a value that does not fit, or a configuration
+                that is broken.
         """
         parsed = parse(overrides, lambda: [*self.keys(), *self.groups])
         chosen = [override for override in parsed if override.key_or_group in self.groups]
@@ -153,7 +180,8 @@ class Composer:
         for override in chosen:
             self._check_group(override)
             self._check_option(override.key_or_group, option(override))
-        chosen = [override for override in chosen if option(override) is not None]  # Hydra cannot choose none
+        # Hydra cannot choose none
+        chosen = [override for override in chosen if option(override) is not None]
         base = self._base(tuple(sorted(str(override.input_line) for override in chosen)))
         cfg = base.cfg()
         for override in sorted(values, key=set_before_delete):
@@ -163,10 +191,15 @@ class Composer:
             HydraConfig.instance().set_config(base.hydra)
         delta = [*self._group_delta(_options(chosen)), *self._value_delta(base, cfg, raw)]
         choices = {group: name for group, name in base.choices.items() if group in self.groups}
-        composed = Composed(resolved(cfg), [str(override.input_line) for override in parsed], delta, choices)
+        composed = Composed(
+            resolved(cfg), [str(override.input_line) for override in parsed], delta, choices
+        )
         if choices.get(PRESET) is not None:
-            groups = {group: name for group, name in (choices | _options(chosen)).items()
-                      if group.partition("/")[0] != PRESET}
+            groups = {
+                group: name
+                for group, name in (choices | _options(chosen)).items()
+                if group.partition("/")[0] != PRESET
+            }
             without = self._base(tuple(sorted(recipes.without(base.choices, base.files, [PRESET]))))
             composed.former = delta
             composed.delta = [*self._group_delta(groups), *self._value_delta(without, cfg, raw)]
@@ -182,10 +215,14 @@ class Composer:
         values = [one for one in parsed if one.key_or_group not in self.groups]
         if chosen not in self._files:
             self._files[chosen] = self._read_files(chosen)
-        return [*self._files[chosen], dict(flatten({one.key_or_group: one.value() for one in values}))]
+        return [
+            *self._files[chosen],
+            dict(flatten({one.key_or_group: one.value() for one in values})),
+        ]
 
     def _read_files(self, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Of the files that Hydra merges for these groups, but for those of one section (conf/data)."""
+        """Of the files that Hydra merges for these groups, but for those of one section
+        (conf/data)."""
         with self._hydra():
             files = files_of(self.config_name, chosen)
         paths = [self.config_dir / f"{file.name}.yaml" for file in files if not file.package]
@@ -195,7 +232,9 @@ class Composer:
     def _hydra(self):
         if not self.config_dir.is_dir():
             raise UserError(f"there is no configuration folder {self.config_dir}.")
-        return initialize_config_dir(str(self.config_dir), job_name="train", version_base=self.version_base)
+        return initialize_config_dir(
+            str(self.config_dir), job_name="train", version_base=self.version_base
+        )
 
     def _base(self, chosen: tuple[str, ...]) -> _Base:
         if chosen not in self._bases:
@@ -244,7 +283,8 @@ class Composer:
         return [(key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
 
     def _check_group(self, override: Override) -> None:
-        """Raises: UserError for a "+" too many, or a sub-folder: its files are options of its group."""
+        """Raises: UserError for a "+" too many, or a sub-folder: its files are options of its
+        group."""
         whole, text = override.key_or_group, str(override.input_line)
         group, _, folder = whole.rpartition("/")
         if override.is_add() and whole in self.choices:
@@ -259,13 +299,19 @@ class Composer:
         for name in chosen if isinstance(chosen, list) else [chosen]:
             if name is not None and str(name) not in options:
                 file = str(name).removesuffix(".yaml").rpartition(f"{group}/")[2]
-                raise UserError(f'unknown {group} "{name}"{did_you_mean(file, options)}',
-                                f"{group} has: {shortened(options)}.")
+                raise UserError(
+                    f'unknown {group} "{name}"{did_you_mean(file, options)}',
+                    f"{group} has: {shortened(options)}.",
+                )
 
     def options(self, group: str) -> list[str]:
         """The files of a group, those in its sub-folders included: `paper/t2`."""
-        below = [f"{sub.removeprefix(group + '/')}/{name}" for sub, names in self.groups.items()
-                 if sub.startswith(group + "/") for name in names]
+        below = [
+            f"{sub.removeprefix(group + '/')}/{name}"
+            for sub, names in self.groups.items()
+            if sub.startswith(group + "/")
+            for name in names
+        ]
         return [*self.groups[group], *below]
 
     def _apply(self, cfg: DictConfig, override: Override) -> None:
@@ -286,9 +332,14 @@ class Composer:
                 raise unknown(key, _raw(cfg), self.groups)
         else:
             if override.is_add() and not isinstance(default, dict):
-                raise UserError(f'"{override.input_line}": {key} is there already; leave out the "+".')
-            own = at(self.defaults, key)  # what a recipe put here must not narrow what the key takes
-            value = fitted(key, value, default if own is MISSING or isinstance(own, dict) else own, text)
+                raise UserError(
+                    f'"{override.input_line}": {key} is there already; leave out the "+".'
+                )
+            # what a recipe put here must not narrow what the key takes
+            own = at(self.defaults, key)
+            value = fitted(
+                key, value, default if own is MISSING or isinstance(own, dict) else own, text
+            )
         OmegaConf.update(cfg, key, value, merge=True, force_add=True)
 
     def _plain(self, cfg: DictConfig, key: str, raw: Any) -> Any:
@@ -302,7 +353,9 @@ class Composer:
             default = at(self.defaults, key)
             return value if default is MISSING else coerced(key, value, default, str(value))
         except OmegaConfBaseException as error:
-            raise UserError(f"{key}={raw} does not resolve: {str(error).splitlines()[0]}") from error
+            raise UserError(
+                f"{key}={raw} does not resolve: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def _options(chosen: Sequence[Override]) -> dict[str, Any]:

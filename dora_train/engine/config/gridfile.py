@@ -1,7 +1,8 @@
-"""The text of a grid file, as a person would have written it: what `dora_train.sweep` leaves in grids/.
+"""The text of a grid file, as a person would have written it: what `dora_train.sweep` leaves in
+grids/.
 
-Pure: from what is to be varied to Python. The last line holds a checksum of all above it, so that a file that nobody
-has edited since can be told from one that is somebody's work.
+Pure: from what is to be varied to Python. The last line holds a checksum of all above it, so that a
+file that nobody has edited since can be told from one that is somebody's work.
 """
 
 import hashlib
@@ -29,7 +30,8 @@ class Axis:
 
 @dataclass(frozen=True)
 class Design:
-    """What a grid varies: every case with every combination of the axes, all with the shared overrides."""
+    """What a grid varies: every case with every combination of the axes, all with the shared
+    overrides."""
 
     shared: Mapping[str, Any] = field(default_factory=dict)
     removed: Sequence[str] = ()  # overrides without a value: "~optim.momentum"
@@ -37,7 +39,8 @@ class Design:
     axes: Sequence[Axis] = ()
 
     def points(self) -> Iterator[list[Any]]:
-        """The overrides of each experiment, as a launcher takes them, in the order of the grid file."""
+        """The overrides of each experiment, as a launcher takes them, in the order of the grid
+        file."""
         for case in self.cases or [{}]:
             for values in itertools.product(*(axis.values for axis in self.axes)):
                 own = dict(zip((axis.key for axis in self.axes), values))
@@ -54,8 +57,16 @@ class Design:
 
 def grid_text(design: Design) -> str:
     """The whole file."""
-    lines = [f'"""{_question(design)}"""', "", "from ._explorers import ClassifierExplorer", "", "",
-             "@ClassifierExplorer", "def explorer(launcher):", *_body(design)]
+    lines = [
+        f'"""{_question(design)}"""',
+        "",
+        "from ._explorers import ClassifierExplorer",
+        "",
+        "",
+        "@ClassifierExplorer",
+        "def explorer(launcher):",
+        *_body(design),
+    ]
     text = "\n".join(lines) + "\n"
     return f"{text}\n\n{SEAL.format(_checksum(text))}"
 
@@ -71,7 +82,11 @@ def _checksum(text: str) -> str:
 
 
 def _question(design: Design) -> str:
-    keys = list(dict.fromkeys([key for case in design.cases for key in case] + [axis.key for axis in design.axes]))
+    keys = list(
+        dict.fromkeys(
+            [key for case in design.cases for key in case] + [axis.key for axis in design.axes]
+        )
+    )
     if not keys:
         return "A single experiment."
     named = ", ".join(keys[:-1]) + " and " * (len(keys) > 1) + keys[-1]
@@ -82,12 +97,18 @@ def _question(design: Design) -> str:
 
 def _body(design: Design) -> list[str]:
     lines = []
-    shared = [literal(text) for text in design.removed] + ([literal(design.shared)] if design.shared else [])
+    shared = [literal(text) for text in design.removed] + (
+        [literal(design.shared)] if design.shared else []
+    )
     if shared:
         lines += _wrapped("    launcher.bind_(", shared, ")")
     depth = 1
     if design.cases:
-        lines += ["    for case in [", *(f"        {literal(case)}," for case in design.cases), "    ]:"]
+        lines += [
+            "    for case in [",
+            *(f"        {literal(case)}," for case in design.cases),
+            "    ]:",
+        ]
         depth += 1
     names = variables([axis.key for axis in design.axes])
     for name, axis in zip(names, design.axes):
@@ -120,16 +141,19 @@ def _wrapped(start: str, parts: Sequence[str], end: str) -> list[str]:
 
 
 def variables(keys: Sequence[str]) -> list[str]:
-    """A Python name for each key, no two alike: the key's last part, if that is a name and no other key has it.
+    """A Python name for each key, no two alike: the key's last part, if that is a name and no other
+    key has it.
 
     >>> variables(["optim.lr", "model", "schedule.name", "optim.name"])
     ['lr', 'model', 'schedule_name', 'optim_name']
     """
     short = [_identifier(key.rpartition(".")[2]) for key in keys]
-    wanted = [name if short.count(name) == 1 else _identifier(key) for key, name in zip(keys, short)]
+    wanted = [
+        name if short.count(name) == 1 else _identifier(key) for key, name in zip(keys, short)
+    ]
     names: list[str] = []
     for place, name in enumerate(wanted):
-        taken = {*names, *wanted[:place], *wanted[place + 1:]}
+        taken = {*names, *wanted[:place], *wanted[place + 1 :]}
         names.append(_free_name(name, place, taken))
     return names
 
@@ -145,7 +169,9 @@ def _free_name(name: str, number: int, taken: set[str]) -> str:
 
 def _identifier(text: str) -> str:
     name = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_") or "value"
-    return f"value_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in TAKEN else name
+    return (
+        f"value_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in TAKEN else name
+    )
 
 
 def literal(value: Any) -> str:
@@ -155,10 +181,16 @@ def literal(value: Any) -> str:
     '{"optim.lr": 0.1, "logger": ["csv"], "tag": None}'
     """
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{literal(key)}: {literal(inner)}" for key, inner in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{literal(key)}: {literal(inner)}" for key, inner in value.items())
+            + "}"
+        )
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     text = repr(value)
-    return f'"{text[1:-1]}"' if isinstance(value, str) and text[0] == "'" and '"' not in text else text
+    return (
+        f'"{text[1:-1]}"' if isinstance(value, str) and text[0] == "'" and '"' not in text else text
+    )

@@ -1,4 +1,5 @@
-"""Python values as Hydra's grammar reads them back: what a grid file gives its launcher becomes overrides."""
+"""Python values as Hydra's grammar reads them back: what a grid file gives its launcher becomes
+overrides."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,11 @@ def quoted(value: Any) -> str:
     Raises:
         UserError: a type that a configuration cannot hold.
     """
-    if hasattr(value, "item") and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 0) == 0:
+    if (
+        hasattr(value, "item")
+        and not isinstance(value, (str, bytes))
+        and getattr(value, "ndim", 0) == 0
+    ):
         value = value.item()  # numpy's and torch's scalars
     if value is None:
         return "null"
@@ -31,7 +36,8 @@ def quoted(value: Any) -> str:
 
 
 def _quoted_text(text: str) -> str:
-    """In single quotes, where Hydra's grammar escapes the quote, and the backslashes before one, only."""
+    """In single quotes, where Hydra's grammar escapes the quote, and the backslashes before one,
+    only."""
     parts, backslashes = [], 0
     for letter in text + "'":  # the closing quote escapes what stands before it as well
         if letter == "\\":

@@ -1,6 +1,7 @@
 """Settings of Dora and of Lightning's Trainer that are not supported here, and what to use instead.
 
-Light: a grid file that asks for one is told so, with its line, long before a job would import Lightning.
+Light: a grid file that asks for one is told so, with its line, long before a job would import
+Lightning.
 """
 
 from ..errors import UserError

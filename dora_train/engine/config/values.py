@@ -1,6 +1,8 @@
-"""A configuration as plain nested dicts: dotted keys, what counts in a signature, what fits a default, what differs.
+"""A configuration as plain nested dicts: dotted keys, what counts in a signature, what fits a
+default, what differs.
 
-Light: standard library alone. `compose.py` composes them; loggers, the grid and the report take them apart.
+Light: standard library alone. `compose.py` composes them; loggers, the grid and the report take
+them apart.
 """
 
 import copy
@@ -49,8 +51,11 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def split(config: Mapping[str, Any], exclude: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The part of `config` that counts in the signature, and the part under the patterns of `dora.exclude`."""
+def split(
+    config: Mapping[str, Any], exclude: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The part of `config` that counts in the signature, and the part under the patterns of
+    `dora.exclude`."""
     counted: Delta = []
     excluded: Delta = []
     for key, value in flatten(config):
@@ -70,7 +75,8 @@ def _matches(key: str, patterns: tuple[str, ...]) -> bool:
 
 
 def coerced(key: str, value: Any, default: Any, text: str) -> Any:
-    """`value` as the type of the key's default, where nothing is lost by it; a null default takes anything.
+    """`value` as the type of the key's default, where nothing is lost by it; a null default takes
+    anything.
 
     Args:
         text: the value as the user wrote it, for a key that holds text.
@@ -97,7 +103,9 @@ def coerced(key: str, value: Any, default: Any, text: str) -> Any:
         fits = isinstance(value, type(default))
     if not fits:
         if isinstance(default, dict) and "name" in default:
-            raise UserError(f"{key}={text}: it takes {_kind(default)}. Did you mean {key}.name={text}?")
+            raise UserError(
+                f"{key}={text}: it takes {_kind(default)}. Did you mean {key}.name={text}?"
+            )
         raise UserError(f"{key}={text}: it takes {_kind(default)} (default: {_shown(default)}).")
     return value
 
@@ -111,13 +119,23 @@ def is_interpolation(value: Any) -> bool:
 
 
 def _kind(default: Any) -> str:
-    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text",
-             list: "a list: [a,b]", dict: "a dict: {key: value}"}
+    kinds = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list: [a,b]",
+        dict: "a dict: {key: value}",
+    }
     return kinds.get(type(default), type(default).__name__)
 
 
 def _shown(value: Any) -> str:
-    return {True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool) else str(value)
+    return (
+        {True: "true", False: "false"}.get(value, str(value))
+        if isinstance(value, bool)
+        else str(value)
+    )
 
 
 def differences(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Delta:
@@ -147,4 +165,8 @@ def same(one: Any, other: Any) -> bool:
 
 
 def _equal(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and one == other or (_is_number(one) and _is_number(other) and one == other)
+    return (
+        type(one) is type(other)
+        and one == other
+        or (_is_number(one) and _is_number(other) and one == other)
+    )

@@ -58,6 +58,8 @@ def find(main: Experiments, args: Any) -> Experiment:
         experiment = main.experiment(main.get_xp(argv))
     words = [*(["-f", args.from_sig] if args.from_sig else []), *args.argv]
     if not (experiment.exists() or experiment.argv() is not None):
-        raise UserError(f"XP {experiment.sig} was never started.",
-                        f"start it: dora run {shlex.join(words)}".rstrip())
+        raise UserError(
+            f"XP {experiment.sig} was never started.",
+            f"start it: dora run {shlex.join(words)}".rstrip(),
+        )
     return experiment

@@ -1,4 +1,5 @@
-"""The decorator on `main` in train.py: where Dora's command, a job on a node and a rank of a run come in.
+"""The decorator on `main` in train.py: where Dora's command, a job on a node and a rank of a run
+come in.
 
 Torch and Lightning are imported by `run/`, once an experiment is entered; reading one costs nothing
 of that.
@@ -32,32 +33,46 @@ from ..upstream.dora import command_line, config_folder, install, is_dora_comman
 from . import verbs
 
 
-def hydra_main(config_name: str, config_path: str, version_base: str | None = "1.3",
-               checks: Sequence[Check] = (), as_stored: Stored = dict,
-               files_of_data: Callable[[Any], Contents] | None = None
-               ) -> Callable[[Callable], "TrainMain"]:
+def hydra_main(
+    config_name: str,
+    config_path: str,
+    version_base: str | None = "1.3",
+    checks: Sequence[Check] = (),
+    as_stored: Stored = dict,
+    files_of_data: Callable[[Any], Contents] | None = None,
+) -> Callable[[Callable], "TrainMain"]:
     """Dora's decorator of the same name, with early checks.
 
     Args:
         config_name, config_path, version_base: as Hydra's.
-        checks: each is called before a folder is made, with the configuration's values of its parameters' names;
-            raises ValueError, whose message the user sees, where they ask for what is not there.
+        checks: each is called before a folder is made, with the configuration's values of its
+            parameters' names; raises ValueError, whose message the user sees, where they ask for
+            what is not there.
         as_stored: adds keys to the configuration of an older experiment, if today's default is not
             what was done before the key existed.
         files_of_data: what the data set consists of (see contents.py), from the values of `data`
             and without reading it. A resume compares it before it decodes files that have changed.
     """
-    return lambda main: TrainMain(main, config_name, config_path, version_base, checks, as_stored,
-                                  files_of_data)
+    return lambda main: TrainMain(
+        main, config_name, config_path, version_base, checks, as_stored, files_of_data
+    )
 
 
 class TrainMain(Experiments):
     """Dora's main with our signature, start line, claims and errors."""
 
-    def __init__(self, main: Callable, config_name: str, config_path: str, version_base: str | None,
-                 checks: Sequence[Check], as_stored: Stored = dict,
-                 files_of_data: Callable[[Any], Contents] | None = None):
-        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and --clear.
+    def __init__(
+        self,
+        main: Callable,
+        config_name: str,
+        config_path: str,
+        version_base: str | None,
+        checks: Sequence[Check],
+        as_stored: Stored = dict,
+        files_of_data: Callable[[Any], Contents] | None = None,
+    ):
+        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and
+        # --clear.
         self.command = command_line() if is_dora_command() else None
         is_run = getattr(self.command, "command", "") == "run"
         if self.command is not None:
@@ -67,14 +82,24 @@ class TrainMain(Experiments):
             end_with_parent()
         folder = config_folder(main, config_path)
         self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
-        super().__init__(main, config_name, config_path, version_base, _dora_config(self._dora_block),
-                         checks, as_stored, files_of_data)
-        if self.command is not None:  # Dora puts the working directory first, which may be another project's
+        super().__init__(
+            main,
+            config_name,
+            config_path,
+            version_base,
+            _dora_config(self._dora_block),
+            checks,
+            as_stored,
+            files_of_data,
+        )
+        # Dora puts the working directory first, which may be another project's
+        if self.command is not None:
             sys.path[:] = [str(ROOT), *(path for path in sys.path if path != str(ROOT))]
 
     @property
     def clear_asked(self) -> bool:
-        """Whether this process's command is to begin anew; a rank that `dora run -d` started is not."""
+        """Whether this process's command is to begin anew; a rank that `dora run -d` started is
+        not."""
         return bool(getattr(self.command, "clear", False))
 
     def __call__(self) -> Any:
@@ -129,7 +154,8 @@ class TrainMain(Experiments):
 
 
 def _own_block(file: Path) -> tuple[dict[str, Any], str]:
-    """The `dora:` block alone, and why it could not be read: reading verbs must not need the whole configuration."""
+    """The `dora:` block alone, and why it could not be read: reading verbs must not need the whole
+    configuration."""
     try:
         content = OmegaConf.load(file)
         block = OmegaConf.select(content, "dora", default=None)
@@ -152,7 +178,8 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]
-    config.git_save = True  # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
+    # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
+    config.git_save = True
     return config
 
 

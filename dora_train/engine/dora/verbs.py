@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def prepare_run(argv: Sequence[str], main: "TrainMain", clear: bool = False) -> None:
-    """Before `dora run`: flags that would be passed over in silence. The run itself looks at the rest.
+    """Before `dora run`: flags that would be passed over in silence.
+
+    The run itself looks at the rest.
 
     Raises:
         UserError: --ddp_workers without -d, or less than one.
@@ -58,7 +60,8 @@ def is_ours(main: Any, *args: Any, **kwargs: Any) -> bool:
 
 
 def in_our_run(*args: Any, **kwargs: Any) -> bool:
-    """Whether this process is in `main` of an experiment of ours, whatever a function is called with."""
+    """Whether this process is in `main` of an experiment of ours, whatever a function is called
+    with."""
     from ..experiment.xp import XP
 
     return isinstance(current_xp(), XP)
@@ -91,10 +94,15 @@ def distrib(name: str) -> Callable:
 
 
 def refuse_preemption_callback(callback: Any) -> None:
-    """Raises: UserError, always: Dora calls it in a signal's handler, where nothing is done here."""
-    raise UserError("dora.shep.register_preemption_callaback is not supported: a run that is signalled saves a "
-                    "checkpoint at its next step, and leaves.",
-                    "what is to be done then: on_exception of a Lightning callback")
+    """Raises: UserError, always:
+
+    Dora calls it in a signal's handler, where nothing is done here.
+    """
+    raise UserError(
+        "dora.shep.register_preemption_callaback is not supported: a run that is signalled saves a "
+        "checkpoint at its next step, and leaves.",
+        "what is to be done then: on_exception of a Lightning callback",
+    )
 
 
 def info(main: "TrainMain", args: Any) -> int | None:
@@ -112,7 +120,8 @@ def launch(main: "TrainMain", args: Any) -> int | None:
 
 
 def export(dump: Callable) -> Callable:
-    """Dora's `dump`, with metrics where they are asked for, and an error where there is nothing to export."""
+    """Dora's `dump`, with metrics where they are asked for, and an error where there is nothing to
+    export."""
 
     def dump_some(all_argv: list) -> str:
         if not all_argv:
@@ -129,8 +138,12 @@ def import_(load: Callable) -> Callable:
         try:
             all_argv = load(text)
         except Exception as error:  # base64, zlib and JSON each have their own
-            raise UserError("what came in is no export of Dora: paste what dora export printed, whole.") from error
-        if not isinstance(all_argv, list) or not all(_is_argv(argv) or isinstance(argv, dict) for argv in all_argv):
+            raise UserError(
+                "what came in is no export of Dora: paste what dora export printed, whole."
+            ) from error
+        if not isinstance(all_argv, list) or not all(
+            _is_argv(argv) or isinstance(argv, dict) for argv in all_argv
+        ):
             raise UserError("what came in is no export of Dora: it holds no list of overrides.")
         return [Imported(argv) if isinstance(argv, dict) else argv for argv in all_argv]
 
@@ -142,6 +155,9 @@ def _is_argv(argv: Any) -> bool:
 
 
 def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted names; None for NaN and infinity, which `dora.hiplot` 0.1.13 sends as no browser can read them."""
-    return {key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in flatten(metrics)}
+    """Dotted names; None for NaN and infinity, which `dora.hiplot` 0.1.13 sends as no browser can
+    read them."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in flatten(metrics)
+    }

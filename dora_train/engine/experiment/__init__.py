@@ -1,4 +1,5 @@
-"""What lies on the disk: an experiment's folder, and everything that is read from it or written to it.
+"""What lies on the disk: an experiment's folder, and everything that is read from it or written to
+it.
 
     folder.py      the folder: the names and formats of its files
     records.py     what is stored, record by record, and every state; ledger.py: attempts and jobs

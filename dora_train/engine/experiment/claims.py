@@ -69,9 +69,20 @@ class Holder:
     def here(cls, attempt: int, job_id: str = "", token: str = "") -> "Holder":
         """This process."""
         ticks, started = machine.own_start()
-        return cls(attempt, socket.gethostname(), machine.boot_id(), machine.namespace(),
-                   os.getpid(), started, time.time(), user_name(), job_id, token, ticks=ticks,
-                   machine_id=machine.machine_id())
+        return cls(
+            attempt,
+            socket.gethostname(),
+            machine.boot_id(),
+            machine.namespace(),
+            os.getpid(),
+            started,
+            time.time(),
+            user_name(),
+            job_id,
+            token,
+            ticks=ticks,
+            machine_id=machine.machine_id(),
+        )
 
     def alive(self, ask: Ask | None = None, file: Path | None = None) -> bool | None:
         """Whether it still runs: True, False, or None if nobody here can tell.
@@ -178,18 +189,23 @@ def refuse_if_held(experiment: Experiment, ask: Ask | None = None) -> None:
     if alive:
         run = experiment.state()
         progress = f" (epoch {run.epoch} of {run.epochs})" if run.epochs else ""
-        raise UserError(f"XP {sig} is running on {last.where()}, since {since}{progress}.",
-                        f"watch it: dora info -f {sig} -t     stop it: dora info -f {sig} -C")
+        raise UserError(
+            f"XP {sig} is running on {last.where()}, since {since}{progress}.",
+            f"watch it: dora info -f {sig} -t     stop it: dora info -f {sig} -C",
+        )
     if not is_taken():
         why = "that machine cannot be asked from here"
         if last.same_boot():
             why = "this machine cannot tell whether that process is still alive"
-        raise UserError(f"XP {sig} was claimed by {last.where()}, on {since}; {why}.",
-                        "if you know that it is gone: DORA_TAKE=1, and the same command again")
+        raise UserError(
+            f"XP {sig} was claimed by {last.where()}, on {since}; {why}.",
+            "if you know that it is gone: DORA_TAKE=1, and the same command again",
+        )
 
 
-def claim(experiment: Experiment, job_id: str = "", token: str = "",
-          ask: Ask | None = None) -> Holder:
+def claim(
+    experiment: Experiment, job_id: str = "", token: str = "", ask: Ask | None = None
+) -> Holder:
     """Make this process the experiment's holder.
 
     Raises:
@@ -197,8 +213,11 @@ def claim(experiment: Experiment, job_id: str = "", token: str = "",
     """
     refuse_if_held(experiment, ask)
     attempt = max(experiment.attempt_numbers(), default=0) + 1
-    mine = replace(Holder.here(attempt, job_id, token), folder=os.path.realpath(experiment.folder),
-                   submissions=experiment.job_number())
+    mine = replace(
+        Holder.here(attempt, job_id, token),
+        folder=os.path.realpath(experiment.folder),
+        submissions=experiment.job_number(),
+    )
     if not _make(experiment.attempts / f"{attempt}.json", mine):
         refuse_if_held(experiment, ask)
         raise UserError(f"XP {experiment.sig} was taken by another process at this moment.")

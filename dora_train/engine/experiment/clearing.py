@@ -1,4 +1,5 @@
-"""A start from scratch (`--clear`, `--replace_done`): whose results they are, and how they come back.
+"""A start from scratch (`--clear`, `--replace_done`): whose results they are, and how they come
+back.
 
 Everything that can be refused is refused before anything is taken away. What is taken away lies in
 `outputs/cleared` until the new run has its first checkpoint (folder.py: `put_aside`). `dora run`,
@@ -34,7 +35,8 @@ def other_owner(experiment: Experiment) -> str:
 
 
 def _name_of(uid: int) -> str:
-    """The user's name by the system, whatever the environment says (`su` and `sudo` may keep it)."""
+    """The user's name by the system, whatever the environment says (`su` and `sudo` may keep
+    it)."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -54,7 +56,8 @@ def refuse_others(experiment: Experiment) -> None:
     if owner:
         raise UserError(
             f"XP {experiment.sig} was made by {owner}: only {owner} can clear it.",
-            f"a run of your own: tag=WORD     if it is yours: rm -r {_quoted(experiment.folder)}")
+            f"a run of your own: tag=WORD     if it is yours: rm -r {_quoted(experiment.folder)}",
+        )
 
 
 @contextmanager
@@ -69,13 +72,16 @@ def put_aside(experiment: Experiment) -> Iterator[None]:
 
 
 def what_was_cleared(experiment: Experiment) -> str:
-    """Where the results from before `--clear` are, and how to have them back; empty: there are none."""
+    """Where the results from before `--clear` are, and how to have them back; empty: there are
+    none."""
     if not experiment.cleared.exists():
         return ""
     folder, cleared = _quoted(experiment.folder), _quoted(experiment.cleared)
     remove = f"rm -r {folder} && " if experiment.folder.exists() else ""
-    return (f"{shown_path(experiment.cleared)} has the results from before --clear, until this run "
-            f"has a checkpoint. To have them back: {remove}mv {cleared} {folder}")
+    return (
+        f"{shown_path(experiment.cleared)} has the results from before --clear, until this run "
+        f"has a checkpoint. To have them back: {remove}mv {cleared} {folder}"
+    )
 
 
 def _quoted(path: Path) -> str:

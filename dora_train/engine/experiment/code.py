@@ -24,7 +24,10 @@ from .snapshot import Files, make_whole, name_of, packed, read, read_all
 
 
 def read_project(dora_dir: Path) -> "Code":
-    """The project's code as it is now. Results, queue and data are none, even if they lie in the project."""
+    """The project's code as it is now.
+
+    Results, queue and data are none, even if they lie in the project.
+    """
     variables = [os.environ.get(name) for name in ("DORA_QUEUE", "DORA_TRAIN_DATA")]
     elsewhere = [Path(folder) for folder in variables if folder]
     results = [dora_dir, *(dora_dir / name for name in (XPS, CODES, ARRAYS))]

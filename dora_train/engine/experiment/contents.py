@@ -44,10 +44,15 @@ class Changes:
 
     def __str__(self) -> str:
         """`50 added (train/cat/0100.jpg, train/cat/0101.jpg ...), 1 changed (...)`."""
-        kinds = {"added": self.added, "removed": self.removed, "changed": self.changed,
-                 "in another part": self.moved}
-        return ", ".join(f"{len(names):,} {kind} ({_few(names)})"
-                         for kind, names in kinds.items() if names)
+        kinds = {
+            "added": self.added,
+            "removed": self.removed,
+            "changed": self.changed,
+            "in another part": self.moved,
+        }
+        return ", ".join(
+            f"{len(names):,} {kind} ({_few(names)})" for kind, names in kinds.items() if names
+        )
 
 
 def _few(names: Sequence[str]) -> str:
@@ -100,7 +105,8 @@ def other_data(experiment: Experiment, changes: str) -> UserError:
     return UserError(
         f"XP {experiment.sig} began with other data. Since then: {changes}.",
         "to resume it: restore the files, then the same command",
-        "with the files of today: --clear starts it over     tag=WORD makes another experiment")
+        "with the files of today: --clear starts it over     tag=WORD makes another experiment",
+    )
 
 
 def learned(before: Contents, now: Contents, parts: Sequence[str] = HELD_OUT) -> list[str]:
@@ -117,8 +123,9 @@ def learned(before: Contents, now: Contents, parts: Sequence[str] = HELD_OUT) ->
     return [name for name in held_out if key(name, now[name]) in trained]
 
 
-def changes_that_do_no_harm(experiment: Experiment, contents: Contents,
-                            inputs: Mapping[str, Any]) -> str:
+def changes_that_do_no_harm(
+    experiment: Experiment, contents: Contents, inputs: Mapping[str, Any]
+) -> str:
     """How the data have changed since an experiment was trained, for a measurement on its test set.
 
     Args:
@@ -134,13 +141,17 @@ def changes_that_do_no_harm(experiment: Experiment, contents: Contents,
     test = [name for name, file in contents.items() if file[PART] == "test"]
     seen = learned(before, contents, ["test"]) if before else []
     if seen:
-        raise UserError(f"XP {experiment.sig}: {len(seen):,} of the {len(test):,} test images are "
-                        f"among those that it was trained on ({seen[0]} ...).",
-                        f"Since then the data have changed: {changes}.")
+        raise UserError(
+            f"XP {experiment.sig}: {len(seen):,} of the {len(test):,} test images are "
+            f"among those that it was trained on ({seen[0]} ...).",
+            f"Since then the data have changed: {changes}.",
+        )
     if not before and any(name.startswith("train/") for name in test):
-        raise UserError(f"XP {experiment.sig}: its data have changed since: it had {changes}.",
-                        "Its test set is held out of train/, and drawn anew when files come or go "
-                        "(data.rules=1): it may hold images that were learned.")
+        raise UserError(
+            f"XP {experiment.sig}: its data have changed since: it had {changes}.",
+            "Its test set is held out of train/, and drawn anew when files come or go "
+            "(data.rules=1): it may hold images that were learned.",
+        )
     return f"since XP {experiment.sig} was trained, its data have changed: {changes}"
 
 

@@ -1,4 +1,5 @@
-"""From the beginning of a signature to the experiment's folder: for `-f SIG`, and for whatever reads experiments.
+"""From the beginning of a signature to the experiment's folder: for `-f SIG`, and for whatever
+reads experiments.
 
 Light: no Dora, no Hydra's composing, no torch.
 """
@@ -25,7 +26,9 @@ def find(folder: Path, sig: str) -> Experiment:
         UserError: there is none, or several, or this user may not read it.
     """
     if not 0 < len(sig) <= 8 or not all(letter in "0123456789abcdef" for letter in sig):
-        raise UserError(f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.')
+        raise UserError(
+            f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.'
+        )
     folder = folder / XPS
     names = sorted(name for name in listed(folder) if is_signature(name))
     meant = [name for name in names if name.startswith(sig)]
@@ -33,19 +36,26 @@ def find(folder: Path, sig: str) -> Experiment:
     if not found:
         _refuse_cleared(folder, sig)
         known = [name for name in names if os.path.exists(folder / name / ".argv.json")]
-        raise UserError(f'there is no experiment "{sig}" under {shown_path(folder)}.',
-                        f"there is: {shortened(known, 8)}." if known else "it holds no experiment yet: dora run")
+        raise UserError(
+            f'there is no experiment "{sig}" under {shown_path(folder)}.',
+            f"there is: {shortened(known, 8)}."
+            if known
+            else "it holds no experiment yet: dora run",
+        )
     if len(found) > 1:
         raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
     return Experiment(folder / found[0])
 
 
 def _refuse_cleared(xps: Path, sig: str) -> None:
-    """Raises: UserError if its results were put aside by `--clear`, which was killed at that moment."""
+    """Raises: UserError if its results were put aside by `--clear`, which was killed at that
+    moment."""
     for aside in sorted(cleared_folder(xps).glob(f"{sig}*")):
         words = shlex.join(["mv", shown_path(aside), shown_path(xps / aside.name)])
-        raise UserError(f"XP {aside.name} was cleared, and the command ended before its new run.",
-                        f"to have the results back: {words}")
+        raise UserError(
+            f"XP {aside.name} was cleared, and the command ended before its new run.",
+            f"to have the results back: {words}",
+        )
 
 
 def readable(folder: Path) -> list[Experiment]:
@@ -77,12 +87,15 @@ def outputs() -> Path:
     from omegaconf import OmegaConf  # here: it takes 0.1 s
 
     try:
-        text = OmegaConf.select(OmegaConf.load(ROOT / "conf" / "config.yaml"), "dora.dir", default="outputs")
+        text = OmegaConf.select(
+            OmegaConf.load(ROOT / "conf" / "config.yaml"), "dora.dir", default="outputs"
+        )
     except Exception:  # a configuration in the middle of an edit must not keep anyone from reading
         text = os.environ.get("DORA_DIR", "outputs")
     return placed(Path(str(text or "outputs")))
 
 
 def placed(folder: Path) -> Path:
-    """A relative folder of results: the one below the working directory if it exists, else the project's."""
+    """A relative folder of results: the one below the working directory if it exists, else the
+    project's."""
     return folder if os.path.isdir(folder / XPS) else ROOT / folder

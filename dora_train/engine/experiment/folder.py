@@ -1,7 +1,9 @@
-"""The folder of an experiment: the names and formats of its files, and how they are read and written.
+"""The folder of an experiment: the names and formats of its files, and how they are read and
+written.
 
-This is where the two wings meet. A run and a grid never call each other: each reads and writes these files, so that
-either may be killed, or live on another machine. Light on purpose: it imports no torch, no Dora, no Hydra.
+This is where the two wings meet. A run and a grid never call each other: each reads and writes
+these files, so that either may be killed, or live on another machine. Light on purpose: it imports
+no torch, no Dora, no Hydra.
 
     outputs/xps/SIG/
       .argv.json      the overrides, as stock Dora stores them
@@ -12,7 +14,8 @@ either may be killed, or live on another machine. Light on purpose: it imports n
       code/HASH.tar.gz  the files that it ran, of that hash. Earlier versions kept code/HASH.patch: what leads from
                       the commit to them, if they were not those of the commit
       jobs/N.json     the job it was submitted as the Nth time: token, executor, resources, excluded values. Made
-                      before the scheduler is told, exclusively, and never changed: whoever makes it, submits
+                      before the scheduler is told, exclusively, and never changed: whoever makes
+                          it, submits
       jobs/N.id.json  the job id that the scheduler gave, or why it gave none
       jobs/N.cancel.json, attempts/N.cancel.json   who asked for its end, and when
       inputs.json     the classes, and how an image becomes an input: what predict.py needs of the data set. Written
@@ -46,17 +49,22 @@ from ..files import read_json, write_json, write_once, written_aside
 from .ledger import Ledger
 from .records import Birth, RunState, SearchRecord, Start, State, from_stored
 
-XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"  # Dora's names for the folders below DORA_DIR
+# Dora's names for the folders below DORA_DIR
+XPS, GRIDS, CODES, ARRAYS = "xps", "grids", "codes", "arrays"
 CLEARED = "cleared"  # beside them: results that --clear has put aside
 BEST = "best.ckpt"
 
 
 def read_search(folder: Path) -> SearchRecord | None:
-    """The record of the search whose grid has this folder; None where there is none, or it is damaged."""
+    """The record of the search whose grid has this folder; None where there is none, or it is
+    damaged."""
     record = from_stored(SearchRecord, read_json(folder / "search.json"))
     if record is None or not isinstance(record.trials, list) or not isinstance(record.reused, list):
         return None
-    fits = all(isinstance(trial, dict) and {"sig", "values", "told"} == set(trial) for trial in record.trials)
+    fits = all(
+        isinstance(trial, dict) and {"sig", "values", "told"} == set(trial)
+        for trial in record.trials
+    )
     return record if fits else None
 
 
@@ -84,7 +92,8 @@ def _discard(folder: Path) -> None:
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.{time.time_ns()}.removed")
     with suppress(FileNotFoundError):
         folder.rename(aside)
-    for left in folder.parent.glob(f".{folder.name}.*.removed"):  # and what a kill has left of earlier ones
+    # and what a kill has left of earlier ones
+    for left in folder.parent.glob(f".{folder.name}.*.removed"):
         shutil.rmtree(left, ignore_errors=True)
 
 
@@ -134,9 +143,11 @@ class Experiment(Ledger):
         return cleared_folder(self.folder.parent) / self.sig
 
     def put_aside(self) -> None:
-        """Take the folder away for a start from scratch; what was put aside before stays what can be had back.
+        """Take the folder away for a start from scratch; what was put aside before stays what can
+        be had back.
 
-        Unless the run since then has results of its own: those are what is put aside now. One rename does it, so that
+        Unless the run since then has results of its own: those are what is put aside now. One
+            rename does it, so that
         whatever is killed, either place holds the results, whole.
         """
         if self.has_results():
@@ -168,7 +179,8 @@ class Experiment(Ledger):
 
     def write_birth(self, birth: Birth) -> bool:
         """Write the birth, once. False where another process was first."""
-        write_once(self.folder / ".argv.json", birth.argv)  # for stock Dora, and for `-f`; first: a birth is all there
+        # for stock Dora, and for `-f`; first: a birth is all there
+        write_once(self.folder / ".argv.json", birth.argv)
         return write_once(self.folder / "birth.json", asdict(birth))
 
     def argv(self) -> list[str] | None:
@@ -188,10 +200,11 @@ class Experiment(Ledger):
         write_json(self.folder / "state.json", asdict(run))
 
     def codes(self) -> list[Start]:
-        """The codes that it ran, in order, each with where it began; one that it came back to is there again.
+        """The codes that it ran, in order, each with where it began; one that it came back to is
+        there again.
 
-        One of which nothing is left, as the next attempt went on from before it, does not count. Before the first
-        attempt: the code that is to run.
+        One of which nothing is left, as the next attempt went on from before it, does not count.
+        Before the first attempt: the code that is to run.
         """
         starts, birth = self.starts(), self.birth()
         if not starts:
@@ -219,13 +232,18 @@ class Experiment(Ledger):
     def history(self) -> list[dict]:
         """One entry an epoch, e.g. `{"train": {"loss": 0.2, "acc": 0.9}, "valid": {...}}`."""
         history = read_json(self.folder / "history.json")
-        return history if isinstance(history, list) and all(isinstance(entry, dict) for entry in history) else []
+        return (
+            history
+            if isinstance(history, list) and all(isinstance(entry, dict) for entry in history)
+            else []
+        )
 
     def write_history(self, history: list[dict]) -> None:
         write_json(self.folder / "history.json", history)
 
     def inputs(self) -> Any:
-        """What `dora_train.data.inputs.Inputs` holds, as plain Python; None where none was stored."""
+        """What `dora_train.data.inputs.Inputs` holds, as plain Python; None where none was
+        stored."""
         return read_json(self.folder / "inputs.json")
 
     def write_inputs(self, inputs: dict[str, Any]) -> None:
@@ -244,7 +262,8 @@ class Experiment(Ledger):
             aside.write_bytes(gzip.compress(json.dumps(contents).encode()))
 
     def result(self) -> dict | None:
-        """`{"best": {"epoch": 16, "loss": ..., "acc": ...}, "test": {...}, "epochs": 20, "reason": ...}`."""
+        """`{"best": {"epoch": 16, "loss": ..., "acc": ...}, "test": {...}, "epochs": 20, "reason":
+        ...}`."""
         result = read_json(self.folder / "result.json")
         return result if isinstance(result, dict) else None
 
@@ -254,8 +273,14 @@ class Experiment(Ledger):
     def confusion(self) -> list[list[int]] | None:
         """[true class][given class], of the test set; the classes' names are in `inputs()`."""
         matrix = read_json(self.folder / "confusion.json")
-        square = isinstance(matrix, list) and all(isinstance(row, list) and len(row) == len(matrix) for row in matrix)
-        return matrix if square and all(type(count) is int for row in matrix for count in row) else None
+        square = isinstance(matrix, list) and all(
+            isinstance(row, list) and len(row) == len(matrix) for row in matrix
+        )
+        return (
+            matrix
+            if square and all(type(count) is int for row in matrix for count in row)
+            else None
+        )
 
     def write_confusion(self, matrix: list[list[int]] | None) -> None:
         write_json(self.folder / "confusion.json", matrix)

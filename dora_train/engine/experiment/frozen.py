@@ -75,8 +75,9 @@ def drift(
     return found
 
 
-def todays_values(composer: Composer, birth: Birth, exclude: Sequence[str],
-                  extra: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+def todays_values(
+    composer: Composer, birth: Birth, exclude: Sequence[str], extra: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
     """The values of today for a stored experiment, to be put below its frozen ones.
 
     Args:
@@ -91,8 +92,11 @@ def todays_values(composer: Composer, birth: Birth, exclude: Sequence[str],
     """
     wanted = [f"{group}={option}" for group, option in chosen(composer, birth, exclude).items()]
     groups = _composing(composer, [], wanted)
-    own = [text for text in birth.argv if _key(text) not in composer.groups
-           and is_excluded(_key(text), exclude)]
+    own = [
+        text
+        for text in birth.argv
+        if _key(text) not in composer.groups and is_excluded(_key(text), exclude)
+    ]
     kept = _composing(composer, groups, own)
     values = _compose(composer, [*groups, *kept, *extra]).values
     gone = [text for text in wanted if text not in groups]
@@ -100,24 +104,34 @@ def todays_values(composer: Composer, birth: Birth, exclude: Sequence[str],
     for text in gone:
         values = _emptied(values, _section(_key(text)), named)
     left_out = [text for text in (*wanted, *own) if text not in groups and text not in kept]
-    return values, [f"{text} no longer fits the configuration: left out; what counts is frozen"
-                    for text in left_out]
+    return values, [
+        f"{text} no longer fits the configuration: left out; what counts is frozen"
+        for text in left_out
+    ]
 
 
 def chosen(composer: Composer, birth: Birth, exclude: Sequence[str]) -> dict[str, Any]:
-    """The option of each group that the experiment was made with, where it is not today's default."""
+    """The option of each group that the experiment was made with, where it is not today's
+    default."""
     found = birth.groups
     if not found:  # it was made before that was stored
-        found = {_key(text): text.partition("=")[2] for text in birth.argv
-                 if _key(text) in composer.groups}
+        found = {
+            _key(text): text.partition("=")[2]
+            for text in birth.argv
+            if _key(text) in composer.groups
+        }
         found = _inferred(composer, birth, found, exclude) | found
     defaults = composer.choices
-    return {group: _text(option) for group, option in found.items()
-            if option is not None and option != defaults.get(group)}
+    return {
+        group: _text(option)
+        for group, option in found.items()
+        if option is not None and option != defaults.get(group)
+    }
 
 
-def _inferred(composer: Composer, birth: Birth, named: Mapping[str, str],
-              exclude: Sequence[str]) -> dict[str, str]:
+def _inferred(
+    composer: Composer, birth: Birth, named: Mapping[str, str], exclude: Sequence[str]
+) -> dict[str, str]:
     """The options that fit the frozen values best, for groups that the overrides do not name.
 
     A default data set may be another one since: then its keys are not those that were frozen.
@@ -133,8 +147,14 @@ def _inferred(composer: Composer, birth: Birth, named: Mapping[str, str],
     return found
 
 
-def _misfit(composer: Composer, named: Mapping[str, str], group: str, option: str,
-            frozen: Mapping[str, Any], exclude: Sequence[str]) -> tuple[float, int]:
+def _misfit(
+    composer: Composer,
+    named: Mapping[str, str],
+    group: str,
+    option: str,
+    frozen: Mapping[str, Any],
+    exclude: Sequence[str],
+) -> tuple[float, int]:
     """(keys that only one of the two has, keys with another value); the less the better."""
     overrides = [f"{key}={value}" for key, value in named.items()]
     try:
@@ -176,8 +196,13 @@ def _composes(composer: Composer, overrides: Sequence[str]) -> bool:
 
 def _emptied(values: Mapping[str, Any], section: str, named: set[str]) -> dict[str, Any]:
     """Without a section's keys, which are those of another option; those that were named stay."""
-    return unflatten([(key, value) for key, value in flatten(values)
-                      if not key.startswith(f"{section}.") or key in named])
+    return unflatten(
+        [
+            (key, value)
+            for key, value in flatten(values)
+            if not key.startswith(f"{section}.") or key in named
+        ]
+    )
 
 
 def _section(group: str) -> str:

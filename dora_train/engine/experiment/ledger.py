@@ -1,11 +1,11 @@
 """Who worked at an experiment, and as which jobs: files that are written once, by whoever is first.
 
-    attempts/N.json         who started it the Nth time: the claim (see claims.py)
-    attempts/N.start.json   the first epoch that this attempt trained, and the code that it ran
-    jobs/N.json             the job it was submitted as the Nth time: the intent. Made before the
-                            scheduler is told, and never changed: whoever makes it, submits
-    jobs/N.id.json          the job id that the scheduler gave, or why it gave none
-    */N.cancel.json         who asked for its end, and when
+attempts/N.json         who started it the Nth time: the claim (see claims.py)
+attempts/N.start.json   the first epoch that this attempt trained, and the code that it ran
+jobs/N.json             the job it was submitted as the Nth time: the intent. Made before the
+                        scheduler is told, and never changed: whoever makes it, submits
+jobs/N.id.json          the job id that the scheduler gave, or why it gave none
+*/N.cancel.json         who asked for its end, and when
 """
 
 import time
@@ -58,7 +58,8 @@ class Ledger:
         return machine.wrote_elsewhere(str(folder), str(writer.get("boot_id")), self.folder)
 
     def job_at(self, number: int) -> Job | None:
-        """The Nth submission; one whose file is damaged has an empty token: it may still be at the scheduler."""
+        """The Nth submission; one whose file is damaged has an empty token: it may still be at the
+        scheduler."""
         path = self.jobs / f"{number}.json"
         try:
             submitted = path.stat().st_mtime
@@ -75,17 +76,27 @@ class Ledger:
         return job
 
     def intend_job(self, job: Job) -> bool:
-        """Announce submission `job.number`. Of several processes exactly one gets True, and may go on to submit."""
+        """Announce submission `job.number`.
+
+        Of several processes exactly one gets True, and may go on to submit.
+        """
         return write_once(self.jobs / f"{job.number}.json", asdict(job))
 
-    def record_job(self, number: int, job_id: str = "", log: str = "", dependents: Sequence[str] = (),
-                   error: str = "") -> bool:
+    def record_job(
+        self,
+        number: int,
+        job_id: str = "",
+        log: str = "",
+        dependents: Sequence[str] = (),
+        error: str = "",
+    ) -> bool:
         """Say what came of the intent, once. False: another process has said so already."""
         record = {"job_id": job_id, "log": log, "dependents": list(dependents), "error": error}
         return write_once(self.jobs / f"{number}.id.json", record)
 
     def cancel_job(self, number: int, by: str) -> None:
-        """Note who asked for the end of submission `number`, so that its end can be told from an accident."""
+        """Note who asked for the end of submission `number`, so that its end can be told from an
+        accident."""
         write_once(self.jobs / f"{number}.cancel.json", {"by": by, "time": time.time()})
 
     def cancel_attempt(self, number: int, by: str) -> None:
@@ -107,5 +118,8 @@ class Ledger:
     def starts(self) -> list[Start]:
         """Of all attempts that came to train, in their order."""
         numbers = numbered(self.attempts, ".start.json")
-        found = (from_stored(Start, read_json(self.attempts / f"{number}.start.json")) for number in numbers)
+        found = (
+            from_stored(Start, read_json(self.attempts / f"{number}.start.json"))
+            for number in numbers
+        )
         return [start for start in found if start and isinstance(start.code, dict)]

@@ -1,7 +1,7 @@
 """`continue_from`: which file an experiment's first weights come from, settled when it is made.
 
-Its hash is part of the birth, so that a file that was overwritten since cannot make another experiment of it. Light:
-the file is read by `run/start.py`.
+Its hash is part of the birth, so that a file that was overwritten since cannot make another
+experiment of it. Light: the file is read by `run/start.py`.
 """
 
 import hashlib
@@ -39,22 +39,30 @@ def locate(given: str, find: Find) -> Path | None:
     if Path(given).is_file():
         return Path(given).resolve()
     if 4 <= len(sig) < 8 and all(letter in "0123456789abcdef" for letter in sig):
-        raise UserError(f"continue_from={given}: write all eight letters, as it becomes part of a name: "
-                        f"{find(sig).sig}{colon}{which}")
-    raise UserError(f'continue_from={given}: there is no such file, and it is no signature.',
-                    "its best weights: continue_from=5f3a91c2     its last ones: continue_from=5f3a91c2:last")
+        raise UserError(
+            f"continue_from={given}: write all eight letters, as it becomes part of a name: "
+            f"{find(sig).sig}{colon}{which}"
+        )
+    raise UserError(
+        f"continue_from={given}: there is no such file, and it is no signature.",
+        "its best weights: continue_from=5f3a91c2     its last ones: continue_from=5f3a91c2:last",
+    )
 
 
 def _checkpoint(experiment: Experiment, given: str, last: bool) -> Path:
     state = experiment.state().state
     if state is not State.COMPLETED:
-        raise UserError(f"continue_from={given}: XP {experiment.sig} is not finished ({state}).",
-                        f"finish it first: dora run -f {experiment.sig}")
+        raise UserError(
+            f"continue_from={given}: XP {experiment.sig} is not finished ({state}).",
+            f"finish it first: dora run -f {experiment.sig}",
+        )
     best = (experiment.result() or {}).get("best")  # none: the last weights were tested
     path = experiment.best_checkpoint if best and not last else experiment.last_checkpoint
     if not path.exists():
-        raise UserError(f"continue_from={given}: XP {experiment.sig} has no {path.name} any more "
-                        "(checkpoint.keep, or it was removed).")
+        raise UserError(
+            f"continue_from={given}: XP {experiment.sig} has no {path.name} any more "
+            "(checkpoint.keep, or it was removed)."
+        )
     return path
 
 

@@ -18,8 +18,27 @@ from pathlib import Path
 from ..errors import UserError
 
 PYTHON = (".py", ".so", ".pyd")  # they count even if git ignores them: generated modules often are
-TEXT = (".yaml", ".yml", ".json", ".toml", ".cfg", ".ini", ".conf", ".txt", ".sh",
-        ".c", ".cc", ".cpp", ".cxx", ".h", ".hpp", ".cu", ".cuh", ".pyx", ".pxd")
+TEXT = (
+    ".yaml",
+    ".yml",
+    ".json",
+    ".toml",
+    ".cfg",
+    ".ini",
+    ".conf",
+    ".txt",
+    ".sh",
+    ".c",
+    ".cc",
+    ".cpp",
+    ".cxx",
+    ".h",
+    ".hpp",
+    ".cu",
+    ".cuh",
+    ".pyx",
+    ".pxd",
+)
 NEVER_CODE = (".ipynb", ".pyc", ".orig", "~")
 NEVER_ENTERED = {"__pycache__", "node_modules", "site-packages", "tests"}
 RESULTS = {"outputs", "multirun", "wandb", "mlruns", "lightning_logs"}  # beside dora_train/
@@ -50,11 +69,13 @@ def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[li
         if len(python) > most:
             raise UserError(
                 f"{root} holds more than a project, e.g. {shown(path)}.",
-                "move the project into a folder of its own, or name the others in .gitignore")
+                "move the project into a folder of its own, or name the others in .gitignore",
+            )
     packages = {os.path.dirname(path) for path in python if path.endswith("/__init__.py")}
     with_python = {folder for path in python for folder in _folders(path)}
-    counts = Counter(_unit(path, with_python) for path in others
-                     if not path.startswith(CONFIGURATION))
+    counts = Counter(
+        _unit(path, with_python) for path in others if not path.startswith(CONFIGURATION)
+    )
     many = {unit for unit, count in counts.items() if count > MANY}
     data = [f"{shown(unit)}/ (over {MANY:,} files)" for unit in sorted(many)]
     code = [path for path in python if _size(root / path) is not None]
@@ -88,7 +109,7 @@ def _files(root: Path, folder: str, left_out: Paths, ignored: Paths) -> Iterator
         if path.startswith(CONFIGURATION) or any(file.endswith(PYTHON) for file in first):
             yield from chain(first, below)
         else:
-            yield from first[:MANY + 1]
+            yield from first[: MANY + 1]
 
 
 def _is_foreign(folder: Path, names: Paths) -> bool:
@@ -145,6 +166,7 @@ def shown(path: str) -> str:
 
 # --- git ---
 
+
 @dataclass(frozen=True)
 class Repository:
     """What git says of a project. Paths are relative to the project."""
@@ -156,8 +178,17 @@ class Repository:
     @classmethod
     def of(cls, root: Path) -> "Repository":
         prefix = git(root, "rev-parse", "--show-prefix")
-        status = git(root, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all",
-                     "--ignored=matching", "--", ".")
+        status = git(
+            root,
+            "status",
+            "--porcelain",
+            "-z",
+            "--no-renames",
+            "--untracked-files=all",
+            "--ignored=matching",
+            "--",
+            ".",
+        )
         if prefix is None or status is None:
             return cls()
         prefix = prefix.removesuffix("\n")
@@ -183,13 +214,21 @@ class Repository:
 
 def git(root: Path, *args: str, **env: str) -> str | None:
     """What git answers in a folder, or None if it fails. A hook's variables are not passed on."""
-    inherited = {name: value for name, value in os.environ.items()
-                 if not name.startswith("GIT_") or name.startswith(("GIT_CONFIG", "GIT_CEILING"))}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith(("GIT_CONFIG", "GIT_CEILING"))
+    }
     # A clone in a container often belongs to another user. Its Python is run, so git may read it.
     command = ["git", "-C", str(root), "-c", f"safe.directory={os.path.realpath(root)}", *args]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=120, stdin=subprocess.DEVNULL,
-                              env={**inherited, "GIT_OPTIONAL_LOCKS": "0", **env})
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            env={**inherited, "GIT_OPTIONAL_LOCKS": "0", **env},
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None

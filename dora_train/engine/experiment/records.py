@@ -6,12 +6,16 @@ from typing import Any
 
 
 class State(str, Enum):
-    """Every state that an experiment can be in. What each verb does with each: see the table in the README."""
+    """Every state that an experiment can be in.
+
+    What each verb does with each: see the table in the README.
+    """
 
     NEW = "new"  # known to a grid, never started nor submitted
     WAITING = "waiting"  # at the scheduler, or with us
     RUNNING = "running"
-    INTERRUPTED = "interrupted"  # killed, preempted, node lost, reboot: goes on from its last checkpoint
+    # killed, preempted, node lost, reboot: goes on from its last checkpoint
+    INTERRUPTED = "interrupted"
     COMPLETED = "completed"  # reached its end, or stopped by its own rules
     FAILED = "failed"  # an exception, out of memory, diverged
     CANCELLED = "cancelled"  # by the user
@@ -30,7 +34,8 @@ class State(str, Enum):
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.STOPPED}
 
 
-ILL = {State.FAILED, State.TIMED_OUT, State.INTERRUPTED, State.CANCELLED}  # not done, and nothing is on its way
+# not done, and nothing is on its way
+ILL = {State.FAILED, State.TIMED_OUT, State.INTERRUPTED, State.CANCELLED}
 
 
 @dataclass
@@ -47,7 +52,8 @@ class RunState:
     step: int = 0  # optimizer steps since birth
     fruitless: int = 0  # attempts, this one included, since the last checkpoint
     speed: float | None = None  # batches a second, lately
-    gap: float | None = None  # seconds: the longest, so far, that this attempt took from one `updated` to the next
+    # seconds: the longest, so far, that this attempt took from one `updated` to the next
+    gap: float | None = None
     best: dict[str, Any] = field(default_factory=dict)  # {"epoch": 5, "acc": 0.97, "loss": 0.1}
     started: float | None = None  # this attempt
     updated: float | None = None
@@ -63,9 +69,11 @@ class Start:
     """What an attempt set out with: written once, when it is known where it goes on."""
 
     epoch: int  # the first that it trains, from 1
-    code: dict[str, Any]  # {"commit": ..., "dirty": [paths], "hash": of all code, which names a snapshot}
+    # {"commit": ..., "dirty": [paths], "hash": of all code, which names a snapshot}
+    code: dict[str, Any]
     step: int = 0  # optimizer steps before it
-    added: dict[str, Any] = field(default_factory=dict)  # values of dotted keys that came after the experiment was made
+    # values of dotted keys that came after the experiment was made
+    added: dict[str, Any] = field(default_factory=dict)
 
     def same_code(self, other: "Start") -> bool:
         """By content, where both know it."""
@@ -88,8 +96,10 @@ class Birth:
     born: float
     host: str = ""
     user: str = ""
-    origin: dict[str, str] = field(default_factory=dict)  # continue_from: {"given": ..., "file": name, "sha256": ...}
-    groups: dict[str, Any] = field(default_factory=dict)  # {"data": "digits"}: the configuration's; empty: not known
+    # continue_from: {"given": ..., "file": name, "sha256": ...}
+    origin: dict[str, str] = field(default_factory=dict)
+    # {"data": "digits"}: the configuration's; empty: not known
+    groups: dict[str, Any] = field(default_factory=dict)
 
 
 NO_ROOM = "no room at the scheduler"  # how the error of a job begins that waits with us
@@ -99,7 +109,8 @@ NO_ROOM = "no room at the scheduler"  # how the error of a job begins that waits
 class Job:
     """What is known of one job that an experiment was submitted as."""
 
-    token: str  # names this submission; a job that finds another one here has been replaced, and leaves
+    # names this submission; a job that finds another one here has been replaced, and leaves
+    token: str
     cluster: str  # the executor: "slurm"
     submitted: float
     job_id: str = ""  # empty between the intent and the record
@@ -107,19 +118,25 @@ class Job:
     user: str = ""
     host: str = ""
     grid: str = ""  # the grid that submitted it
-    resources: dict[str, Any] = field(default_factory=dict)  # what it was submitted with, to see a change
-    excluded: dict[str, Any] = field(default_factory=dict)  # the values that do not count, as of the submission
-    code: dict[str, Any] = field(default_factory=dict)  # as Start's; its hash is empty where it runs the live files
+    # what it was submitted with, to see a change
+    resources: dict[str, Any] = field(default_factory=dict)
+    # the values that do not count, as of the submission
+    excluded: dict[str, Any] = field(default_factory=dict)
+    # as Start's; its hash is empty where it runs the live files
+    code: dict[str, Any] = field(default_factory=dict)
     cancelled: str = ""  # by whom and when, as the user asked for it
     number: int = 0  # it is the Nth submission; 0: not stored yet
     name: str = ""  # the scheduler's name of the job: how one is found whose id was never recorded
     task: int | None = None  # its index in a job array
     queue: str = ""  # which cluster of that kind, by its own name: ids mean nothing elsewhere
     queue_folder: str = ""  # of a local queue; empty: an earlier version
-    dependents: list[str] = field(default_factory=list)  # job ids, each to start if the one before it failed
+    # job ids, each to start if the one before it failed
+    dependents: list[str] = field(default_factory=list)
     error: str = ""  # why the scheduler never got it
-    writer: dict[str, Any] = field(default_factory=dict)  # the process that made the intent (claims.Holder)
-    stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
+    # the process that made the intent (claims.Holder)
+    writer: dict[str, Any] = field(default_factory=dict)
+    # when a search wants it to end early (endings.py)
+    stop: dict[str, Any] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
@@ -134,21 +151,30 @@ class Job:
 
 @dataclass
 class SearchRecord:
-    """The trials of a search in the order in which they were asked for: `outputs/grids/NAME/search.json`.
+    """The trials of a search in the order in which they were asked for:
 
-    What came of them is not in it: that is in the experiments. With the same seed most of it can be found again
-    without it; it keeps what was asked where the file of the search, or a library, was changed since.
+    `outputs/grids/NAME/search.json`.
+
+    What came of them is not in it: that is in the experiments. With the same seed most of it can be
+        found again
+    without it; it keeps what was asked where the file of the search, or a library, was changed
+    since.
     """
 
     question: dict[str, Any] = field(default_factory=dict)  # space, objective, optimizer, seed
     budget: int = 0  # trials, as of the start: some optimizers go by it
     at_once: int = 1  # as of the start
-    reused: list[str] = field(default_factory=list)  # experiments that were told before the first ask
-    trials: list[dict[str, Any]] = field(default_factory=list)  # {"sig", "values", "told": how many, at its ask}
+    # experiments that were told before the first ask
+    reused: list[str] = field(default_factory=list)
+    # {"sig", "values", "told": how many, at its ask}
+    trials: list[dict[str, Any]] = field(default_factory=list)
 
 
 def from_stored(cls: type, content: Any) -> Any:
-    """`cls` from stored content; keys of other versions are passed over. None where it does not fit."""
+    """`cls` from stored content; keys of other versions are passed over.
+
+    None where it does not fit.
+    """
     if not isinstance(content, dict):
         return None
     known = {item.name for item in fields(cls)}

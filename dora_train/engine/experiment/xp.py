@@ -1,6 +1,8 @@
-"""Dora's XP, with its configuration as plain values: a grid holds thousands, and most are only looked at.
+"""Dora's XP, with its configuration as plain values: a grid holds thousands, and most are only
+looked at.
 
-And its Link to the history, which here is read: `history.json` is a copy of what the checkpoints hold.
+And its Link to the history, which here is read: `history.json` is a copy of what the checkpoints
+hold.
 """
 
 import json
@@ -49,7 +51,8 @@ def _not_written(name: str) -> NoReturn:
     """
     raise UserError(
         f"xp.link.{name}() is not supported: the history is kept in the checkpoints, so that a resume has it too.",
-        'return the metric from training_step or validation_step, or self.log("valid/NAME", value)')
+        'return the metric from training_step or validation_step, or self.log("valid/NAME", value)',
+    )
 
 
 class XP(dora.xp.XP):
@@ -60,10 +63,17 @@ class XP(dora.xp.XP):
         sig: where it is known already.
     """
 
-    def __init__(self, dora: DoraConfig, values: Mapping[str, Any], argv: Sequence[str], delta: Delta | None = None,
-                 sig: str | None = None):
+    def __init__(
+        self,
+        dora: DoraConfig,
+        values: Mapping[str, Any],
+        argv: Sequence[str],
+        delta: Delta | None = None,
+        sig: str | None = None,
+    ):
         self.values = values
-        self.groups: Mapping[str, Any] = {}  # the option of each group of the configuration; empty: not known
+        # the option of each group of the configuration; empty: not known
+        self.groups: Mapping[str, Any] = {}
         self.rule = 0  # that its signature follows: see compose.py; 0: not known
         super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # a list, and more than that
         self.link = Link(self.history)
@@ -76,7 +86,8 @@ class XP(dora.xp.XP):
         return snapshot if snapshot is not None and snapshot.is_dir() else Path(".")
 
     def refuse_collision(self, delta: Iterable[Sequence[Any]]) -> None:
-        """A signature has 32 bits: of 100,000 experiments, one pair is to be expected that shares one by chance.
+        """A signature has 32 bits: of 100,000 experiments, one pair is to be expected that shares
+        one by chance.
 
         Args:
             delta: of an experiment with the same signature.
@@ -86,8 +97,11 @@ class XP(dora.xp.XP):
         """
         if _sorted(delta) != _sorted(self.delta or []):
             other = " ".join(f"{key}={value}" for key, value in delta) or "(the defaults)"
-            raise UserError(f"XP {self.sig} is the name of another experiment already: {other}. That is chance "
-                            "(a signature has 32 bits).", "make another name: tag=WORD")
+            raise UserError(
+                f"XP {self.sig} is the name of another experiment already: {other}. That is chance "
+                "(a signature has 32 bits).",
+                "make another name: tag=WORD",
+            )
 
     @property
     def values(self) -> Mapping[str, Any]:

@@ -1,4 +1,6 @@
-"""Around many runs: what is wanted, what is known, and what to do about it. It never imports `run/`.
+"""Around many runs: what is wanted, what is known, and what to do about it.
+
+It never imports `run/`.
 
     sync.py         `dora grid`: collect, plan, act, show
     launch.py       `dora launch`: the same for one experiment; single.py: those that no grid names

@@ -1,6 +1,7 @@
 """Grid files: which there are, loading one, running it, and which grid wants which experiment.
 
-What a grid wants is a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as Dora has it. `sync.py` calls all of this.
+What a grid wants is a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as Dora has it. `sync.py`
+calls all of this.
 """
 
 import ast
@@ -34,10 +35,12 @@ from .shepherd import Shepherd
 
 
 def find_explorer(args: Any, main: Experiments) -> Explorer:
-    """The explorer of the grid that the command names; without a name, the list of grids, and the end.
+    """The explorer of the grid that the command names; without a name, the list of grids, and the
+    end.
 
     Raises:
-        UserError: there is no such grid, or its file holds no explorer. A bug in the file keeps its traceback.
+        UserError: there is no such grid, or its file holds no explorer. A bug in the file keeps its
+            traceback.
     """
     package = main.dora.grid_package or f"{main.package}.grids"
     folder = _package_folder(package)
@@ -47,16 +50,21 @@ def find_explorer(args: Any, main: Experiments) -> Explorer:
         print("\n".join(_listed(named)) or f"{_shown(folder)}/ holds no grid yet")
         sys.exit(0)
     if args.grid not in files:
-        name = args.grid.removesuffix(".py").replace("/", ".").removeprefix(f"{folder.name}.")  # as a path
+        # as a path
+        name = args.grid.removesuffix(".py").replace("/", ".").removeprefix(f"{folder.name}.")
         has = f"has: {shortened(named)}." if named else "holds no grid."
-        raise UserError(f'unknown grid "{args.grid}"{did_you_mean(name, named)}',
-                        f"{_shown(folder)}/ {has}")
+        raise UserError(
+            f'unknown grid "{args.grid}"{did_you_mean(name, named)}', f"{_shown(folder)}/ {has}"
+        )
     file = files[args.grid]
     explorer = getattr(_loaded(package, folder, file), "explorer", None)
     if not isinstance(explorer, Explorer):
-        raise UserError(f'{_shown(file)} has no "explorer".' if explorer is None
-                        else f'{_shown(file)}: "explorer" is no dora.Explorer but {type(explorer).__name__}.',
-                        "decorate a function of that name: @Explorer, or a class of grids/_explorers.py")
+        raise UserError(
+            f'{_shown(file)} has no "explorer".'
+            if explorer is None
+            else f'{_shown(file)}: "explorer" is no dora.Explorer but {type(explorer).__name__}.',
+            "decorate a function of that name: @Explorer, or a class of grids/_explorers.py",
+        )
     return explorer
 
 
@@ -65,7 +73,9 @@ def _package_folder(package: str) -> Path:
         module = importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name and package.startswith(error.name):
-            raise UserError(f"there is no package {package} for grids (dora.grid_package).") from None
+            raise UserError(
+                f"there is no package {package} for grids (dora.grid_package)."
+            ) from None
         raise
     if module.__file__ is None:
         raise UserError(f"the folder {package}/ needs an __init__.py (an empty one).")
@@ -88,7 +98,8 @@ def _loaded(package: str, folder: Path, file: Path) -> ModuleType:
     *parents, name = file.relative_to(folder).with_suffix("").parts
     if "." not in name:
         return importlib.import_module(".".join([package, *parents, name]))
-    # Python takes a dot for a sub-package: such a module gets a name without it, in the same package.
+    # Python takes a dot for a sub-package: such a module gets a name without it, in the same
+    # package.
     module = ".".join([package, *parents, name.replace(".", "-")])
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None and spec.loader is not None
@@ -117,7 +128,9 @@ def _shown(path: Path) -> str:
 # --- running ---
 
 
-def explore(explorer: Explorer, main: Experiments, slurm: SlurmConfig, ground: Ground | None = None) -> Herd:
+def explore(
+    explorer: Explorer, main: Experiments, slurm: SlurmConfig, ground: Ground | None = None
+) -> Herd:
     """Run a grid file: every experiment it names, with the resources it asks for.
 
     Args:
@@ -156,20 +169,30 @@ def _located(file: str) -> Iterator[None]:
 
 
 def _launchers_mistake(text: str) -> list[str]:
-    """What to say about an error of Dora's Launcher, by its words in dora-search 0.1.13; empty: it is none."""
+    """What to say about an error of Dora's Launcher, by its words in dora-search 0.1.13; empty: it
+    is none."""
     if text.startswith("Invalid Slurm config "):
         key = text.removeprefix("Invalid Slurm config ")
-        return [f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}', f"slurm has: {shortened(KEYS, 30)}."]
+        return [
+            f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}',
+            f"slurm has: {shortened(KEYS, 30)}.",
+        ]
     if text.startswith("cannot change slurm config inside job array"):
-        return ["all experiments of a job array get the same resources from launcher.slurm_().",
-                "set them before launcher.job_array(), or as an override: launcher({\"slurm.time\": 60})"]
+        return [
+            "all experiments of a job array get the same resources from launcher.slurm_().",
+            'set them before launcher.job_array(), or as an override: launcher({"slurm.time": 60})',
+        ]
     if text.startswith("Cannot stack job arrays"):
         return ["launcher.job_array() stands within another one: an array cannot hold an array."]
     return []
 
 
 def _place(error: BaseException, file: str) -> str:
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename == file
+    ]
     return f"{_shown(Path(file))}:{lines[-1]}: " if lines else ""
 
 
@@ -194,8 +217,15 @@ class Wants:
     def take_over(self) -> None:
         """From now on this command is in charge of the grid: the newest is."""
         with writable(self._charge.parent):
-            write_json(self._charge, {"token": self._token, "host": socket.gethostname(),
-                                      "pid": os.getpid(), "since": time.time()})
+            write_json(
+                self._charge,
+                {
+                    "token": self._token,
+                    "host": socket.gethostname(),
+                    "pid": os.getpid(),
+                    "since": time.time(),
+                },
+            )
 
     def in_charge(self) -> bool:
         """Whether no other command has brought the grid in line since `take_over`."""
@@ -216,7 +246,8 @@ class Wants:
         return found
 
     def add(self, sig: str) -> None:
-        """A relative link, so that an outputs folder may be moved; an empty file where there are no links."""
+        """A relative link, so that an outputs folder may be moved; an empty file where there are no
+        links."""
         self.folder.mkdir(parents=True, exist_ok=True)
         link = self.folder / sig
         try:

@@ -30,7 +30,9 @@ def launch(main: Experiments, args: Any, executor: Executor | None = None) -> in
     Raises:
         UserError: it cannot be submitted.
     """
-    xp = main.get_xp(main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv)
+    xp = main.get_xp(
+        main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv
+    )
     experiment = main.experiment(xp)
     executor = executor or chosen(xp.values)
     if args.cancel:
@@ -74,8 +76,11 @@ def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:
         if args.attach:
             print("\n" + cancel(experiment, executor), file=sys.stderr)
         else:
-            print(f"\nXP {experiment.sig} goes on; watch it: {typed()} info -f {experiment.sig} -t     "
-                  f"stop it: {typed()} info -f {experiment.sig} -C", file=sys.stderr)
+            print(
+                f"\nXP {experiment.sig} goes on; watch it: {typed()} info -f {experiment.sig} -t     "
+                f"stop it: {typed()} info -f {experiment.sig} -C",
+                file=sys.stderr,
+            )
         return 130
     time.sleep(0.1)
     status = look([experiment], executor)[experiment.sig]

@@ -1,7 +1,8 @@
-"""An explorer whose list of experiments grows with what comes of them: what `dora_train.search` plugs in.
+"""An explorer whose list of experiments grows with what comes of them: what `dora_train.search`
+plugs in.
 
-`sync.py` calls `grow` wherever it runs the grid file, and again when an experiment has ended. All else (plan,
-submission, table) is as for any grid.
+`sync.py` calls `grow` wherever it runs the grid file, and again when an experiment has ended. All
+else (plan, submission, table) is as for any grid.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,7 +29,8 @@ class Ground:
 
 
 class Growing(Explorer):
-    """Names its experiments after the grid file's function was called, with whatever that has bound."""
+    """Names its experiments after the grid file's function was called, with whatever that has
+    bound."""
 
     at_once = 1  # experiments that wait or run at any time
 

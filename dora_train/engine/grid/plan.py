@@ -1,7 +1,7 @@
 """What to do about each experiment of a grid, and why: (wanted, known) -> actions. Pure, no I/O.
 
-This is what `--dry_run` prints, what the tests feed with odd cases, and what then runs. The table of what each verb
-does with each state is in the README.
+This is what `--dry_run` prints, what the tests feed with odd cases, and what then runs. The table
+of what each verb does with each state is in the README.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,7 +31,14 @@ class Verb(str, Enum):
         return self in (Verb.NEW, Verb.RETRY, Verb.RESUME, Verb.REPLACE)
 
 
-SIGNS = {Verb.NEW: "+", Verb.RETRY: "~", Verb.RESUME: "~", Verb.REPLACE: "~", Verb.KEEP: "=", Verb.CANCEL: "-"}
+SIGNS = {
+    Verb.NEW: "+",
+    Verb.RETRY: "~",
+    Verb.RESUME: "~",
+    Verb.REPLACE: "~",
+    Verb.KEEP: "=",
+    Verb.CANCEL: "-",
+}
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,16 @@ class Action:
 NOTHING_KNOWN = Known(Status(State.NEW))
 
 
-def make_plan(wanted: Iterable[Wanted], known: Mapping[str, Known], rules: SubmitRules, user: str,
-              leaving: Iterable[str] = (), cancel: bool = False, clear: bool = False,
-              update: bool = False) -> list[Action]:
+def make_plan(
+    wanted: Iterable[Wanted],
+    known: Mapping[str, Known],
+    rules: SubmitRules,
+    user: str,
+    leaving: Iterable[str] = (),
+    cancel: bool = False,
+    clear: bool = False,
+    update: bool = False,
+) -> list[Action]:
     """One action for each experiment, the wanted ones first, in their order.
 
     Args:
@@ -90,11 +104,17 @@ def make_plan(wanted: Iterable[Wanted], known: Mapping[str, Known], rules: Submi
     actions = []
     for want in wanted:
         now = known.get(want.sig, NOTHING_KNOWN)
-        actions.append(_cancelled(want.sig, now, user) if cancel else _wanted(want, now, rules, user, clear, update))
+        actions.append(
+            _cancelled(want.sig, now, user)
+            if cancel
+            else _wanted(want, now, rules, user, clear, update)
+        )
     return actions + [_leaving(sig, known.get(sig, NOTHING_KNOWN), user) for sig in leaving]
 
 
-def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool, update: bool) -> Action:
+def _wanted(
+    want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool, update: bool
+) -> Action:
     sig, status = want.sig, now.status
     foreign = _not_ours(status, user)
     if status.out_of_reach:
@@ -102,11 +122,22 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
     if foreign:
         return Action(sig, Verb.KEEP, foreign)
     if now.owner and (clear or (rules.replace_done and status.state == State.COMPLETED)):
-        return Action(sig, Verb.KEEP, f"{status.state}; made by {now.owner}, who alone can clear it; "
-                      "a run of your own: tag=WORD", wrong=True, refused=True)
+        return Action(
+            sig,
+            Verb.KEEP,
+            f"{status.state}; made by {now.owner}, who alone can clear it; "
+            "a run of your own: tag=WORD",
+            wrong=True,
+            refused=True,
+        )
     if clear:
-        return Action(sig, Verb.REPLACE if status.live else Verb.NEW, "from scratch (--clear)", anew=True,
-                      stops=status.live)
+        return Action(
+            sig,
+            Verb.REPLACE if status.live else Verb.NEW,
+            "from scratch (--clear)",
+            anew=True,
+            stops=status.live,
+        )
     if want.drift:
         return Action(sig, Verb.KEEP, f"drifted: {want.drift[0]}", wrong=True, refused=True)
     if status.held:
@@ -116,13 +147,19 @@ def _wanted(want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool
     if status.state == State.NEW:
         return Action(sig, Verb.NEW)
     if status.state == State.COMPLETED:
-        return (Action(sig, Verb.REPLACE, "completed; from scratch (--replace_done)", anew=True)
-                if rules.replace_done else Action(sig, Verb.KEEP, "completed"))
+        return (
+            Action(sig, Verb.REPLACE, "completed; from scratch (--replace_done)", anew=True)
+            if rules.replace_done
+            else Action(sig, Verb.KEEP, "completed")
+        )
     if status.state == State.INTERRUPTED:
         return Action(sig, Verb.RESUME, status.why)
     if status.state == State.STOPPED and want.searched:
-        return (Action(sig, Verb.RETRY, "stopped by this search (--retry)") if rules.retry
-                else Action(sig, Verb.KEEP, "stopped by this search"))
+        return (
+            Action(sig, Verb.RETRY, "stopped by this search (--retry)")
+            if rules.retry
+            else Action(sig, Verb.KEEP, "stopped by this search")
+        )
     if status.state == State.STOPPED:
         return Action(sig, Verb.RESUME, "stopped by a search")
     reason = status.cause if status.state == State.FAILED and status.cause else str(status.state)
@@ -141,10 +178,17 @@ def _living(want: Wanted, now: Known, rules: SubmitRules, update: bool) -> Actio
     if rules.replace:
         return Action(want.sig, Verb.REPLACE, f"{_in_words(status)} (--replace)", stops=True)
     if changed and (pending or rules.update):
-        return Action(want.sig, Verb.REPLACE, f"{status.state}, with other resources: {', '.join(changed)}", stops=True)
+        return Action(
+            want.sig,
+            Verb.REPLACE,
+            f"{status.state}, with other resources: {', '.join(changed)}",
+            stops=True,
+        )
     older = pending and bool(now.code and want.code) and now.code != want.code
     if older and update:
-        return Action(want.sig, Verb.REPLACE, "waiting, with older code (DORA_UPDATE=1)", stops=True)
+        return Action(
+            want.sig, Verb.REPLACE, "waiting, with older code (DORA_UPDATE=1)", stops=True
+        )
     return Action(want.sig, Verb.KEEP, _in_words(status), older=older)
 
 
@@ -155,8 +199,11 @@ def _cancelled(sig: str, now: Known, user: str) -> Action:
     if status.out_of_reach:
         return _unreachable(sig, status)
     foreign = _not_ours(status, user)
-    return Action(sig, Verb.KEEP, foreign) if foreign else Action(sig, Verb.CANCEL, f"{_in_words(status)} (--cancel)",
-                                                                  stops=True)
+    return (
+        Action(sig, Verb.KEEP, foreign)
+        if foreign
+        else Action(sig, Verb.CANCEL, f"{_in_words(status)} (--cancel)", stops=True)
+    )
 
 
 def _unreachable(sig: str, status: Status) -> Action:
@@ -170,12 +217,19 @@ def _leaving(sig: str, now: Known, user: str) -> Action:
     if not status.live:
         return Action(sig, Verb.KEEP, f"no longer in the grid; {status.state}", leaves=True)
     if now.grids:
-        return Action(sig, Verb.KEEP, f"no longer in the grid; still in {', '.join(sorted(now.grids))}", leaves=True)
+        return Action(
+            sig,
+            Verb.KEEP,
+            f"no longer in the grid; still in {', '.join(sorted(now.grids))}",
+            leaves=True,
+        )
     foreign = _not_ours(status, user)
     if foreign or status.out_of_reach:
         why = foreign or _in_words(status)
         return Action(sig, Verb.KEEP, f"no longer in the grid; {why}", leaves=True)
-    return Action(sig, Verb.CANCEL, f"no longer in the grid; {_in_words(status)}", stops=True, leaves=True)
+    return Action(
+        sig, Verb.CANCEL, f"no longer in the grid; {_in_words(status)}", stops=True, leaves=True
+    )
 
 
 def _not_ours(status: Status, user: str) -> str:
@@ -191,23 +245,37 @@ def _not_ours(status: Status, user: str) -> str:
 
 def _in_words(status: Status) -> str:
     where = f" on {status.where}" if status.where and status.state == State.RUNNING else ""
-    return f"{status.state}{where}" + (f" ({status.cause})" if status.cause and not status.certain else "")
+    return f"{status.state}{where}" + (
+        f" ({status.cause})" if status.cause and not status.certain else ""
+    )
 
 
 def limited(actions: Sequence[Action], known: Mapping[str, Known], most: int) -> list[Action]:
-    """The same plan with at most `most` experiments that wait or run; the rest wait for their turn."""
-    free = most - sum(known[action.sig].status.live and not action.verb == Verb.CANCEL for action in actions
-                      if action.sig in known and not action.leaves)
+    """The same plan with at most `most` experiments that wait or run; the rest wait for their
+    turn."""
+    free = most - sum(
+        known[action.sig].status.live and not action.verb == Verb.CANCEL
+        for action in actions
+        if action.sig in known and not action.leaves
+    )
     kept = []
     for action in actions:
         starts = action.verb.submits and not known.get(action.sig, NOTHING_KNOWN).status.live
         free -= starts
-        kept.append(replace(action, verb=Verb.KEEP, reason=f"its turn comes ({action.reason or action.verb.value})")
-                    if starts and free < 0 else action)
+        kept.append(
+            replace(
+                action,
+                verb=Verb.KEEP,
+                reason=f"its turn comes ({action.reason or action.verb.value})",
+            )
+            if starts and free < 0
+            else action
+        )
     return kept
 
 
 # --- what a plan says as a whole ---
+
 
 def summary(actions: Sequence[Action]) -> str:
     """`+ 3 new  ~ 1 retry  = 12 kept  - 2 cancel`."""
@@ -228,9 +296,14 @@ def stopped(actions: Sequence[Action]) -> list[Action]:
 
 
 def is_alarming(actions: Sequence[Action], known: Mapping[str, Known]) -> str:
-    """Why a plan must not go through unasked: what a bug in a grid file would look like. Empty: it may."""
+    """Why a plan must not go through unasked: what a bug in a grid file would look like.
+
+    Empty: it may.
+    """
     live = sum(now.status.live for now in known.values())
     lost = sum(action.verb == Verb.CANCEL and action.leaves for action in actions)
     if actions and all(action.leaves for action in actions):
         return "the grid came out empty"
-    return f"it would cancel {lost} of {live} experiments that wait or run" if lost > live / 2 else ""
+    return (
+        f"it would cancel {lost} of {live} experiments that wait or run" if lost > live / 2 else ""
+    )

@@ -1,4 +1,5 @@
-"""What is asked of a submission: an experiment, as which job, and with which code; and what came of it.
+"""What is asked of a submission: an experiment, as which job, and with which code; and what came of
+it.
 
 `sync.py` and `launch.py` make requests, `submission.py` sees to each of them.
 """
@@ -29,7 +30,8 @@ class Request:
     code: Mapping[str, Any] = field(default_factory=dict)
     excluded: Mapping[str, Any] = field(default_factory=dict)
     grid: str = ""
-    replaces: Sequence[str] = ()  # job ids that are cancelled, and must be over before this one starts
+    # job ids that are cancelled, and must be over before this one starts
+    replaces: Sequence[str] = ()
     stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
 
     @property
@@ -53,7 +55,8 @@ class Outcome:
 
 
 def batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
-    """What goes in together: the experiments of one `launcher.job_array()`, as far as they are alike."""
+    """What goes in together: the experiments of one `launcher.job_array()`, as far as they are
+    alike."""
     groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
     return [batch for group in groups for batch in alike(group)]
 
@@ -67,8 +70,9 @@ def alike(requests: Sequence[Request]) -> list[list[Request]]:
     return list(groups.values())
 
 
-def kept(main: Experiments, experiment: Experiment,
-         code: tuple[Path, Mapping[str, Any]]) -> tuple[Path, Mapping[str, Any]]:
+def kept(
+    main: Experiments, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]
+) -> tuple[Path, Mapping[str, Any]]:
     """The same code, kept with the experiment. The live files are kept when they run."""
     if code[1]["hash"]:
         main.code.keep(experiment.code_archive(main.code.hash))

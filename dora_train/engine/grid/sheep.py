@@ -1,7 +1,7 @@
 """Dora's Sheep, answered from our files: what `run_grid` returns, and what explorers are given.
 
-Stock Dora keeps its jobs in pickles (`job.pkl`) and asks sacct for each; here nothing is read but the experiment's
-folder and what status.py says of it.
+Stock Dora keeps its jobs in pickles (`job.pkl`) and asks sacct for each; here nothing is read but
+the experiment's folder and what status.py says of it.
 """
 
 import time
@@ -19,15 +19,22 @@ from ..watch.logs import log_of
 from ..watch.status import Status, look
 
 DORA_WORDS = {  # the words that explorers written for Dora compare with; None: never started
-    State.NEW: None, State.WAITING: "PENDING", State.RUNNING: "RUNNING", State.COMPLETED: "COMPLETED",
-    State.FAILED: "FAILED", State.CANCELLED: "CANCELLED", State.TIMED_OUT: "TIMEOUT", State.STOPPED: "STOPPED",
+    State.NEW: None,
+    State.WAITING: "PENDING",
+    State.RUNNING: "RUNNING",
+    State.COMPLETED: "COMPLETED",
+    State.FAILED: "FAILED",
+    State.CANCELLED: "CANCELLED",
+    State.TIMED_OUT: "TIMEOUT",
+    State.STOPPED: "STOPPED",
     State.INTERRUPTED: "INTERRUPTED",
 }
 FRESH = 1.0  # seconds for which a look at the experiment is not repeated
 
 
 class Sheep(dora.shep.Sheep):
-    """An experiment and its job, with the attributes that Dora documents: xp, job, state(), is_done(), log.
+    """An experiment and its job, with the attributes that Dora documents: xp, job, state(),
+    is_done(), log.
 
     Args:
         place: "grids/mysweep.py:14", the call that named it.
@@ -36,8 +43,13 @@ class Sheep(dora.shep.Sheep):
 
     xp: XP
 
-    def __init__(self, xp: XP, experiment: Experiment | None = None, place: str = "",
-                 executor: Executor | None = None):
+    def __init__(
+        self,
+        xp: XP,
+        experiment: Experiment | None = None,
+        place: str = "",
+        executor: Executor | None = None,
+    ):
         self.xp = xp
         self.experiment = experiment or Experiment(xp.folder)
         self.place = place

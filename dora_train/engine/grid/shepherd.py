@@ -1,4 +1,5 @@
-"""Dora's Shepherd: what a grid file's launcher makes its sheep with, and what notebooks look, cancel and submit with.
+"""Dora's Shepherd: what a grid file's launcher makes its sheep with, and what notebooks look,
+cancel and submit with.
 
 Like a grid, it submits nothing twice: `commit` goes through the same plan (single.py).
 """
@@ -110,8 +111,12 @@ class Shepherd(dora.shep.Shepherd):
         finally:
             self._in_array = False
 
-    def maybe_submit_lazy(self, sheep: Sheep, slurm_config: SlurmConfig,  # type: ignore[override]
-                          rules: SubmitRules) -> None:
+    def maybe_submit_lazy(
+        self,
+        sheep: Sheep,
+        slurm_config: SlurmConfig,  # type: ignore[override]
+        rules: SubmitRules,
+    ) -> None:
         """Submit this experiment at `commit()`, if the rules say so.
 
         Raises:
@@ -122,14 +127,20 @@ class Shepherd(dora.shep.Shepherd):
             self._wishes.append([])
         self._wishes[-1].append(wish)
 
-    def cancel_lazy(self, job: Job | None = None, dependent_jobs: Sequence[Any] = (),  # type: ignore[override]
-                    sheep: Sheep | None = None) -> None:
+    def cancel_lazy(
+        self,
+        job: Job | None = None,
+        dependent_jobs: Sequence[Any] = (),  # type: ignore[override]
+        sheep: Sheep | None = None,
+    ) -> None:
         """Cancel a sheep's job, and those that depend on it, at `commit()`.
 
         Raises:
             UserError: the job is of no sheep that was made here.
         """
-        found = sheep or next((one for one in self._sheep if job is not None and one.job == job), None)
+        found = sheep or next(
+            (one for one in self._sheep if job is not None and one.job == job), None
+        )
         if found is None:
             raise UserError("Shepherd.cancel_lazy: name the sheep: cancel_lazy(sheep=sheep).")
         self._stopped.append(found)
@@ -147,14 +158,17 @@ class Shepherd(dora.shep.Shepherd):
         batches = [[decide(self.main, wish, self.executor) for wish in batch] for batch in wishes]
         for outcome in submit(self.main, batches, self.executor):
             sig = outcome.experiment.sig
-            self.log(f"{sig}: job {outcome.job_id}" if outcome.submitted else f"{sig}: {outcome.trouble}")
+            self.log(
+                f"{sig}: job {outcome.job_id}" if outcome.submitted else f"{sig}: {outcome.trouble}"
+            )
 
     def _stop(self, sheep: Sequence[Sheep]) -> None:
         found = look([one.experiment for one in sheep], self.executor, force=True)
         for one in sheep:
             status = found[one.experiment.sig]
             if status.user not in ("", claims.user_name()) and status.live:
-                raise UserError(f"XP {one.xp.sig} is {status.state}, of {status.user}: "
-                                "only they can stop it.")
+                raise UserError(
+                    f"XP {one.xp.sig} is {status.state}, of {status.user}: only they can stop it."
+                )
         for job_id in submission.cancel([one.experiment for one in sheep], self.executor):
             self.log(f"cancelled job {job_id}")

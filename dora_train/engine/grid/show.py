@@ -1,4 +1,7 @@
-"""A plan as it is printed, and the question before running work ends or results go. `sync.py` calls both."""
+"""A plan as it is printed, and the question before running work ends or results go.
+
+`sync.py` calls both.
+"""
 
 import os
 import sys
@@ -24,8 +27,10 @@ def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], w
         print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 dora grid {grid}")
     unknown = sum(action.out_of_reach for action in actions)
     if unknown:
-        print(f"  {unknown} cannot be asked about from here; "
-              f"if you know that they are gone: DORA_TAKE=1 dora grid {grid}")
+        print(
+            f"  {unknown} cannot be asked about from here; "
+            f"if you know that they are gone: DORA_TAKE=1 dora grid {grid}"
+        )
     sys.stdout.flush()
 
 
@@ -39,7 +44,8 @@ def confirm(grid: str, stops: int, lost: int, alarm: str, clear: bool) -> None:
         clear: it is `--clear` that removes them.
 
     Raises:
-        UserError: the answer is no, or nobody is there to be asked and the plan looks like a mistake.
+        UserError: the answer is no, or nobody is there to be asked and the plan looks like a
+            mistake.
     """
     if os.environ.get("DORA_YES") == "1":
         return
@@ -50,8 +56,10 @@ def confirm(grid: str, stops: int, lost: int, alarm: str, clear: bool) -> None:
         if questions and not _yes(f"{' and '.join(questions)}? [y/N] "):
             raise UserError("nothing was done.")
     elif alarm or (lost and clear):
-        raise UserError(f"stopped: {alarm or f'it would remove the results of {lost} experiments'}.",
-                        f"if that is meant: DORA_YES=1 dora grid {grid}")
+        raise UserError(
+            f"stopped: {alarm or f'it would remove the results of {lost} experiments'}.",
+            f"if that is meant: DORA_YES=1 dora grid {grid}",
+        )
 
 
 def _yes(question: str) -> bool:

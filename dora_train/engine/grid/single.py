@@ -86,11 +86,22 @@ def request(main: Experiments, decision: Decision, executor: Executor) -> Reques
     submission.fault("created")
     before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
     root, code = before or kept(main, experiment, main.code_for_jobs(xp))
-    return Request(experiment, slurm, Shape.of(xp.values), seen, Path(root), code,
-                   main.excluded(xp, slurm), "", replaces)
+    return Request(
+        experiment,
+        slurm,
+        Shape.of(xp.values),
+        seen,
+        Path(root),
+        code,
+        main.excluded(xp, slurm),
+        "",
+        replaces,
+    )
 
 
-def submit(main: Experiments, batches: Sequence[Sequence[Decision]], executor: Executor) -> list[Outcome]:
+def submit(
+    main: Experiments, batches: Sequence[Sequence[Decision]], executor: Executor
+) -> list[Outcome]:
     """Do what was decided. The experiments of a batch that ask for the same are one array.
 
     Raises:

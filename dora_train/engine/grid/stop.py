@@ -1,4 +1,7 @@
-"""Stops one experiment, as a job or as a process of this machine: `dora info -C` and Dora's shepherd."""
+"""Stops one experiment, as a job or as a process of this machine:
+
+`dora info -C` and Dora's shepherd.
+"""
 
 import os
 import signal
@@ -22,13 +25,17 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
     if not status.live:
         return f"XP {sig} neither waits nor runs: it is {status.state}."
     if status.user and status.user != claims.user_name():
-        raise UserError(f"XP {sig} is {status.state} on {status.where}, of {status.user}: only they can stop it.")
+        raise UserError(
+            f"XP {sig} is {status.state} on {status.where}, of {status.user}: only they can stop it."
+        )
     if status.by_job:
         job = experiment.job()
         if job is None or not executor.answers_for(job):
             queue = f"{job.cluster} ({job.queue}), submitted from {job.host}" if job else "nowhere"
-            raise UserError(f"XP {sig} is {status.where} of {queue}, out of reach from here: stop it there.",
-                            f"if you know that it is gone: DORA_TAKE=1 dora run -f {sig}")
+            raise UserError(
+                f"XP {sig} is {status.where} of {queue}, out of reach from here: stop it there.",
+                f"if you know that it is gone: DORA_TAKE=1 dora run -f {sig}",
+            )
         ids = submission.cancel([experiment], executor)
         return f"XP {sig}: job {', '.join(ids)} cancelled."
     return _stop_process(experiment)
@@ -39,7 +46,9 @@ def _stop_process(experiment: Experiment) -> str:
     last, _ = claims.holder(experiment)
     if last is None or not last.in_reach():
         where = last.where() if last else "nowhere we know of"
-        raise UserError(f"XP {experiment.sig} is on {where}, which cannot be reached from here: stop it there.")
+        raise UserError(
+            f"XP {experiment.sig} is on {where}, which cannot be reached from here: stop it there."
+        )
     experiment.cancel_attempt(last.attempt, claims.user_name())
     try:
         os.kill(last.pid, signal.SIGTERM)
@@ -48,4 +57,6 @@ def _stop_process(experiment: Experiment) -> str:
         raise UserError(f"process {last.pid} belongs to {user}: only they can stop it.") from None
     except ProcessLookupError:
         pass
-    return f"XP {experiment.sig}: process {last.pid} was asked to stop; it saves a checkpoint first."
+    return (
+        f"XP {experiment.sig}: process {last.pid} was asked to stop; it saves a checkpoint first."
+    )

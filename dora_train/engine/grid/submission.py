@@ -1,11 +1,12 @@
 """Each experiment is submitted once, whatever is killed in between, and without trusting locks.
 
-A submission has a number, as an attempt has (claims.py). Whoever saw N submissions may make `jobs/N+1.json`, which
-only one process can: that file is the intent, and its maker alone calls sbatch. Then `jobs/N+1.id.json` says what came
-of it. Killed between the two, the intent stays without an id, and the next command settles it (`settle`): it finds the
-job by its name, which holds the token of the intent, and writes the id down; or the scheduler answers that it knows no
-such job, and the intent is given up. A job looks up its token at its start, and leaves where another submission took
-its place, so that even a maker that was only slow starts nothing twice.
+A submission has a number, as an attempt has (claims.py). Whoever saw N submissions may make
+`jobs/N+1.json`, which only one process can: that file is the intent, and its maker alone calls
+sbatch. Then `jobs/N+1.id.json` says what came of it. Killed between the two, the intent stays
+without an id, and the next command settles it (`settle`): it finds the job by its name, which holds
+the token of the intent, and writes the id down; or the scheduler answers that it knows no such job,
+and the intent is given up. A job looks up its token at its start, and leaves where another
+submission took its place, so that even a maker that was only slow starts nothing twice.
 """
 
 import os
@@ -34,15 +35,19 @@ from .request import Outcome, Request
 PATIENCE = 60  # seconds that the maker of an intent has to tell the scheduler
 ORPHANED = 5  # seconds that sbatch may outlive a maker that was killed
 BUSY = "another command submits it at this moment"
-FAULT = "DORA_FAULT"  # names the `fault` at which this process ends itself, for the tests that kill it there
+# names the `fault` at which this process ends itself, for the tests that kill it there
+FAULT = "DORA_FAULT"
 
 
-def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path,
-               careful: bool = False) -> list[Outcome]:
-    """Submit each batch, as one array or as few as the scheduler has room for; the rest of it waits with us.
+def submit_all(
+    batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path, careful: bool = False
+) -> list[Outcome]:
+    """Submit each batch, as one array or as few as the scheduler has room for; the rest of it waits
+    with us.
 
     Args:
-        careful: there was no room before: begin with one job, and go on with twice as many each time.
+        careful: there was no room before: begin with one job, and go on with twice as many each
+            time.
     """
     outcomes: list[Outcome] = []
     full: set[str] = set()  # partitions and the like that took no more
@@ -53,8 +58,11 @@ def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_di
             made = submit(asked, executor, dora_dir)
             held = {outcome.experiment for outcome in made if outcome.held}
             outcomes += [outcome for outcome in made if not outcome.held]
-            left = [replace(request, seen=request.number) for request in asked
-                    if request.experiment in held] + rest
+            left = [
+                replace(request, seen=request.number)
+                for request in asked
+                if request.experiment in held
+            ] + rest
             if held and len(asked) == 1:
                 full.add(limit)
             size = max(1, len(held) // 2) if held else size * (2 if careful else 1)
@@ -66,23 +74,35 @@ def submit_all(batches: Sequence[Sequence[Request]], executor: Executor, dora_di
 def _limit(request: Request) -> str:
     """What a limit on the number of jobs may hang on."""
     slurm = request.slurm
-    return f"{slurm.partition}\0{slurm.qos}\0{slurm.account}\0{sorted(request.shape.sbatch.items())}"
+    return (
+        f"{slurm.partition}\0{slurm.qos}\0{slurm.account}\0{sorted(request.shape.sbatch.items())}"
+    )
 
 
 def _held(request: Request) -> Outcome:
     """A request that waits with us, and says so in its experiment's folder, once."""
     before = request.experiment.job_at(request.seen)
     if before is None or not before.held or before.cancelled:
-        if not request.experiment.intend_job(Job(
-                token=uuid.uuid4().hex[:12], cluster="", submitted=time.time(), user=claims.user_name(),
-                host=socket.gethostname(), grid=request.grid, code=dict(request.code), number=request.number)):
+        if not request.experiment.intend_job(
+            Job(
+                token=uuid.uuid4().hex[:12],
+                cluster="",
+                submitted=time.time(),
+                user=claims.user_name(),
+                host=socket.gethostname(),
+                grid=request.grid,
+                code=dict(request.code),
+                number=request.number,
+            )
+        ):
             return Outcome(request.experiment, trouble=BUSY)
         request.experiment.record_job(request.number, error=NO_ROOM)
     return Outcome(request.experiment, trouble=NO_ROOM, held=True)
 
 
 def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> list[Outcome]:
-    """Submit one experiment, or several as one array; each only if nobody else did since it was looked at."""
+    """Submit one experiment, or several as one array; each only if nobody else did since it was
+    looked at."""
     token = uuid.uuid4().hex[:12]
     is_array = len(requests) > 1
     name = f"dora_array_{token}" if is_array else f"dora_{requests[0].experiment.sig}_{token}"
@@ -96,8 +116,9 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:
         return outcomes
-    executor.cancel({job_id: _token_of(request, job_id)
-                     for request, _ in mine for job_id in request.replaces})
+    executor.cancel(
+        {job_id: _token_of(request, job_id) for request, _ in mine for job_id in request.replaces}
+    )
     fault("cancelled")
     order = _order(mine, token, name, dora_dir, is_array)
     return outcomes + _place(order, mine, executor)
@@ -111,21 +132,36 @@ def _token_of(request: Request, job_id: str) -> str:
 
 def _intent(request: Request, executor: Executor, token: str, name: str, task: int | None) -> Job:
     return Job(
-        token=token, cluster=executor.name, submitted=time.time(), user=claims.user_name(), host=socket.gethostname(),
-        grid=request.grid, resources=stored(request.slurm, request.shape), excluded=dict(request.excluded),
-        code=dict(request.code), number=request.number, name=name, task=task, queue=executor.queue,
+        token=token,
+        cluster=executor.name,
+        submitted=time.time(),
+        user=claims.user_name(),
+        host=socket.gethostname(),
+        grid=request.grid,
+        resources=stored(request.slurm, request.shape),
+        excluded=dict(request.excluded),
+        code=dict(request.code),
+        number=request.number,
+        name=name,
+        task=task,
+        queue=executor.queue,
         queue_folder=str(place()) if executor.name == "local" else "",
-        writer=_writer(request.experiment, token), stop=dict(request.stop))
+        writer=_writer(request.experiment, token),
+        stop=dict(request.stop),
+    )
 
 
 def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
     """This process, and the folder that the job is for: a copy of it has no part in the job."""
     folder = experiment.folder
-    return asdict(replace(Holder.here(0, token=token), folder=os.path.realpath(folder),
-                          inode=inode(folder)))
+    return asdict(
+        replace(Holder.here(0, token=token), folder=os.path.realpath(folder), inode=inode(folder))
+    )
 
 
-def _order(mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir: Path, is_array: bool) -> Order:
+def _order(
+    mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir: Path, is_array: bool
+) -> Order:
     first = mine[0][0]
     if is_array:
         folder = dora_dir / ARRAYS / token
@@ -134,17 +170,26 @@ def _order(mine: Sequence[tuple[Request, int]], token: str, name: str, dora_dir:
     else:
         folder, target = first.experiment.submitit, first.experiment.folder
     return Order(
-        name=name, folder=folder,
+        name=name,
+        folder=folder,
         command=job_command(first.slurm.python, first.code_root, target, "" if is_array else token),
-        parameters=parameters(first.slurm, first.shape), tasks=[task for _, task in mine] if is_array else None,
+        parameters=parameters(first.slurm, first.shape),
+        tasks=[task for _, task in mine] if is_array else None,
         after=sorted({job_id for request, _ in mine for job_id in request.replaces}),
         dependents=first.slurm.dependents,
-        setup=[f"export DORA_DIR={shlex.quote(str(dora_dir.absolute()))}",
-               "export SLURM_KILL_BAD_EXIT=1"])  # a rank that dies takes the others along, instead of letting them wait
+        setup=[
+            f"export DORA_DIR={shlex.quote(str(dora_dir.absolute()))}",
+            # a rank that dies takes the others along, instead of letting them wait
+            "export SLURM_KILL_BAD_EXIT=1",
+        ],
+    )
 
 
 def _write_tasks(path: Path, mine: Sequence[tuple[Request, int]], token: str) -> None:
-    """What each task of an array runs, by its index: `[folder, token]`; null for those that another command took."""
+    """What each task of an array runs, by its index:
+
+    `[folder, token]`; null for those that another command took.
+    """
     tasks: list[Any] = [None] * (max(task for _, task in mine) + 1)
     for request, task in mine:
         tasks[task] = [str(request.experiment.folder.absolute()), token]
@@ -156,7 +201,11 @@ def job_command(python: str | None, code_root: Path, target: Path, token: str) -
 
     `python` is shell already (a container's call, say).
     """
-    words = [str(code_root / "dora_train" / "engine" / "job.py"), str(target.absolute()), *([token] if token else [])]
+    words = [
+        str(code_root / "dora_train" / "engine" / "job.py"),
+        str(target.absolute()),
+        *([token] if token else []),
+    ]
     return " ".join([python or shlex.quote(sys.executable), "-u", *map(shlex.quote, words)])
 
 
@@ -176,15 +225,26 @@ def _place(order: Order, mine: Sequence[tuple[Request, int]], executor: Executor
             return [Outcome(request.experiment, trouble=trouble) for request, _ in mine]
         receipt = Receipt(found)
     fault("sbatch")
-    return [_recorded(order, request, task, receipt.job_id, receipt.dependents, executor) for request, task in mine]
+    return [
+        _recorded(order, request, task, receipt.job_id, receipt.dependents, executor)
+        for request, task in mine
+    ]
 
 
-def _recorded(order: Order, request: Request, task: int, main_id: str, dependents: Sequence[str],
-              executor: Executor) -> Outcome:
+def _recorded(
+    order: Order,
+    request: Request,
+    task: int,
+    main_id: str,
+    dependents: Sequence[str],
+    executor: Executor,
+) -> Outcome:
     index = task if order.tasks is not None else None
     job_id = main_id if index is None else f"{main_id}_{index}"
     log = str(executor.log_path(order, main_id, index))
-    if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(request, job_id):
+    if request.experiment.record_job(request.number, job_id, log, dependents) or _adopted(
+        request, job_id
+    ):
         fault("one record")
         return Outcome(request.experiment, job_id)
     # Too slow: another command gave this intent up.
@@ -193,14 +253,19 @@ def _recorded(order: Order, request: Request, task: int, main_id: str, dependent
 
 
 def _refused(request: Request, error: NotSubmitted) -> Outcome:
-    """Write down that there is no job; one of a grid that the scheduler had no room for waits with us."""
-    held = isinstance(error, NoRoom) and bool(request.grid)  # one job for itself has nobody to put it in later
-    request.experiment.record_job(request.number, error=f"{NO_ROOM}: {error}" if held else str(error))
+    """Write down that there is no job; one of a grid that the scheduler had no room for waits with
+    us."""
+    # one job for itself has nobody to put it in later
+    held = isinstance(error, NoRoom) and bool(request.grid)
+    request.experiment.record_job(
+        request.number, error=f"{NO_ROOM}: {error}" if held else str(error)
+    )
     return Outcome(request.experiment, trouble=str(error), held=held, refused=not held)
 
 
 def put_back(outcomes: Sequence[Outcome], anew: Collection[str]) -> list[Outcome]:
-    """Give back the results of experiments that were to begin anew, if the scheduler refused their job.
+    """Give back the results of experiments that were to begin anew, if the scheduler refused their
+    job.
 
     Args:
         anew: their signatures.
@@ -227,13 +292,20 @@ def _adopted(request: Request, job_id: str) -> bool:
 
 # --- what a command that was killed left behind ---
 
+
 def settle(experiments: Iterable[Experiment], executor: Executor) -> None:
     """Find out what became of intents without an id: adopt their jobs, or give them up."""
     known = [(experiment, experiment.job()) for experiment in experiments]
-    open_ = [(experiment, job) for experiment, job in known
-             if job is not None and is_open(job) and os.access(experiment.jobs, os.W_OK)]
-    left = [(experiment, job) for experiment, job in open_
-            if not _adopt_from_attempt(experiment, job, executor)]
+    open_ = [
+        (experiment, job)
+        for experiment, job in known
+        if job is not None and is_open(job) and os.access(experiment.jobs, os.W_OK)
+    ]
+    left = [
+        (experiment, job)
+        for experiment, job in open_
+        if not _adopt_from_attempt(experiment, job, executor)
+    ]
     overdue = [(experiment, job) for experiment, job in left if _is_overdue(experiment, job)]
     here = [(experiment, job) for experiment, job in overdue if executor.answers_for(job)]
     for experiment, job in overdue:
@@ -248,7 +320,9 @@ def settle(experiments: Iterable[Experiment], executor: Executor) -> None:
         if job.name in found:
             _adopt(experiment, job, found[job.name], executor)
         else:
-            experiment.record_job(job.number, error="the command that submitted it was ended before it could")
+            experiment.record_job(
+                job.number, error="the command that submitted it was ended before it could"
+            )
 
 
 def is_open(job: Job) -> bool:
@@ -256,7 +330,11 @@ def is_open(job: Job) -> bool:
 
 
 def _adopt(experiment: Experiment, job: Job, main_id: str, executor: Executor) -> None:
-    folder = experiment.submitit if job.task is None else experiment.folder.parents[1] / ARRAYS / job.token
+    folder = (
+        experiment.submitit
+        if job.task is None
+        else experiment.folder.parents[1] / ARRAYS / job.token
+    )
     order = Order(job.name, "", folder, {})
     job_id = main_id if job.task is None else f"{main_id}_{job.task}"
     experiment.record_job(job.number, job_id, str(executor.log_path(order, main_id, job.task)))
@@ -285,6 +363,7 @@ def _is_overdue(experiment: Experiment, job: Job) -> bool:
 
 # --- the end of a job ---
 
+
 def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
     """Cancel the jobs of these experiments, all in one call; the ids."""
     ids: dict[str, str] = {}
@@ -298,7 +377,9 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
     return list(ids)
 
 
-def wait_until_over(experiments: Sequence[Experiment], executor: Executor, seconds: float = 90) -> None:
+def wait_until_over(
+    experiments: Sequence[Experiment], executor: Executor, seconds: float = 90
+) -> None:
     """Wait for the jobs of these experiments to be gone, so that their folders can be removed.
 
     Raises:
@@ -308,18 +389,21 @@ def wait_until_over(experiments: Sequence[Experiment], executor: Executor, secon
 
     end = time.monotonic() + seconds
     while True:
-        live = [sig for sig, status in look(experiments, executor, force=True).items() if status.live]
+        live = [
+            sig for sig, status in look(experiments, executor, force=True).items() if status.live
+        ]
         if not live:
             return
         if time.monotonic() > end:
-            raise UserError(f"XP {live[0]} still runs {seconds:.0f} s after it was cancelled; nothing was removed.",
-                            "try again in a minute")
+            raise UserError(
+                f"XP {live[0]} still runs {seconds:.0f} s after it was cancelled; nothing was removed.",
+                "try again in a minute",
+            )
         time.sleep(1)
 
 
 def fault(point: str) -> None:
-    """End this process without a trace where a test asks for it: what a kill -9 at this point leaves must be mended."""
+    """End this process without a trace where a test asks for it: what a kill -9 at this point
+    leaves must be mended."""
     if os.environ.get(FAULT) == point:
         os._exit(137)
-
-

@@ -1,7 +1,7 @@
 """`dora grid`: collect what the grid file wants and what is there, plan, act, show.
 
-`run_grid` has the parameters of Dora's, so that notebooks written for Dora work. Everything may be killed at any
-point: what is on disk then is what the next command starts from.
+`run_grid` has the parameters of Dora's, so that notebooks written for Dora work. Everything may be
+killed at any point: what is on disk then is what the next command starts from.
 """
 
 import os
@@ -43,9 +43,16 @@ from .table import GridTable
 __all__ = ["find_explorer", "run_grid"]
 
 
-def run_grid(main: Experiments, explorer: Explorer, grid_name: str, rules: SubmitRules = SubmitRules(),  # noqa: B008 (Dora's)
-             slurm: SlurmConfig | None = None, args: RunGridArgs = RunGridArgs()) -> list[Sheep]:  # noqa: B008
-    """Bring the experiments of a grid in line with its file, and show them; the API behind `dora grid`.
+def run_grid(
+    main: Experiments,
+    explorer: Explorer,
+    grid_name: str,
+    rules: SubmitRules = SubmitRules(),  # noqa: B008 (Dora's)
+    slurm: SlurmConfig | None = None,
+    args: RunGridArgs = RunGridArgs(),  # noqa: B008
+) -> list[Sheep]:
+    """Bring the experiments of a grid in line with its file, and show them; the API behind `dora
+    grid`.
 
     Args:
         main: what `hydra_main` made of the project's `main`.
@@ -62,7 +69,9 @@ def run_grid(main: Experiments, explorer: Explorer, grid_name: str, rules: Submi
         SystemExit: on the command line, where something failed.
     """
     if "/" in grid_name or grid_name in ("", ".", ".."):
-        raise UserError(f'grid_name="{grid_name}": it names a folder, so it is not empty and holds no "/".')
+        raise UserError(
+            f'grid_name="{grid_name}": it names a folder, so it is not empty and holds no "/".'
+        )
     sheep, code = Sync(main, explorer, grid_name, rules, slurm, args).run()
     if code and from_command_line(args):
         sys.exit(code)
@@ -85,9 +94,23 @@ class Scene:
 class Sync:
     """One call of `dora grid`."""
 
-    def __init__(self, main: Experiments, explorer: Explorer, grid: str, rules: SubmitRules, slurm: SlurmConfig | None,
-                 args: RunGridArgs, executor: Executor | None = None):
-        self.main, self.explorer, self.grid, self.rules, self.args = main, explorer, grid, rules, args
+    def __init__(
+        self,
+        main: Experiments,
+        explorer: Explorer,
+        grid: str,
+        rules: SubmitRules,
+        slurm: SlurmConfig | None,
+        args: RunGridArgs,
+        executor: Executor | None = None,
+    ):
+        self.main, self.explorer, self.grid, self.rules, self.args = (
+            main,
+            explorer,
+            grid,
+            rules,
+            args,
+        )
         self.slurm = slurm or main.get_slurm_config()
         self._given = executor
         self.executor: Executor = executor or chosen(main.composer.compose([]).values)
@@ -108,7 +131,9 @@ class Sync:
         missing = self._missing()
         blocked = bool(missing) and any(action.verb.submits or action.stops for action in actions)
         if not self.args.silent and (self.args.dry_run or not blocked):
-            print_plan(self.grid, actions, self._names(scene), "" if missing else self.executor.where())
+            print_plan(
+                self.grid, actions, self._names(scene), "" if missing else self.executor.where()
+            )
         if self.args.dry_run:
             self._show(scene)
             return scene.sheep, 0
@@ -126,8 +151,11 @@ class Sync:
         return scene.sheep, self._watch(scene, actions, outcomes)
 
     def _missing(self) -> str:
-        """Why nothing can be submitted; a dry run does not make the local queue to find that out."""
-        return "" if self.args.dry_run and self.executor.name == "local" else self.executor.missing()
+        """Why nothing can be submitted; a dry run does not make the local queue to find that
+        out."""
+        return (
+            "" if self.args.dry_run and self.executor.name == "local" else self.executor.missing()
+        )
 
     # --- collect ---
 
@@ -135,8 +163,11 @@ class Sync:
         """Run the grid file, and look at every experiment that it names or named."""
         herd = explore(self.explorer, self.main, self.slurm, self._ground())
         named = set(herd.sheeps)
-        scene = Scene(herd, self._matching(list(herd.sheeps.values())),  # type: ignore[arg-type]  # our Shepherd made them
-                      [sig for sig in self.wants.named() if sig not in named])
+        scene = Scene(
+            herd,
+            self._matching(list(herd.sheeps.values())),  # type: ignore[arg-type]  # our Shepherd made them
+            [sig for sig in self.wants.named() if sig not in named],
+        )
         for sheep in scene.sheep:
             with _at_place(sheep):
                 asked = herd.slurm_configs[sheep.xp.sig]
@@ -153,22 +184,32 @@ class Sync:
 
     def _ground(self) -> Ground:
         asks = not (self.args.cancel or self.args.patterns or self._picks())
-        return Ground(self.main, self.wants.folder, lambda experiments: look(experiments, self.executor),
-                      asks, asks and not self.args.dry_run)
+        return Ground(
+            self.main,
+            self.wants.folder,
+            lambda experiments: look(experiments, self.executor),
+            asks,
+            asks and not self.args.dry_run,
+        )
 
     def look(self, scene: Scene) -> None:
         """What is known of each experiment, now."""
         experiments = self._experiments(scene)
-        for sig, experiment in experiments.items():  # before the look: whatever comes after it, makes an intent fail
+        # before the look: whatever comes after it, makes an intent fail
+        for sig, experiment in experiments.items():
             scene.seen[sig] = experiment.job_number()
         statuses = look(experiments.values(), self.executor, force=True)
         others = self.wants.others()
         clears = self.args.clear or self.rules.replace_done
         for sig, experiment in experiments.items():
             job = experiment.job()
-            scene.known[sig] = Known(statuses[sig], job.resources if job else {}, others.get(sig, ()),
-                                     job.code.get("hash", "") if job else "",
-                                     other_owner(experiment) if clears else "")
+            scene.known[sig] = Known(
+                statuses[sig],
+                job.resources if job else {},
+                others.get(sig, ()),
+                job.code.get("hash", "") if job else "",
+                other_owner(experiment) if clears else "",
+            )
             scene.job_ids[sig] = job.ids if job else []
         for sheep in scene.sheep:
             sheep.status = statuses[sheep.xp.sig]
@@ -178,36 +219,64 @@ class Sync:
         return found | {sig: Experiment(self.dora_dir / XPS / sig) for sig in scene.leaving}
 
     def _matching(self, sheep: list[Sheep]) -> list[Sheep]:
-        """Those that the patterns leave: by name (`*` allowed, `!` in front negates), then by index.
+        """Those that the patterns leave: by name (`*` allowed, `!` in front negates), then by
+        index.
 
         Raises:
             UserError: no name fits, or there is no such index.
         """
         indices = [int(pattern) for pattern in self.args.patterns if _is_index(pattern)]
         patterns = [pattern for pattern in self.args.patterns if not _is_index(pattern)]
-        left = [one for one in sheep if matches(self.main.get_name(one.xp), patterns)] if patterns else sheep
+        left = (
+            [one for one in sheep if matches(self.main.get_name(one.xp), patterns)]
+            if patterns
+            else sheep
+        )
         if sheep and not left:
-            raise UserError(f"no experiment of {self.grid} is named like {' '.join(patterns)}.",
-                            f"e.g. {self.main.get_name(sheep[0].xp) or '(the defaults)'}; all: dora grid {self.grid} "
-                            "--dry_run")
+            raise UserError(
+                f"no experiment of {self.grid} is named like {' '.join(patterns)}.",
+                f"e.g. {self.main.get_name(sheep[0].xp) or '(the defaults)'}; all: dora grid {self.grid} "
+                "--dry_run",
+            )
         return [self._at(left, index) for index in indices] if indices else left
 
     def _at(self, sheep: Sequence[Sheep], index: int) -> Sheep:
         if not -len(sheep) <= index < len(sheep):
-            raise UserError(f"there is no experiment {index}: {self.grid} has 0 to {len(sheep) - 1}." if sheep
-                            else f"there is no experiment {index}: nothing of {self.grid} is left.")
+            raise UserError(
+                f"there is no experiment {index}: {self.grid} has 0 to {len(sheep) - 1}."
+                if sheep
+                else f"there is no experiment {index}: nothing of {self.grid} is left."
+            )
         return sheep[index]
 
     # --- plan ---
 
     def plan(self, scene: Scene) -> list[Action]:
         search = self.explorer if isinstance(self.explorer, Growing) else None
-        waits = any(known.code and known.status.state == State.WAITING for known in scene.known.values())
+        waits = any(
+            known.code and known.status.state == State.WAITING for known in scene.known.values()
+        )
         code = self.main.todays_snapshot() if waits else ""
-        wanted = [Wanted(sheep.xp.sig, self._resources(scene, sheep), [str(item) for item in self.main.drift(sheep.xp)],
-                         code, searched=search is not None) for sheep in scene.sheep]
-        actions = make_plan(wanted, scene.known, self.rules, self.user, scene.leaving, self.args.cancel,
-                            self.args.clear and not self._goes_on, updates_code())
+        wanted = [
+            Wanted(
+                sheep.xp.sig,
+                self._resources(scene, sheep),
+                [str(item) for item in self.main.drift(sheep.xp)],
+                code,
+                searched=search is not None,
+            )
+            for sheep in scene.sheep
+        ]
+        actions = make_plan(
+            wanted,
+            scene.known,
+            self.rules,
+            self.user,
+            scene.leaving,
+            self.args.cancel,
+            self.args.clear and not self._goes_on,
+            updates_code(),
+        )
         return limited(actions, scene.known, search.at_once) if search else actions
 
     def _resources(self, scene: Scene, sheep: Sheep) -> dict[str, Any]:
@@ -235,7 +304,9 @@ class Sync:
         """Ask before running work ends, or results go; a notebook is not asked."""
         if from_command_line(self.args):
             alarm = "" if self.args.cancel else is_alarming(actions, scene.known)
-            anew = [Experiment(self.dora_dir / XPS / action.sig) for action in actions if action.anew]
+            anew = [
+                Experiment(self.dora_dir / XPS / action.sig) for action in actions if action.anew
+            ]
             lost = sum(experiment.exists() for experiment in anew)
             confirm(self.grid, len(stopped(actions)), lost, alarm, self.args.clear)
 
@@ -256,7 +327,8 @@ class Sync:
             with _at_place(sheep):
                 self.main.create(sheep.xp, anew=sheep.xp.sig in anew)
         for action in actions:
-            if action.anew and not action.verb.submits:  # a trial of a search whose turn is yet to come
+            # a trial of a search whose turn is yet to come
+            if action.anew and not action.verb.submits:
                 by_sig[action.sig].experiment.put_aside()
         submission.fault("created")
         if not self.args.cancel:
@@ -264,14 +336,16 @@ class Sync:
             for sheep in scene.sheep:
                 self.wants.add(sheep.xp.sig)
         outcomes = submission.put_back(
-            self._submit(scene, submits, {action.sig: action for action in actions}), anew)
+            self._submit(scene, submits, {action.sig: action for action in actions}), anew
+        )
         for action in actions:
             if action.leaves:
                 self.wants.drop(action.sig)
         return outcomes
 
     def _check(self, scene: Scene, actions: Sequence[Action]) -> None:
-        """The early check, before anything is said or done: of each experiment that is about to be made.
+        """The early check, before anything is said or done: of each experiment that is about to be
+        made.
 
         Raises:
             UserError: one asks for what is not there.
@@ -295,17 +369,25 @@ class Sync:
         for action in actions:
             self._todays_code(by_sig[action.sig])
         self._cancel(scene, [action for action in actions if action.stops])
-        submission.wait_until_over([by_sig[action.sig].experiment for action in actions], self.executor)
+        submission.wait_until_over(
+            [by_sig[action.sig].experiment for action in actions], self.executor
+        )
         for action in actions:
             scene.seen[action.sig], scene.job_ids[action.sig] = 0, []
 
     def _cancel(self, scene: Scene, actions: Sequence[Action]) -> None:
-        submission.cancel([Experiment(self.dora_dir / XPS / action.sig) for action in actions], self.executor)
+        submission.cancel(
+            [Experiment(self.dora_dir / XPS / action.sig) for action in actions], self.executor
+        )
 
-    def _submit(self, scene: Scene, sheep: Sequence[Sheep], actions: Mapping[str, Action]) -> list[Outcome]:
+    def _submit(
+        self, scene: Scene, sheep: Sequence[Sheep], actions: Mapping[str, Action]
+    ) -> list[Outcome]:
         """Each experiment as a job, those of one `launcher.job_array()` together."""
         requests = {one.xp.sig: self._request(scene, one, actions[one.xp.sig]) for one in sheep}
-        outcomes = submission.submit_all(batches(scene.herd, requests), self.executor, self.dora_dir)
+        outcomes = submission.submit_all(
+            batches(scene.herd, requests), self.executor, self.dora_dir
+        )
         self.executor.move()
         return outcomes
 
@@ -313,21 +395,37 @@ class Sync:
         """Put in what waits with us, as far as there is room by now."""
         for one in held:
             scene.seen[one.xp.sig] = one.experiment.job_number()
-        requests = {one.xp.sig: self._request(scene, one, Action(one.xp.sig, Verb.NEW)) for one in held}
-        submission.submit_all(batches(scene.herd, requests), self.executor, self.dora_dir, careful=True)
+        requests = {
+            one.xp.sig: self._request(scene, one, Action(one.xp.sig, Verb.NEW)) for one in held
+        }
+        submission.submit_all(
+            batches(scene.herd, requests), self.executor, self.dora_dir, careful=True
+        )
 
     def _request(self, scene: Scene, sheep: Sheep, action: Action) -> Request:
         root, code = self._code_of(sheep, action)
         replaces = scene.job_ids[sheep.xp.sig] if action.stops else []
         stop = {}
-        if isinstance(self.explorer, Growing) and action.verb != Verb.RETRY:  # whoever asks for more, gets it all
+        # whoever asks for more, gets it all
+        if isinstance(self.explorer, Growing) and action.verb != Verb.RETRY:
             stop = self.explorer.stop_rule(sheep.xp.sig)
         slurm = scene.slurm[sheep.xp.sig]
-        return Request(sheep.experiment, slurm, Shape.of(sheep.xp.values), scene.seen[sheep.xp.sig],
-                       Path(root), code, self.main.excluded(sheep.xp, slurm), self.grid, replaces, stop)
+        return Request(
+            sheep.experiment,
+            slurm,
+            Shape.of(sheep.xp.values),
+            scene.seen[sheep.xp.sig],
+            Path(root),
+            code,
+            self.main.excluded(sheep.xp, slurm),
+            self.grid,
+            replaces,
+            stop,
+        )
 
     def _code_of(self, sheep: Sheep, action: Action) -> tuple[Path, Mapping[str, Any]]:
-        """The code of its job: what it ran, or was to run, before it was interrupted or held; else today's."""
+        """The code of its job: what it ran, or was to run, before it was interrupted or held; else
+        today's."""
         job = sheep.experiment.job()
         keeps = action.verb == Verb.RESUME or (job is not None and job.held and not updates_code())
         before = code_before(sheep.experiment, self.dora_dir) if keeps else None
@@ -347,8 +445,10 @@ class Sync:
         refused = self._say_refused(outcomes)
         held = sum(outcome.held for outcome in outcomes)
         if held and not self.args.silent:
-            print(f"{held} queued by us: the scheduler takes no more at the moment. They go in as there is room, while "
-                  f"`dora grid {self.grid}` is open, or at its next call.")
+            print(
+                f"{held} queued by us: the scheduler takes no more at the moment. They go in as there is room, while "
+                f"`dora grid {self.grid}` is open, or at its next call."
+            )
         self.look(scene)
         if not scene.sheep:
             if not self.args.silent:
@@ -373,15 +473,23 @@ class Sync:
         """That a trial fails is an answer as well; that all of them do, is none."""
         if isinstance(self.explorer, Growing):
             failed = [one for one in sheep if one.status.state == State.FAILED]
-            return max(exit_code([one for one in sheep if one not in failed]), int(self.explorer.is_in_vain()))
+            return max(
+                exit_code([one for one in sheep if one not in failed]),
+                int(self.explorer.is_in_vain()),
+            )
         return exit_code(sheep)
 
     def _charge(self, scene: Scene) -> Charge:
         grows = isinstance(self.explorer, Growing) and not self.args.patterns
-        return Charge(self.wants.in_charge, lambda held: self._refill(scene, held), self._go_on if grows else None)
+        return Charge(
+            self.wants.in_charge,
+            lambda held: self._refill(scene, held),
+            self._go_on if grows else None,
+        )
 
     def _go_on(self) -> tuple[GridTable, Charge]:
-        """An experiment of a search has ended: ask for what is to follow, submit it, and show it from here on."""
+        """An experiment of a search has ended: ask for what is to follow, submit it, and show it
+        from here on."""
         self._goes_on, self.rules = True, SubmitRules()
         scene = self.collect()
         actions = self.plan(scene)
@@ -389,7 +497,8 @@ class Sync:
         self._say_refused(self.act(scene, actions))
         begun = [sheep for sheep in scene.sheep if not sheep.status.live]
         statuses = look([sheep.experiment for sheep in begun], self.executor, force=True)
-        for sheep in begun:  # not of the others: one that has ended since is yet to be told, by the monitor's next look
+        # not of the others: one that has ended since is yet to be told, by the monitor's next look
+        for sheep in begun:
             sheep.status = statuses[sheep.xp.sig]
         return self._table(scene), self._charge(scene)
 
@@ -411,7 +520,11 @@ class Sync:
         return any(index is not None for index in (self.args.folder, self.args.log, self.args.tail))
 
     def _pick(self, scene: Scene) -> int:
-        index = next(index for index in (self.args.folder, self.args.log, self.args.tail) if index is not None)
+        index = next(
+            index
+            for index in (self.args.folder, self.args.log, self.args.tail)
+            if index is not None
+        )
         sheep = self._at(scene.sheep, index)
         if self.args.folder is not None:
             print(sheep.experiment.folder)
@@ -430,8 +543,12 @@ def updates_code() -> bool:
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Dora's rule: every pattern is somewhere in the name; one with `!` in front is nowhere in it."""
-    return all(fnmatch(name, f"*{pattern.removeprefix('!')}*") != pattern.startswith("!") for pattern in patterns)
+    """Dora's rule: every pattern is somewhere in the name; one with `!` in front is nowhere in
+    it."""
+    return all(
+        fnmatch(name, f"*{pattern.removeprefix('!')}*") != pattern.startswith("!")
+        for pattern in patterns
+    )
 
 
 def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -445,14 +562,18 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     place: dict[str, Any] = {"threads": max(int(one.get("threads") or 1) for one in values)}
     for section, key in (("", "cluster"), ("local", "jobs")):
-        found = list(dict.fromkeys((one.get(section) or {} if section else one).get(key)
-                                   for one in values))
+        found = list(
+            dict.fromkeys((one.get(section) or {} if section else one).get(key) for one in values)
+        )
         name = f"{section}.{key}".lstrip(".")
         if len(found) > 1:
             asked = ", ".join(f"{name}={value}" for value in found)
-            raise UserError(f"the experiments of this grid ask for {asked}: all jobs of a grid "
-                            "go to one place.", f"set it once: {name} in conf/config.yaml, or "
-                            f"launcher.bind_({{\"{name}\": ...}}) before the first call")
+            raise UserError(
+                f"the experiments of this grid ask for {asked}: all jobs of a grid "
+                "go to one place.",
+                f"set it once: {name} in conf/config.yaml, or "
+                f'launcher.bind_({{"{name}": ...}}) before the first call',
+            )
         place |= {section: {key: found[0]}} if section else {key: found[0]}
     return place
 

@@ -1,7 +1,10 @@
-"""Where jobs go, and who is asked about those that went elsewhere before: SLURM, or the queue of this machine.
+"""Where jobs go, and who is asked about those that went elsewhere before:
 
-`cluster: auto | slurm | local` of the configuration, with DORA_CLUSTER above it, chooses for new jobs. A job that is
-known is asked about where it went, whatever is chosen today; a local one is told from one of SLURM's by its id.
+SLURM, or the queue of this machine.
+
+`cluster: auto | slurm | local` of the configuration, with DORA_CLUSTER above it, chooses for new
+jobs. A job that is known is asked about where it went, whatever is chosen today; a local one is
+told from one of SLURM's by its id.
 """
 
 import os
@@ -100,7 +103,9 @@ def chosen(cfg: Any) -> Places:
     word, why = _word(cfg)
     slurm, jobs = Slurm(why=why or "sbatch found"), (cfg.get("local") or {}).get("jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
-        raise UserError(f'"{jobs}" is no number of jobs at a time (local.jobs): give 1 or more, or leave it blank.')
+        raise UserError(
+            f'"{jobs}" is no number of jobs at a time (local.jobs): give 1 or more, or leave it blank.'
+        )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
         return Places(slurm, Local(), slurm)
     local = Local(jobs, int(cfg.get("threads") or 1), why or slurm.missing())
@@ -110,8 +115,12 @@ def chosen(cfg: Any) -> Places:
 def _word(cfg: Any) -> tuple[str, str]:
     """(the word, who said so; empty for auto)."""
     given = os.environ.get(CHOICE)
-    word, source = (given, f"{CHOICE}={given}") if given else (str(cfg.get("cluster") or "auto"), "")
+    word, source = (
+        (given, f"{CHOICE}={given}") if given else (str(cfg.get("cluster") or "auto"), "")
+    )
     source = source or f"cluster: {word}"
     if word not in WORDS:
-        raise UserError(f'{source}: unknown cluster "{word}"{did_you_mean(word, WORDS)} There is: {", ".join(WORDS)}.')
+        raise UserError(
+            f'{source}: unknown cluster "{word}"{did_you_mean(word, WORDS)} There is: {", ".join(WORDS)}.'
+        )
     return word, "" if word == "auto" else source

@@ -1,7 +1,8 @@
 """What the grid asks of whatever runs jobs, and what it is told of one.
 
-An executor is small on purpose: it submits, cancels, and says what it knows of a job. What state an *experiment* is in
-is decided elsewhere (status.py). There are two, `slurm.py` and `local.py`; `choose.py` chooses.
+An executor is small on purpose: it submits, cancels, and says what it knows of a job. What state an
+*experiment* is in is decided elsewhere (status.py). There are two, `slurm.py` and `local.py`;
+`choose.py` chooses.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +30,8 @@ class JobInfo:
 
     job_id: str
     phase: Phase
-    word: str = ""  # its end in SLURM's own words: COMPLETED, FAILED, OUT_OF_MEMORY ...; empty: it does not know
+    # its end in SLURM's own words: COMPLETED, FAILED, OUT_OF_MEMORY ...; empty: it does not know
+    word: str = ""
     reason: str = ""  # why it is pending
     node: str = ""
     exit_code: int = 0
@@ -82,7 +84,10 @@ class Unanswered(UserError):
 
 
 class Executor(Protocol):
-    """What every executor can do. None of it raises because a scheduler is slow, absent or wrong, but `submit`."""
+    """What every executor can do.
+
+    None of it raises because a scheduler is slow, absent or wrong, but `submit`.
+    """
 
     @property
     def name(self) -> str:
@@ -125,7 +130,8 @@ class Executor(Protocol):
         """What is known of these jobs; each gets an answer, if need be `UNKNOWN`."""
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Job ids by the names of jobs; None: the scheduler did not answer, so that a missing name means nothing."""
+        """Job ids by the names of jobs; None: the scheduler did not answer, so that a missing name
+        means nothing."""
 
 
 def tokens(job_ids: Iterable[str]) -> Mapping[str, str]:
@@ -133,14 +139,25 @@ def tokens(job_ids: Iterable[str]) -> Mapping[str, str]:
     return job_ids if isinstance(job_ids, Mapping) else dict.fromkeys(job_ids, "")
 
 
-OWN = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")  # how a person reaches a cluster, not what a job was given
-RANKS = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"}
+# how a person reaches a cluster, not what a job was given
+OWN = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+RANKS = {
+    "RANK",
+    "LOCAL_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "GROUP_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+}
 
 
 def outside(variable: str) -> bool:
-    """Whether a variable was left in the environment by an outer job or rank, and must not reach a new one.
+    """Whether a variable was left in the environment by an outer job or rank, and must not reach a
+    new one.
 
-    Inside `salloc`, SLURM_NTASKS or SLURM_MEM_PER_CPU of the outer job would overrule what is asked for.
+    Inside `salloc`, SLURM_NTASKS or SLURM_MEM_PER_CPU of the outer job would overrule what is asked
+    for.
     """
     given = variable.startswith(("SLURM_", "SUBMITIT_", "DORA_TRAIN_JOB", "DORA_TRAIN_TASK"))
     return (given and variable not in OWN) or variable in RANKS
@@ -149,7 +166,11 @@ def outside(variable: str) -> bool:
 def nowhere(executor: Executor) -> tuple[str, str]:
     """What to say where nothing can be submitted."""
     if executor.name == "local":
-        return (f"nothing was submitted: {executor.missing()}.",
-                "name a folder on a local disk: DORA_QUEUE=FOLDER, and the same command again")
-    return (f"no SLURM here ({executor.missing()}): nothing was submitted.",
-            "on this machine: DORA_CLUSTER=local, and the same command again     see the plan: --dry_run")
+        return (
+            f"nothing was submitted: {executor.missing()}.",
+            "name a folder on a local disk: DORA_QUEUE=FOLDER, and the same command again",
+        )
+    return (
+        f"no SLURM here ({executor.missing()}): nothing was submitted.",
+        "on this machine: DORA_CLUSTER=local, and the same command again     see the plan: --dry_run",
+    )

@@ -16,21 +16,40 @@ from ..errors import UserError, did_you_mean, shortened
 
 GPUS_A_NODE = 8  # Dora 0.1.13's rule (dora/shep.py): beyond this many GPUs a job spreads over nodes
 OURS = {  # options of sbatch that are not the user's, and why
-    "array": "with launcher.job_array():", "dependency": "slurm.dependents", "requeue": "slurm.dependents",
-    "no-requeue": "slurm.dependents", "output": "the log belongs to the experiment", "error": "the log belongs to the "
-    "experiment", "open-mode": "the log belongs to the experiment", "job-name": "a job is found again by it",
-    "wrap": "the job runs the experiment", "chdir": "the job runs where it was submitted",
-    "nodes": "job.nodes", "ntasks": "job.tasks_per_node", "ntasks-per-node": "job.tasks_per_node",
-    "signal": "the run saves a checkpoint before its time is up", "parsable": "the answer is read"}
+    "array": "with launcher.job_array():",
+    "dependency": "slurm.dependents",
+    "requeue": "slurm.dependents",
+    "no-requeue": "slurm.dependents",
+    "output": "the log belongs to the experiment",
+    "error": "the log belongs to the experiment",
+    "open-mode": "the log belongs to the experiment",
+    "job-name": "a job is found again by it",
+    "wrap": "the job runs the experiment",
+    "chdir": "the job runs where it was submitted",
+    "nodes": "job.nodes",
+    "ntasks": "job.tasks_per_node",
+    "ntasks-per-node": "job.tasks_per_node",
+    "signal": "the run saves a checkpoint before its time is up",
+    "parsable": "the answer is read",
+}
 SIGNAL_DELAY = 90  # seconds between the warning and the time limit, as Dora and submitit have it
 KEYS = [item.name for item in fields(SlurmConfig)]
-NUMBERS = ("gpus", "mem_per_gpu", "time", "cpus_per_gpu", "cpus_per_task", "dependents",
-           "array_parallelism", "max_num_timeout")
+NUMBERS = (
+    "gpus",
+    "mem_per_gpu",
+    "time",
+    "cpus_per_gpu",
+    "cpus_per_task",
+    "dependents",
+    "array_parallelism",
+    "max_num_timeout",
+)
 
 
 @dataclass
 class Resources(SlurmConfig):
-    """Dora's SlurmConfig, with defaults that fit any cluster, that knows what was set after it was made.
+    """Dora's SlurmConfig, with defaults that fit any cluster, that knows what was set after it was
+    made.
 
     Dora sets its keys for the flags of a command and for `launcher.slurm_(gpus=1)`. Both count more
     than what a recipe says.
@@ -40,7 +59,8 @@ class Resources(SlurmConfig):
     mem_per_gpu: float = 4
     cpus_per_gpu: int = 2
     partition: str = ""
-    max_num_timeout: int = 1_000_000  # starts of a job after its first: no limit, as long as it makes progress
+    # starts of a job after its first: no limit, as long as it makes progress
+    max_num_timeout: int = 1_000_000
 
     def __post_init__(self) -> None:
         self.__dict__["set_since"] = set()
@@ -61,12 +81,13 @@ def configured(block: Mapping[str, Any]) -> Resources:
     return Resources(**block)
 
 
-def resolved(slurm: SlurmConfig, block: Mapping[str, Any], own: Mapping[str, Any],
-             argv: Sequence[str]) -> SlurmConfig:
+def resolved(
+    slurm: SlurmConfig, block: Mapping[str, Any], own: Mapping[str, Any], argv: Sequence[str]
+) -> SlurmConfig:
     """The resources of one experiment. Who asks for a key, the first of these that does:
 
-    its own overrides (`slurm.gpus=1`); `launcher.slurm_(gpus=1)`; the flags of the command (`-g 1`);
-    its recipe (a `slurm:` block in conf/experiment); the configuration.
+    its own overrides (`slurm.gpus=1`); `launcher.slurm_(gpus=1)`; the flags of the command (`-g
+    1`); its recipe (a `slurm:` block in conf/experiment); the configuration.
 
     Args:
         slurm: the configuration's, with what was set since; a notebook's own takes its place.
@@ -92,7 +113,10 @@ def resolved(slurm: SlurmConfig, block: Mapping[str, Any], own: Mapping[str, Any
 
 
 def _named(argv: Iterable[str]) -> set[str]:
-    """The keys of `slurm` that overrides name: `slurm.gpus=1`, `+slurm.setup=[...]`, `slurm={gpus: 1}`."""
+    """The keys of `slurm` that overrides name:
+
+    `slurm.gpus=1`, `+slurm.setup=[...]`, `slurm={gpus: 1}`.
+    """
     named: set[str] = set()
     for text in argv:
         key, _, value = text.lstrip("+~").partition("=")
@@ -106,8 +130,10 @@ def _refuse_unknown(block: Mapping[str, Any]) -> None:
     """Raises: UserError for a key that Dora's SlurmConfig does not have."""
     for key in block:
         if key not in KEYS:
-            raise UserError(f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}',
-                            f"slurm has: {shortened(KEYS, 30)}.")
+            raise UserError(
+                f'unknown key "slurm.{key}"{did_you_mean(key, KEYS)}',
+                f"slurm has: {shortened(KEYS, 30)}.",
+            )
 
 
 def _refuse_odd(slurm: SlurmConfig) -> None:
@@ -122,7 +148,8 @@ def _refuse_odd(slurm: SlurmConfig) -> None:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a job is beside Dora's `slurm:` keys: the `job:` and `sbatch:` keys of the configuration."""
+    """What a job is beside Dora's `slurm:` keys: the `job:` and `sbatch:` keys of the
+    configuration."""
 
     nodes: int = 1
     tasks_per_node: int | None = None  # None: one a GPU, or one on the CPU
@@ -164,11 +191,17 @@ def stored(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """`["gpus 0 -> 1"]`; a key that only one of the two knows is a version's, not a change."""
-    return [f"{key} {before[key]} -> {value}" for key, value in now.items() if key in before and before[key] != value]
+    return [
+        f"{key} {before[key]} -> {value}"
+        for key, value in now.items()
+        if key in before and before[key] != value
+    ]
 
 
 def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
-    """The parameters of submitit's `SlurmExecutor.update_parameters`. Memory is per node, time in minutes.
+    """The parameters of submitit's `SlurmExecutor.update_parameters`.
+
+    Memory is per node, time in minutes.
 
     Raises:
         UserError: GPUs, nodes and tasks do not divide.
@@ -185,7 +218,8 @@ def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
         "mem": f"{int(slurm.mem_per_gpu * shares * 1024)}M" if slurm.mem_per_gpu else None,
         "gres": f"gpu:{gpus_per_node}" if gpus else None,
         "time": slurm.time,
-        "signal_delay_s": min(SIGNAL_DELAY, slurm.time * 60 // 2),  # a job of a minute is not warned at its start
+        # a job of a minute is not warned at its start
+        "signal_delay_s": min(SIGNAL_DELAY, slurm.time * 60 // 2),
         "partition": slurm.partition,
         "constraint": slurm.constraint,
         "comment": slurm.comment,
@@ -207,11 +241,15 @@ def _nodes(gpus: int, wanted: int) -> int:
         UserError: the GPUs cannot be shared out evenly.
     """
     if gpus < 0 or wanted < 1:
-        raise UserError(f"slurm.gpus={gpus}, job.nodes={wanted}: a job needs at least 0 GPUs and 1 node.")
+        raise UserError(
+            f"slurm.gpus={gpus}, job.nodes={wanted}: a job needs at least 0 GPUs and 1 node."
+        )
     nodes = wanted if gpus <= GPUS_A_NODE or wanted > 1 else -(-gpus // GPUS_A_NODE)
     if gpus % nodes:
-        raise UserError(f"{gpus} GPUs cannot be shared evenly by {nodes} nodes.",
-                        f"give a multiple of {nodes} (slurm.gpus), or another job.nodes")
+        raise UserError(
+            f"{gpus} GPUs cannot be shared evenly by {nodes} nodes.",
+            f"give a multiple of {nodes} (slurm.gpus), or another job.nodes",
+        )
     return nodes
 
 
@@ -233,4 +271,6 @@ def _joined(names: Any) -> str | None:
 def refuse_dev(slurm: SlurmConfig) -> None:
     """`--dev` is Dora's own lab's partition. Raises: UserError."""
     if slurm.partition == "devlab":
-        raise UserError('--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.')
+        raise UserError(
+            '--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.'
+        )

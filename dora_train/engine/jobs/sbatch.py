@@ -1,4 +1,5 @@
-"""Giving an order to sbatch: its script, its options, and what it answers. slurm.py calls `submit`."""
+"""Giving an order to sbatch: its script, its options, and what it answers. slurm.py calls
+`submit`."""
 
 import os
 import re
@@ -13,8 +14,16 @@ from typing import Any
 from .executor import NoRoom, NotSubmitted, Order, Receipt, Unanswered, outside
 
 TIMEOUT = 60  # seconds that a submission may take
-MAYBE_SUBMITTED = ("timed out", "timeout", "unable to contact", "connection", "zero bytes", "communication")
-# AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of sizes and times too
+MAYBE_SUBMITTED = (
+    "timed out",
+    "timeout",
+    "unable to contact",
+    "connection",
+    "zero bytes",
+    "communication",
+)
+# AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of
+# sizes and times too
 FULL = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit|resource temporarily unavailable", re.IGNORECASE)
 TOO_MANY = "invalid job array specification"  # more tasks than the cluster's MaxArraySize
 SUBMITTED = re.compile(r"\bjob (\d+)")  # "Submitted batch job 12"
@@ -70,9 +79,17 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
     from ..upstream.submitit import batch_file
 
     script = batch_file(
-        order.folder, order.command, array=len(order.tasks or ()),
-        parameters=chosen | {"job_name": order.name, "stderr_to_stdout": True, "setup": setup,
-                             "additional_parameters": more})
+        order.folder,
+        order.command,
+        array=len(order.tasks or ()),
+        parameters=chosen
+        | {
+            "job_name": order.name,
+            "stderr_to_stdout": True,
+            "setup": setup,
+            "additional_parameters": more,
+        },
+    )
     job_id = _submitted(script, array=order.tasks is not None)
     script.replace(order.folder / f"{job_id}_submission.sh")
     return job_id
@@ -86,8 +103,13 @@ def _submitted(script: Path, array: bool) -> str:
         Unanswered: whether there is a job now, is not known.
     """
     try:
-        done = subprocess.run(["sbatch", str(script)], capture_output=True, stdin=subprocess.DEVNULL,
-                              timeout=TIMEOUT, check=False)
+        done = subprocess.run(
+            ["sbatch", str(script)],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=TIMEOUT,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
         raise Unanswered(f"sbatch did not answer within {TIMEOUT} s") from error
     except OSError as error:
@@ -107,7 +129,9 @@ def _refusal(text: str, code: int, array: bool) -> NotSubmitted | Unanswered:
 
     What sbatch did not say itself (a wrapper around it, or a kill) is no word on the job.
     """
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")] or [f"code {code}"]
+    lines = [
+        line for line in text.splitlines() if line.strip() and not line.startswith("Try ")
+    ] or [f"code {code}"]
     if FULL.search(text) or (array and TOO_MANY in text.lower()):
         return NoRoom(next((line for line in lines if FULL.search(line)), lines[-1]))
     if any(word in text.lower() for word in MAYBE_SUBMITTED) or "sbatch:" not in text:
@@ -132,7 +156,8 @@ def _ranges(tasks: Sequence[int]) -> str:
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the id of a job is known: a job that nobody wrote down would be the price."""
+    """Ctrl-C and SIGTERM wait until the id of a job is known: a job that nobody wrote down would be
+    the price."""
     signals = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -143,7 +168,8 @@ def _interrupts_wait() -> Iterator[None]:
 
 @contextmanager
 def _clean_environment() -> Iterator[None]:
-    """Without what an outer job, or a rank, left in the environment: sbatch hands all of it to the new job."""
+    """Without what an outer job, or a rank, left in the environment: sbatch hands all of it to the
+    new job."""
     taken = {key: value for key, value in os.environ.items() if outside(key)}
     for key in taken:
         del os.environ[key]

@@ -1,9 +1,9 @@
 """SLURM as an executor: sbatch.py submits; squeue, sacct and scontrol say what became of a job.
 
-Schedulers are slow, absent, or wrong for a minute; nothing but `submit` raises because of that. It is said once, and
-the answer is `UNKNOWN`, which nobody takes for an end. Nor is a job over because it is missing in an answer, which may
-have been cut off: somebody must say so, squeue or sacct with a line, or scontrol that there is no such job. One `Slurm`
-serves one command.
+Schedulers are slow, absent, or wrong for a minute; nothing but `submit` raises because of that. It
+is said once, and the answer is `UNKNOWN`, which nobody takes for an end. Nor is a job over because
+it is missing in an answer, which may have been cut off: somebody must say so, squeue or sacct with
+a line, or scontrol that there is no such job. One `Slurm` serves one command.
 """
 
 import shutil
@@ -23,7 +23,8 @@ TIMEOUT = 30  # seconds that a question to the scheduler may take
 PERIOD = 30  # seconds between two questions about the same jobs, however often the table is drawn
 LAG = 2  # seconds that accounting may be behind the queue
 CHUNK = 1000  # job ids in one command line
-NO_SUCH_JOB = "Invalid job id"  # what squeue and scontrol say of one that the controller does not know
+# what squeue and scontrol say of one that the controller does not know
+NO_SUCH_JOB = "Invalid job id"
 
 
 class Slurm:
@@ -35,7 +36,8 @@ class Slurm:
         self._clock, self._why = clock, why
         self._infos: dict[str, JobInfo] = {}
         self._asked = float("-inf")
-        self._gone: set[str] = set()  # the controller said that there is no such job; ids do not come back
+        # the controller said that there is no such job; ids do not come back
+        self._gone: set[str] = set()
         self._said: set[str] = set()
 
     # --- is there a cluster? ---
@@ -47,7 +49,11 @@ class Slurm:
             if shutil.which(program) is None:
                 return "", f"no {program}"
         text, trouble = _run(["scontrol", "show", "config"])
-        names = [line.partition("=")[2].strip() for line in text.splitlines() if line.startswith("ClusterName")]
+        names = [
+            line.partition("=")[2].strip()
+            for line in text.splitlines()
+            if line.startswith("ClusterName")
+        ]
         if not names:
             return "", f"sbatch is here, but no cluster answers ({trouble or 'no ClusterName'})"
         return names[0], ""
@@ -82,7 +88,9 @@ class Slurm:
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         """submitit's name for it: `123_0_log.out`, in an array `123_7_0_log.out`."""
-        return order.folder / (f"{job_id}_0_log.out" if task is None else f"{job_id}_{task}_0_log.out")
+        return order.folder / (
+            f"{job_id}_0_log.out" if task is None else f"{job_id}_{task}_0_log.out"
+        )
 
     # --- cancel ---
 
@@ -100,8 +108,11 @@ class Slurm:
         queued = self._squeue(named) if named else {}
         if queued is None:  # said by now, and nothing is cancelled that may be another's
             return set(wanted) - named
-        return {job_id for job_id in wanted if job_id not in named
-                or (job_id in queued and wanted[job_id] in queued[job_id].name)}
+        return {
+            job_id
+            for job_id in wanted
+            if job_id not in named or (job_id in queued and wanted[job_id] in queued[job_id].name)
+        }
 
     def lost(self, job: Job) -> bool:
         """A cluster that does not answer here may come back."""
@@ -113,12 +124,17 @@ class Slurm:
     # --- ask ---
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
-        """What is known of these jobs, asked at most every 30 seconds but for jobs that are new to us."""
+        """What is known of these jobs, asked at most every 30 seconds but for jobs that are new to
+        us."""
         wanted = set(job_ids)
         due = self._clock() - self._asked >= PERIOD
-        if wanted - set(self._infos) or ((force or due) and any(self._may_change(job_id) for job_id in wanted)):
+        if wanted - set(self._infos) or (
+            (force or due) and any(self._may_change(job_id) for job_id in wanted)
+        ):
             self._ask({job_id for job_id in wanted if self._may_change(job_id)})
-        return {job_id: self._infos.get(job_id, JobInfo(job_id, Phase.UNKNOWN)) for job_id in wanted}
+        return {
+            job_id: self._infos.get(job_id, JobInfo(job_id, Phase.UNKNOWN)) for job_id in wanted
+        }
 
     def _may_change(self, job_id: str) -> bool:
         info = self._infos.get(job_id)
@@ -144,11 +160,21 @@ class Slurm:
             self._infos[job_id] = _judged(job_id, known, ended or {}, self._gone)
 
     def _squeue(self, job_ids: set[str]) -> dict[str, JobInfo] | None:
-        """The jobs that the controller knows: they wait, run, or ended minutes ago. None: no answer."""
+        """The jobs that the controller knows: they wait, run, or ended minutes ago.
+
+        None: no answer.
+        """
         found: dict[str, JobInfo] = {}
         for chunk in _chunks(_main_ids(job_ids)):
-            text, trouble = _run(["squeue", "--array", "--states=all", f"--format={SQUEUE_FORMAT}",
-                                  f"--jobs={','.join(chunk)}"])
+            text, trouble = _run(
+                [
+                    "squeue",
+                    "--array",
+                    "--states=all",
+                    f"--format={SQUEUE_FORMAT}",
+                    f"--jobs={','.join(chunk)}",
+                ]
+            )
             if trouble and NO_SUCH_JOB in trouble:  # so it answers where it knows none of them
                 if len(chunk) == 1:
                     self._gone |= {job_id for job_id in job_ids if _main_ids([job_id]) == chunk}
@@ -174,8 +200,9 @@ class Slurm:
         """The jobs that accounting knows; None: no answer."""
         found: dict[str, JobInfo] = {}
         for chunk in _chunks(_main_ids(job_ids)):
-            text, trouble = _run(["sacct", "--parsable2", f"--format={SACCT_FORMAT}",
-                                  f"--jobs={','.join(chunk)}"])
+            text, trouble = _run(
+                ["sacct", "--parsable2", f"--format={SACCT_FORMAT}", f"--jobs={','.join(chunk)}"]
+            )
             part = None if trouble else read_sacct(_whole_lines(text))
             if part is None:
                 self._say("sacct", trouble)
@@ -194,21 +221,31 @@ class Slurm:
         return None if phase == Phase.UNKNOWN else phase == Phase.RUNNING
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole array.
+        """Ids by name, of jobs that wait or run, or ended today; an array's id is that of the whole
+        array.
 
         A name is taken for unknown if squeue and scontrol agree on that: either may be cut off.
         """
         wanted = sorted(set(names))
         found: dict[str, str] = {}
         for chunk in _chunks(wanted):
-            text, trouble = _run(["squeue", "--states=all", f"--format={SQUEUE_FORMAT}",
-                                  f"--name={','.join(chunk)}"])
+            text, trouble = _run(
+                ["squeue", "--states=all", f"--format={SQUEUE_FORMAT}", f"--name={','.join(chunk)}"]
+            )
             queued = None if trouble else read_squeue(_whole_lines(text))
             if queued is None:
                 self._say("squeue", trouble)
                 return None
-            text, trouble = _run(["sacct", "--allocations", "--parsable2", f"--format={SACCT_FORMAT}",
-                                  "--starttime=now-2days", f"--name={','.join(chunk)}"])
+            text, trouble = _run(
+                [
+                    "sacct",
+                    "--allocations",
+                    "--parsable2",
+                    f"--format={SACCT_FORMAT}",
+                    "--starttime=now-2days",
+                    f"--name={','.join(chunk)}",
+                ]
+            )
             ended = None if trouble else read_sacct(_whole_lines(text))
             _note_names([*queued.values(), *(ended or {}).values()], chunk, found)
         if set(wanted) <= set(found):
@@ -224,11 +261,15 @@ class Slurm:
         """One line on standard error, the first time."""
         if program not in self._said:
             self._said.add(program)
-            print(f"{program} does not answer ({trouble or 'it printed nothing'}): nothing is assumed.",
-                  file=sys.stderr)
+            print(
+                f"{program} does not answer ({trouble or 'it printed nothing'}): nothing is assumed.",
+                file=sys.stderr,
+            )
 
 
-def _judged(job_id: str, known: dict[str, JobInfo], ended: dict[str, JobInfo], gone: set[str]) -> JobInfo:
+def _judged(
+    job_id: str, known: dict[str, JobInfo], ended: dict[str, JobInfo], gone: set[str]
+) -> JobInfo:
     """The controller knows what is alive; accounting knows best how the rest ended."""
     now, past = known.get(job_id), ended.get(job_id)
     if now is not None and now.phase != Phase.OVER:
@@ -241,7 +282,8 @@ def _judged(job_id: str, known: dict[str, JobInfo], ended: dict[str, JobInfo], g
 
 
 def _note_names(jobs: Iterable[JobInfo], names: Iterable[str], found: dict[str, str]) -> None:
-    """Add the jobs with these names to `found`; of several jobs of one name, the first submitted."""
+    """Add the jobs with these names to `found`; of several jobs of one name, the first
+    submitted."""
     wanted = set(names)
     for info in jobs:
         main_id = info.job_id.partition("_")[0]
@@ -253,8 +295,9 @@ def _note_names(jobs: Iterable[JobInfo], names: Iterable[str], found: dict[str, 
 def _run(command: Sequence[str]) -> tuple[str, str]:
     """(standard output, what went wrong); the second is empty where nothing did."""
     try:
-        done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT,
-                              check=False)
+        done = subprocess.run(
+            command, capture_output=True, stdin=subprocess.DEVNULL, timeout=TIMEOUT, check=False
+        )
     except subprocess.TimeoutExpired:
         return "", f"no answer within {TIMEOUT} s"
     except OSError as error:
@@ -268,7 +311,7 @@ def _run(command: Sequence[str]) -> tuple[str, str]:
 
 def _whole_lines(text: str) -> str:
     """Without a last line that was cut off."""
-    return text[:text.rfind("\n") + 1]
+    return text[: text.rfind("\n") + 1]
 
 
 def _main_ids(job_ids: Iterable[str]) -> list[str]:
@@ -277,4 +320,4 @@ def _main_ids(job_ids: Iterable[str]) -> list[str]:
 
 def _chunks(words: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(words), CHUNK):
-        yield words[start:start + CHUNK]
+        yield words[start : start + CHUNK]

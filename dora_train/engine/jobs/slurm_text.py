@@ -1,8 +1,10 @@
-"""What squeue and sacct print, read into `JobInfo`. Pure text in, so that tests feed it what clusters really print.
+"""What squeue and sacct print, read into `JobInfo`.
 
-Both are asked with their header line: a wrapper, or a broken cluster, that prints nothing at all is then told from
-one that knows nothing of a job. An answer may be cut off: a line counts if it is whole, and a line that is not there
-says nothing (slurm.py).
+Pure text in, so that tests feed it what clusters really print.
+
+Both are asked with their header line: a wrapper, or a broken cluster, that prints nothing at all is
+then told from one that knows nothing of a job. An answer may be cut off: a line counts if it is
+whole, and a line that is not there says nothing (slurm.py).
 """
 
 import pwd
@@ -15,7 +17,16 @@ from .executor import JobInfo, Phase
 SQUEUE_FORMAT = "%i|%T|%r|%N|%u|%j"  # the name last: it is the only one that could hold a bar
 SACCT_FORMAT = "JobID,State,ExitCode,DerivedExitCode,NodeList,User,JobName"
 PENDING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-RUNNING = {"RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
+RUNNING = {
+    "RUNNING",
+    "COMPLETING",
+    "CONFIGURING",
+    "SUSPENDED",
+    "STOPPED",
+    "RESIZING",
+    "SIGNALING",
+    "STAGE_OUT",
+}
 SIGNALS = 65  # and above there is none
 SCONTROL = re.compile(r"\b(JobId|ArrayJobId|ArrayTaskId|JobName|JobState)=(\S+)")
 ARRAY = re.compile(r"(\d+)_\[([^\]%]*)(?:%\d+)?\]?")
@@ -37,7 +48,9 @@ def expand(job_id: str) -> list[str]:
         first, _, rest = part.partition("-")
         last, _, step = (rest or first).partition(":")
         if first.isdigit() and last.isdigit():  # squeue cuts long lists short: "0-3,..."
-            found += [f"{main}_{index}" for index in range(int(first), int(last) + 1, int(step or 1))]
+            found += [
+                f"{main}_{index}" for index in range(int(first), int(last) + 1, int(step or 1))
+            ]
     return found
 
 
@@ -56,12 +69,17 @@ def read_squeue(text: str) -> dict[str, JobInfo] | None:
         if len(fields) == 6:
             ids, word, reason, node, user, name = fields
             for job_id in expand(ids):
-                jobs[job_id] = JobInfo(job_id, phase_of(word), word, reason=reason, node=node, user=user, name=name)
+                jobs[job_id] = JobInfo(
+                    job_id, phase_of(word), word, reason=reason, node=node, user=user, name=name
+                )
     return jobs
 
 
 def read_sacct(text: str) -> dict[str, JobInfo] | None:
-    """Jobs by id; None if this is not sacct's answer. The lines of their steps help to tell an end."""
+    """Jobs by id; None if this is not sacct's answer.
+
+    The lines of their steps help to tell an end.
+    """
     lines = text.splitlines()
     if not lines or not lines[0].startswith("JobID|"):
         return None
@@ -77,8 +95,17 @@ def read_sacct(text: str) -> dict[str, JobInfo] | None:
             code, signal, exact = _exit(row["ExitCode"], ended)
             for job_id in expand(row["JobID"]):
                 jobs[job_id] = JobInfo(
-                    job_id, phase_of(word), word, node=_node(row["NodeList"]), exit_code=code,
-                    signal=signal, exact=exact, user=row["User"], by=by, name=row["JobName"])
+                    job_id,
+                    phase_of(word),
+                    word,
+                    node=_node(row["NodeList"]),
+                    exit_code=code,
+                    signal=signal,
+                    exact=exact,
+                    user=row["User"],
+                    by=by,
+                    name=row["JobName"],
+                )
     return jobs
 
 
@@ -93,23 +120,27 @@ def _steps(rows: Iterable[Mapping[str, str]]) -> Mapping[str, list[str]]:
 
 
 def read_scontrol(text: str) -> dict[str, JobInfo]:
-    """Jobs by id, as `scontrol show job --oneliner` prints them; what is no such line says nothing."""
+    """Jobs by id, as `scontrol show job --oneliner` prints them; what is no such line says
+    nothing."""
     jobs = {}
     for line in text.splitlines():
-        values = dict(reversed(SCONTROL.findall(line)))  # the first of a key: a comment may hold any text
+        # the first of a key: a comment may hold any text
+        values = dict(reversed(SCONTROL.findall(line)))
         if not {"JobId", "JobName", "JobState"} <= values.keys():
             continue
         ids = values["JobId"]
         if "ArrayTaskId" in values:  # of tasks that wait, several: "0-3,7%2"
             ids = f"{values['ArrayJobId']}_[{values['ArrayTaskId']}]"
         for job_id in expand(ids):
-            jobs[job_id] = JobInfo(job_id, phase_of(values["JobState"]), values["JobState"],
-                                   name=values["JobName"])
+            jobs[job_id] = JobInfo(
+                job_id, phase_of(values["JobState"]), values["JobState"], name=values["JobName"]
+            )
     return jobs
 
 
 def _word(state: str) -> tuple[str, str]:
-    """`"CANCELLED by 1000"` or `"CANCELLED+"` as the word, and the user's name where one is given."""
+    """`"CANCELLED by 1000"` or `"CANCELLED+"` as the word, and the user's name where one is
+    given."""
     word, _, by = state.strip().partition(" by ")
     return word.rstrip("+").strip(), _user(by.strip())
 

@@ -1,7 +1,9 @@
-"""`ema.decay`: a running average of the weights, which is validated and kept as `best.ckpt` in their place.
+"""`ema.decay`: a running average of the weights, which is validated and kept as `best.ckpt` in
+their place.
 
-Lightning's callback does the averaging, the swapping and the checkpoints (`last.ckpt` holds both, under
-`current_model_state` and `state_dict`). Here is what several ranks, a GPU and an exact resume need on top.
+Lightning's callback does the averaging, the swapping and the checkpoints (`last.ckpt` holds both,
+under `current_model_state` and `state_dict`). Here is what several ranks, a GPU and an exact resume
+need on top.
 """
 
 from typing import Any
@@ -21,7 +23,8 @@ class AverageWeights(WeightAveraging):
     """
 
     def __init__(self, decay: float, world_size: int):
-        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))  # Lightning 2.6.6's own goes tensor by tensor
+        # Lightning 2.6.6's own goes tensor by tensor
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.world_size = world_size
         self.swapped = False  # within a validation, the module holds the average
 
@@ -31,7 +34,8 @@ class AverageWeights(WeightAveraging):
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Each rank averages its own running statistics of batch norm; those of rank 0 are the checkpoint's."""
+        """Each rank averages its own running statistics of batch norm; those of rank 0 are the
+        checkpoint's."""
         super().on_validation_epoch_start(trainer, pl_module)
         self.swapped = True
         if self.world_size > 1:
@@ -42,8 +46,11 @@ class AverageWeights(WeightAveraging):
         super().on_validation_epoch_end(trainer, pl_module)
         self.swapped = False
 
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint within a validation (boundary.py) is of the weights as they were before it."""
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """A checkpoint within a validation (boundary.py) is of the weights as they were before
+        it."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self.swapped:
             weights, average = checkpoint["state_dict"], checkpoint["current_model_state"]
@@ -52,7 +59,9 @@ class AverageWeights(WeightAveraging):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Not the copying of the average over the weights: a last checkpoint may yet be written."""
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         """The test takes the average, which is the checkpoint's `state_dict`, as it is."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -1,6 +1,7 @@
 """What happens between two steps: all ranks agree whether to save and whether to leave.
 
-A checkpoint within a validation is one of the moment before it: the next attempt validates from the first batch on.
+A checkpoint within a validation is one of the moment before it: the next attempt validates from the
+first batch on.
 """
 
 import time
@@ -29,7 +30,13 @@ class StepBoundary(Checkpoint):
         every_minutes: between two checkpoints within an epoch; 0: none but at its end.
     """
 
-    def __init__(self, signals: Signals, world_size: int, save: Callable[[Trainer], None], every_minutes: float):
+    def __init__(
+        self,
+        signals: Signals,
+        world_size: int,
+        save: Callable[[Trainer], None],
+        every_minutes: float,
+    ):
         self.signals, self.world_size, self.save = signals, world_size, save
         self.every = every_minutes * 60 or float("inf")
         self._saved = time.monotonic()
@@ -68,13 +75,15 @@ class StepBoundary(Checkpoint):
             raise Interrupted(agreed % SAVE)
 
     def _leave(self, trainer: Trainer) -> None:
-        """Leave with the checkpoint that there is: what was done since is done again, with the same result."""
+        """Leave with the checkpoint that there is: what was done since is done again, with the same
+        result."""
         signum = self._agreed(trainer, 0)
         if signum:
             raise Interrupted(signum)
 
     def _agreed(self, trainer: Trainer, due: int) -> int:
-        """The sum of the largest `due` and the largest signal of any rank: the same number on every rank."""
+        """The sum of the largest `due` and the largest signal of any rank: the same number on every
+        rank."""
         if self.world_size == 1:
             return due + self.signals.signum
         wishes = torch.tensor([due, self.signals.signum], device=trainer.strategy.root_device)
@@ -83,7 +92,8 @@ class StepBoundary(Checkpoint):
 
 
 def _can_go_on_from_here(trainer: Trainer) -> bool:
-    """Whether a checkpoint after this batch holds all that the next one needs; the same on every rank.
+    """Whether a checkpoint after this batch holds all that the next one needs; the same on every
+    rank.
 
     Not after the last batch, or the last step that is trained: Lightning 2.6.6 would take the epoch
     for finished, without its validation and its entry. Not before a validation: it would be left

@@ -1,11 +1,13 @@
-"""Writes `last.ckpt` at an epoch's end, and `best.ckpt` of the best epoch that `last.ckpt` knows of.
+"""Writes `last.ckpt` at an epoch's end, and `best.ckpt` of the best epoch that `last.ckpt` knows
+of.
 
-Not Lightning's ModelCheckpoint: that forgets its best score when the folder moves, stops updating `last` once the
-metric stops improving, and leaves unreadable files when killed while it writes (6 of 12 kills; here none of 12).
+Not Lightning's ModelCheckpoint: that forgets its best score when the folder moves, stops updating
+`last` once the metric stops improving, and leaves unreadable files when killed while it writes (6
+of 12 kills; here none of 12).
 
-A new best epoch goes to `best.next.ckpt` first. It takes the place of `best.ckpt` when `last.ckpt` has
-that epoch in its history. So whenever the run is killed, `best.ckpt` is the best of the history that
-the next attempt resumes with (resume.py).
+A new best epoch goes to `best.next.ckpt` first. It takes the place of `best.ckpt` when `last.ckpt`
+has that epoch in its history. So whenever the run is killed, `best.ckpt` is the best of the history
+that the next attempt resumes with (resume.py).
 """
 
 import os
@@ -25,18 +27,28 @@ from .failures import full
 from .history import History
 
 NEXT_BEST = "best.next.ckpt"
-RESUME_ONLY = ("optimizer_states", "lr_schedulers", "loops", "callbacks", "current_model_state",
-               "averaging_state", "should_stop")
+RESUME_ONLY = (
+    "optimizer_states",
+    "lr_schedulers",
+    "loops",
+    "callbacks",
+    "current_model_state",
+    "averaging_state",
+    "should_stop",
+)
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside, syncs and renames: a reader, or the next attempt, sees the old file or the new one, whole.
+    """Writes beside, syncs and renames: a reader, or the next attempt, sees the old file or the new
+    one, whole.
 
     `best.ckpt` is for use, not to resume from: it is written without what only a resume needs.
     (Lightning's own `weights_only` would leave out the averaged weights as well.)
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
         path = Path(path)
         content = for_use(checkpoint) if path.name in (BEST, NEXT_BEST) else checkpoint
         try:
@@ -88,8 +100,14 @@ class Checkpoints(Checkpoint):
         saved: told of each checkpoint that is whole on disk.
     """
 
-    def __init__(self, experiment: Experiment, history: History, is_first: bool, every_epochs: int,
-                 saved: Callable[[], None]):
+    def __init__(
+        self,
+        experiment: Experiment,
+        history: History,
+        is_first: bool,
+        every_epochs: int,
+        saved: Callable[[], None],
+    ):
         self.experiment, self.history, self.is_first = experiment, history, is_first
         self.every_epochs, self.saved = every_epochs, saved
 
@@ -102,7 +120,8 @@ class Checkpoints(Checkpoint):
             self.experiment.write_history(self.history.entries)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """The end is saved whatever the interval; a run killed in its test has nothing to train again."""
+        """The end is saved whatever the interval; a run killed in its test has nothing to train
+        again."""
         if len(self.history.entries) % self.every_epochs:
             self.save_last(trainer)
 
@@ -124,9 +143,15 @@ def next_best(experiment: Experiment) -> Path:
 
 
 def thin_out(experiment: Experiment, keep: str) -> None:
-    """Remove what a finished run's result does not need. `keep`: all, last (no previous one) or best (weights only)."""
+    """Remove what a finished run's result does not need.
+
+    `keep`: all, last (no previous one) or best (weights only).
+    """
     if keep in ("last", "best"):
-        for path in (previous(experiment.last_checkpoint), *experiment.folder.glob("unused.*.ckpt")):
+        for path in (
+            previous(experiment.last_checkpoint),
+            *experiment.folder.glob("unused.*.ckpt"),
+        ):
             path.unlink(missing_ok=True)
     if keep == "best" and experiment.best_checkpoint.exists():
         experiment.last_checkpoint.unlink(missing_ok=True)

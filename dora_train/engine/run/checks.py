@@ -1,6 +1,8 @@
-"""Whether a run can do what its configuration asks for, on this machine: looked at before anything is on disk.
+"""Whether a run can do what its configuration asks for, on this machine: looked at before anything
+is on disk.
 
-What train.py's own checks need not import Lightning for, they have refused before. Called by `session.enter`.
+What train.py's own checks need not import Lightning for, they have refused before. Called by
+`session.enter`.
 """
 
 import inspect
@@ -28,8 +30,11 @@ def check_run(cfg: Any) -> None:
     """
     check_values(_plain(cfg))
     check_loggers(list(cfg.logger or []))
-    check_accelerator(str(cfg.trainer.get("accelerator", "auto")), int(cfg.slurm.gpus) if _in_job() else 0,
-                      bool(cfg.trainer.get("sync_batchnorm")))
+    check_accelerator(
+        str(cfg.trainer.get("accelerator", "auto")),
+        int(cfg.slurm.gpus) if _in_job() else 0,
+        bool(cfg.trainer.get("sync_batchnorm")),
+    )
     check_trainer(trainer_keywords(cfg))
 
 
@@ -43,7 +48,8 @@ def _plain(cfg: Any) -> dict[str, Any]:
 
 
 def check_trainer(keywords: Mapping[str, Any]) -> None:
-    """Whether Lightning's Trainer takes them: asked by building one, which takes milliseconds and starts nothing.
+    """Whether Lightning's Trainer takes them: asked by building one, which takes milliseconds and
+    starts nothing.
 
     Raises:
         UserError: a keyword that is not Lightning's, or a value that it refuses.
@@ -52,13 +58,22 @@ def check_trainer(keywords: Mapping[str, Any]) -> None:
     for key in keywords:
         if key not in known:
             close = near(key, known)
-            raise UserError(f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
-                            f"Lightning's Trainer takes: {', '.join(known[:14])} ...")
+            raise UserError(
+                f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
+                f"Lightning's Trainer takes: {', '.join(known[:14])} ...",
+            )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run's own trainer says it again
-            pl.Trainer(**keywords, devices=1, plugins=[LightningEnvironment()], logger=False,
-                       enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+            pl.Trainer(
+                **keywords,
+                devices=1,
+                plugins=[LightningEnvironment()],
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
     except Exception as error:  # MisconfigurationException, ValueError, TypeError, ModuleNotFoundError: each its own
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"Lightning's Trainer refuses a value of trainer: {reason}") from error
@@ -81,15 +96,18 @@ def check_batches(trainer: Any, train: int, valid: int, test: int) -> None:
     if isinstance(interval, int) and interval > left:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {left} batches, so it would never validate.",
-            f"give at most {left}, or a fraction of an epoch; without it, an epoch ends with a validation")
+            f"give at most {left}, or a fraction of an epoch; without it, an epoch ends with a validation",
+        )
 
 
 def _check_limit(key: str, limit: int | float, batches: int) -> None:
     """Lightning 2.6.6 takes 0 for none at all, and refuses a fraction that comes to none."""
     if limit and batches and not counted(limit, batches):
         least = math.ceil(1000 / batches) / 1000
-        raise UserError(f"trainer.{key}={limit}: that leaves no batch of {batches}.",
-                        f"give at least {least}, or a whole number of batches")
+        raise UserError(
+            f"trainer.{key}={limit}: that leaves no batch of {batches}.",
+            f"give at least {least}, or a whole number of batches",
+        )
 
 
 def counted(limit: int | float, batches: int) -> int:
@@ -102,14 +120,24 @@ def _in_job() -> bool:
 
 
 def check_accelerator(accelerator: str, gpus_of_job: int = 0, sync_batchnorm: bool = False) -> None:
-    """Raises: UserError if a GPU is needed and torch sees none: nothing trains on the CPU in silence."""
-    there = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available(),
-             "mps": torch.backends.mps.is_available(), "cpu": True, "auto": True}
+    """Raises: UserError if a GPU is needed and torch sees none: nothing trains on the CPU in
+    silence."""
+    there = {
+        "gpu": torch.cuda.is_available() or torch.backends.mps.is_available(),
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+        "auto": True,
+    }
     if not there.get(accelerator, True):
-        raise UserError(f"trainer.accelerator={accelerator}: torch sees no such device here.",
-                        "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take trainer.accelerator=auto")
+        raise UserError(
+            f"trainer.accelerator={accelerator}: torch sees no such device here.",
+            "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take trainer.accelerator=auto",
+        )
     if sync_batchnorm and (accelerator == "cpu" or not torch.cuda.is_available()):
         raise UserError("trainer.sync_batchnorm=true: torch synchronises batch norm on GPUs only.")
     if gpus_of_job and accelerator != "cpu" and torch.cuda.device_count() == 0:
-        raise UserError(f"the job was given {gpus_of_job} GPU(s), but torch sees none on this node.",
-                        "look at nvidia-smi there; to train on the CPU: slurm.gpus=0")
+        raise UserError(
+            f"the job was given {gpus_of_job} GPU(s), but torch sees none on this node.",
+            "look at nvidia-smi there; to train on the CPU: slurm.gpus=0",
+        )

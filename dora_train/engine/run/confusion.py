@@ -1,7 +1,8 @@
-"""Which class is taken for which, counted while the test set is measured: no second pass, nothing to add to module.py.
+"""Which class is taken for which, counted while the test set is measured: no second pass, nothing
+to add to module.py.
 
-The network's outputs are seen by a hook on the module, the labels are the batch's second part. Where they are no logits
-[B, classes] and labels [B] there is no matrix, and nothing else changes.
+The network's outputs are seen by a hook on the module, the labels are the batch's second part.
+Where they are no logits [B, classes] and labels [B] there is no matrix, and nothing else changes.
 """
 
 from typing import Any
@@ -30,8 +31,9 @@ class Confusion(Callback):
     def _see(self, module: torch.nn.Module, inputs: Any, outputs: Any) -> None:
         self._outputs = outputs
 
-    def on_test_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
-                          *args: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
         logits, labels = self._outputs, _labels(batch)
         self._outputs = None
         if self._odd or not self._fit(logits, labels):
@@ -41,9 +43,14 @@ class Confusion(Callback):
         self._counts += torch.bincount(pairs.cpu(), minlength=len(self._counts))
 
     def _fit(self, logits: Any, labels: Any) -> bool:
-        return (isinstance(logits, torch.Tensor) and isinstance(labels, torch.Tensor) and logits.ndim == 2
-                and logits.shape[1] == self.classes and labels.shape == logits.shape[:1]
-                and not labels.is_floating_point())
+        return (
+            isinstance(logits, torch.Tensor)
+            and isinstance(labels, torch.Tensor)
+            and logits.ndim == 2
+            and logits.shape[1] == self.classes
+            and labels.shape == logits.shape[:1]
+            and not labels.is_floating_point()
+        )
 
     def on_test_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._hook.remove()
@@ -57,7 +64,9 @@ class Confusion(Callback):
         *counts, odd = total.tolist()
         if odd or not any(counts):
             return None
-        return [counts[row * self.classes:(row + 1) * self.classes] for row in range(self.classes)]
+        return [
+            counts[row * self.classes : (row + 1) * self.classes] for row in range(self.classes)
+        ]
 
 
 def _labels(batch: Any) -> Any:

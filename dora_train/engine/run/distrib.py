@@ -17,17 +17,29 @@ Spec = namedtuple("Spec", "rank world_size local_rank node_rank num_nodes source
 def get_distrib_spec() -> Spec:
     """This process among the ranks of its run, as Dora's function of this name."""
     ranks = current().ranks
-    return Spec(ranks.rank, ranks.world_size, ranks.local_rank, ranks.node_rank, ranks.num_nodes,
-                "dora_train")
+    return Spec(
+        ranks.rank,
+        ranks.world_size,
+        ranks.local_rank,
+        ranks.node_rank,
+        ranks.num_nodes,
+        "dora_train",
+    )
 
 
 def set_distrib_env() -> None:
     """Set the variables that torch's `env://` reads; nothing for a single rank."""
     ranks = current().ranks
     if ranks.world_size > 1:
-        known = {"RANK": ranks.rank, "WORLD_SIZE": ranks.world_size, "LOCAL_RANK": ranks.local_rank,
-                 "LOCAL_WORLD_SIZE": ranks.local_size, "GROUP_RANK": ranks.node_rank,
-                 "MASTER_ADDR": ranks.address, "MASTER_PORT": ranks.port}
+        known = {
+            "RANK": ranks.rank,
+            "WORLD_SIZE": ranks.world_size,
+            "LOCAL_RANK": ranks.local_rank,
+            "LOCAL_WORLD_SIZE": ranks.local_size,
+            "GROUP_RANK": ranks.node_rank,
+            "MASTER_ADDR": ranks.address,
+            "MASTER_PORT": ranks.port,
+        }
         os.environ.update({name: str(value) for name, value in known.items()})
 
 
@@ -46,8 +58,11 @@ def init(backend: str = "nccl") -> None:
     if not on_cpu:
         torch.cuda.set_device(ranks.local_rank)
     torch.distributed.init_process_group(
-        "gloo" if on_cpu else "nccl", init_method=f"tcp://{ranks.address}:{ranks.port}",
-        rank=ranks.rank, world_size=ranks.world_size)
+        "gloo" if on_cpu else "nccl",
+        init_method=f"tcp://{ranks.address}:{ranks.port}",
+        rank=ranks.rank,
+        world_size=ranks.world_size,
+    )
 
 
 def is_master() -> bool:

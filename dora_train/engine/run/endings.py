@@ -1,5 +1,5 @@
-"""Ends before the last epoch: nothing gets better any more (complete), the loss is no number (failed), or a search has
-no hope for it (stopped).
+"""Ends before the last epoch: nothing gets better any more (complete), the loss is no number
+(failed), or a search has no hope for it (stopped).
 
 The rules here are functions of the history, so that a run that was killed comes to the same end
 without storing how near it was. What another callback decided is carried through the checkpoint.
@@ -27,7 +27,10 @@ class EarlyStop(Callback):
         self.history, self.patience = history, patience
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """As an earlier attempt decided, maybe epochs ago: `trainer.min_epochs` puts the end off."""
+        """As an earlier attempt decided, maybe epochs ago:
+
+        `trainer.min_epochs` puts the end off.
+        """
         if max(since_best_each(self.history.monitored), default=0) >= self.patience:
             trainer.should_stop = True
 
@@ -46,12 +49,14 @@ class KeepStop(Callback):
     def __init__(self) -> None:
         self.decided = False
 
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule,
-                           checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         checkpoint["should_stop"] = trainer.should_stop
 
-    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule,
-                           checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         self.decided = checkpoint.get("should_stop", False)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -59,12 +64,15 @@ class KeepStop(Callback):
 
 
 class StopHopeless(Callback):
-    """Ends a search's trial after an epoch whose best so far is worse than the search wants by then.
+    """Ends a search's trial after an epoch whose best so far is worse than the search wants by
+    then.
 
-    Looks as the next epoch begins: the one before it is in the checkpoint by then, and the last one always counts.
+    Looks as the next epoch begins: the one before it is in the checkpoint by then, and the last one
+        always counts.
 
     Args:
-        rule: {"metric": "valid.acc", "mode": "max", "floors": [None, 0.4, ...]}, a floor an epoch; None: none.
+        rule: {"metric": "valid.acc", "mode": "max", "floors": [None, 0.4, ...]}, a floor an epoch;
+            None: none.
     """
 
     def __init__(self, history: History, rule: Mapping[str, Any]):
@@ -76,15 +84,21 @@ class StopHopeless(Callback):
         floor = floors[done - 1] if 0 < done <= len(floors) else None
         metric, mode = self.rule["metric"], self.rule["mode"]
         sign = 1.0 if mode == "max" else -1.0
-        reached = [value for value in monitored(self.history.entries, metric, mode) if math.isfinite(value)]
+        reached = [
+            value for value in monitored(self.history.entries, metric, mode) if math.isfinite(value)
+        ]
         if floor is not None and reached and max(reached) < sign * floor:
-            raise Stopped(f"{metric} {sign * max(reached):.4g} after {done} epochs, the median is {floor:.4g}")
+            raise Stopped(
+                f"{metric} {sign * max(reached):.4g} after {done} epochs, the median is {floor:.4g}"
+            )
 
 
 class StopOnNan(Callback):
-    """Ends the run before anything of an epoch that diverged is saved; must stand right behind the history.
+    """Ends the run before anything of an epoch that diverged is saved; must stand right behind the
+    history.
 
-    Looks where sums are read anyway: at an epoch's end and at a checkpoint within it. Looking at each step would make
+    Looks where sums are read anyway: at an epoch's end and at a checkpoint within it. Looking at
+        each step would make
     the CPU wait for the GPU each time.
     """
 
@@ -99,6 +113,8 @@ class StopOnNan(Callback):
         """Raises: UserError where a loss is no finite number; all ranks have the same means."""
         for split, metrics in means.items():
             if not math.isfinite(metrics.get("loss", 0.0)):
-                raise UserError(f"diverged in epoch {epoch}: the {split} loss is {metrics['loss']}.",
-                                "lower optim.lr, or give schedule.warmup_epochs or trainer.gradient_clip_val; "
-                                "stop_on_nan=false goes on")
+                raise UserError(
+                    f"diverged in epoch {epoch}: the {split} loss is {metrics['loss']}.",
+                    "lower optim.lr, or give schedule.warmup_epochs or trainer.gradient_clip_val; "
+                    "stop_on_nan=false goes on",
+                )

@@ -9,7 +9,8 @@ from .ranks import Ranks
 class RanksEnvironment(ClusterEnvironment):
     """Lightning starts no process and asks no scheduler: the ranks are there already.
 
-    Given with one rank too: else Lightning finds SLURM by itself and installs its own requeue handlers.
+    Given with one rank too: else Lightning finds SLURM by itself and installs its own requeue
+        handlers.
     """
 
     def __init__(self, ranks: Ranks):
@@ -54,8 +55,9 @@ class RanksEnvironment(ClusterEnvironment):
 def leave_group() -> None:
     """Leave the ranks' process group, where there is one: at the process's end.
 
-    Lightning 2.6.6 does so for NCCL alone. gloo's threads, met by the interpreter's end, now and then abort a process
-    that had finished ("terminate called without an active exception", exit code -6).
+    Lightning 2.6.6 does so for NCCL alone. gloo's threads, met by the interpreter's end, now and
+    then abort a process that had finished ("terminate called without an active exception", exit
+    code -6).
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

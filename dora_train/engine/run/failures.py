@@ -1,4 +1,5 @@
-"""What happens to a run from outside, told from its own mistakes: a full disk, a rank that is gone."""
+"""What happens to a run from outside, told from its own mistakes: a full disk, a rank that is
+gone."""
 
 import errno
 import os
@@ -23,7 +24,9 @@ def full(error: BaseException | None) -> OSError | None:
 
 @contextmanager
 def full_disk_said(folder: Path) -> Iterator[None]:
-    """A full disk is no bug: one clear line. The files that were there are whole (store.written_aside).
+    """A full disk is no bug: one clear line.
+
+    The files that were there are whole (store.written_aside).
 
     Raises:
         UserError: instead of the error of whoever was writing.
@@ -36,8 +39,10 @@ def full_disk_said(folder: Path) -> Iterator[None]:
         found = full(error)
         if found is None:
             raise
-        raise UserError(f"cannot write {found.filename or f'into {folder}'}: {os.strerror(found.errno or 0)}",
-                        "make room, and give the same command again") from error
+        raise UserError(
+            f"cannot write {found.filename or f'into {folder}'}: {os.strerror(found.errno or 0)}",
+            "make room, and give the same command again",
+        ) from error
 
 
 def is_lost_rank(error: BaseException, world_size: int) -> bool:

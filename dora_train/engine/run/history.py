@@ -1,6 +1,8 @@
-"""From what the steps return to one history entry an epoch: train and valid together, no clock in it.
+"""From what the steps return to one history entry an epoch: train and valid together, no clock in
+it.
 
-The running sums of an epoch are part of the checkpoint, and so is the history: `history.json` is only ever its copy.
+The running sums of an epoch are part of the checkpoint, and so is the history: `history.json` is
+only ever its copy.
 """
 
 from collections.abc import Callable
@@ -20,7 +22,8 @@ RULE = 2  # of the runs that begin now: see `History.rule`
 class Averages:
     """Means over an epoch of what its steps return, over all ranks; every sample counts once.
 
-    Sums are kept in float64 (float32 on MPS, which has no float64), on the device: reading them waits for the GPU.
+    Sums are kept in float64 (float32 on MPS, which has no float64), on the device: reading them
+    waits for the GPU.
     """
 
     def __init__(self) -> None:
@@ -29,7 +32,8 @@ class Averages:
         self.count = 0
 
     def add(self, outputs: Any, samples: int) -> None:
-        """Take in a step's outputs: scalars are means over the batch, others have one value a sample."""
+        """Take in a step's outputs: scalars are means over the batch, others have one value a
+        sample."""
         if not isinstance(outputs, dict):
             outputs = {"loss": outputs}
         if self.sums is None:
@@ -90,8 +94,8 @@ class History(Callback):
 
     Attributes:
         rule: 1, of checkpoints that do not name it: epochs without a validation count for early
-            stopping and plateau, and `trainer.overfit_batches` draws new batches in each epoch. 2: only
-            validations count, and the batches stay. A run ends by the rule that it began with.
+            stopping and plateau, and `trainer.overfit_batches` draws new batches in each epoch. 2:
+            only validations count, and the batches stay. A run ends by the rule that it began with.
     """
 
     rule = RULE
@@ -99,12 +103,17 @@ class History(Callback):
     def __init__(self, metric: str, mode: str, rank: int, world_size: int):
         self.metric, self.mode, self.rank, self.world_size = metric, mode, rank, world_size
         self.entries: list[Entry] = []
-        self.best: dict[str, Any] = {}  # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1
+        # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1
+        self.best: dict[str, Any] = {}
         self.improved = False  # by the last entry
-        self.check: Callable[[Entry, int], None] | None = None  # looks at what a checkpoint within an epoch would hold
+        # looks at what a checkpoint within an epoch would hold
+        self.check: Callable[[Entry, int], None] | None = None
         self.train, self.valid, self.test = Averages(), Averages(), Averages()
-        self.device = ""  # "cpu", "cuda": sums are rounded in another order elsewhere, and with other ranks
-        self._gathered: dict[str, Any] = {split: Averages().state(1) for split in ("train", "valid")}
+        # "cpu", "cuda": sums are rounded in another order elsewhere, and with other ranks
+        self.device = ""
+        self._gathered: dict[str, Any] = {
+            split: Averages().state(1) for split in ("train", "valid")
+        }
         self._restored: dict[str, Any] = {}
 
     @property
@@ -125,31 +134,38 @@ class History(Callback):
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.train, self.valid = Averages(), Averages()
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
-                           batch_idx: int) -> None:
-        if trainer.accumulate_grad_batches > 1:  # Lightning 2.6.6 has divided it by the batches that make a step
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning 2.6.6 has divided it by the batches that make a step
+        if trainer.accumulate_grad_batches > 1:
             outputs = {**outputs, "loss": outputs["loss"] * trainer.accumulate_grad_batches}
         self.train.add(outputs, num_samples(batch))
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.valid = Averages()
 
-    def on_validation_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
-                                *args: Any) -> None:
+    def on_validation_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
         if not trainer.sanity_checking:
             self.valid.add(outputs, num_samples(batch))
 
     def on_test_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.test = Averages()
 
-    def on_test_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
-                          *args: Any) -> None:
+    def on_test_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
         self.test.add(outputs, num_samples(batch))
 
     # --- an epoch is over ---
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        entry = {"train": self.train.means(self.world_size), "valid": self.valid.means(self.world_size)}
+        entry = {
+            "train": self.train.means(self.world_size),
+            "valid": self.valid.means(self.world_size),
+        }
         for name, value in trainer.callback_metrics.items():  # what the module gave to self.log
             split, _, metric = name.partition("/")
             if split in entry and metric:
@@ -160,24 +176,37 @@ class History(Callback):
         self.train, self.valid = Averages(), Averages()
 
     def _note_best(self) -> None:
-        """Raises: UserError where the first epoch measured others: without it no epoch would ever be the best."""
+        """Raises: UserError where the first epoch measured others: without it no epoch would ever
+        be the best."""
         split, _, metric = self.metric.partition(".")
         value = self.entries[-1].get(split, {}).get(metric)
         if value is None and len(self.entries) == 1 and split in self.entries[0]:
-            raise UserError(f"best.metric={self.metric}: {split} has no such metric.",
-                            f"{split} has: {', '.join(self.entries[0][split])}.")
+            raise UserError(
+                f"best.metric={self.metric}: {split} has no such metric.",
+                f"{split} has: {', '.join(self.entries[0][split])}.",
+            )
         before = self.best.get("value")
-        self.improved = value is not None and value == value and (  # NaN is never the best
-            before is None or (value > before if self.mode == "max" else value < before))
+        self.improved = (
+            value is not None
+            and value == value
+            and (  # NaN is never the best
+                before is None or (value > before if self.mode == "max" else value < before)
+            )
+        )
         if self.improved:
-            self.best = {"epoch": len(self.entries), **self.entries[-1].get("valid", {}), "value": value}
+            self.best = {
+                "epoch": len(self.entries),
+                **self.entries[-1].get("valid", {}),
+                "value": value,
+            }
 
     # --- in the checkpoint ---
 
     def gather(self) -> None:
         """Sum the epoch so far over the ranks, for a checkpoint within it.
 
-        Also its last validation: with `trainer.val_check_interval`, none may follow in this epoch. All
+        Also its last validation: with `trainer.val_check_interval`, none may follow in this epoch.
+            All
         ranks must call it together.
         """
         train, valid = self.train.state(self.world_size), self.valid.state(self.world_size)
@@ -188,8 +217,14 @@ class History(Callback):
             self.check({"train": means}, len(self.entries) + 1)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.entries, "best": self.best, **self._gathered,
-                "ranks": self.world_size, "device": self.device, "rule": self.rule}
+        return {
+            "history": self.entries,
+            "best": self.best,
+            **self._gathered,
+            "ranks": self.world_size,
+            "device": self.device,
+            "rule": self.rule,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.entries = [dict(entry) for entry in state_dict["history"]]

@@ -1,6 +1,8 @@
-"""Our batches as loaders for Lightning: each asks where the training is, and gives this rank its share from there.
+"""Our batches as loaders for Lightning: each asks where the training is, and gives this rank its
+share from there.
 
-The place is asked for when the first batch is: by then Lightning has restored its counters from the checkpoint.
+The place is asked for when the first batch is: by then Lightning has restored its counters from the
+checkpoint.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +18,8 @@ class TrainLoader:
     """The training batches of the trainer's epoch, from its next batch on.
 
     Args:
-        batches: has `epoch(epoch, start, rank, world_size)` and a length, as `dora_train.data.Batches`.
+        batches: has `epoch(epoch, start, rank, world_size)` and a length, as
+            `dora_train.data.Batches`.
         overfits: every epoch has the batches of the first one.
     """
 
@@ -57,32 +60,38 @@ def loaders(data: Any, ranks: Ranks, overfits: bool) -> tuple[TrainLoader, EvalL
 
 
 class SameAsOneRank(Callback):
-    """What makes several ranks compute what one would: fair shares, one rank's buffers, draws by counter.
+    """What makes several ranks compute what one would: fair shares, one rank's buffers, draws by
+    counter.
 
     Args:
-        seed_all: seeds the global generators from (purpose, *counters); they are seeded anew at each batch, so that
-            dropout does not depend on what came before.
+        seed_all: seeds the global generators from (purpose, *counters); they are seeded anew at
+            each batch, so that dropout does not depend on what came before.
     """
 
     def __init__(self, ranks: Ranks, seed: int, seed_all: Callable[..., None]):
         self.ranks, self.seed, self.seed_all = ranks, seed, seed_all
         self._share = 1.0
 
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         self.seed_all("step", self.seed, trainer.current_epoch, batch_idx, self.ranks.rank)
         if self.ranks.world_size > 1:
             self._share = self._weight(trainer, batch_idx, num_samples(batch))
 
-    def on_validation_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int,
-                                  *args: Any) -> None:
+    def on_validation_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
         self.seed_all("valid", self.seed, trainer.current_epoch, batch_idx, self.ranks.rank)
 
-    def on_test_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int,
-                            *args: Any) -> None:
+    def on_test_batch_start(
+        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int, *args: Any
+    ) -> None:
         self.seed_all("test", self.seed, batch_idx, self.ranks.rank)
 
     def _weight(self, trainer: Trainer, batch_idx: int, mine: int) -> float:
-        """What turns DDP's mean of the ranks' means into the mean over the batch: shares differ by one sample."""
+        """What turns DDP's mean of the ranks' means into the mean over the batch: shares differ by
+        one sample."""
         loader: Any = trainer.train_dataloader
         sizes = getattr(getattr(loader, "batches", None), "size_of", None)
         return mine * self.ranks.world_size / sizes(batch_idx) if sizes else 1.0
@@ -92,7 +101,8 @@ class SameAsOneRank(Callback):
             loss.mul_(self._share)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Running statistics of batch norm differ between ranks; those of rank 0 are the checkpoint's."""
+        """Running statistics of batch norm differ between ranks; those of rank 0 are the
+        checkpoint's."""
         if self.ranks.world_size > 1:
             import torch
 
@@ -101,7 +111,8 @@ class SameAsOneRank(Callback):
 
 
 def num_samples(batch: Any) -> int:
-    """Samples in a batch: the length of its first tensor, wherever that stands in tuples and dicts."""
+    """Samples in a batch: the length of its first tensor, wherever that stands in tuples and
+    dicts."""
     if hasattr(batch, "shape"):
         return int(batch.shape[0])
     parts = batch.values() if isinstance(batch, dict) else batch

@@ -1,8 +1,9 @@
-"""TensorBoard and CSV in the experiment's folder, and wandb where asked for, from the same numbers as the history.
+"""TensorBoard and CSV in the experiment's folder, and wandb where asked for, from the same numbers
+as the history.
 
-All are continuous over a resume: TensorBoard is told from which step on older events are void, the CSV file is written
-anew from the history when a run starts, and the id of a run of wandb is the signature; of the epochs before, it is
-given those that it has not got.
+All are continuous over a resume: TensorBoard is told from which step on older events are void, the
+CSV file is written anew from the history when a run starts, and the id of a run of wandb is the
+signature; of the epochs before, it is given those that it has not got.
 """
 
 import csv
@@ -26,21 +27,25 @@ from .history import Entry, History, batches_of
 
 
 def _tensorboard(folder: Path, void: int) -> Logger:
-    """Its events lie in the experiment's folder itself, so that TensorBoard names the run by its signature.
+    """Its events lie in the experiment's folder itself, so that TensorBoard names the run by its
+    signature.
 
-    The step is given to a run that starts anew, too: an attempt before it may have logged, and been killed before it
+    The step is given to a run that starts anew, too: an attempt before it may have logged, and been
+        killed before it
     saved.
     """
     in_order(folder)
-    return TensorBoardLogger(str(folder), name="", version="", default_hp_metric=False, purge_step=void)
+    return TensorBoardLogger(
+        str(folder), name="", version="", default_hp_metric=False, purge_step=void
+    )
 
 
 def in_order(folder: Path) -> None:
     """Have TensorBoard read the files of earlier attempts before the one that is about to be made.
 
-    It reads them by their names, which begin with the second of their start (tensorboard 2.21's EventFileWriter), and
-    each says from which step on what was read before is void. On another machine, or after its clock was set back, the
-    new one would come first, and its epochs be gone.
+    It reads them by their names, which begin with the second of their start (tensorboard 2.21's
+    EventFileWriter), and each says from which step on what was read before is void. On another
+    machine, or after its clock was set back, the new one would come first, and its epochs be gone.
     """
     moved, limit = [], int(time.time()) - 1
     for path in sorted(folder.glob("events.out.tfevents.[0-9]*.*"), reverse=True):
@@ -59,10 +64,13 @@ def _wandb(folder: Path, void: int) -> Logger:
     from pytorch_lightning.loggers import WandbLogger
 
     project = os.environ.get("WANDB_PROJECT", "dora_train")
-    return WandbLogger(name=folder.name, id=folder.name, project=project, save_dir=str(folder), resume="allow")
+    return WandbLogger(
+        name=folder.name, id=folder.name, project=project, save_dir=str(folder), resume="allow"
+    )
 
 
-# name -> the logger for an experiment's folder; from the optimizer step `void` on, what was logged before is void
+# name -> the logger for an experiment's folder; from the optimizer step `void` on, what was logged
+# before is void
 LOGGERS: dict[str, Callable[[Path, int], Logger]] = {"tensorboard": _tensorboard, "wandb": _wandb}
 CSV = "csv"  # ours, and no logger of Lightning's
 
@@ -72,27 +80,37 @@ def check_loggers(names: Sequence[str]) -> None:
     known = [CSV, *LOGGERS]
     for name in names:
         if name not in known:
-            raise UserError(f'unknown logger "{name}": any of {", ".join(known)}, e.g. logger=[csv].')
+            raise UserError(
+                f'unknown logger "{name}": any of {", ".join(known)}, e.g. logger=[csv].'
+            )
     if "wandb" in names and importlib.util.find_spec("wandb") is None:
-        raise UserError("logger=[wandb] needs wandb, which is not installed: pip install -r requirements-extra.txt")
+        raise UserError(
+            "logger=[wandb] needs wandb, which is not installed: pip install -r requirements-extra.txt"
+        )
 
 
 def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Logger]:
     """Lightning's loggers among `names`.
 
     Args:
-        void: the optimizer step from which on what an earlier attempt logged is void: see `first_void_step`.
+        void: the optimizer step from which on what an earlier attempt logged is void: see
+            `first_void_step`.
     """
     return [LOGGERS[name](folder, void) for name in names if name in LOGGERS]
 
 
 def log_values(logger: Logger, config: Mapping[str, Any]) -> None:
-    """The values of an experiment as its hyper-parameters: TensorBoard's HPARAMS tab, wandb's config.
+    """The values of an experiment as its hyper-parameters:
 
-    Lightning's own way writes placeholders for metrics as well; the tab finds those of the epochs by itself.
+    TensorBoard's HPARAMS tab, wandb's config.
+
+    Lightning's own way writes placeholders for metrics as well; the tab finds those of the epochs
+    by itself.
     """
-    values = {key: value if isinstance(value, (bool, int, float, str)) else str(value)
-              for key, value in flatten(config)}
+    values = {
+        key: value if isinstance(value, (bool, int, float, str)) else str(value)
+        for key, value in flatten(config)
+    }
     if isinstance(logger, TensorBoardLogger):
         _, start, _ = hparams(values, {})
         logger.experiment.file_writer.add_summary(start)
@@ -118,10 +136,12 @@ class LogHistory(Callback):
     def _catch_up(self, trainer: Trainer, logger: Logger) -> None:
         """Give wandb the epochs that it has not got: all of them where it is offline.
 
-        wandb 0.31 keeps up to 32 KB in memory, some hundred epochs, which a SIGKILL takes away; and each attempt's
-        offline folder is synced by itself. A row is an epoch, so that its count of rows says where it is.
+        wandb 0.31 keeps up to 32 KB in memory, some hundred epochs, which a SIGKILL takes away; and
+        each attempt's offline folder is synced by itself. A row is an epoch, so that its count of
+        rows says where it is.
         """
-        got = getattr(getattr(logger, "experiment", None), "starting_step", None)  # TensorBoard's has none
+        # TensorBoard's has none
+        got = getattr(getattr(logger, "experiment", None), "starting_step", None)
         if not isinstance(got, int):
             return
         steps = math.ceil((batches_of(trainer) or 1) / trainer.accumulate_grad_batches)
@@ -130,9 +150,14 @@ class LogHistory(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = flat(self.history.entries[-1])
-        rates = {f"lr/{at}" if at else "lr": group["lr"] for at, group in enumerate(trainer.optimizers[0].param_groups)}
+        rates = {
+            f"lr/{at}" if at else "lr": group["lr"]
+            for at, group in enumerate(trainer.optimizers[0].param_groups)
+        }
         for logger in trainer.loggers:
-            logger.log_metrics({**metrics, **rates, "epoch": len(self.history.entries)}, step=trainer.global_step)
+            logger.log_metrics(
+                {**metrics, **rates, "epoch": len(self.history.entries)}, step=trainer.global_step
+            )
             logger.save()
         if self.csv:
             self.csv.append(self.history.entries)
@@ -140,11 +165,18 @@ class LogHistory(Callback):
 
 def flat(entry: Entry) -> dict[str, float]:
     """{"train": {"loss": 1}} as {"train/loss": 1}."""
-    return {f"{split}/{metric}": value for split, metrics in entry.items() for metric, value in metrics.items()}
+    return {
+        f"{split}/{metric}": value
+        for split, metrics in entry.items()
+        for metric, value in metrics.items()
+    }
 
 
 class CsvFile:
-    """One line an epoch, one column a metric. A line that a killed run left half is gone at the next start."""
+    """One line an epoch, one column a metric.
+
+    A line that a killed run left half is gone at the next start.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -153,7 +185,10 @@ class CsvFile:
     def rewrite(self, entries: Sequence[Entry]) -> None:
         rows = [self._row(epoch, entry) for epoch, entry in enumerate(entries, 1)]
         self.columns = list(dict.fromkeys(["epoch", *(name for row in rows for name in row)]))
-        with written_aside(self.path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        with (
+            written_aside(self.path) as aside,
+            open(aside, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)

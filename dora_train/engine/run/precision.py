@@ -17,8 +17,13 @@ def precision_on_cpu(precision: str | None) -> Any:
     logger.setLevel(logging.WARNING)  # the trainer lists the devices that it does not use
     try:
         trainer = pl.Trainer(
-            accelerator="cpu", devices=1, precision=precision,  # type: ignore[arg-type]
-            plugins=[LightningEnvironment()], logger=False, enable_checkpointing=False)
+            accelerator="cpu",
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            plugins=[LightningEnvironment()],
+            logger=False,
+            enable_checkpointing=False,
+        )
     finally:
         logger.setLevel(level)
     return trainer.precision_plugin

@@ -1,7 +1,8 @@
 """Where the time of a run went: `debug=profile`, a dozen lines at its end.
 
-Lightning tells a profiler when each of its actions begins and ends, one inside another. Here every moment is counted
-once, for the innermost action that has a name of ours; so the parts add up to the whole.
+Lightning tells a profiler when each of its actions begins and ends, one inside another. Here every
+moment is counted once, for the innermost action that has a name of ours; so the parts add up to the
+whole.
 """
 
 import time
@@ -15,19 +16,44 @@ from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 # What an action's name of Lightning 2.6 holds -> what it is called here; the first that fits.
 PARTS = {
-    "train_dataloader_next": "data", "val_next": "data", "test_next": "data", "batch_to_device": "data",
-    "transfer_batch": "data", ".training_step": "forward", ".backward": "backward", "optimizer_step": "optimizer",
-    "zero_grad": "optimizer", "clip_gradients": "optimizer", ".validation_step": "validation", ".test_step": "test",
-    "]Checkpoints.": "checkpoint", "]StepBoundary.": "checkpoint", "save_checkpoint": "checkpoint",
-    "]LogHistory.": "logging", "]ShowProgress.": "logging", "]History.": "logging",
+    "train_dataloader_next": "data",
+    "val_next": "data",
+    "test_next": "data",
+    "batch_to_device": "data",
+    "transfer_batch": "data",
+    ".training_step": "forward",
+    ".backward": "backward",
+    "optimizer_step": "optimizer",
+    "zero_grad": "optimizer",
+    "clip_gradients": "optimizer",
+    ".validation_step": "validation",
+    ".test_step": "test",
+    "]Checkpoints.": "checkpoint",
+    "]StepBoundary.": "checkpoint",
+    "save_checkpoint": "checkpoint",
+    "]LogHistory.": "logging",
+    "]ShowProgress.": "logging",
+    "]History.": "logging",
 }
 NOTHING = nullcontext()
 START, REST = "start", "the rest"
-ORDER = (START, "data", "forward", "backward", "optimizer", "validation", "test", "logging", "checkpoint", REST)
+ORDER = (
+    START,
+    "data",
+    "forward",
+    "backward",
+    "optimizer",
+    "validation",
+    "test",
+    "logging",
+    "checkpoint",
+    REST,
+)
 
 
 class Unasked(PassThroughProfiler):
-    """Notes nothing, as Lightning's own does, which makes a generator for it some thirty times a step."""
+    """Notes nothing, as Lightning's own does, which makes a generator for it some thirty times a
+    step."""
 
     def profile(self, action_name: str) -> Any:
         return NOTHING
@@ -37,8 +63,8 @@ class WhereTimeGoes(Profiler):
     """Seconds by part.
 
     Args:
-        device: where the network is: a GPU is waited for at each change, else its work would be counted for whoever
-            happens to wait for it.
+        device: where the network is: a GPU is waited for at each change, else its work would be
+            counted for whoever happens to wait for it.
         clock: seconds.
     """
 
@@ -78,7 +104,11 @@ class WhereTimeGoes(Profiler):
         lines = [f"where the time went: {whole:.1f} s, {steps} steps"]
         for part in ORDER:
             took = seconds.get(part, 0.0)
-            per_step = "" if part in (START, "test") or not steps else f"{took / steps * 1e3:9.2f} ms a step"
+            per_step = (
+                ""
+                if part in (START, "test") or not steps
+                else f"{took / steps * 1e3:9.2f} ms a step"
+            )
             lines.append(f"  {part:<11}{took:8.2f} s {took / whole:6.1%} {per_step}".rstrip())
         return lines
 

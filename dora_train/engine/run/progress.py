@@ -1,4 +1,5 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, one line an epoch; and its heartbeat.
+"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, one line an epoch; and
+its heartbeat.
 
 Asked at every step, hence nothing here reads a tensor: that would wait for the GPU.
 """
@@ -36,8 +37,14 @@ class ShowProgress(Callback):
         self._drawn = self._lined = self._beaten = self._epoch_began = time.monotonic()
         self._mark = (time.monotonic(), self._total(trainer))
         if self.session.console.is_terminal:
-            self.bar = Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[speed]}"),
-                                TimeRemainingColumn(compact=True), console=self.session.console, transient=True)
+            self.bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(compact=True),
+                console=self.session.console,
+                transient=True,
+            )
             self.bar.add_task("", total=None, speed="")
             self.bar.start()
         self._beat(trainer, *position(trainer))  # an earlier attempt may have been further
@@ -55,7 +62,9 @@ class ShowProgress(Callback):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._stop()
 
-    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: Trainer, module: LightningModule, exception: BaseException
+    ) -> None:
         self._stop()
 
     def _stop(self) -> None:
@@ -65,8 +74,9 @@ class ShowProgress(Callback):
 
     # --- the steps ---
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any,
-                           batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         now = time.monotonic()
         if self.bar and now - self._drawn > BAR_EVERY:
             self._drawn = now
@@ -74,8 +84,10 @@ class ShowProgress(Callback):
         if not self.bar and now - self._lined > LINE_EVERY:
             self._lined = now
             self._measure(trainer)
-            self.session.log(f"{counted('epoch', len(self.history.entries) + 1, epochs_of(trainer))}  "
-                             f"{counted('batch', batch_idx + 1, batches_of(trainer))}  {self._shown_speed()}")
+            self.session.log(
+                f"{counted('epoch', len(self.history.entries) + 1, epochs_of(trainer))}  "
+                f"{counted('batch', batch_idx + 1, batches_of(trainer))}  {self._shown_speed()}"
+            )
         if now - self._beaten > BEAT_EVERY:
             self._measure(trainer)
             self._beat(trainer, len(self.history.entries), batch_idx + 1)
@@ -85,8 +97,13 @@ class ShowProgress(Callback):
         self._measure(trainer)
         task = self.bar.tasks[0].id
         description = counted("epoch", len(self.history.entries) + 1, epochs_of(trainer))
-        self.bar.update(task, completed=batch, total=batches_of(trainer), description=description,
-                        speed=self._shown_speed())
+        self.bar.update(
+            task,
+            completed=batch,
+            total=batches_of(trainer),
+            description=description,
+            speed=self._shown_speed(),
+        )
 
     def _total(self, trainer: Trainer) -> int:
         return trainer.fit_loop.total_batch_idx + 1
@@ -107,8 +124,16 @@ class ShowProgress(Callback):
     def _beat(self, trainer: Trainer, epoch: int, batch: int) -> None:
         now = time.monotonic()
         self._gap, self._beaten = max(self._gap or 0.0, now - self._beaten), now
-        self.session.report(State.RUNNING, epoch=epoch, batch=batch, batches=batches_of(trainer) or 0,
-                            step=trainer.global_step, speed=self._speed, gap=self._gap, best=self.history.best)
+        self.session.report(
+            State.RUNNING,
+            epoch=epoch,
+            batch=batch,
+            batches=batches_of(trainer) or 0,
+            step=trainer.global_step,
+            speed=self._speed,
+            gap=self._gap,
+            best=self.history.best,
+        )
 
 
 def counted(what: str, number: int, of: int | None) -> str:

@@ -19,8 +19,14 @@ from ..experiment.folder import Experiment
 from .checkpoints import AtomicCheckpointIO, next_best, previous
 from .history import RULE
 
-HALF_WRITTEN = (".last.ckpt.*.tmp", ".best.ckpt.*.tmp", ".best.next.ckpt.*.tmp", ".previous.*.tmp",
-                ".state.json.*.tmp", ".history.json.*.tmp")
+HALF_WRITTEN = (
+    ".last.ckpt.*.tmp",
+    ".best.ckpt.*.tmp",
+    ".best.next.ckpt.*.tmp",
+    ".previous.*.tmp",
+    ".state.json.*.tmp",
+    ".history.json.*.tmp",
+)
 
 
 @dataclass(frozen=True)
@@ -104,8 +110,8 @@ def take_up(experiment: Experiment, resume: Resume) -> None:
     """Before the first save, make the files those that `resume` names.
 
     A checkpoint that is not used gets another name: it must not take the place of the whole one
-    before it. What earlier attempts were killed in the middle of writing is removed: on a preemptible
-    cluster it would fill the disk.
+    before it. What earlier attempts were killed in the middle of writing is removed: on a
+    preemptible cluster it would fill the disk.
     """
     _take_up_best(experiment, resume)
     last = experiment.last_checkpoint
@@ -155,5 +161,7 @@ def weights_to_test(experiment: Experiment, best: Mapping[str, Any]) -> Path:
         return path
     how = _how_it_is(path)
     _put_aside(path)  # the next attempt must not wait for its epoch to come again
-    raise UserError(f"best.ckpt {how}: the weights of epoch {best['epoch']}, the best, are lost.",
-                    "nothing was tested; the same command trains them again")
+    raise UserError(
+        f"best.ckpt {how}: the weights of epoch {best['epoch']}, the best, are lost.",
+        "nothing was tested; the same command trains them again",
+    )

@@ -68,20 +68,26 @@ def refuse_learned(session: Session, given: str, data: Any, config: Mapping[str,
             f"continue_from={given}: {trouble}",
             "the same files and values of data hold out the same images"
             + (f"; XP {origin.sig} had {' '.join(other)}" if other else ""),
-            f"take the weights without this check: continue_from={shown_path(path)}")
+            f"take the weights without this check: continue_from={shown_path(path)}",
+        )
 
 
-def _known(session: Session, origin: Experiment, before: Contents, contents: Contents,
-           is_same_set: bool) -> str:
+def _known(
+    session: Session, origin: Experiment, before: Contents, contents: Contents, is_same_set: bool
+) -> str:
     """What is wrong; empty if nothing is. Changes that do no harm are logged."""
     held_out = [name for name, file in contents.items() if file[PART] in HELD_OUT]
     seen = learned(before, contents)
     if len(seen) > FEW * len(held_out):
-        return (f"{len(seen):,} of the {len(held_out):,} images that this run holds out are among "
-                f"those that XP {origin.sig} was trained on ({seen[0]} ...).")
+        return (
+            f"{len(seen):,} of the {len(held_out):,} images that this run holds out are among "
+            f"those that XP {origin.sig} was trained on ({seen[0]} ...)."
+        )
     if seen:
-        session.log(f"warning: XP {origin.sig} was trained on {len(seen):,} of the images that "
-                    f"this run holds out ({seen[0]} ...)")
+        session.log(
+            f"warning: XP {origin.sig} was trained on {len(seen):,} of the images that "
+            f"this run holds out ({seen[0]} ...)"
+        )
     if is_same_set and (changes := Changes.between(before, contents)):
         session.log(f"since XP {origin.sig} was trained, the data have changed: {changes}")
     return ""

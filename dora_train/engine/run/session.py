@@ -1,4 +1,5 @@
-"""One attempt at an experiment: claimed, entered, and left with its state written, whatever happens in between."""
+"""One attempt at an experiment: claimed, entered, and left with its state written, whatever happens
+in between."""
 
 import contextlib
 import logging
@@ -63,12 +64,15 @@ class Session:
     console: Console
     find: Find  # from a signature to its experiment
     as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict  # see hydra_main
-    code: dict[str, Any] = field(default_factory=dict)  # that this attempt runs (Start.code); of rank 0 alone
+    # that this attempt runs (Start.code); of rank 0 alone
+    code: dict[str, Any] = field(default_factory=dict)
     edited: Callable[[], list[str]] = list  # the files of that code that have changed since
-    added: dict[str, Any] = field(default_factory=dict)  # keys that it runs with for the first time (Start.added)
+    # keys that it runs with for the first time (Start.added)
+    added: dict[str, Any] = field(default_factory=dict)
     resume: "Resume | None" = None  # where it resumes; known before main is called
     finished: bool = False
-    stop: dict[str, Any] = field(default_factory=dict)  # when a search wants it to end early (endings.py)
+    # when a search wants it to end early (endings.py)
+    stop: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
     def log(self, line: str) -> None:
@@ -80,22 +84,28 @@ class Session:
         """Write down what the run is doing; from rank 0 alone."""
         if not self.ranks.is_first:
             return
-        self.state = replace(self.state, state=state, updated=time.time(), beat=time.monotonic(),
-                             **what)
+        self.state = replace(
+            self.state, state=state, updated=time.time(), beat=time.monotonic(), **what
+        )
         if state is not State.RUNNING:
             self.state.ended = time.time()
         self.experiment.write_state(self.state)
 
     def begins(self, epoch: int, step: int) -> None:
-        """The training goes on at this epoch, after this many steps: that is where this attempt's code comes in."""
+        """The training goes on at this epoch, after this many steps: that is where this attempt's
+        code comes in."""
         if not self.ranks.is_first:
             return
         self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step, self.added))
         if edited := self.edited():
-            self.log(f"warning: edited while this run was starting: {shortened(edited, 3)}. It may have imported the "
-                     "files as they were before or after.")
+            self.log(
+                f"warning: edited while this run was starting: {shortened(edited, 3)}. It may have imported the "
+                "files as they were before or after."
+            )
         codes = self.experiment.codes()
-        self.state.codes = sum(not any(code.same_code(other) for other in codes[:at]) for at, code in enumerate(codes))
+        self.state.codes = sum(
+            not any(code.same_code(other) for other in codes[:at]) for at, code in enumerate(codes)
+        )
 
     def origin(self) -> dict[str, str]:
         """What `continue_from` named when the experiment was made."""
@@ -103,7 +113,10 @@ class Session:
         return birth.origin if birth else {}
 
     def saved(self) -> None:
-        """A checkpoint is whole on disk: this attempt was not in vain. Written at once: it may be killed any moment."""
+        """A checkpoint is whole on disk: this attempt was not in vain.
+
+        Written at once: it may be killed any moment.
+        """
         if self.state.fruitless:
             self.state.fruitless = 0
             self.report(State.RUNNING)
@@ -111,22 +124,30 @@ class Session:
             self.experiment.forget_cleared()
 
     def end(self, state: State, cause: str) -> None:
-        """The last word of a run that did not reach its end. On a full disk there is none: its process is gone.
+        """The last word of a run that did not reach its end.
 
-        A rank other than the first speaks only where it failed by itself, before the first one loses it.
+        On a full disk there is none: its process is gone.
+
+        A rank other than the first speaks only where it failed by itself, before the first one
+        loses it.
         """
         now = self.experiment.state()
         with contextlib.suppress(OSError):
-            if self.ranks.is_first and not (now.state is State.FAILED and now.attempt == self.state.attempt):
+            if self.ranks.is_first and not (
+                now.state is State.FAILED and now.attempt == self.state.attempt
+            ):
                 self.report(state, cause=cause)
             elif state is State.FAILED and now.state is State.RUNNING:
-                words = replace(now, state=state, cause=f"rank {self.ranks.rank}: {cause}", ended=time.time())
+                words = replace(
+                    now, state=state, cause=f"rank {self.ranks.rank}: {cause}", ended=time.time()
+                )
                 self.experiment.write_state(words)
         if cleared := clearing.what_was_cleared(self.experiment):
             self.log(cleared)
 
     def finish(self, result: dict[str, Any]) -> None:
-        """The last act of a run that reached its end: from here on it is finished, whatever happens."""
+        """The last act of a run that reached its end: from here on it is finished, whatever
+        happens."""
         if self.ranks.is_first:
             self.experiment.write_result(result)
             self.experiment.forget_cleared()
@@ -134,8 +155,13 @@ class Session:
         self.finished = True
 
 
-def run(main: Experiments, xp: XP, signals: Signals | None = None,
-        stop: dict[str, Any] | None = None, clear: bool = False) -> Any:
+def run(
+    main: Experiments,
+    xp: XP,
+    signals: Signals | None = None,
+    stop: dict[str, Any] | None = None,
+    clear: bool = False,
+) -> Any:
     """Run the experiment, or say that it is finished.
 
     Args:
@@ -144,7 +170,8 @@ def run(main: Experiments, xp: XP, signals: Signals | None = None,
         clear: begin anew.
 
     Raises:
-        SystemExit: 128 + the signal's number where one interrupted it, 1 where it did not reach its end.
+        SystemExit: 128 + the signal's number where one interrupted it, 1 where it did not reach its
+            end.
         UserError: it runs elsewhere, or its configuration asks for what is not there.
     """
     ranks = Ranks.here()
@@ -163,7 +190,8 @@ def run(main: Experiments, xp: XP, signals: Signals | None = None,
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
         with _logging_to(session), _ended(session):
-            if not clear:  # torchrun's other ranks may look before the first has put the old one aside
+            # torchrun's other ranks may look before the first has put the old one aside
+            if not clear:
                 session.resume = find_resume(experiment)
             _first_line(session, xp)
             _say_added(session, main, xp)
@@ -223,25 +251,39 @@ def enter(main: Experiments, xp: XP, is_first: bool = True, clear: bool = False)
 
 
 def _use_threads(threads: int) -> None:
-    """The number of CPU threads changes sums; for DDP, Lightning 2.6.6 would choose one by the machine's cores."""
+    """The number of CPU threads changes sums; for DDP, Lightning 2.6.6 would choose one by the
+    machine's cores."""
     import torch
 
     os.environ["OMP_NUM_THREADS"] = str(threads)  # keeps Lightning from choosing
     torch.set_num_threads(threads)
 
 
-def _claimed(main: Experiments, xp: XP, experiment: Experiment, ranks: Ranks, signals: Signals) -> Session:
+def _claimed(
+    main: Experiments, xp: XP, experiment: Experiment, ranks: Ranks, signals: Signals
+) -> Session:
     before = experiment.state()
     job_id, token = os.environ.get("DORA_TRAIN_JOB_ID", ""), os.environ.get(JOB, "")
     attempt = before.attempt
     if ranks.is_first:
         attempt = claims.claim(experiment, job_id, token, ask=ask).attempt
     epochs = xp.cfg.get("trainer", {}).get("max_epochs")
-    in_vain = 0 if before.state.ended else before.fruitless  # after an end, somebody has asked for another start
+    # after an end, somebody has asked for another start
+    in_vain = 0 if before.state.ended else before.fruitless
     fruitless = in_vain + 1 if job_id else 0  # only a job is started again by itself
-    state = replace(before, state=State.RUNNING, cause="", attempt=attempt, started=time.time(), ended=None,
-                    fruitless=fruitless, gap=None,
-                    epochs=epochs if epochs and epochs > 0 else None, host=socket.gethostname(), job_id=job_id)
+    state = replace(
+        before,
+        state=State.RUNNING,
+        cause="",
+        attempt=attempt,
+        started=time.time(),
+        ended=None,
+        fruitless=fruitless,
+        gap=None,
+        epochs=epochs if epochs and epochs > 0 else None,
+        host=socket.gethostname(),
+        job_id=job_id,
+    )
     console = Console(soft_wrap=True, highlight=False, markup=False)
     session = Session(experiment, ranks, signals, before, state, console, main.find, main.as_stored)
     session.report(State.RUNNING)
@@ -250,7 +292,8 @@ def _claimed(main: Experiments, xp: XP, experiment: Experiment, ranks: Ranks, si
 
 
 def _refuse_in_vain(session: Session, before: RunState) -> None:
-    """A job that is requeued for ever, out of memory or on a broken node, has failed; a person may always try again.
+    """A job that is requeued for ever, out of memory or on a broken node, has failed; a person may
+    always try again.
 
     Raises:
         UserError: in a job, after three attempts without a new checkpoint.
@@ -271,11 +314,14 @@ def _keep_code(session: Session, main: Experiments) -> None:
         return
     session.code, session.edited = main.code.stored(), main.code.edited
     main.code.keep(session.experiment.code_archive(main.code.hash))
-    if main.code.note and not any(start.code == session.code for start in session.experiment.starts()):
+    if main.code.note and not any(
+        start.code == session.code for start in session.experiment.starts()
+    ):
         session.log(main.code.note)  # once for each code
 
 
 # --- what is said at the start ---
+
 
 def _overrides(xp: XP) -> str:
     return " ".join(xp.argv) or "(defaults)"
@@ -292,7 +338,8 @@ def _first_line(session: Session, xp: XP) -> None:
 
 
 def _say_added(session: Session, main: Experiments, xp: XP) -> None:
-    """A key that came since the experiment was made is no other experiment: what it did before is its default."""
+    """A key that came since the experiment was made is no other experiment: what it did before is
+    its default."""
     session.added = main.added(xp)
     if session.added:
         words = " ".join(f"{key}={value}" for key, value in session.added.items())
@@ -300,6 +347,7 @@ def _say_added(session: Session, main: Experiments, xp: XP) -> None:
 
 
 # --- logging ---
+
 
 class _ConsoleHandler(logging.Handler):
     """Lines on the console, above a progress bar where there is one."""
@@ -313,7 +361,8 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """Quiet about a line that it cannot write: on a full disk the checkpoint says so, not each line of the log."""
+    """Quiet about a line that it cannot write: on a full disk the checkpoint says so, not each line
+    of the log."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
@@ -346,18 +395,26 @@ def _quieten() -> None:
     """Lightning's advertising and its advice on what is on purpose here."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*smaller than the logging interval.*",
-                    ".*resuming from a checkpoint that ended before the epoch ended.*",
-                    ".*Checkpoint directory .* exists and is not empty.*", ".*GPU available but not used.*",
-                    ".*LeafSpec.*", ".*treespec.*", ".*srun.*command is available.*"):
+    for message in (
+        ".*does not have many workers.*",
+        ".*smaller than the logging interval.*",
+        ".*resuming from a checkpoint that ended before the epoch ended.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*GPU available but not used.*",
+        ".*LeafSpec.*",
+        ".*treespec.*",
+        ".*srun.*command is available.*",
+    ):
         warnings.filterwarnings("ignore", message=message)
 
 
 # --- the end ---
 
+
 @contextmanager
 def _ended(session: Session) -> Iterator[None]:
-    """Whatever leaves without having reached the end is not finished, says why, and never exits 0."""
+    """Whatever leaves without having reached the end is not finished, says why, and never exits
+    0."""
     _current.append(session)
     try:
         yield
@@ -369,7 +426,9 @@ def _ended(session: Session) -> Iterator[None]:
         _interrupted(session, 2)
     except Stopped as stop:
         session.end(State.STOPPED, str(stop))
-        session.log(f"stopped by its search: {stop} · finish it: {typed()} run -f {session.experiment.sig}")
+        session.log(
+            f"stopped by its search: {stop} · finish it: {typed()} run -f {session.experiment.sig}"
+        )
         sys.exit(0)  # as it was asked to: a scheduler must not start another in its place
     except SystemExit as leaving:
         if session.finished:
@@ -384,7 +443,8 @@ def _ended(session: Session) -> Iterator[None]:
             _lost(session, error)
         if not session.finished:
             session.end(State.FAILED, cause_of(error))
-        if isinstance(error, DataError):  # files that are missing or broken: the message says what to do
+        # files that are missing or broken: the message says what to do
+        if isinstance(error, DataError):
             raise UserError(str(error)) from error
         _log_error(session, error)
         raise
@@ -409,8 +469,10 @@ def _lost(session: Session, error: BaseException) -> None:
     """
     session.end(State.INTERRUPTED, "another rank is gone")
     folder = shown_path(session.experiment.folder)
-    raise UserError(f"XP {session.experiment.sig}: another rank is gone, so rank {session.ranks.rank} leaves.",
-                    f"their logs: {folder}/worker_*.log; of a job: {folder}/submitit") from error
+    raise UserError(
+        f"XP {session.experiment.sig}: another rank is gone, so rank {session.ranks.rank} leaves.",
+        f"their logs: {folder}/worker_*.log; of a job: {folder}/submitit",
+    ) from error
 
 
 def _log_error(session: Session, error: BaseException) -> None:

@@ -1,7 +1,8 @@
 """Signals set a flag, nothing else; the next step boundary looks at it (boundary.py).
 
-Work inside a handler hangs now and then (Lightning #21406), and a handler that talks to other ranks always does when
-only one of them was signalled. Standard library only: the handlers are there before torch is imported.
+Work inside a handler hangs now and then (Lightning #21406), and a handler that talks to other ranks
+always does when only one of them was signalled. Standard library only: the handlers are there
+before torch is imported.
 
 | signal | comes from | here |
 | --- | --- | --- |
@@ -22,11 +23,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR")
-CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))  # macOS has no SIGPWR
+# macOS has no SIGPWR
+CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 
 
 class Interrupted(BaseException):
-    """The run leaves before its end, with its checkpoint written. Not an Exception: nothing may swallow it."""
+    """The run leaves before its end, with its checkpoint written.
+
+    Not an Exception: nothing may swallow it.
+    """
 
     def __init__(self, signum: int):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
@@ -53,7 +58,8 @@ class Signals:
     def install(self) -> "Signals":
         """From here on a signal is noted. A second Ctrl-C leaves at once, as a person expects."""
         for signum in CAUGHT:
-            if not (signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN):  # nohup
+            # nohup
+            if not (signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN):
                 signal.signal(signum, self._note)
         return self
 
@@ -74,7 +80,8 @@ class Signals:
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self.process:  # a data worker, forked from the run: it ends with the run
             return
-        # One Ctrl-C reaches a process twice now and then (terminal and parent): a second later it is a person.
+        # One Ctrl-C reaches a process twice now and then (terminal and parent): a second later it
+        # is a person.
         if signum == self.signum == signal.SIGINT and time.monotonic() - self.since > 1:
             raise KeyboardInterrupt
         self.signum = self.signum or signum

@@ -1,4 +1,5 @@
-"""`dora run -d`: the ranks of one run as processes of this machine, started, watched and ended together."""
+"""`dora run -d`: the ranks of one run as processes of this machine, started, watched and ended
+together."""
 
 import os
 import signal
@@ -21,8 +22,14 @@ GRACE = 30.0  # seconds from asking the other ranks to leave to ending them
 PARENT = "DORA_TRAIN_PARENT"  # set for each rank: the process that started it
 
 
-def run_ranks(main: Experiments, xp: XP, argv: Sequence[str], workers: int | None, clear: bool,
-              signals: Signals) -> NoReturn:
+def run_ranks(
+    main: Experiments,
+    xp: XP,
+    argv: Sequence[str],
+    workers: int | None,
+    clear: bool,
+    signals: Signals,
+) -> NoReturn:
     """Make the experiment, start its ranks by its signature, and leave with their exit code.
 
     Args:
@@ -39,9 +46,22 @@ def run_ranks(main: Experiments, xp: XP, argv: Sequence[str], workers: int | Non
     claims.refuse_if_held(experiment, ask)
     refuse_if_waiting(experiment)
     enter(main, xp, clear=clear)
-    excluded = [arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)]
-    command = [sys.executable, "-m", "dora", "-P", main.package, "--main_module", main.main_module,
-               "run", "-f", xp.sig, *excluded]
+    excluded = [
+        arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "dora",
+        "-P",
+        main.package,
+        "--main_module",
+        main.main_module,
+        "run",
+        "-f",
+        xp.sig,
+        *excluded,
+    ]
     ranks = _start(command, world_size, experiment)
     sys.exit(_watch(ranks, signals))
 
@@ -51,8 +71,10 @@ def _gpus(cfg: Any) -> int:
     import torch
 
     if not torch.cuda.device_count() or cfg.trainer.accelerator == "cpu":
-        raise UserError("dora run -d: how many ranks? There is no GPU to count.",
-                        "on the CPU: dora run -d --ddp_workers 2")
+        raise UserError(
+            "dora run -d: how many ranks? There is no GPU to count.",
+            "on the CPU: dora run -d --ddp_workers 2",
+        )
     return torch.cuda.device_count()
 
 
@@ -68,15 +90,24 @@ def _start(command: list[str], world_size: int, experiment: Any) -> list[subproc
     port, parent = free_port(), str(os.getpid())
     ranks = []
     for rank in range(world_size):
-        env = os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
-                            "LOCAL_WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1",
-                            "MASTER_PORT": str(port), PARENT: parent}
+        env = os.environ | {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_WORLD_SIZE": str(world_size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            PARENT: parent,
+        }
         if rank == 0:
             ranks.append(subprocess.Popen(command, env=env))
             continue
         with open(experiment.worker_log(rank), "w", encoding="utf-8") as log:
-            ranks.append(subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL, stdout=log,
-                                          stderr=subprocess.STDOUT))
+            ranks.append(
+                subprocess.Popen(
+                    command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                )
+            )
     return ranks
 
 
@@ -91,7 +122,8 @@ def _watch(ranks: list[subprocess.Popen], signals: Any) -> int:
         codes = [rank.poll() for rank in ranks]
         failed = failed or next((code for code in codes if code), 0)
         if (signals.signum or failed) and not told:
-            # Ctrl-C on a terminal reached the ranks already; a second number would change nothing in their flag.
+            # Ctrl-C on a terminal reached the ranks already; a second number would change nothing
+            # in their flag.
             _tell(ranks, signals.signum or signal.SIGTERM)
             told, deadline = True, time.monotonic() + GRACE
         if time.monotonic() > deadline:

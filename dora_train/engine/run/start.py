@@ -1,4 +1,5 @@
-"""The first weights of a run: those of another experiment or file, where `continue_from` names one."""
+"""The first weights of a run: those of another experiment or file, where `continue_from` names
+one."""
 
 import zipfile
 from pathlib import Path
@@ -30,17 +31,25 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
     path = locate(given, find)
     assert path is not None
     if expected and sha256(path) != expected:
-        raise UserError(f"continue_from={given}: {path.name} is another file than when this experiment was made.",
-                        "from what it is now: --clear, or a tag=WORD")
+        raise UserError(
+            f"continue_from={given}: {path.name} is another file than when this experiment was made.",
+            "from what it is now: --clear, or a tag=WORD",
+        )
     refuse_other_epoch(given, path, find)
     taken, own = read_weights(path), module.state_dict()
     taken = {key if key in own else f"model.{key}": value for key, value in taken.items()}
-    fitting = {key: value for key, value in taken.items() if key in own and own[key].shape == value.shape}
+    fitting = {
+        key: value for key, value in taken.items() if key in own and own[key].shape == value.shape
+    }
     if not fitting:
-        raise UserError(f"continue_from={given}: no weight in it fits this network ({shortened(own, 2)}).")
+        raise UserError(
+            f"continue_from={given}: no weight in it fits this network ({shortened(own, 2)})."
+        )
     module.load_state_dict(fitting, strict=False)
     fresh = dict.fromkeys(key.rpartition(".")[0] for key in own if key not in fitting)
-    return f"starts from {given}, {path.name}" + (f"; not taken, other shapes: {shortened(fresh, 6)}" if fresh else "")
+    return f"starts from {given}, {path.name}" + (
+        f"; not taken, other shapes: {shortened(fresh, 6)}" if fresh else ""
+    )
 
 
 def refuse_other_epoch(given: str, path: Path, find: Find) -> None:
@@ -50,10 +59,12 @@ def refuse_other_epoch(given: str, path: Path, find: Find) -> None:
     best = (find(given).result() or {}).get("best") or {}
     held = held_epoch(path)
     if "epoch" in best and held is not None and held != best["epoch"]:
-        raise UserError(f"continue_from={given}: its best epoch is {best['epoch']}, "
-                        f"but best.ckpt holds epoch {held}.",
-                        f"train it anew: dora run --clear -f {given}     "
-                        f"its last weights: continue_from={given}:last")
+        raise UserError(
+            f"continue_from={given}: its best epoch is {best['epoch']}, "
+            f"but best.ckpt holds epoch {held}.",
+            f"train it anew: dora run --clear -f {given}     "
+            f"its last weights: continue_from={given}:last",
+        )
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -1,7 +1,9 @@
-"""The Lightning trainer of a run: built from `cfg.trainer` and the ranks, fitted from where the last attempt stopped.
+"""The Lightning trainer of a run: built from `cfg.trainer` and the ranks, fitted from where the
+last attempt stopped.
 
-`train(module, data, cfg)` is the last line of `main`. The reader sees here which callbacks there are and in which
-order they act at an epoch's end: history, display, loggers, then the checkpoint that holds it all.
+`train(module, data, cfg)` is the last line of `main`. The reader sees here which callbacks there
+are and in which order they act at an epoch's end: history, display, loggers, then the checkpoint
+that holds it all.
 """
 
 import atexit
@@ -42,19 +44,22 @@ from .start import start_from
 
 
 def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
-    """Fit `module`, resuming where the last attempt stopped; then measure the best checkpoint on the test set, once.
+    """Fit `module`, resuming where the last attempt stopped; then measure the best checkpoint on
+    the test set, once.
 
     Args:
-        data: has train, valid and test, each with `epoch(...)` and a length, and `to(device)` for where the batches
-            are wanted; `train.check(...)` refuses batches that are too small for the module. Its
-            `inputs` are stored for whoever classifies. As `dora_train.data.Data`.
+        data: has train, valid and test, each with `epoch(...)` and a length, and `to(device)` for
+            where the batches are wanted; `train.check(...)` refuses batches that are too small for
+            the module. Its `inputs` are stored for whoever classifies. As `dora_train.data.Data`.
 
     Returns:
-        What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int, "reason": str}.
+        What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int,
+        "reason": str}.
     """
     session = current()
     session.signals.at_once = False  # from here on a signal waits for the next step boundary
-    if session.ranks.world_size == 1:  # several leave together, at the first boundary: one must not wait for another
+    # several leave together, at the first boundary: one must not wait for another
+    if session.ranks.world_size == 1:
         session.signals.check()
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
     resume = session.resume or Resume()
@@ -73,8 +78,12 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
         session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
     data.to(trainer.strategy.root_device)
     _second_line(session, cfg, module, data, trainer, loaded)
-    _warn(session, resume.warning, history_damage(session.experiment),
-          moved(loaded, session.ranks, trainer))
+    _warn(
+        session,
+        resume.warning,
+        history_damage(session.experiment),
+        moved(loaded, session.ranks, trainer),
+    )
     if session.ranks.is_first:
         take_up(session.experiment, resume)
     session.begins(resume.epoch, loaded.get("global_step", 0))
@@ -117,7 +126,9 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
     ranks = session.ranks
     names = list(cfg.logger or [])
     first = ranks.is_first
-    checkpoints = Checkpoints(session.experiment, history, first, cfg.checkpoint.every_epochs, session.saved)
+    checkpoints = Checkpoints(
+        session.experiment, history, first, cfg.checkpoint.every_epochs, session.saved
+    )
     callbacks: list[pl.Callback] = [
         SameAsOneRank(ranks, cfg.seed, counters.seed_all),
         history,
@@ -125,17 +136,28 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
         *([EarlyStop(history, cfg.early_stopping.patience)] if cfg.early_stopping.patience else []),
         KeepStop(),
         *([AverageWeights(cfg.ema.decay, ranks.world_size)] if cfg.ema.decay else []),
-        *([ShowProgress(session, history), LogHistory(session.experiment, history, CSV in names)] if first else []),
+        *(
+            [ShowProgress(session, history), LogHistory(session.experiment, history, CSV in names)]
+            if first
+            else []
+        ),
         *([StopHopeless(history, session.stop)] if session.stop else []),
-        StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes),
+        StepBoundary(
+            session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes
+        ),
         checkpoints,
     ]
     trainer = pl.Trainer(
-        **trainer_keywords(cfg), **devices(cfg, ranks), callbacks=callbacks,
+        **trainer_keywords(cfg),
+        **devices(cfg, ranks),
+        callbacks=callbacks,
         plugins=[RanksEnvironment(ranks), AtomicCheckpointIO()],
         logger=lightning_loggers(names, session.experiment.folder, void) if first else False,
-        default_root_dir=str(session.experiment.folder), use_distributed_sampler=False,
-        enable_progress_bar=False, enable_model_summary=False)
+        default_root_dir=str(session.experiment.folder),
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     if ranks.world_size > 1:
         atexit.register(leave_group)
     trainer.profiler = WhereTimeGoes(trainer.strategy.root_device) if cfg.profile else Unasked()  # type: ignore
@@ -147,8 +169,8 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
 def first_void_step(checkpoint: Mapping[str, Any]) -> int:
     """The first optimizer step whose log entry is not of what `checkpoint` holds.
 
-    An epoch is logged at its last step. A checkpoint of its end has that entry; one within its validation, at the same
-    step, does not: an attempt killed between the two may have logged it.
+    An epoch is logged at its last step. A checkpoint of its end has that entry; one within its
+    validation, at the same step, does not: an attempt killed between the two may have logged it.
     """
     if not checkpoint:
         return 1
@@ -160,7 +182,9 @@ def devices(cfg: Any, ranks: Ranks) -> dict[str, Any]:
     """One device a rank; DDP where there are several ranks."""
     if ranks.world_size == 1:
         return {"devices": 1, "num_nodes": 1}
-    strategy = pl.strategies.DDPStrategy(process_group_backend=_backend(str(cfg.trainer.accelerator)))
+    strategy = pl.strategies.DDPStrategy(
+        process_group_backend=_backend(str(cfg.trainer.accelerator))
+    )
     return {"devices": ranks.local_size, "num_nodes": ranks.num_nodes, "strategy": strategy}
 
 
@@ -169,7 +193,8 @@ def _backend(accelerator: str) -> str:
 
 
 def end_reason(trainer: pl.Trainer) -> str:
-    """Why the fit came to its end; steps first, since where both limits meet, a resumed fit stops at those.
+    """Why the fit came to its end; steps first, since where both limits meet, a resumed fit stops
+    at those.
 
     Raises:
         UserError: it came to none; a run that merely returned is not finished.
@@ -187,19 +212,33 @@ def end_reason(trainer: pl.Trainer) -> str:
 
 
 def _write_history(session: Session, history: History) -> None:
-    """Also where the fit had nothing left to do: an earlier attempt may have been killed before it wrote it."""
+    """Also where the fit had nothing left to do: an earlier attempt may have been killed before it
+    wrote it."""
     if session.ranks.is_first and session.experiment.history() != history.entries:
         session.experiment.write_history(history.entries)
 
 
-def _tested(trainer: pl.Trainer, module: pl.LightningModule, data: Any, session: Session, history: History,
-            reason: str) -> dict[str, Any]:
-    """The result, with the test set measured on the best weights; without a best epoch on the last."""
+def _tested(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: Any,
+    session: Session,
+    history: History,
+    reason: str,
+) -> dict[str, Any]:
+    """The result, with the test set measured on the best weights; without a best epoch on the
+    last."""
     checkpoint = weights_to_test(session.experiment, history.best)
     steps, epochs = trainer.global_step, len(history.entries)
     confusion = Confusion(data.num_classes, session.ranks.world_size)
     trainer.callbacks.append(confusion)  # type: ignore[attr-defined]
-    trainer.test(module, EvalLoader(data.test, session.ranks), ckpt_path=checkpoint, verbose=False, weights_only=True)
+    trainer.test(
+        module,
+        EvalLoader(data.test, session.ranks),
+        ckpt_path=checkpoint,
+        verbose=False,
+        weights_only=True,
+    )
     test, matrix = history.test.means(session.ranks.world_size), confusion.matrix()
     if session.ranks.is_first:
         session.experiment.write_confusion(matrix)
@@ -208,15 +247,26 @@ def _tested(trainer: pl.Trainer, module: pl.LightningModule, data: Any, session:
 
 # --- what is said ---
 
-def _second_line(session: Session, cfg: Any, module: pl.LightningModule, data: Any, trainer: pl.Trainer,
-                 loaded: dict[str, Any]) -> None:
+
+def _second_line(
+    session: Session,
+    cfg: Any,
+    module: pl.LightningModule,
+    data: Any,
+    trainer: pl.Trainer,
+    loaded: dict[str, Any],
+) -> None:
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
     many = f", {session.ranks.world_size} ranks" if session.ranks.world_size > 1 else ""
-    session.log(f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
-                f"{torch.get_num_threads()} threads")
+    session.log(
+        f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
+        f"{torch.get_num_threads()} threads"
+    )
     if loaded:
-        session.log(f"resumed at {resumed_at(loaded, counted(trainer.limit_train_batches, len(data.train)))}")
+        session.log(
+            f"resumed at {resumed_at(loaded, counted(trainer.limit_train_batches, len(data.train)))}"
+        )
 
 
 def _warn(session: Session, *warnings: str) -> None:
@@ -233,7 +283,10 @@ def history_damage(experiment: Experiment) -> str:
 
 
 def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> str:
-    """Why sums are rounded otherwise from here on. Said once: the next checkpoint knows the new place."""
+    """Why sums are rounded otherwise from here on.
+
+    Said once: the next checkpoint knows the new place.
+    """
     before = checkpoint.get("callbacks", {}).get("History", {})
     device = trainer.strategy.root_device.type
     changes = []
@@ -263,14 +316,18 @@ def counted_short(size: int) -> str:
 def _last_lines(session: Session, result: dict[str, Any], metric: str) -> None:
     parts = ["finished" if result["reason"] == "max_epochs" else f"finished ({result['reason']})"]
     best = shown_best(result["best"], metric)
-    parts.append(f"best {best}" if best else f"{metric} was never measured: the last epoch is tested")
+    parts.append(
+        f"best {best}" if best else f"{metric} was never measured: the last epoch is tested"
+    )
     if result["test"]:
         parts.append(shown_test(result["test"], metric))
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
     session.log(f"look   {typed()} info -f {sig}     folder   {shown_path(folder)}")
-    session.log(f"curves   {typed('tensorboard')} --logdir {shlex.quote(shown_path(folder.parent))}")
+    session.log(
+        f"curves   {typed('tensorboard')} --logdir {shlex.quote(shown_path(folder.parent))}"
+    )
 
 
 def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> None:
@@ -278,4 +335,3 @@ def _say_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> No
     if isinstance(profiler, WhereTimeGoes):
         for line in profiler.lines(session.began, trainer.global_step - steps_before):
             session.log(line)
-

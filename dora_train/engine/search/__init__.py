@@ -1,4 +1,6 @@
-"""Ask and tell: how a search comes by its trials, which are experiments like all others. Imported by grid files only.
+"""Ask and tell: how a search comes by its trials, which are experiments like all others.
+
+Imported by grid files only.
 
     space.py        what is searched: log, uniform, integer, choice
     optimizers.py   Nevergrad, Optuna, and a plain random one, behind one small interface; imported when asked for

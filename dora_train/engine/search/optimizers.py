@@ -1,7 +1,8 @@
 """Nevergrad, Optuna, and a plain random search, behind one small interface: ask, tell, adopt.
 
-Both libraries are optional, and each is imported when a search asks for it. All of their state is in memory: it is
-rebuilt from the experiments (replay.py), so that neither needs a file or a database.
+Both libraries are optional, and each is imported when a search asks for it. All of their state is
+in memory: it is rebuilt from the experiments (replay.py), so that neither needs a file or a
+database.
 """
 
 import importlib
@@ -50,11 +51,14 @@ class Terms:
     at_once: int
 
     def asked(self, values: Mapping[str, Any], handle: Any = None) -> Asked:
-        return Asked({key: dimension.rounded(values[key]) for key, dimension in self.space.items()}, handle)
+        return Asked(
+            {key: dimension.rounded(values[key]) for key, dimension in self.space.items()}, handle
+        )
 
 
 def make(name: str, terms: Terms) -> Optimizer:
-    """The optimizer of this name: "nevergrad" (NGOpt), "optuna" (TPE), "random", or "nevergrad:DE", "optuna:GP".
+    """The optimizer of this name: "nevergrad" (NGOpt), "optuna" (TPE), "random", or "nevergrad:DE",
+    "optuna:GP".
 
     Raises:
         UserError: there is none of that name, or its library is not installed.
@@ -66,8 +70,10 @@ def make(name: str, terms: Terms) -> Optimizer:
         return Optuna(which or "TPE", terms)
     if name == "random":
         return Random(terms)
-    raise UserError(f'unknown optimizer "{name}"{did_you_mean(family, FAMILIES)}',
-                    "there is: nevergrad, optuna (any of theirs: nevergrad:DE, optuna:GP), random.")
+    raise UserError(
+        f'unknown optimizer "{name}"{did_you_mean(family, FAMILIES)}',
+        "there is: nevergrad, optuna (any of theirs: nevergrad:DE, optuna:GP), random.",
+    )
 
 
 def library(name: str) -> Any:
@@ -79,8 +85,10 @@ def library(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise UserError(f"the optimizer {name} is not installed: it is optional.",
-                        "pip install -r requirements-extra.txt     without it: optimizer = \"random\"") from None
+        raise UserError(
+            f"the optimizer {name} is not installed: it is optional.",
+            'pip install -r requirements-extra.txt     without it: optimizer = "random"',
+        ) from None
 
 
 class Random:
@@ -90,7 +98,9 @@ class Random:
         self.terms, self.draw = terms, random.Random(terms.seed)
 
     def ask(self) -> Asked:
-        return self.terms.asked({key: dimension.at(self.draw.random()) for key, dimension in self.terms.space.items()})
+        return self.terms.asked(
+            {key: dimension.at(self.draw.random()) for key, dimension in self.terms.space.items()}
+        )
 
     def adopt(self, values: Mapping[str, Any]) -> Asked:
         return Asked(dict(values))
@@ -100,7 +110,10 @@ class Random:
 
 
 class Nevergrad:
-    """Any optimizer of Nevergrad's registry. It minimises, and knows no failure: one is told as a loss above all."""
+    """Any optimizer of Nevergrad's registry.
+
+    It minimises, and knows no failure: one is told as a loss above all.
+    """
 
     def __init__(self, name: str, terms: Terms):
         import numpy
@@ -110,12 +123,15 @@ class Nevergrad:
         registry = nevergrad.optimizers.registry
         if name not in registry:
             raise UserError(f'nevergrad has no optimizer "{name}"{did_you_mean(name, registry)}')
-        self._parameters = nevergrad.p.Dict(**{key: _parameter(nevergrad.p, dimension)
-                                               for key, dimension in terms.space.items()})
+        self._parameters = nevergrad.p.Dict(
+            **{key: _parameter(nevergrad.p, dimension) for key, dimension in terms.space.items()}
+        )
         self._parameters.random_state = numpy.random.RandomState(terms.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._optimizer = registry[name](self._parameters, budget=terms.trials, num_workers=terms.at_once)
+            self._optimizer = registry[name](
+                self._parameters, budget=terms.trials, num_workers=terms.at_once
+            )
         self._losses: list[float] = []
 
     def ask(self) -> Asked:
@@ -139,7 +155,11 @@ class Nevergrad:
 
     def _loss(self, outcome: Outcome) -> float:
         if outcome.value is None:
-            return max(self._losses) + (max(self._losses) - min(self._losses) or 1.0) if self._losses else NO_LOSS
+            return (
+                max(self._losses) + (max(self._losses) - min(self._losses) or 1.0)
+                if self._losses
+                else NO_LOSS
+            )
         loss = -outcome.value if self.terms.objective.mode == "max" else outcome.value
         self._losses.append(loss)
         return loss
@@ -163,19 +183,28 @@ class Optuna:
         self.terms = terms
         optuna = library("optuna")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        names = {word.removesuffix("Sampler") for word in dir(optuna.samplers) if word.endswith("Sampler")}
+        names = {
+            word.removesuffix("Sampler")
+            for word in dir(optuna.samplers)
+            if word.endswith("Sampler")
+        }
         short = name.removesuffix("Sampler")
         if short not in names - {"Base"}:
             raise UserError(f'optuna has no sampler "{name}"{did_you_mean(short, names)}')
         self._study = optuna.create_study(
             direction="maximize" if terms.objective.mode == "max" else "minimize",
-            sampler=_sampler(getattr(optuna.samplers, f"{short}Sampler"), terms), pruner=optuna.pruners.NopPruner())
+            sampler=_sampler(getattr(optuna.samplers, f"{short}Sampler"), terms),
+            pruner=optuna.pruners.NopPruner(),
+        )
 
     def ask(self) -> Asked:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trial = self._study.ask()
-            values = {key: _suggested(trial, key, dimension) for key, dimension in self.terms.space.items()}
+            values = {
+                key: _suggested(trial, key, dimension)
+                for key, dimension in self.terms.space.items()
+            }
         return self.terms.asked(values, trial)
 
     def adopt(self, values: Mapping[str, Any]) -> Asked:
@@ -188,9 +217,16 @@ class Optuna:
         for epoch, value in enumerate(outcome.steps, start=1):
             if value is not None:
                 asked.handle.report(value, epoch)
-        state = (TrialState.FAIL if outcome.value is None else TrialState.PRUNED if outcome.stopped
-                 else TrialState.COMPLETE)
-        self._study.tell(asked.handle, outcome.value if state == TrialState.COMPLETE else None, state=state)
+        state = (
+            TrialState.FAIL
+            if outcome.value is None
+            else TrialState.PRUNED
+            if outcome.stopped
+            else TrialState.COMPLETE
+        )
+        self._study.tell(
+            asked.handle, outcome.value if state == TrialState.COMPLETE else None, state=state
+        )
 
 
 def _suggested(trial: Any, key: str, dimension: Any) -> Any:
@@ -202,11 +238,14 @@ def _suggested(trial: Any, key: str, dimension: Any) -> Any:
 
 
 def _sampler(kind: Any, terms: Terms) -> Any:
-    """Raises: UserError for one that cannot be made from a seed, or whose own library is missing."""
+    """Raises: UserError for one that cannot be made from a seed, or whose own library is
+    missing."""
     takes = inspect.signature(kind).parameters
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return kind(**({"seed": terms.seed} if "seed" in takes else {}))
     except (TypeError, ImportError) as error:
-        raise UserError(f"optuna's {kind.__name__} cannot be made here: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"optuna's {kind.__name__} cannot be made here: {str(error).splitlines()[0]}"
+        ) from error

@@ -1,4 +1,5 @@
-"""What came of a trial: pure functions of its history, so that every call of a search sees the same."""
+"""What came of a trial: pure functions of its history, so that every call of a search sees the
+same."""
 
 import math
 import statistics
@@ -50,21 +51,32 @@ class Objective:
         return tuple(steps) if best is not None else ()
 
     def refuse_missing(self, sig: str, history: Sequence[Mapping[str, Any]]) -> None:
-        """Raises: UserError where a finished trial has no such metric: every other would fail alike."""
-        there = {f"{split}.{name}" for entry in history for split, metrics in entry.items() for name in metrics}
+        """Raises: UserError where a finished trial has no such metric: every other would fail
+        alike."""
+        there = {
+            f"{split}.{name}"
+            for entry in history
+            for split, metrics in entry.items()
+            for name in metrics
+        }
         if there and self.metric not in there:
-            raise UserError(f'the objective "{self.metric}" is in no epoch of XP {sig}.',
-                            f"its history has: {', '.join(sorted(there))}.")
+            raise UserError(
+                f'the objective "{self.metric}" is in no epoch of XP {sig}.',
+                f"its history has: {', '.join(sorted(there))}.",
+            )
 
 
 def floors(outcomes: Sequence[Outcome]) -> list[float | None]:
-    """After each epoch, the median of the best so far of earlier trials: what is worse than that is hopeless.
+    """After each epoch, the median of the best so far of earlier trials: what is worse than that is
+    hopeless.
 
     An epoch that fewer than five of them have reached has none.
     """
     curves = [outcome.steps for outcome in outcomes if outcome.value is not None]
-    reached = [_numbers(curve[epoch] for curve in curves if len(curve) > epoch)
-               for epoch in range(max(map(len, curves), default=0))]
+    reached = [
+        _numbers(curve[epoch] for curve in curves if len(curve) > epoch)
+        for epoch in range(max(map(len, curves), default=0))
+    ]
     return [statistics.median(values) if len(values) >= FIRST else None for values in reached]
 
 

@@ -1,9 +1,10 @@
 """A search as a pure function: (seed, what was asked, what came of it) -> what to ask next.
 
-Trials are told in the order in which they were asked for, never in that of their ends, and each remembers how many had
-been told before it was asked for. So neither the speed of a trial nor a kill changes a suggestion, and any process can
-do again what an earlier one did: repeat every trial of the record, and go on. The price is that a slow trial holds
-back those that are `at_once` places behind it.
+Trials are told in the order in which they were asked for, never in that of their ends, and each
+remembers how many had been told before it was asked for. So neither the speed of a trial nor a kill
+changes a suggestion, and any process can do again what an earlier one did: repeat every trial of
+the record, and go on. The price is that a slow trial holds back those that are `at_once` places
+behind it.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +34,12 @@ class Replay:
         sig_of: from values to the signature of their experiment.
     """
 
-    def __init__(self, optimizer: Optimizer, outcomes: Mapping[str, Outcome], sig_of: Callable[[Mapping], str]):
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        outcomes: Mapping[str, Outcome],
+        sig_of: Callable[[Mapping], str],
+    ):
         self.optimizer, self.outcomes, self.sig_of = optimizer, outcomes, sig_of
         self.trials: list[Trial] = []
         self._asked: list[Asked] = []
@@ -48,8 +54,8 @@ class Replay:
     def repeat(self, trial: Trial) -> None:
         """Do again what led to a trial of the record.
 
-        Where another suggestion comes out (a library was updated, a trial that had failed was finished since), the
-        record stays right: what was asked then is what runs.
+        Where another suggestion comes out (a library was updated, a trial that had failed was
+        finished since), the record stays right: what was asked then is what runs.
         """
         self._tell(trial.told)
         asked, _ = self._next()
@@ -75,7 +81,10 @@ class Replay:
         return max(self._told, len(self.trials) + 1 - at_once)
 
     def _next(self) -> tuple[Asked | None, str]:
-        """A suggestion that is no trial yet. One that is, is answered with what is known of it, and asked for anew."""
+        """A suggestion that is no trial yet.
+
+        One that is, is answered with what is known of it, and asked for anew.
+        """
         for _ in range(REPEATS):
             asked = self.optimizer.ask()
             sig = self.sig_of(asked.values)

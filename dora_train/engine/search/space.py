@@ -1,4 +1,7 @@
-"""What a search varies: a key, and the values it may take. Rounded, so that overrides and names can be read."""
+"""What a search varies: a key, and the values it may take.
+
+Rounded, so that overrides and names can be read.
+"""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +11,8 @@ from typing import Any, Protocol
 from ..errors import UserError
 
 DIGITS = 3  # significant ones, of what is searched on a logarithmic scale
-STEPS = 2  # decimal places below the order of magnitude of the width, of what is searched on a linear scale
+# decimal places below the order of magnitude of the width, of what is searched on a linear scale
+STEPS = 2
 
 
 class Dimension(Protocol):
@@ -107,8 +111,12 @@ def integer(low: int, high: int) -> Whole:
 
 def choice(*options: Any) -> OneOf:
     """One of these: text, numbers, true or false, or null (None)."""
-    if len(options) < 2 or not all(isinstance(option, (str, int, float, type(None))) for option in options):
-        raise UserError(f"choice({', '.join(map(repr, options))}): it takes two or more plain values.")
+    if len(options) < 2 or not all(
+        isinstance(option, (str, int, float, type(None))) for option in options
+    ):
+        raise UserError(
+            f"choice({', '.join(map(repr, options))}): it takes two or more plain values."
+        )
     return OneOf(options)
 
 

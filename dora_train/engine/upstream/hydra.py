@@ -24,13 +24,18 @@ def files_of(config_name: str, overrides: Sequence[str]) -> list[ConfigFile]:
 
     loader = GlobalHydra.instance().config_loader()
     found = loader.compute_defaults_list(config_name, list(overrides), RunMode.RUN).defaults
-    return [ConfigFile(one.config_path, one.package or "", one.parent or "") for one in found if one.config_path]
+    return [
+        ConfigFile(one.config_path, one.package or "", one.parent or "")
+        for one in found
+        if one.config_path
+    ]
 
 
 def column_of(error: Exception) -> int | None:
     """Where in an override Hydra's parser stopped, from 0; None where it does not say.
 
-    hydra-core 1.3.8's listener is told the column, and drops it: it is still in the frame that raised.
+    hydra-core 1.3.8's listener is told the column, and drops it: it is still in the frame that
+    raised.
     """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     column = frames[-1].f_locals.get("column") if frames else None

@@ -6,7 +6,10 @@ from typing import Any
 
 
 def hosts_of(node_list: str) -> list[str]:
-    """SLURM's short form as names: `n[1-2]` -> n1, n2 (submitit 1.5.4 has no public name for it)."""
+    """SLURM's short form as names:
+
+    `n[1-2]` -> n1, n2 (submitit 1.5.4 has no public name for it).
+    """
     from submitit.slurm.slurm import _parse_node_list
 
     return _parse_node_list(node_list)

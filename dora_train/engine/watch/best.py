@@ -63,7 +63,8 @@ class Better:
         return {index for index, value in numbers.items() if value == best}
 
     def key(self, metric: str, value: Any) -> tuple[bool, float]:
-        """To sort by: the best first (small ones where there is no telling), what is no number last."""
+        """To sort by: the best first (small ones where there is no telling), what is no number
+        last."""
         if not is_number(value):
             return True, 0.0
         return False, -value if self.mode(metric) == MAX else value

@@ -1,6 +1,8 @@
-"""Experiments as a table on a terminal: states in colour, the best value of a column marked, no wider than the screen.
+"""Experiments as a table on a terminal: states in colour, the best value of a column marked, no
+wider than the screen.
 
-Light: the table of a grid (table.py), which knows Dora's explorers, and the report, which does not, are drawn here.
+Light: the table of a grid (table.py), which knows Dora's explorers, and the report, which does not,
+are drawn here.
 """
 
 import sys
@@ -19,11 +21,19 @@ from ..experiment.records import RunState, State
 from .best import Better
 from .status import Status, duration
 
-STYLES = {State.RUNNING: "green", State.FAILED: "red", State.TIMED_OUT: "red", State.INTERRUPTED: "yellow",
-          State.CANCELLED: "yellow", State.WAITING: "dim", State.NEW: "dim"}
+STYLES = {
+    State.RUNNING: "green",
+    State.FAILED: "red",
+    State.TIMED_OUT: "red",
+    State.INTERRUPTED: "yellow",
+    State.CANCELLED: "yellow",
+    State.WAITING: "dim",
+    State.NEW: "dim",
+}
 PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
 GAP = 2  # columns between two of the table
-SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "state"): 11, ("Meta", "name"): 18}  # how narrow, in this order
+# how narrow, in this order
+SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "state"): 11, ("Meta", "name"): 18}
 # The first columns to go if even that does not do.
 SPARE = [("Meta", name) for name in ("code", "speed", "left", "sid")]
 LAST_SPARE = [("Meta", name) for name in ("mark", "interval", "behind")]  # after metrics
@@ -64,16 +74,23 @@ class Column:
             return str(value)
 
 
-META = [Column(("Meta", "index"), "#"), Column(("Meta", "sig"), "sig", right=False),
-        Column(("Meta", "name"), "name", right=False), Column(("Meta", "state"), "state", right=False),
-        Column(("Meta", "epoch"), "epoch"), Column(("Meta", "speed"), "it/s"), Column(("Meta", "left"), "left"),
-        Column(("Meta", "code"), "code", right=False),
-        Column(("Meta", "mark"), "verdict", right=False)]
+META = [
+    Column(("Meta", "index"), "#"),
+    Column(("Meta", "sig"), "sig", right=False),
+    Column(("Meta", "name"), "name", right=False),
+    Column(("Meta", "state"), "state", right=False),
+    Column(("Meta", "epoch"), "epoch"),
+    Column(("Meta", "speed"), "it/s"),
+    Column(("Meta", "left"), "left"),
+    Column(("Meta", "code"), "code", right=False),
+    Column(("Meta", "mark"), "verdict", right=False),
+]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row: what columns pick their values from, in nested dicts; ours are under `Meta`, as in Dora."""
+    """One row: what columns pick their values from, in nested dicts; ours are under `Meta`, as in
+    Dora."""
 
     status: Status
     values: Mapping[str, Any]
@@ -106,7 +123,9 @@ class Board:
         yield self._table(columns, chosen, options.max_width)
         if len(chosen) < len(self.lines):
             left = set(range(len(self.lines))) - set(chosen)
-            yield _one_line(f"and {counted([self.lines[index].status for index in sorted(left)], ' · ')}", "dim")
+            yield _one_line(
+                f"and {counted([self.lines[index].status for index in sorted(left)], ' · ')}", "dim"
+            )
         if hidden:
             names = (" ".join(column.title.split()) for column in hidden)
             yield _one_line(f"too narrow for: {', '.join(names)}", "dim")
@@ -114,15 +133,20 @@ class Board:
     # --- which rows ---
 
     def chosen(self) -> list[int]:
-        """The rows that the screen has room for, in their order: what moves, what failed, then the best."""
-        around = 7 + bool(self.note)  # two lines of heading, note, base, two of titles, and two remarks below
+        """The rows that the screen has room for, in their order: what moves, what failed, then the
+        best."""
+        # two lines of heading, note, base, two of titles, and two remarks below
+        around = 7 + bool(self.note)
         room = None if self.most is None else max(3, self.most - around)
         if room is None or len(self.lines) <= room:
             return list(range(len(self.lines)))
-        groups = [self._in_state(State.RUNNING), self._in_state(State.FAILED, State.TIMED_OUT, State.INTERRUPTED)]
+        groups = [
+            self._in_state(State.RUNNING),
+            self._in_state(State.FAILED, State.TIMED_OUT, State.INTERRUPTED),
+        ]
         taken: list[int] = []
         for group, share in zip(groups, (0.5, 0.25)):
-            taken += group[:max(1, int(room * share))]
+            taken += group[: max(1, int(room * share))]
         rest = dict.fromkeys([*self._by_rank(), *groups[0], *groups[1], *range(len(self.lines))])
         taken += [index for index in rest if index not in taken]
         return sorted(taken[:room])
@@ -136,10 +160,14 @@ class Board:
         column = self._compared()
         if column is None or not self.better.mode(_metric(column)):
             return done
-        return sorted(done, key=lambda at: self.better.key(_metric(column), column.value(self.lines[at].values)))
+        return sorted(
+            done,
+            key=lambda at: self.better.key(_metric(column), column.value(self.lines[at].values)),
+        )
 
     def _compared(self) -> Column | None:
-        """What experiments are compared by: the last column that has a best value, else the last metric."""
+        """What experiments are compared by: the last column that has a best value, else the last
+        metric."""
         metrics = [column for column in self.columns if not column.ours]
         found = [column for column in metrics if self.better.mode(_metric(column))] or metrics
         return found[-1] if found else None
@@ -149,16 +177,23 @@ class Board:
     def fitting(self, width: int, chosen: Sequence[int]) -> tuple[list[Column], list[Column]]:
         """The columns that fit into `width`, and those that do not.
 
-        Titles are stacked first, then names and states cut; of the metrics, the one to compare by stays to the end.
+        Titles are stacked first, then names and states cut; of the metrics, the one to compare by
+        stays to the end.
         """
         columns = self.filled()
         if sum(self._widest(column, chosen) + GAP for column in columns) - GAP > width:
             columns = [column.stacked() for column in columns]
-        narrowest = {column: min(self._widest(column, chosen), SHRINKABLE.get(column.path, PIPE_WIDTH))
-                     for column in columns}
+        narrowest = {
+            column: min(self._widest(column, chosen), SHRINKABLE.get(column.path, PIPE_WIDTH))
+            for column in columns
+        }
         spare = [column for path in SPARE for column in columns if column.path == path]
         compared = self._compared()
-        metrics = [column for column in columns if not column.ours and compared and column.path != compared.path]
+        metrics = [
+            column
+            for column in columns
+            if not column.ours and compared and column.path != compared.path
+        ]
         spare += sorted(metrics, key=lambda column: column.path[0] != "train")
         spare += [column for path in LAST_SPARE for column in columns if column.path == path]
         hidden: list[Column] = []
@@ -169,10 +204,15 @@ class Board:
 
     def filled(self) -> list[Column]:
         """Without those of ours that nobody has a value for."""
-        return [column for column in self.columns
-                if not column.ours or any(column.cell(line.values) for line in self.lines)]
+        return [
+            column
+            for column in self.columns
+            if not column.ours or any(column.cell(line.values) for line in self.lines)
+        ]
 
-    def _widths(self, columns: Sequence[Column], chosen: Sequence[int], width: int) -> dict[Column, int]:
+    def _widths(
+        self, columns: Sequence[Column], chosen: Sequence[int], width: int
+    ) -> dict[Column, int]:
         """How wide each may be: the state gives way before the name."""
         widths = {column: self._widest(column, chosen) for column in columns}
         for path, least in SHRINKABLE.items():
@@ -189,20 +229,38 @@ class Board:
     # --- the cells ---
 
     def _table(self, columns: Sequence[Column], chosen: Sequence[int], width: int) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold",
-                      row_styles=list(self.styles))
+        table = Table(
+            box=None,
+            pad_edge=False,
+            padding=(0, GAP, 0, 0),
+            header_style="bold",
+            row_styles=list(self.styles),
+        )
         best = {column: self.best(column) for column in columns}
         widths = self._widths(columns, chosen, width)
         for column in columns:  # where even that does not do, rich shortens those that may wrap
             title = "\n".join(line + " " * bool(best[column]) for line in column.title.splitlines())
-            table.add_column(title, justify="right" if column.right else "left", vertical="bottom",
-                             max_width=widths[column], no_wrap=column.path not in SHRINKABLE)
+            table.add_column(
+                title,
+                justify="right" if column.right else "left",
+                vertical="bottom",
+                max_width=widths[column],
+                no_wrap=column.path not in SHRINKABLE,
+            )
         for at in chosen:
-            table.add_row(*[self._text(column, self.lines[at], at, best[column]) for column in columns])
+            table.add_row(
+                *[self._text(column, self.lines[at], at, best[column]) for column in columns]
+            )
         return table
 
     def _text(self, column: Column, line: Line, at: int, best: set[int]) -> Text:
-        style = STYLES.get(line.status.state, "") if column.path == ("Meta", "state") else "bold" if at in best else ""
+        style = (
+            STYLES.get(line.status.state, "")
+            if column.path == ("Meta", "state")
+            else "bold"
+            if at in best
+            else ""
+        )
         mark = "*" if at in best else " " * bool(best)
         return Text(self.cell(column, line) + mark, no_wrap=True, overflow="ellipsis", style=style)
 
@@ -211,13 +269,18 @@ class Board:
 
     def best(self, column: Column) -> set[int]:
         """The rows that hold the best value of a column."""
-        if column.path not in self._best:  # asked for several times a drawing, of every row that there is
+        # asked for several times a drawing, of every row that there is
+        if column.path not in self._best:
             self._best[column.path] = self._find_best(column)
         return self._best[column.path]
 
     def _find_best(self, column: Column) -> set[int]:
-        values = [None if line.broken or (self.final and line.status.state != State.COMPLETED)
-                  else column.value(line.values) for line in self.lines]
+        values = [
+            None
+            if line.broken or (self.final and line.status.state != State.COMPLETED)
+            else column.value(line.values)
+            for line in self.lines
+        ]
         return set() if column.ours else self.better.best(_metric(column), values)
 
 
@@ -232,7 +295,11 @@ def _one_line(text: str, style: str) -> Text:
 def heading(name: str, statuses: Sequence[Status]) -> str:
     """`mysweep   16 XPs   1 waiting   4 running   10 completed   1 failed   14:02:31`."""
     noun = "XP" if len(statuses) == 1 else "XPs"
-    return "   ".join(filter(None, [name, f"{len(statuses)} {noun}", counted(statuses), time.strftime("%H:%M:%S")]))
+    return "   ".join(
+        filter(
+            None, [name, f"{len(statuses)} {noun}", counted(statuses), time.strftime("%H:%M:%S")]
+        )
+    )
 
 
 def counted(statuses: Sequence[Status], gap: str = "   ") -> str:
@@ -248,17 +315,27 @@ def meta(run: RunState, status: Status, known: int) -> dict[str, str]:
         known: the epochs in its history.
     """
     live = status.state == State.RUNNING
-    return {"state": str(status), "epoch": epochs(run, known),
-            "speed": f"{run.speed:.3g}" if live and run.speed else "",
-            "left": duration(seconds_left(run)) if live else "",
-            "code": f"{run.codes} codes" if run.codes > 1 else ""}
+    return {
+        "state": str(status),
+        "epoch": epochs(run, known),
+        "speed": f"{run.speed:.3g}" if live and run.speed else "",
+        "left": duration(seconds_left(run)) if live else "",
+        "code": f"{run.codes} codes" if run.codes > 1 else "",
+    }
 
 
 def console() -> Console:
     """rich's, as wide as the terminal; in a pipe as wide as need be, and without colours."""
     terminal = sys.stdout.isatty()
-    return Console(file=sys.stdout, width=None if terminal else PIPE_WIDTH, color_system="auto" if terminal else None,
-                   force_terminal=None if terminal else False, highlight=False, markup=False, emoji=False)
+    return Console(
+        file=sys.stdout,
+        width=None if terminal else PIPE_WIDTH,
+        color_system="auto" if terminal else None,
+        force_terminal=None if terminal else False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
 
 
 def in_place(screen: Console) -> bool:

@@ -67,9 +67,11 @@ def is_completed(experiment: Experiment) -> bool:
     return Facts(run, claims.latest(experiment)).said == State.COMPLETED
 
 
-def infos_of(jobs: Iterable[Job | None], executor: Executor | None,
-             force: bool = False) -> Mapping[str, JobInfo]:
-    """What the executor says of these jobs, by their ids; nothing of those that it cannot ask about."""
+def infos_of(
+    jobs: Iterable[Job | None], executor: Executor | None, force: bool = False
+) -> Mapping[str, JobInfo]:
+    """What the executor says of these jobs, by their ids; nothing of those that it cannot ask
+    about."""
     if executor is None:
         return {}
     found = [job for job in jobs if job is not None and job.job_id]
@@ -92,14 +94,23 @@ def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInf
     if claims.is_taken() and (info is None or info.phase != Phase.UNKNOWN):
         alive, info = alive is True, _given_up(job, info)
     return Facts(
-        run, last, alive, job, info,
+        run,
+        last,
+        alive,
+        job,
+        info,
         cancelled=experiment.attempt_cancelled(last.attempt) if last else "",
         in_vain=job is not None and experiment.job_number() > job.number,
-        reason=lambda: reason_in(log_of(experiment, job)), now=_now_there(run, last))
+        reason=lambda: reason_in(log_of(experiment, job)),
+        now=_now_there(run, last),
+    )
 
 
 def _given_up(job: Job | None, info: JobInfo | None) -> JobInfo | None:
-    """With DORA_TAKE=1: a job that nobody here can ask about. One that is silent for now will answer."""
+    """With DORA_TAKE=1: a job that nobody here can ask about.
+
+    One that is silent for now will answer.
+    """
     if info is None and job is not None and job.job_id:
         return JobInfo(job.job_id, Phase.OVER, "TAKEN")
     return info
@@ -117,7 +128,8 @@ def _now_there(run: RunState, last: Holder | None) -> float:
 
 
 def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
-    """Of a job and its dependents, the one that counts: the first that is not over, or the last that ran."""
+    """Of a job and its dependents, the one that counts: the first that is not over, or the last
+    that ran."""
     if job is None:
         return None
     known = [infos[job_id].of(job.token) for job_id in job.ids if job_id in infos]

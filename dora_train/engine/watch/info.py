@@ -40,16 +40,20 @@ def find_job(dora_dir: Path, job_id: str) -> Experiment:
         found += [(known, experiment) for known in mine]
     if not found:
         hidden = closed(dora_dir)
-        raise UserError(f'no experiment under {dora_dir} was job "{job_id}".',
-                        f"you may not read: {shortened(hidden, 8)}." if hidden else "")
+        raise UserError(
+            f'no experiment under {dora_dir} was job "{job_id}".',
+            f"you may not read: {shortened(hidden, 8)}." if hidden else "",
+        )
     sigs = sorted({experiment.sig for _, experiment in found})
     if len(sigs) == 1:
         return found[0][1]
     tasks = {known for known, _ in found}
     if len(tasks) > 1:
         raise UserError(f'job "{job_id}" is an array: name one of its tasks, e.g. {min(tasks)}.')
-    raise UserError(f'several experiments were job "{job_id}": {shortened(sigs, 8)}.',
-                    f"the id was given more than once; name the experiment: dora info -f {sigs[0]}")
+    raise UserError(
+        f'several experiments were job "{job_id}": {shortened(sigs, 8)}.',
+        f"the id was given more than once; name the experiment: dora info -f {sigs[0]}",
+    )
 
 
 # --- what is shown ---
@@ -60,19 +64,32 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
     run, job, birth = experiment.state(), experiment.job(), experiment.birth()
     status = look([experiment], executor, force=True)[experiment.sig]
     log = log_of(experiment, job)
-    pairs = [("state", _state(status, run)), ("cause", _cause(status)), ("epochs", _epochs(experiment, run, status)),
-             ("metrics", _last(experiment)), ("best", _best(experiment, run, birth)),
-             ("test", _test(experiment)),
-             ("code", in_words(experiment.codes())), ("versions", _versions(birth)),
-             ("folder", _shown(experiment.folder)), ("log", _shown(log) if log else ""),
-             ("cleared", what_was_cleared(experiment))]
-    return [_first(experiment, dora_dir, birth), *(f"{key:<10} {text}" for key, text in pairs if text),
-            *_tail(status, log), *_commands(experiment, status, dora_dir)]
+    pairs = [
+        ("state", _state(status, run)),
+        ("cause", _cause(status)),
+        ("epochs", _epochs(experiment, run, status)),
+        ("metrics", _last(experiment)),
+        ("best", _best(experiment, run, birth)),
+        ("test", _test(experiment)),
+        ("code", in_words(experiment.codes())),
+        ("versions", _versions(birth)),
+        ("folder", _shown(experiment.folder)),
+        ("log", _shown(log) if log else ""),
+        ("cleared", what_was_cleared(experiment)),
+    ]
+    return [
+        _first(experiment, dora_dir, birth),
+        *(f"{key:<10} {text}" for key, text in pairs if text),
+        *_tail(status, log),
+        *_commands(experiment, status, dora_dir),
+    ]
 
 
 def _first(experiment: Experiment, dora_dir: Path, birth: Birth | None) -> str:
     grids = grids_of(experiment, dora_dir)
-    return f"{experiment.sig}   {overrides(experiment, birth)}" + (f"    grids: {', '.join(grids)}" if grids else "")
+    return f"{experiment.sig}   {overrides(experiment, birth)}" + (
+        f"    grids: {', '.join(grids)}" if grids else ""
+    )
 
 
 def overrides(experiment: Experiment, birth: Birth | None) -> str:
@@ -92,7 +109,11 @@ def _state(status: Status, run: RunState) -> str:
     if not status.live and run.ended:
         parts.append(when(run.ended))
     if run.attempt:
-        parts.append(f"at epoch {run.epoch}" + (f" of {run.epochs}" if run.epochs and run.epochs > 0 else "") + ",")
+        parts.append(
+            f"at epoch {run.epoch}"
+            + (f" of {run.epochs}" if run.epochs and run.epochs > 0 else "")
+            + ","
+        )
         parts.append(f"attempt {run.attempt}")
     if status.where:
         parts.append(f"on {status.where}")
@@ -114,7 +135,11 @@ def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
     if status.state == State.RUNNING and run.speed:
         left = duration(seconds_left(run))
         text += f"   {run.speed:.3g} it/s" + (f"   {left} left" if left else "")
-    return text + (f"   last heard of {when(run.updated)}" if run.updated and status.state != State.COMPLETED else "")
+    return text + (
+        f"   last heard of {when(run.updated)}"
+        if run.updated and status.state != State.COMPLETED
+        else ""
+    )
 
 
 def _last(experiment: Experiment) -> str:
@@ -140,8 +165,14 @@ def _test(experiment: Experiment) -> str:
 
 def _in_words(metrics: Mapping[str, Any]) -> str:
     """`train loss 1.71 · valid loss 1.6 acc 0.411`."""
-    plain = [f"{key} {_number(value)}" for key, value in metrics.items() if not isinstance(value, Mapping)]
-    nested = [f"{key} {_in_words(value)}" for key, value in metrics.items() if isinstance(value, Mapping)]
+    plain = [
+        f"{key} {_number(value)}"
+        for key, value in metrics.items()
+        if not isinstance(value, Mapping)
+    ]
+    nested = [
+        f"{key} {_in_words(value)}" for key, value in metrics.items() if isinstance(value, Mapping)
+    ]
     return " · ".join([" ".join(plain)] * bool(plain) + nested)
 
 
@@ -150,12 +181,18 @@ def _number(value: Any) -> str:
 
 
 def _versions(birth: Birth | None) -> str:
-    return ", ".join(f"{name} {version}" for name, version in birth.versions.items()) if birth else ""
+    return (
+        ", ".join(f"{name} {version}" for name, version in birth.versions.items()) if birth else ""
+    )
 
 
 def _tail(status: Status, log: Path | None) -> list[str]:
     """A failure's last lines: the next step is always to read them."""
-    return ["", *(f"  | {line}" for line in last_lines(log, 5)), ""] if status.state == State.FAILED and log else []
+    return (
+        ["", *(f"  | {line}" for line in last_lines(log, 5)), ""]
+        if status.state == State.FAILED and log
+        else []
+    )
 
 
 def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[str]:
@@ -166,7 +203,9 @@ def _commands(experiment: Experiment, status: Status, dora_dir: Path) -> list[st
     if status.live:
         return [f"{'watch':<10} {typed()} info -f {sig} -t     stop   {typed()} info -f {sig} -C"]
     if status.state == State.COMPLETED:
-        return [f"{'curves':<10} {typed('tensorboard')} --logdir {shlex.quote(_shown(experiment.folder))}"]
+        return [
+            f"{'curves':<10} {typed('tensorboard')} --logdir {shlex.quote(_shown(experiment.folder))}"
+        ]
     grids = grids_of(experiment, dora_dir)
     again = f"     as grid   {typed()} grid {grids[0]} --retry" if grids else ""
     return [f"{'again':<10} {typed()} run -f {sig}{again}"]
@@ -192,7 +231,9 @@ def log_to_show(experiment: Experiment) -> Path:
 def follow_experiment(experiment: Experiment, executor: Executor) -> None:
     """Its log as it grows, until it neither waits nor runs, or Ctrl-C."""
     try:
-        follow(lambda: log_of(experiment, experiment.job()),
-               lambda: not look([experiment], executor)[experiment.sig].live)
+        follow(
+            lambda: log_of(experiment, experiment.job()),
+            lambda: not look([experiment], executor)[experiment.sig].live,
+        )
     except KeyboardInterrupt:
         sys.exit(130)

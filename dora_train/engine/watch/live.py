@@ -1,8 +1,10 @@
-"""Watching a grid until all of it is done: in place on a terminal, a line for each change in a pipe.
+"""Watching a grid until all of it is done: in place on a terminal, a line for each change in a
+pipe.
 
-The files of the experiments are read every few seconds; the scheduler is asked seldom. What the scheduler had no room
-for goes in from here, and a search is told of each end, unless another command is in charge of the grid by then: a
-monitor that is still open after the grid file was edited does no harm.
+The files of the experiments are read every few seconds; the scheduler is asked seldom. What the
+scheduler had no room for goes in from here, and a search is told of each end, unless another
+command is in charge of the grid by then: a monitor that is still open after the grid file was
+edited does no harm.
 """
 
 import sys
@@ -21,7 +23,8 @@ from .board import Board, console, in_place
 from .status import Status, look
 
 REDRAW = 2.0  # seconds; more where reading the files takes long
-DORA_INTERVAL = 5.0  # minutes: Dora's default of --interval, up to which the scheduler is asked as often as is polite
+# minutes: Dora's default of --interval, up to which the scheduler is asked as often as is polite
+DORA_INTERVAL = 5.0
 POLITE = 30.0  # seconds
 
 
@@ -58,26 +61,34 @@ class Charge:
 
     holds: Callable[[], bool]
     refill: Callable[[Sequence[Any]], None]  # puts in what waits with us
-    go_on: Callable[[], tuple[Table, "Charge"]] | None = None  # of a search: asks for more; the table of all, and anew
+    # of a search: asks for more; the table of all, and anew
+    go_on: Callable[[], tuple[Table, "Charge"]] | None = None
 
 
 class Monitor:
-    """What `dora grid` shows after it has acted, and `python -m dora_train.report --watch` without acting.
+    """What `dora grid` shows after it has acted, and `python -m dora_train.report --watch` without
+    acting.
 
     Args:
-        moves: whether jobs that wait in this machine's queue are let start; False: nothing is ever touched.
+        moves: whether jobs that wait in this machine's queue are let start; False: nothing is ever
+            touched.
     """
 
     def __init__(self, table: Table, executor: Executor | None, args: Any, moves: bool = True):
         self.table, self.executor, self.args, self.moves = table, executor, args, moves
         self.charge: Charge | None = None  # None: it only watches
-        command = f"{typed()} grid {{}}" if moves else f"{typed('python')} -m dora_train.report {{}} --watch"
+        command = (
+            f"{typed()} grid {{}}"
+            if moves
+            else f"{typed('python')} -m dora_train.report {{}} --watch"
+        )
         self.again = command.format(table.name)
         self._asked = float("-inf")
         self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
 
     def refresh(self) -> None:
-        """Look at every experiment that may have changed, and ask the scheduler where it is time."""
+        """Look at every experiment that may have changed, and ask the scheduler where it is
+        time."""
         ask = time.monotonic() - self._asked >= self._period
         moving = [sheep for sheep in self.table.sheep if sheep.status.live] or self.table.sheep
         statuses = look([sheep.experiment for sheep in moving], self.executor, force=ask)
@@ -106,7 +117,10 @@ class Monitor:
 
     def _still_in_charge(self) -> Charge | None:
         if self.charge is not None and not self.charge.holds():
-            print(f"another command brought {self.table.name} in line since: this one only watches.", file=sys.stderr)
+            print(
+                f"another command brought {self.table.name} in line since: this one only watches.",
+                file=sys.stderr,
+            )
             self.charge = None
         return self.charge
 
@@ -134,7 +148,11 @@ class Monitor:
                 self._line_by_line()
         except KeyboardInterrupt:
             live = sum(sheep.status.live for sheep in self.table.sheep)
-            go_on = "1 experiment goes on; watch it" if live == 1 else f"{live} experiments go on; watch them"
+            go_on = (
+                "1 experiment goes on; watch it"
+                if live == 1
+                else f"{live} experiments go on; watch them"
+            )
             print(f"\n{go_on} again: {self.again}", file=sys.stderr)
             sys.exit(130)
 
@@ -159,20 +177,28 @@ class Monitor:
             if not any(self._is_worth_waiting(sheep) for sheep in self.table.sheep):
                 return
             self.refresh()
-            time.sleep(max(REDRAW, 10 * (time.monotonic() - started)) if self.args.interval else 0.1)
+            time.sleep(
+                max(REDRAW, 10 * (time.monotonic() - started)) if self.args.interval else 0.1
+            )
 
     def _is_worth_waiting(self, sheep: Watched) -> bool:
         """Of a job that nobody here can be asked about, nothing will ever be heard."""
         if not sheep.status.live or sheep.status.certain:
             return sheep.status.live
-        return self.executor is not None and sheep.job is not None and self.executor.answers_for(sheep.job)
+        return (
+            self.executor is not None
+            and sheep.job is not None
+            and self.executor.answers_for(sheep.job)
+        )
 
     def _print_changes(self, before: dict[str, Status]) -> None:
         """`14:02:31  77c01b9e  running on node7, job 8812   lr=0.3`."""
         for sheep, name in zip(self.table.sheep, self.table.names, strict=True):
             sig = sheep.experiment.sig
             old, new = before.get(sig), sheep.status
-            if (old is None or (old.state, old.cause) != (new.state, new.cause)) and not self.args.silent:
+            if (
+                old is None or (old.state, old.cause) != (new.state, new.cause)
+            ) and not self.args.silent:
                 print(f"{time.strftime('%H:%M:%S')}  {sig}  {_news(new)}   {name}", flush=True)
             before[sig] = new
 

@@ -1,4 +1,7 @@
-"""A log's end, and following it as it grows. Bytes that are no UTF-8 are shown as such, never an error."""
+"""A log's end, and following it as it grows.
+
+Bytes that are no UTF-8 are shown as such, never an error.
+"""
 
 import sys
 import time
@@ -14,7 +17,8 @@ NOISE = ("srun:", "slurmstepd:", "submitit ", "WARNING:")  # what surrounds the 
 
 
 def log_of(experiment: Experiment, job: Job | None) -> Path | None:
-    """The log to look at: what its job printed (errors before and around the run included), else the run's own."""
+    """The log to look at: what its job printed (errors before and around the run included), else
+    the run's own."""
     last = claims.latest(experiment)
     by_job = job is not None and (last is None or last.token == job.token or not last.is_after(job))
     found = [Path(job.log)] if by_job and job and job.log else []
@@ -47,8 +51,14 @@ def print_log(path: Path) -> None:
     sys.stdout.flush()
 
 
-def follow(find: Callable[[], Path | None], ended: Callable[[], bool], period: float = 0.5, lines: int = 200) -> None:
-    """Print a log as it grows, as `tail -F` does, until `ended()`; another file that `find` gives is taken up."""
+def follow(
+    find: Callable[[], Path | None],
+    ended: Callable[[], bool],
+    period: float = 0.5,
+    lines: int = 200,
+) -> None:
+    """Print a log as it grows, as `tail -F` does, until `ended()`; another file that `find` gives
+    is taken up."""
     current: Path | None = None
     place = 0
     while True:
@@ -65,7 +75,8 @@ def follow(find: Callable[[], Path | None], ended: Callable[[], bool], period: f
 
 
 def _print_from(path: Path, place: int) -> int:
-    """Print what came after `place`, and give the new end; a file that was cut short starts again."""
+    """Print what came after `place`, and give the new end; a file that was cut short starts
+    again."""
     try:
         with open(path, "rb") as file:
             file.seek(0, 2)

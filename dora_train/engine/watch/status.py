@@ -1,8 +1,9 @@
 """What state an experiment is in: decided here and nowhere else, by one table.
 
-`decide` is pure: it sees what the folder says (`state.json`, the last attempt's holder, the last job, the result) and
-what the executor says of that job (facts.py). `look` does so for many experiments, with one
-question to the executor. The plan, the table, `dora info` and `dora launch` all show what this says.
+`decide` is pure: it sees what the folder says (`state.json`, the last attempt's holder, the last
+job, the result) and what the executor says of that job (facts.py). `look` does so for many
+experiments, with one question to the executor. The plan, the table, `dora info` and `dora launch`
+all show what this says.
 
 The table; the first row that fits decides:
 
@@ -39,7 +40,8 @@ from ..jobs.executor import Executor, Phase
 from .facts import Facts, facts_of, infos_of, is_completed
 from .logs import log_of
 
-# The executor's word for an end that the run itself did not speak of -> what the experiment is, and why.
+# The executor's word for an end that the run itself did not speak of -> what the experiment is, and
+# why.
 WORDS = {
     "COMPLETED": (State.INTERRUPTED, "its job ended without a word"),
     "OUT_OF_MEMORY": (State.FAILED, "out of memory"),
@@ -86,7 +88,8 @@ class Status:
         return f"{self.state}: {self.cause}"
 
     def __str__(self) -> str:
-        """In one or two words, for a table's cell: the cause where that says more than the state."""
+        """In one or two words, for a table's cell: the cause where that says more than the
+        state."""
         if self.state == State.FAILED and self.cause:
             return self.cause
         if self.state in (State.INTERRUPTED, State.WAITING) and self.cause:
@@ -97,15 +100,23 @@ class Status:
 
 
 def decide(facts: Facts) -> Status:
-    """The table above, row by row; a run that makes no progress is shown as such, and nothing more."""
+    """The table above, row by row; a run that makes no progress is shown as such, and nothing
+    more."""
     status = _decide(facts)
-    if status.state == State.RUNNING and status.certain and facts.said == State.RUNNING and not status.cause:
+    if (
+        status.state == State.RUNNING
+        and status.certain
+        and facts.said == State.RUNNING
+        and not status.cause
+    ):
         return replace(status, cause=stalled(facts.run, facts.now))
     return status
 
 
 def stalled(run: RunState, now: float) -> str:
-    """`stalled 14 min`: no progress for ten times as long as ever before in this attempt. Empty: it goes on.
+    """`stalled 14 min`: no progress for ten times as long as ever before in this attempt.
+
+    Empty: it goes on.
 
     A process that lives is no proof: a loader that waits for a dead disk lives too.
     """
@@ -129,7 +140,13 @@ def _decide(facts: Facts) -> Status:
     if phase == Phase.PENDING:
         assert facts.info is not None
         reason = facts.info.reason
-        return _status(facts, State.WAITING, "" if reason in USUAL_WAITS else reason, _job_where(facts), by_job=True)
+        return _status(
+            facts,
+            State.WAITING,
+            "" if reason in USUAL_WAITS else reason,
+            _job_where(facts),
+            by_job=True,
+        )
     if job is not None and job.held and not facts.spoke:
         if job.cancelled:
             return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
@@ -181,7 +198,8 @@ def _scheduler(job: Job) -> str:
 
 
 def _judged(facts: Facts, said: State) -> Status:
-    """By the executor's word on the job; where the run said that it was interrupted, and why, that is more precise."""
+    """By the executor's word on the job; where the run said that it was interrupted, and why, that
+    is more precise."""
     info, job = facts.info, facts.job
     assert info is not None and job is not None
     word = info.word
@@ -195,9 +213,12 @@ def _judged(facts: Facts, said: State) -> Status:
     if word == "FAILED" and signum:
         return _status(facts, State.INTERRUPTED, f"killed by signal {signum}")
     if word == "FAILED":
-        return _status(facts, State.FAILED, facts.reason() or f"its job ended with code {info.exit_code}")
+        return _status(
+            facts, State.FAILED, facts.reason() or f"its job ended with code {info.exit_code}"
+        )
     state, cause = WORDS.get(word, (State.INTERRUPTED, word.lower()))
-    if state == State.CANCELLED and facts.in_vain:  # nobody wanted its end, but another job in its place
+    # nobody wanted its end, but another job in its place
+    if state == State.CANCELLED and facts.in_vain:
         return _interrupted(facts, "its job gave way to another, which was never submitted")
     if state == State.CANCELLED and info.by:
         cause += f" by {info.by}"
@@ -213,11 +234,23 @@ def _interrupted(facts: Facts, cause: str) -> Status:
     return _status(facts, State.INTERRUPTED, cause)
 
 
-def _status(facts: Facts, state: State, cause: str = "", where: str = "", certain: bool = True,
-            by_job: bool = False) -> Status:
+def _status(
+    facts: Facts,
+    state: State,
+    cause: str = "",
+    where: str = "",
+    certain: bool = True,
+    by_job: bool = False,
+) -> Status:
     job = facts.job
     running_job = by_job or (facts.by_job and state in (State.RUNNING, State.WAITING))
-    user = job.user if running_job and job else facts.last.user if facts.last and state == State.RUNNING else ""
+    user = (
+        job.user
+        if running_job and job
+        else facts.last.user
+        if facts.last and state == State.RUNNING
+        else ""
+    )
     job_id = job.job_id if job and (facts.by_job or running_job) else ""
     return Status(state, cause, where or _last_where(facts), job_id, user, certain, running_job)
 
@@ -234,11 +267,18 @@ def _job_where(facts: Facts) -> str:
     return f"{node}, job {facts.job.job_id}" if node else f"job {facts.job.job_id}"
 
 
-def look(experiments: Iterable[Experiment], executor: Executor | None, force: bool = False) -> dict[str, Status]:
-    """The status of each experiment, by signature; the executor is asked once for all of their jobs."""
+def look(
+    experiments: Iterable[Experiment], executor: Executor | None, force: bool = False
+) -> dict[str, Status]:
+    """The status of each experiment, by signature; the executor is asked once for all of their
+    jobs."""
     jobs = {experiment: experiment.job() for experiment in experiments}
-    infos = infos_of([job for experiment, job in jobs.items() if not is_completed(experiment)], executor, force)
-    return {experiment.sig: decide(facts_of(experiment, job, infos)) for experiment, job in jobs.items()}
+    infos = infos_of(
+        [job for experiment, job in jobs.items() if not is_completed(experiment)], executor, force
+    )
+    return {
+        experiment.sig: decide(facts_of(experiment, job, infos)) for experiment, job in jobs.items()
+    }
 
 
 # --- in words ---

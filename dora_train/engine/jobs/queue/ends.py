@@ -21,7 +21,9 @@ class Ends:
     def add(self, ends: dict[str, dict]) -> None:
         """Keep how these jobs ended, by their numbers."""
         if ends:
-            append(self.path, [json.dumps({"number": number} | end) for number, end in ends.items()])
+            append(
+                self.path, [json.dumps({"number": number} | end) for number, end in ends.items()]
+            )
 
     def all(self) -> dict[str, dict]:
         """`{"12": {"name": "dora_5f3a91c2_...", "word": "FAILED", "code": 3, "signal": 0}}`.

@@ -1,8 +1,10 @@
-"""This machine as an executor: a queue of files (queue.py), worked off by small processes (runner.py).
+"""This machine as an executor: a queue of files (queue.py), worked off by small processes
+(runner.py).
 
-A job of it runs in the folder, environment and Python of the command that queued it, in a session of its own: neither
-Ctrl-C nor the end of the terminal reaches it. All ranks of a job run here, however many nodes were asked for, and
-there are no limits of time and memory; what else only a cluster has is passed over, and said so.
+A job of it runs in the folder, environment and Python of the command that queued it, in a session
+of its own: neither Ctrl-C nor the end of the terminal reaches it. All ranks of a job run here,
+however many nodes were asked for, and there are no limits of time and memory; what else only a
+cluster has is passed over, and said so.
 """
 
 import os
@@ -33,7 +35,8 @@ class Local:
     """Queues jobs on this machine, and knows what became of them.
 
     Args:
-        jobs: how many run at a time; None: one a GPU, without GPUs as many as `threads` go into the cores.
+        jobs: how many run at a time; None: one a GPU, without GPUs as many as `threads` go into the
+            cores.
         why: why jobs go here, in a few words.
     """
 
@@ -108,28 +111,47 @@ class Local:
         """Put a job into the line; `move` lets it start.
 
         Raises:
-            NotSubmitted: it needs more GPUs than there are, or replaces a job of a cluster that has yet to end.
+            NotSubmitted: it needs more GPUs than there are, or replaces a job of a cluster that has
+                yet to end.
         """
         wanted = order.parameters
         gpus = int(str(wanted.get("gres", "gpu:0")).partition(":")[2]) * wanted["nodes"]
         if gpus > len(self.gpus):
-            raise NotSubmitted(f"refused: a job of {gpus} GPUs; this machine has {len(self.gpus)} to give"
-                               f"{' (CUDA_VISIBLE_DEVICES)' * ('CUDA_VISIBLE_DEVICES' in os.environ)}.")
+            raise NotSubmitted(
+                f"refused: a job of {gpus} GPUs; this machine has {len(self.gpus)} to give"
+                f"{' (CUDA_VISIBLE_DEVICES)' * ('CUDA_VISIBLE_DEVICES' in os.environ)}."
+            )
         if not all(_queue_id(job_id) == self.queue for job_id in order.after):
-            raise NotSubmitted(f"refused: it takes the place of job {', '.join(order.after)} of another queue, which "
-                               "was asked to end; call again in a minute")
-        self._pass_over([key for key in FOREIGN if wanted.get(key)]
-                        + [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())])
+            raise NotSubmitted(
+                f"refused: it takes the place of job {', '.join(order.after)} of another queue, which "
+                "was asked to end; call again in a minute"
+            )
+        self._pass_over(
+            [key for key in FOREIGN if wanted.get(key)]
+            + [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())]
+        )
         order.folder.mkdir(parents=True, exist_ok=True)
         lines = [*wanted.get("setup", ()), *order.setup, f"exec {order.command}"]
-        number = self._queue.add({
-            "name": order.name, "limit": self.limit, "gpus": gpus, "visible": self.gpus if gpus else [],
-            "ranks": wanted["nodes"] * wanted["ntasks_per_node"], "env": _environment(), "umask": _umask(),
-            "folder": text(os.fsencode(os.getcwd())), "script": [shutil.which("bash") or "/bin/sh", "-c",
-                                                                 text(os.fsencode("\n".join(lines)))],
-            "logs": text(os.fsencode(order.folder.absolute())),
-            "after": [_number(job_id) for job_id in order.after]},
-            None if order.tasks is None else list(order.tasks))
+        number = self._queue.add(
+            {
+                "name": order.name,
+                "limit": self.limit,
+                "gpus": gpus,
+                "visible": self.gpus if gpus else [],
+                "ranks": wanted["nodes"] * wanted["ntasks_per_node"],
+                "env": _environment(),
+                "umask": _umask(),
+                "folder": text(os.fsencode(os.getcwd())),
+                "script": [
+                    shutil.which("bash") or "/bin/sh",
+                    "-c",
+                    text(os.fsencode("\n".join(lines))),
+                ],
+                "logs": text(os.fsencode(order.folder.absolute())),
+                "after": [_number(job_id) for job_id in order.after],
+            },
+            None if order.tasks is None else list(order.tasks),
+        )
         return Receipt(f"{self.queue}-{number}")
 
     def _pass_over(self, keys: list[str]) -> None:
@@ -140,10 +162,13 @@ class Local:
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         """Of the first rank; the names are those of submitit's."""
-        return order.folder / (f"{job_id}_0_log.out" if task is None else f"{job_id}_{task}_0_log.out")
+        return order.folder / (
+            f"{job_id}_0_log.out" if task is None else f"{job_id}_{task}_0_log.out"
+        )
 
     def cancel(self, job_ids: Iterable[str]) -> None:
-        """A job that waits is gone at once; one that runs is asked to leave, and ended after a grace time."""
+        """A job that waits is gone at once; one that runs is asked to leave, and ended after a
+        grace time."""
         for job_id, token in tokens(job_ids).items():
             queue = self._queue_of(_queue_id(job_id))
             if queue is not None:
@@ -151,10 +176,12 @@ class Local:
         self.move()
 
     def move(self) -> None:
-        """Let the jobs start that can, and put somebody in the place of a runner that was killed."""
+        """Let the jobs start that can, and put somebody in the place of a runner that was
+        killed."""
         if not self.queue:
             return
-        jobs = [*self._queue.take(), *self._queue.orphans()]  # is there anything to do? It is cheap to look
+        # is there anything to do? It is cheap to look
+        jobs = [*self._queue.take(), *self._queue.orphans()]
         for job in jobs:
             job.close()
         if jobs:
@@ -182,7 +209,9 @@ class Local:
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         known = self._queue.named()
-        return {name: f"{self.queue}-{known[name].partition('_')[0]}" for name in names if name in known}
+        return {
+            name: f"{self.queue}-{known[name].partition('_')[0]}" for name in names if name in known
+        }
 
     def is_running(self, job_id: str, token: str = "") -> bool | None:
         """Whether a job runs now, and its name holds the token; None: it is another machine's."""
@@ -207,27 +236,46 @@ def _number(job_id: str) -> str:
 
 def _info(job_id: str, phase: str, what: Mapping[str, Any]) -> JobInfo:
     word = str(what.get("word")) if phase == OVER else ""
-    return JobInfo(job_id, PHASES[phase], word, node=socket.gethostname(), user=claims.user_name(),
-                   exit_code=what.get("code", 0), signal=what.get("signal", 0),
-                   name=what.get("name", ""))
+    return JobInfo(
+        job_id,
+        PHASES[phase],
+        word,
+        node=socket.gethostname(),
+        user=claims.user_name(),
+        exit_code=what.get("code", 0),
+        signal=what.get("signal", 0),
+        name=what.get("name", ""),
+    )
 
 
 # --- this machine ---
 
 
 def visible_gpus() -> list[str]:
-    """`["0", "1"]`: those that CUDA_VISIBLE_DEVICES leaves, else all that the driver lists. Torch is not asked."""
+    """`["0", "1"]`: those that CUDA_VISIBLE_DEVICES leaves, else all that the driver lists.
+
+    Torch is not asked.
+    """
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         names = [name.strip() for name in given.split(",")]
-        ends = [place for place, name in enumerate(names) if name in ("", "-1")]  # CUDA stops at the first of those
-        return list(dict.fromkeys(names[:ends[0]] if ends else names))
+        # CUDA stops at the first of those
+        ends = [place for place, name in enumerate(names) if name in ("", "-1")]
+        return list(dict.fromkeys(names[: ends[0]] if ends else names))
     try:
-        done = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True,
-                              text=True, timeout=30)
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()] if not done.returncode else []
+    return (
+        [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()]
+        if not done.returncode
+        else []
+    )
 
 
 def _cores() -> int:
@@ -236,7 +284,11 @@ def _cores() -> int:
 
 def _environment() -> dict[str, str]:
     """This command's, without what an outer job left in it."""
-    return {text(os.fsencode(key)): text(os.fsencode(value)) for key, value in os.environ.items() if not outside(key)}
+    return {
+        text(os.fsencode(key)): text(os.fsencode(value))
+        for key, value in os.environ.items()
+        if not outside(key)
+    }
 
 
 def _umask() -> int:
@@ -247,10 +299,18 @@ def _umask() -> int:
 
 def _start_runner(queue: Queue) -> None:
     """In a session of its own, and with no pipe of ours: it outlives this command."""
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
-            "main(sys.argv[2])")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
+        "main(sys.argv[2])"
+    )
     private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(private, "ab") as log:
-        process = subprocess.Popen([sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
-                                   cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     process.wait()  # until it has forked: what it starts then shows as running

@@ -1,7 +1,7 @@
 """Files that are locked, written whole, or read if they are there: what the local queue is made of.
 
-A lock (flock) belongs to an open file, and to every process that inherits it. queue.py calls all of this;
-local.py looks with it whether locks work in a folder. Standard library only, as there.
+A lock (flock) belongs to an open file, and to every process that inherits it. queue.py calls all of
+this; local.py looks with it whether locks work in a folder. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ def lock(path: str) -> int | None:
 
 
 def is_locked(path: str) -> bool:
-    """Whether somebody holds the file. Asked while the queue is held: the answer locks it for a moment."""
+    """Whether somebody holds the file.
+
+    Asked while the queue is held: the answer locks it for a moment.
+    """
     if not os.path.exists(path):
         return False
     fd = lock(path)
@@ -63,7 +66,9 @@ def is_locked(path: str) -> bool:
 def write(path: str, text: str) -> None:
     """Write a file whole or not at all."""
     aside = f"{path}.{os.getpid()}.tmp"
-    with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    with open(
+        os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -109,7 +114,8 @@ def remove(folder: str) -> None:
 
 
 def text(raw_bytes: bytes) -> str:
-    """Bytes of the system (paths, an environment) as text that JSON can hold, whatever the locale is."""
+    """Bytes of the system (paths, an environment) as text that JSON can hold, whatever the locale
+    is."""
     return raw_bytes.decode("utf-8", "surrogateescape")
 
 

@@ -24,7 +24,8 @@ def place() -> Path:
 
 
 def _state_folder() -> str:
-    """Where a user's programs keep their state; without a home, as in some containers, a temporary folder."""
+    """Where a user's programs keep their state; without a home, as in some containers, a temporary
+    folder."""
     folder = os.path.expanduser(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
     has_home = not folder.startswith("~")
     return folder if has_home else os.path.join(tempfile.gettempdir(), f"state-{os.getuid()}")
@@ -69,10 +70,14 @@ def trouble(folder: str) -> str:
     try:
         fd = lock(path)
         assert fd is not None, "the file is this process's own"
-        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[fd]):
+        with subprocess.Popen(
+            ["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[fd]
+        ):
             os.close(fd)
             inherited = is_locked(path)
-        return "" if inherited and not is_locked(path) else "locks do not work there, as on some NFS"
+        return (
+            "" if inherited and not is_locked(path) else "locks do not work there, as on some NFS"
+        )
     except OSError as error:
         return error.strerror or str(error)
     finally:

@@ -1,4 +1,6 @@
-"""The folder of the local queue: which jobs wait, which run, and which may start. Files and locks, no daemon.
+"""The folder of the local queue: which jobs wait, which run, and which may start.
+
+Files and locks, no daemon.
 
     waiting/12.json   a job that waits: renamed into place, whole. Its number is its place in the line
     jobs/12/          a job that has started
@@ -16,10 +18,10 @@
     machine           names the machine, whose host name may change
     lock              held for a moment by whoever looks or changes
 
-The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken for another's. The
-folder must be on a local disk, where locks are inherited (local.py looks). What is made in it is
-private: a job that waits keeps the environment of its command.
-This module, files.py and runner.py import little: a process of a runner stays for as long as its job runs.
+The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken
+for another's. The folder must be on a local disk, where locks are inherited (local.py looks). What
+is made in it is private: a job that waits keeps the environment of its command. This module,
+files.py and runner.py import little: a process of a runner stays for as long as its job runs.
 """
 
 from __future__ import annotations
@@ -59,12 +61,16 @@ class Queue(QueueFolder):
     # --- a job's way through it ---
 
     def add(self, job: dict, tasks: list[int] | None) -> str:
-        """Put a job at the end of the line, or each task of an array; the number of the job, or of the array."""
+        """Put a job at the end of the line, or each task of an array; the number of the job, or of
+        the array."""
         with self.held():
             self._tidy()
             number = self._next_number()
             for name in [str(number)] if tasks is None else [f"{number}_{task}" for task in tasks]:
-                write(self._waiting(name), json.dumps(job | {"number": name, "id": f"{self.id()}-{name}"}))
+                write(
+                    self._waiting(name),
+                    json.dumps(job | {"number": name, "id": f"{self.id()}-{name}"}),
+                )
         return str(number)
 
     def _next_number(self) -> int:
@@ -77,19 +83,27 @@ class Queue(QueueFolder):
 
     def waiting(self) -> list[str]:
         """The numbers of the jobs that wait, first in first."""
-        names = [name.removesuffix(".json") for name in listed(self.path("waiting")) if name.endswith(".json")]
+        names = [
+            name.removesuffix(".json")
+            for name in listed(self.path("waiting"))
+            if name.endswith(".json")
+        ]
         return sorted((name for name in names if name[0].isdigit()), key=_place)
 
     def job(self, number: str) -> dict | None:
         """What was queued; None where it is not there, or damaged."""
-        for path in (self._waiting(number), self.path("jobs", number, "job.json")):  # a job moves this way only
+        # a job moves this way only
+        for path in (self._waiting(number), self.path("jobs", number, "job.json")):
             with suppress(OSError, ValueError):
                 with open(path, encoding="utf-8") as file:
                     return json.load(file)
         return None
 
     def take(self) -> list[Taken]:
-        """The jobs that can start now, in their order. Nothing passes a job that waits for what it would take."""
+        """The jobs that can start now, in their order.
+
+        Nothing passes a job that waits for what it would take.
+        """
         taken: list[Taken] = []
         with self.held():
             self._tidy()
@@ -183,7 +197,8 @@ class Queue(QueueFolder):
             os.makedirs(self.path("jobs", number), exist_ok=True)
             write(self.path("jobs", number, "cancel"), by)
             if phase == PENDING:
-                self.started(number)  # first: one that has ended, and stands in the line, would start
+                # first: one that has ended, and stands in the line, would start
+                self.started(number)
                 self.end(number, "CANCELLED")
 
     def cancelled_by(self, number: str) -> str:
@@ -191,7 +206,10 @@ class Queue(QueueFolder):
 
     def end(self, number: str, word: str, code: int = 0, signum: int = 0) -> None:
         """Write down how a job ended."""
-        write(self.path("jobs", number, "end.json"), json.dumps({"word": word, "code": code, "signal": signum}))
+        write(
+            self.path("jobs", number, "end.json"),
+            json.dumps({"word": word, "code": code, "signal": signum}),
+        )
 
     # --- what is asked ---
 
@@ -214,14 +232,19 @@ class Queue(QueueFolder):
 
     def named(self) -> dict[str, str]:
         """The number of every job that there is or was, by its name."""
-        jobs = [self.job(number) for number in (*self.waiting(), *self._numbers())]  # in the order in which they move
+        # in the order in which they move
+        jobs = [self.job(number) for number in (*self.waiting(), *self._numbers())]
         found = {end["name"]: number for number, end in self.ends.all().items()}
         return found | {job["name"]: job["number"] for job in jobs if job and "number" in job}
 
     def active(self) -> list[dict]:
         """The jobs that wait or run."""
         states = self.states(sorted(self._numbers(), key=_place))
-        return [job for number, (phase, _) in states.items() if phase != OVER and (job := self.job(number))]
+        return [
+            job
+            for number, (phase, _) in states.items()
+            if phase != OVER and (job := self.job(number))
+        ]
 
     def _phase(self, number: str) -> str:
         if self._end(number):

@@ -1,9 +1,11 @@
-"""What starts the jobs of the local queue, and stays with each until it is over: one small process a job.
+"""What starts the jobs of the local queue, and stays with each until it is over: one small process
+a job.
 
-A command starts it (local.py, `move`); it forks a runner for each job that can start, and leaves. A runner starts the
-ranks of its job, waits for them, writes down how they ended, and does the same again: the queue moves on without a
-daemon, and nothing is left once it is empty. A runner that was killed leaves its job running, locked as ever; the next
-command puts another in its place (`_watch_orphan`). Standard library only: 10 MB, and five looks at a file a second.
+A command starts it (local.py, `move`); it forks a runner for each job that can start, and leaves. A
+runner starts the ranks of its job, waits for them, writes down how they ended, and does the same
+again: the queue moves on without a daemon, and nothing is left once it is empty. A runner that was
+killed leaves its job running, locked as ever; the next command puts another in its place
+(`_watch_orphan`). Standard library only: 10 MB, and five looks at a file a second.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def main(root: str) -> None:
         for number, job in enumerate(jobs):
             if os.fork() == 0:
                 mine = job
-                for other in jobs[number + 1:]:
+                for other in jobs[number + 1 :]:
                     other.close()
                 break
             job.close()
@@ -59,7 +61,9 @@ def _run(queue: Queue, mine: Taken) -> None:
         queue.end(mine.number, "FAILED", 1)
         return
     failed = _watch(queue, mine.number, ranks)
-    word = "COMPLETED" if not failed else "CANCELLED" if queue.cancelled_by(mine.number) else "FAILED"
+    word = (
+        "COMPLETED" if not failed else "CANCELLED" if queue.cancelled_by(mine.number) else "FAILED"
+    )
     signum = _signal_of(failed)
     queue.end(mine.number, word, 0 if signum else failed, signum)
 
@@ -75,28 +79,42 @@ def _signal_of(ended: int) -> int:
 
 
 def _start(job: dict, rank: int, mine: Taken) -> int:
-    """Start one rank in a session of its own, with the folder, environment and Python of the command that queued it."""
+    """Start one rank in a session of its own, with the folder, environment and Python of the
+    command that queued it."""
     env = job["env"] | {"CUDA_VISIBLE_DEVICES": ",".join(mine.gpus), "DORA_TRAIN_JOB_ID": job["id"]}
     if "_" in mine.number:
         env["DORA_TRAIN_TASK"] = mine.number.partition("_")[2]
     if job["ranks"] > 1:
         job.setdefault("port", str(_free_port()))
-        env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(job["ranks"]),
-                "LOCAL_WORLD_SIZE": str(job["ranks"]), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": job["port"]}
+        env |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(job["ranks"]),
+            "LOCAL_WORLD_SIZE": str(job["ranks"]),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": job["port"],
+        }
     pid = os.fork()
     if pid:
         return pid
     try:
         os.setsid()
-        log = os.open(raw(f"{job['logs']}/{job['id']}_{rank}_log.out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        log = os.open(
+            raw(f"{job['logs']}/{job['id']}_{rank}_log.out"),
+            os.O_WRONLY | os.O_CREAT | os.O_APPEND,
+            0o666,
+        )
         for fd, target in ((os.open(os.devnull, os.O_RDONLY), 0), (log, 1), (log, 2)):
             os.dup2(fd, target)
         for fd in mine.shared:
             os.set_inheritable(fd, True)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and a program would inherit that
+        # Python ignores it, and a program would inherit that
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.umask(job["umask"])
         os.chdir(raw(job["folder"]))
-        os.execve(job["script"][0], [*map(raw, job["script"])], {raw(key): raw(env[key]) for key in env})
+        os.execve(
+            job["script"][0], [*map(raw, job["script"])], {raw(key): raw(env[key]) for key in env}
+        )
     except Exception as error:
         os.write(2, f"the local queue could not start it: {error}\n".encode(errors="replace"))
     finally:
@@ -112,7 +130,8 @@ def _free_port() -> int:
 
 
 def _watch(queue: Queue, number: str, ranks: list[int]) -> int:
-    """Wait for all ranks. When one fails, or someone asks for the end, the others are asked to leave, then ended.
+    """Wait for all ranks. When one fails, or someone asks for the end, the others are asked to
+    leave, then ended.
 
     Returns:
         How the first that failed ended, as a code or a negative signal; 0: none did.
@@ -123,11 +142,13 @@ def _watch(queue: Queue, number: str, ranks: list[int]) -> int:
             pid, status = os.waitpid(rank, os.WNOHANG)
             if pid:
                 ranks.remove(rank)
-                _signal(-rank, signal.SIGKILL)  # what it left behind: data workers, a shell's children
+                # what it left behind: data workers, a shell's children
+                _signal(-rank, signal.SIGKILL)
                 failed = failed or os.waitstatus_to_exitcode(status)
         if deadline == float("inf") and (failed or queue.cancelled_by(number)):
             deadline = time.monotonic() + GRACE
-            for rank in ranks:  # the first process alone: workers that leave before it look like a failure
+            # the first process alone: workers that leave before it look like a failure
+            for rank in ranks:
                 _signal(rank, signal.SIGTERM)
         if time.monotonic() > deadline:
             for rank in ranks:
@@ -147,7 +168,8 @@ def _signal(pid: int, signum: int) -> None:
 
 
 def _watch_orphan(queue: Queue, number: str) -> None:
-    """Wait until its last process is gone, so that the queue moves on then; end it where someone asks for that."""
+    """Wait until its last process is gone, so that the queue moves on then; end it where someone
+    asks for that."""
     alive, deadline = queue.path("jobs", number, "alive"), float("inf")
     while queue.is_alive(number):
         if queue.cancelled_by(number):
@@ -169,18 +191,24 @@ def _leads(pid: int) -> bool:
 
 
 def _holders(path: str) -> list[int]:
-    """The processes that hold the lock on a file. Linux only: elsewhere an orphan runs to its end."""
+    """The processes that hold the lock on a file.
+
+    Linux only: elsewhere an orphan runs to its end.
+    """
     wanted, found = os.stat(path), []
     for pid in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
         try:
-            found += [int(pid)] * any(_holds(pid, fd, wanted) for fd in os.listdir(f"/proc/{pid}/fd"))
+            found += [int(pid)] * any(
+                _holds(pid, fd, wanted) for fd in os.listdir(f"/proc/{pid}/fd")
+            )
         except OSError:  # it is gone, or somebody else's
             continue
     return found
 
 
 def _holds(pid: str, fd: str, wanted: os.stat_result) -> bool:
-    """Whether that open file is `wanted`, and locked: who only looks whether it is has it open as well."""
+    """Whether that open file is `wanted`, and locked: who only looks whether it is has it open as
+    well."""
     file = os.stat(f"/proc/{pid}/fd/{fd}")
     if (file.st_dev, file.st_ino) != (wanted.st_dev, wanted.st_ino):
         return False
