@@ -113,8 +113,8 @@ class Shepherd(dora.shep.Shepherd):
 
     def maybe_submit_lazy(
         self,
-        sheep: Sheep,
-        slurm_config: SlurmConfig,  # type: ignore[override]
+        sheep: Sheep,  # type: ignore[override]
+        slurm_config: SlurmConfig,
         rules: SubmitRules,
     ) -> None:
         """Submit this experiment at `commit()`, if the rules say so.
@@ -129,9 +129,9 @@ class Shepherd(dora.shep.Shepherd):
 
     def cancel_lazy(
         self,
-        job: Job | None = None,
-        dependent_jobs: Sequence[Any] = (),  # type: ignore[override]
-        sheep: Sheep | None = None,
+        job: Job | None = None,  # type: ignore[override]
+        dependent_jobs: Sequence[Any] = (),
+        sheep: Sheep | None = None,  # type: ignore[override]
     ) -> None:
         """Cancel a sheep's job, and those that depend on it, at `commit()`.
 
