@@ -20,7 +20,7 @@ from project import QUICK, ROOT, Project
 
 from dora_train.engine.experiment.records import Job, State
 from dora_train.engine.run.signals import CAUGHT
-from dora_train.engine.shell import typed
+from dora_train.engine.shell import as_typed, typed
 
 PRINTS = """
 import sys
@@ -274,3 +274,20 @@ def test_verbs_that_only_look(args: list[str], project: Project):
     assert run.wait() == 0 and run.text.isascii() and "Traceback" not in run.text
     assert Run(project, *words, onto="/dev/full").wait() == 1
     assert Run(project, *words, onto="closed").wait() == 0
+
+
+@pytest.mark.parametrize(
+    "message, shown",
+    [
+        (
+            "again: dora run -f 5f3a     or dora grid mine --retry",
+            "again: bin/dora run -f 5f3a     or bin/dora grid mine --retry",
+        ),
+        ("DORA_TAKE=1 dora launch", "DORA_TAKE=1 bin/dora launch"),
+        ("/env/bin/dora run", "/env/bin/dora run"),
+        ("of dora.Explorer; dora is here", "of dora.Explorer; dora is here"),
+    ],
+)
+def test_a_refusal_names_commands_as_they_can_be_typed(message: str, shown: str, monkeypatch):
+    monkeypatch.setattr("dora_train.engine.shell.typed", lambda: "bin/dora")
+    assert as_typed(message) == shown

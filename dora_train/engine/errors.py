@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from . import output
+from .shell import as_typed
 
 
 class UserError(Exception):
@@ -95,7 +96,7 @@ def report_user_errors() -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
-            print(error, file=sys.stderr, flush=True)
+            print(as_typed(str(error)), file=sys.stderr, flush=True)
         elif isinstance(error, OSError) and output.is_lost(error):
             output.forget(error)
         elif not isinstance(

@@ -4,6 +4,7 @@ After `make run` it is not: `dora info -f SIG` would be "command not found".
 """
 
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -18,3 +19,13 @@ def typed(program: str = "dora") -> str:
     if not own.exists() or (found and os.path.samefile(found, own)):
         return program
     return shlex.quote(shown_path(own))
+
+
+# a command in a message; not a path that ends in "dora", nor an option
+COMMAND = re.compile(r"(?<![\w./-])dora(?= (?:run|grid|info|launch|export|import)\b)")
+
+
+def as_typed(text: str) -> str:
+    """A message in which each `dora VERB` is written as this shell finds it."""
+    command = typed()
+    return COMMAND.sub(lambda _: command, text)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from ..errors import UserError
+from ..shell import typed
 from .plan import SIGNS, Action, noteworthy, summary
 
 
@@ -24,12 +25,12 @@ def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], w
         print(f"  {SIGNS[action.verb]} {action.sig}  {name:<{width}}  {action.reason}".rstrip())
     older = sum(action.older for action in actions)
     if older:
-        print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 dora grid {grid}")
+        print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 {typed()} grid {grid}")
     unknown = sum(action.out_of_reach for action in actions)
     if unknown:
         print(
             f"  {unknown} cannot be asked about from here; "
-            f"if you know that they are gone: DORA_TAKE=1 dora grid {grid}"
+            f"if you know that they are gone: DORA_TAKE=1 {typed()} grid {grid}"
         )
     sys.stdout.flush()
 
