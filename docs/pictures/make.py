@@ -1,7 +1,7 @@
 """Makes the pictures of the README again: `python docs/pictures/make.py`, from the project's folder.
 
-A run and a grid of small experiments in a temporary folder. Their lines become SVG with rich. For the page of the report, which becomes a PNG, chromium
-must be installed.
+A run and a grid of small experiments in a temporary folder. Their lines become SVG with rich. For
+the page of the report, which becomes a PNG, chromium must be installed.
 """
 
 import os
