@@ -21,7 +21,7 @@ from project import ROOT
 from torch.nn import functional as F
 
 from dora_train.data import DATASETS, DataError, augment, check_data, load_data
-from dora_train.data.augment import Augmentation
+from dora_train.data.augment import Augmentation, cropped
 from dora_train.data.batches import Batches
 from dora_train.data.images import Images, InMemory, split
 
@@ -442,3 +442,17 @@ def _never(function):
 def test_no_room_for_a_held_out_part():
     with pytest.raises(DataError, match="too few to hold some out"):
         Images(torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4), list("abcd"))
+
+
+@pytest.mark.parametrize("padding", [1, 6, 7, 9, 40])
+def test_a_window_of_more_black_than_image(padding: int):
+    """Nothing larger than the image is made, and every place gives what padding would."""
+    pixels = torch.arange(1, 2 * 6 * 7 + 1, dtype=torch.uint8).view(2, 1, 6, 7)
+    padded = torch.nn.functional.pad(pixels, [padding] * 4)
+    for place in range(2 * padding + 1):
+        row, column = torch.tensor([place, 2 * padding - place]), torch.tensor([place, padding])
+        expected = [
+            padded[image, :, r : r + 6, c : c + 7]
+            for image, (r, c) in enumerate(zip(row.tolist(), column.tolist(), strict=True))
+        ]
+        assert torch.equal(cropped(pixels, padding, row, column), torch.stack(expected))

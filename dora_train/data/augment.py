@@ -67,10 +67,17 @@ class Augmentation:
 
 
 def cropped(pixels: Tensor, padding: int, row: Tensor, column: Tensor) -> Tensor:
-    """The windows at `row` and `column` ([B] int64 in 0 .. 2 * padding) of the padded images, in
-    their old size."""
+    """The windows at `row` and `column` of the padded images, in their old size.
+
+    Args:
+        padding: black pixels on each side.
+        row, column: [B] int64 in 0 .. 2 * padding.
+    """
     height, width = pixels.shape[2:]
-    padded = F.pad(pixels, [padding] * 4)
+    # A window that is further out is as black as one just outside: no more black has to be made.
+    enough = min(padding, max(height, width))
+    row, column = ((place - padding).clamp(-enough, enough) + enough for place in (row, column))
+    padded = F.pad(pixels, [enough] * 4)
     # [B, C, 2p + 1, 2p + 1, H, W], a view
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     image = torch.arange(len(pixels), device=pixels.device)
