@@ -1,4 +1,14 @@
-"""Inside one run: from its claim to its end.
+"""Inside one run: from its claim to its end. It may import torch and Lightning, and never `grid/`.
 
-May import torch and Lightning; never imports `grid/`.
+session.py      one attempt: claimed, entered, and left with its state written
+checks.py       whether a run can do what it is asked for; same_data.py: whether its data are the same
+ranks.py        which rank this process is; spawn.py: `dora run -d` starts them; distrib.py
+trainer.py      Lightning's trainer, built and fitted; start.py: the first weights
+resume.py       where a run resumes; checkpoints.py writes what it resumes from
+loaders.py      our batches for Lightning; environment.py: our ranks for Lightning
+history.py      one entry an epoch; loggers.py: the same for other readers; confusion.py
+endings.py      ends before the last epoch; averaging.py: a running average of the weights
+signals.py      a signal sets a flag; boundary.py looks at it between two steps
+progress.py     what a person sees; profile.py: where the time went
+failures.py     a full disk, a rank that is gone; precision.py: for predict.py
 """
