@@ -20,7 +20,7 @@ this one is right:
 | two experiments with the same 32 bits | one folder for both | refused, with both: `tag=WORD` |
 
 Hydra composes once for each combination of groups; values are then applied with OmegaConf, which
-also gives errors that name the key. `Composer` is used by `main.py`; it is the only place where a
+also gives errors that name the key. `Composer` is used by `experiments.py`; it is the only place where a
 configuration is composed.
 """
 

@@ -1,6 +1,6 @@
 """What the engine's own keys take, beyond the type of their default: said before a folder is made.
 
-`main.py` asks when overrides come in and at an experiment's birth, `run/checks.py` at each start.
+`experiments.py` asks when overrides come in and at an experiment's birth, `run/checks.py` at each start.
 The front page's keys (data, model, optim, schedule, loss) have checks of their own, see train.py.
 """
 

@@ -1,7 +1,7 @@
 """What the grid asks of whatever runs jobs, and what it is told of one.
 
 An executor is small on purpose: it submits, cancels, and says what it knows of a job. What state an
-*experiment* is in is decided elsewhere (status.py). There are two, `slurm.py` and `local.py`;
+*experiment* is in is decided elsewhere (status.py). There are two, `slurm.py` and `queue/executor.py`;
 `choose.py` chooses.
 """
 

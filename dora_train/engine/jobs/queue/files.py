@@ -1,7 +1,7 @@
 """Files that are locked, written whole, or read if they are there: what the local queue is made of.
 
 A lock (flock) belongs to an open file, and to every process that inherits it. queue.py calls all of
-this; local.py looks with it whether locks work in a folder. Standard library only, as there.
+this; executor.py looks with it whether locks work in a folder. Standard library only, as there.
 """
 
 from __future__ import annotations

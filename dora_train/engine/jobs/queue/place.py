@@ -1,4 +1,4 @@
-"""Where the queue of this machine lies, and whether a folder will do. `local.py` calls this."""
+"""Where the queue of this machine lies, and whether a folder will do. `executor.py` calls this."""
 
 import os
 import socket

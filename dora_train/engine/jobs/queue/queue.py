@@ -19,7 +19,7 @@ Files and locks, no daemon.
     lock              held for a moment by whoever looks or changes
 
 The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken
-for another's. The folder must be on a local disk, where locks are inherited (local.py looks). What
+for another's. The folder must be on a local disk, where locks are inherited (executor.py looks). What
 is made in it is private: a job that waits keeps the environment of its command. This module,
 files.py and runner.py import little: a process of a runner stays for as long as its job runs.
 """

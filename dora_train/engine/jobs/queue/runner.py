@@ -1,7 +1,7 @@
 """What starts the jobs of the local queue, and stays with each until it is over: one small process
 a job.
 
-A command starts it (local.py, `move`); it forks a runner for each job that can start, and leaves. A
+A command starts it (executor.py, `move`); it forks a runner for each job that can start, and leaves. A
 runner starts the ranks of its job, waits for them, writes down how they ended, and does the same
 again: the queue moves on without a daemon, and nothing is left once it is empty. A runner that was
 killed leaves its job running, locked as ever; the next command puts another in its place
