@@ -565,3 +565,18 @@ def test_where_a_file_lies():
     assert machine.is_local(ROOT / "nothing here") in (True, False)
     if Path("/proc").exists():
         assert not machine.is_local(Path("/proc/self")), "no disk"
+
+
+def test_a_claim_that_comes_between_the_look_and_the_number_is_seen(xp: Experiment, monkeypatch):
+    """Another process claims at the worst moment: it was looked for before, and is there now."""
+    look = claims.refuse_if_held
+
+    def slow(experiment: Experiment, ask=None) -> None:
+        look(experiment, ask)
+        monkeypatch.setattr(claims, "refuse_if_held", look)
+        claims.claim(experiment)
+
+    monkeypatch.setattr(claims, "refuse_if_held", slow)
+    with pytest.raises(UserError):
+        claims.claim(xp)
+    assert xp.attempt_numbers() == [1]

@@ -130,11 +130,12 @@ def test_what_waits_in_a_queue_that_is_gone_or_cannot_be_asked(here):
         (xp.jobs / "2.json").write_text(json.dumps(content))
     for flags in ([], ["--retry"], ["--clear"]):
         out = here.dora("grid", "question", "--no_monitoring", *flags, DORA_YES="1")
-        assert (
-            "= 3 kept" in out and "DORA_TAKE=1 dora grid question" in out and len(here.live()) == 3
-        )
+        assert "= 3 kept" in out and len(here.live()) == 3
+        assert "DORA_TAKE=1 " in out and "dora grid question" in out
     shown = here.dora("info", "-f", here.xps()[0].sig)
-    assert "cannot be asked from here" in shown and "DORA_TAKE=1 dora run -f" in shown
+    assert (
+        "cannot be asked from here" in shown and "DORA_TAKE=1 " in shown and "dora run -f" in shown
+    )
     here.cluster.kill_all()
     assert "+ 3 new" in here.dora(
         "grid", "question", "--no_monitoring", "--clear", DORA_YES="1", DORA_TAKE="1"

@@ -223,7 +223,7 @@ def test_a_folder_without_locks(root: Path, monkeypatch: pytest.MonkeyPatch):
 
 PROGRAM = """
 import logging, sys
-from dora_train import packed
+from dora_train.data import packed
 logging.basicConfig(level=logging.INFO)
 from dora_train.data import load_data
 data = load_data("image_folder", 8, root=sys.argv[1], folder=sys.argv[2], image_size=16, num_workers=1)

@@ -211,8 +211,9 @@ def claim(
     Raises:
         UserError: another process holds it, or a process that cannot be asked.
     """
-    refuse_if_held(experiment, ask)
+    # The number first: whoever claims from here on takes it, and this process cannot make that file.
     attempt = max(experiment.attempt_numbers(), default=0) + 1
+    refuse_if_held(experiment, ask)
     mine = replace(
         Holder.here(attempt, job_id, token),
         folder=os.path.realpath(experiment.folder),
