@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import pytest
@@ -132,17 +131,3 @@ def test_killed_before_its_first_checkpoint_it_is_the_same(
     assert Run(killed, *args, fault=("train", 6)).wait() == -9
     killed.dora(*args)
     same_run(killed.xp, undisturbed.xp)
-
-
-def test_more_epochs_are_another_experiment_and_how_to_have_them(
-    finished: Project, source: Experiment
-):
-    output = finished.dora("run", *QUICK, "trainer.max_epochs=3")
-    assert (
-        f"XP {source.sig}, the same for 2 epochs, is finished; this one is another, from its start."
-        in output
-    )
-    [line] = [line for line in output.splitlines() if "from the weights of that: " in line]
-    command = shlex.split(line.partition("from the weights of that: ")[2])
-    assert command == ["dora", "run", *QUICK, "trainer.max_epochs=1", f"continue_from={source.sig}"]
-    assert "the same for" not in finished.dora("run", *QUICK, "trainer.max_epochs=4", "seed=1")
