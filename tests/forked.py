@@ -183,12 +183,14 @@ def arm(fault: Fault, out: str) -> None:
     """Send this process a signal, SIGKILL if none is named, at an occurrence of something.
 
     `write`: just before a change to a file or folder below `out`; `train`, `eval`: in a forward
-    pass with or without gradients; `torch.save`: when a checkpoint's file is half written;
-    `events`: when an event of TensorBoard's is. `count` only counts them all.
+    pass with or without gradients; `step`: before an optimizer's step; `torch.save`: when a
+    checkpoint's file is half written; `events`: when an event of TensorBoard's is. `count` only
+    counts them all.
     """
     import torch
     from tensorboard.summary.writer.record_writer import RecordWriter
     from torch.nn import functional
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
 
     def reached(what: str) -> bool:
         seen[what] = seen.get(what, 0) + 1
@@ -210,7 +212,8 @@ def arm(fault: Fault, out: str) -> None:
         return real_loss(*args, **kwargs)
 
     def save(content: Any, path: Any, **kwargs: Any) -> None:
-        if reached("torch.save"):
+        # Lightning also asks torch whether a thing can be saved at all
+        if isinstance(path, (str, os.PathLike)) and reached("torch.save"):
             whole = io.BytesIO()
             real_save(content, whole)
             Path(path).write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
@@ -226,6 +229,11 @@ def arm(fault: Fault, out: str) -> None:
             die()
         real_write(self, data)
 
+    def step(*args: Any) -> None:
+        if reached("step"):
+            die(*fault[2:])
+
+    register_optimizer_step_pre_hook(step)
     real_write, RecordWriter.write = RecordWriter.write, write
     real_loss, functional.cross_entropy = functional.cross_entropy, loss
     real_save, torch.save = torch.save, save

@@ -105,6 +105,12 @@ class Project:
         output = process.communicate(timeout=120)[0]
         return process.returncode, output
 
+    def wait_for_checkpoint(self, process: subprocess.Popen) -> None:
+        """Until `last.ckpt` of the one experiment is there."""
+        while not (self.experiments() and self.xp.last_checkpoint.exists()):
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.005)
+
     def experiments(self) -> list[Experiment]:
         return [
             Experiment(path)

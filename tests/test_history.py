@@ -14,10 +14,12 @@ import torch
 from dora_train.engine.errors import UserError
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import RunState, State
+from dora_train.engine.run.averages import Averages
 from dora_train.engine.run.averaging import AverageWeights
 from dora_train.engine.run.endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
-from dora_train.engine.run.history import Averages, History
-from dora_train.engine.run.loaders import SameAsOneRank, loaders
+from dora_train.engine.run.given import Loaders, Splits
+from dora_train.engine.run.history import History
+from dora_train.engine.run.loaders import Loader, SameAsOneRank
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.session import Session
 from dora_train.engine.run.signals import Signals, Stopped
@@ -63,7 +65,12 @@ def two_ranks(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Each sum over the ranks adds what `others` holds for it."""
     others: list[torch.Tensor] = []
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda total: total.add_(others.pop(0)))
+    monkeypatch.setattr(torch.distributed, "all_gather_object", _all_alike)
     return others
+
+
+def _all_alike(every: list[Any], own: Any) -> None:
+    every[:] = [own] * len(every)
 
 
 def test_ranks_with_unequal_shares_count_by_their_samples(two_ranks: list):
@@ -71,8 +78,9 @@ def test_ranks_with_unequal_shares_count_by_their_samples(two_ranks: list):
     here, there = Averages(), Averages()
     here.add({"loss": torch.tensor(2.0), "acc": torch.tensor([1.0, 0.0, 0.0])}, 3)
     there.add({"loss": torch.tensor(6.0), "acc": torch.tensor([1.0])}, 1)
-    assert there.sums is not None
-    two_ranks += [torch.cat([there.sums, torch.tensor([1.0], dtype=torch.float64)])] * 2
+    [group] = there.groups.values()
+    assert group.sums is not None
+    two_ranks += [torch.cat([group.sums, torch.tensor([1.0], dtype=torch.float64)])] * 2
     assert here.means(2) == {"loss": 3.0, "acc": 0.5}
     assert here.state(2) == {"names": ["loss", "acc"], "sums": [12.0, 2.0], "count": 4}
 
@@ -81,12 +89,11 @@ def test_ranks_with_unequal_shares_count_by_their_samples(two_ranks: list):
 def test_the_mean_of_the_ranks_gradients_is_that_of_the_batch(shares: tuple[int, int]):
     """DDP takes the mean over the ranks, as if their shares were equal."""
     losses = torch.randn(sum(shares), dtype=torch.float64).split(list(shares))
-    batches = SimpleNamespace(size_of=lambda batch: sum(shares))
-    trainer: Any = SimpleNamespace(
-        train_dataloader=SimpleNamespace(batches=batches), current_epoch=0
-    )
     each = []
     for rank, mine in enumerate(losses):
+        batches = SimpleNamespace(sizes={0: (len(mine), sum(shares))})
+        loader = Loader(batches, Ranks(rank=rank, world_size=2))
+        trainer: Any = SimpleNamespace(train_dataloader=loader, current_epoch=0)
         same = SameAsOneRank(Ranks(rank=rank, world_size=2), 0, lambda *counters: None)
         same.on_train_batch_start(trainer, NOBODY, (torch.zeros(len(mine)), 0), 0)
         loss = mine.mean()
@@ -101,22 +108,24 @@ def test_the_mean_of_the_ranks_gradients_is_that_of_the_batch(shares: tuple[int,
 def test_a_validation_within_the_epoch_survives_in_the_checkpoint():
     """With `trainer.val_check_interval`, none may follow it in this epoch."""
     before = history([0.5])
-    before.train.add({"loss": torch.tensor(1.0)}, 4)
-    before.valid.add({"acc": torch.tensor([1.0, 0.0])}, 2)
+    before.splits["train"].add({"loss": torch.tensor(1.0)}, 4)
+    before.splits["valid"].add({"acc": torch.tensor([1.0, 0.0])}, 2)
     before.gather()
     after = History("valid.acc", "max", 0, 1)
     after.load_state_dict(before.state_dict())
     after.on_train_start(NOBODY, SimpleNamespace(device=torch.device("cpu")))  # type: ignore[arg-type]
-    assert after.train.means(1) == {"loss": 1.0} and after.valid.means(1) == {"acc": 0.5}
+    assert after.splits["train"].means(1) == {"loss": 1.0} and after.splits["valid"].means(1) == {
+        "acc": 0.5
+    }
     assert after.entries == before.entries and after.rule == before.rule == 2
 
 
 def test_a_loss_that_is_no_number_within_an_epoch_is_in_no_checkpoint():
     made = history([0.5])
     StopOnNan(made)
-    made.train.add({"loss": torch.tensor(1.0)}, 4)
+    made.splits["train"].add({"loss": torch.tensor(1.0)}, 4)
     made.gather()
-    made.train.add({"loss": torch.tensor(math.nan)}, 4)
+    made.splits["train"].add({"loss": torch.tensor(math.nan)}, 4)
     with pytest.raises(UserError, match="diverged in epoch 2: the train loss is nan"):
         made.gather()
 
@@ -247,13 +256,17 @@ def test_to_overfit_is_to_see_the_same_batches_in_every_epoch_and_to_validate_on
             yield from ((self.name, epoch, batch) for batch in range(start, 3))
 
     data = SimpleNamespace(train=Numbered("train"), valid=Numbered("valid"))
-    train, valid = loaders(data, Ranks(), overfits=True)
-    train.trainer = place(epoch=7, batch=1)
+    splits = splits_at(data, place(epoch=7, batch=1), overfits=True)
+    train, valid = splits.train, splits.valid
     assert list(train) == [("train", 0, 1), ("train", 0, 2)], "from where it is in the epoch"
     assert list(valid) == [("train", 0, 0), ("train", 0, 1), ("train", 0, 2)]
-    train, valid = loaders(data, Ranks(), overfits=False)
-    train.trainer = place(epoch=7, batch=2)
-    assert list(train) == [("train", 7, 2)] and list(valid)[0] == ("valid", 0, 0)
+    splits = splits_at(data, place(epoch=7, batch=2), overfits=False)
+    assert list(splits.train) == [("train", 7, 2)]
+    assert list(splits.valid)[0] == ("valid", 0, 0)
+
+
+def splits_at(data: Any, trainer: Any, overfits: bool) -> Splits:
+    return Splits(data, Loaders(trainer, Ranks(), 0, {}, overfits, print))
 
 
 def place(epoch: int, batch: int) -> Any:
@@ -262,7 +275,9 @@ def place(epoch: int, batch: int) -> Any:
 
     batches = SimpleNamespace(batch_progress=progress(ready=batch))
     return SimpleNamespace(
-        fit_loop=SimpleNamespace(epoch_progress=progress(processed=epoch), epoch_loop=batches)
+        fit_loop=SimpleNamespace(
+            epoch_progress=progress(processed=epoch, ready=epoch + 1), epoch_loop=batches
+        )
     )
 
 

@@ -3,6 +3,8 @@
 Lightning is not imported.
 """
 
+import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,22 @@ import torch
 from ..files import is_whole
 
 
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What `last.ckpt` holds, on the CPU; None if it is missing, damaged, or something else."""
-    content = _content(path, "cpu")
+def read_checkpoint(path: Path, own: bool = False) -> dict[str, Any] | None:
+    """What `last.ckpt` holds, on the CPU; None if it is missing, damaged, or something else.
+
+    Args:
+        own: it is of the run's own experiment: see `_content`.
+    """
+    content = _content(path, "cpu", own)
     return content if content is not None and {"loops", "state_dict"} <= content.keys() else None
 
 
-def held_epoch(path: Path) -> int | None:
+def held_epoch(path: Path, own: bool = False) -> int | None:
     """The epoch, from 1, at whose end the weights in this file were saved.
 
     None if the file is missing or damaged, or was saved within an epoch.
     """
-    content = _content(path, "meta")
+    content = _content(path, "meta", own)
     return epoch_of(content) if content is not None else None
 
 
@@ -35,12 +41,39 @@ def epoch_of(content: Mapping[str, Any]) -> int | None:
     return content["epoch"] + 1 if "epoch" in content else None
 
 
-def _content(path: Path, device: str) -> dict[str, Any] | None:
-    """Args: device: "meta" leaves the weights on the disk."""
+def holds_objects(path: Path) -> bool:
+    """Whether a file is whole, but holds more than tensors and plain Python.
+
+    A module may put anything into a checkpoint, e.g. by `save_hyperparameters()`.
+    """
+    if not is_whole(path):
+        return False
+    try:
+        torch.load(path, map_location="meta", weights_only=True)
+    except pickle.UnpicklingError:
+        return True
+    except Exception:  # damaged in another way
+        return False
+    return False
+
+
+def _content(path: Path, device: str, own: bool) -> dict[str, Any] | None:
+    """What a file holds; None if it cannot be read.
+
+    Args:
+        device: "meta" leaves the weights on the disk.
+        own: the run wrote it itself, so it may hold Python objects. Reading those runs code, hence
+            the file must belong to this user.
+    """
     if not is_whole(path):
         return None
+    trusted = own and path.stat().st_uid == os.getuid()
     try:
         content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        if not trusted:
+            return None
+        content = torch.load(path, map_location=device, weights_only=False)
     except Exception:  # whole, and yet nothing that torch has written
         return None
     return content if isinstance(content, dict) else None

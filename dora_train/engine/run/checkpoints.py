@@ -11,6 +11,7 @@ that the next attempt resumes with (resume.py).
 """
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from ..errors import UserError
 from ..experiment.folder import BEST, Experiment
 from ..files import second_name, written_aside
+from ..upstream.lightning import PlateausBeforeTheSave
 from .failures import full
 from .history import History
 
@@ -50,7 +52,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         path = Path(path)
-        content = for_use(checkpoint) if path.name in (BEST, NEXT_BEST) else checkpoint
+        content = with_plain_hyper_parameters(checkpoint)
+        if path.name in (BEST, NEXT_BEST):
+            content = for_use(content)
         try:
             with written_aside(path) as aside:
                 _save(content, aside)
@@ -62,9 +66,36 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
+def with_plain_hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the networks and functions that `save_hyperparameters()` puts into a checkpoint.
+
+    `main` makes those anew. In a checkpoint they could only be read by running code.
+    """
+    content = dict(checkpoint)
+    for key in ("hyper_parameters", "datamodule_hyper_parameters"):
+        if key in content:
+            content[key] = {name: value for name, value in content[key].items() if is_plain(value)}
+    return content
+
+
 def for_use(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What `best.ckpt` holds of a checkpoint."""
-    return {key: value for key, value in checkpoint.items() if key not in RESUME_ONLY}
+    """What `best.ckpt` holds of a checkpoint: nothing that only a resume needs, and no Python
+    objects, which others could not read safely."""
+    return {
+        key: value
+        for key, value in checkpoint.items()
+        if key not in RESUME_ONLY and is_plain(value)
+    }
+
+
+def is_plain(value: Any) -> bool:
+    """Whether it is made of tensors and plain Python alone."""
+    if isinstance(value, Mapping):
+        return type(value) in (dict, OrderedDict) and all(map(is_plain, value.values()))
+    if isinstance(value, (list, tuple, set)):
+        return type(value) in (list, tuple, set) and all(map(is_plain, value))
+    plain = (type(None), bool, int, float, complex, str, bytes)
+    return type(value) in plain or isinstance(value, torch.Tensor)
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
@@ -110,8 +141,15 @@ class Checkpoints(Checkpoint):
     ):
         self.experiment, self.history, self.is_first = experiment, history, is_first
         self.every_epochs, self.saved = every_epochs, saved
+        self.plateaus: PlateausBeforeTheSave | None = None
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        if self.plateaus is None:
+            self.plateaus = PlateausBeforeTheSave(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.plateaus is not None:
+            self.plateaus.step()
         if self.history.improved:
             trainer.save_checkpoint(next_best(self.experiment))
         if len(self.history.entries) % self.every_epochs == 0:

@@ -79,20 +79,24 @@ def check_trainer(keywords: Mapping[str, Any]) -> None:
         raise UserError(f"Lightning's Trainer refuses a value of trainer: {reason}") from error
 
 
-def check_batches(trainer: Any, train: int, valid: int, test: int) -> None:
+def check_batches(trainer: Any, lengths: Mapping[str, int | None]) -> None:
     """Whether the limits of `cfg.trainer` leave a batch of each set, as soon as the data is known.
 
     Args:
-        train, valid, test: batches of each.
+        lengths: batches of `train`, `valid` and `test`; None: unknown, or no such set.
 
     Raises:
         UserError: a fraction leaves none, or no validation would ever begin.
     """
     overfits = trainer.overfit_batches > 0  # Lightning takes it in place of the first two limits
-    for name, batches in (("train", train), ("val", valid), ("test", test)):
+    for name, batches in zip(("train", "val", "test"), lengths.values()):
         key = "overfit_batches" if overfits and name != "test" else f"limit_{name}_batches"
-        _check_limit(key, getattr(trainer, f"limit_{name}_batches"), batches)
-    left, interval = counted(trainer.limit_train_batches, train), trainer.val_check_interval
+        if batches is not None:
+            _check_limit(key, getattr(trainer, f"limit_{name}_batches"), batches)
+    if lengths["train"] is None:
+        return
+    left = counted(trainer.limit_train_batches, lengths["train"])
+    interval = trainer.val_check_interval
     if isinstance(interval, int) and interval > left:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {left} batches, so it would never validate.",

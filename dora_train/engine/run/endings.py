@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 
 from ...best_so_far import monitored, since_best, since_best_each
 from ..errors import UserError
@@ -17,7 +18,7 @@ from .history import History
 from .signals import Stopped
 
 
-class EarlyStop(Callback):
+class EarlyStop(Checkpoint):
     """Ends the run after `patience` validations without a better metric.
 
     Must stand behind the history.
@@ -93,7 +94,7 @@ class StopHopeless(Callback):
             )
 
 
-class StopOnNan(Callback):
+class StopOnNan(Checkpoint):
     """Ends the run before anything of an epoch that diverged is saved; must stand right behind the
     history.
 
@@ -110,11 +111,12 @@ class StopOnNan(Callback):
         self.refuse(self.history.entries[-1], len(self.history.entries))
 
     def refuse(self, means: Mapping[str, Mapping[str, float]], epoch: int) -> None:
-        """Raises: UserError where a loss is no finite number; all ranks have the same means."""
+        """Raises: UserError if a loss is not finite. All ranks have the same means."""
         for split, metrics in means.items():
-            if not math.isfinite(metrics.get("loss", 0.0)):
-                raise UserError(
-                    f"diverged in epoch {epoch}: the {split} loss is {metrics['loss']}.",
-                    "lower optim.lr, or give schedule.warmup_epochs or trainer.gradient_clip_val; "
-                    "stop_on_nan=false goes on",
-                )
+            for name, value in metrics.items():
+                if "loss" in name.lower() and not math.isfinite(value):
+                    raise UserError(
+                        f"diverged in epoch {epoch}: the {split} {name} is {value}.",
+                        "lower optim.lr, or give schedule.warmup_epochs or "
+                        "trainer.gradient_clip_val; stop_on_nan=false goes on",
+                    )

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
@@ -118,7 +119,7 @@ def log_values(logger: Logger, config: Mapping[str, Any]) -> None:
         logger.log_hyperparams(values)
 
 
-class LogHistory(Callback):
+class LogHistory(Checkpoint):
     """Gives each new entry of the history to Lightning's loggers and to metrics.csv."""
 
     def __init__(self, experiment: Experiment, history: History, with_csv: bool):
@@ -150,10 +151,7 @@ class LogHistory(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = flat(self.history.entries[-1])
-        rates = {
-            f"lr/{at}" if at else "lr": group["lr"]
-            for at, group in enumerate(trainer.optimizers[0].param_groups)
-        }
+        rates = learning_rates(trainer)
         for logger in trainer.loggers:
             logger.log_metrics(
                 {**metrics, **rates, "epoch": len(self.history.entries)}, step=trainer.global_step
@@ -161,6 +159,15 @@ class LogHistory(Callback):
             logger.save()
         if self.csv:
             self.csv.append(self.history.entries)
+
+
+def learning_rates(trainer: Trainer) -> dict[str, float]:
+    """{"lr": ..., "lr/1": ...}: of each group of parameters, of all optimizers."""
+    rates: dict[str, float] = {}
+    for optimizer in trainer.optimizers:
+        for group in optimizer.param_groups:
+            rates[f"lr/{len(rates)}" if rates else "lr"] = group["lr"]
+    return rates
 
 
 def flat(entry: Entry) -> dict[str, float]:

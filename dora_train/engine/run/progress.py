@@ -7,7 +7,8 @@ Asked at every step, hence nothing here reads a tensor: that would wait for the 
 import time
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..experiment.records import State
@@ -19,7 +20,7 @@ from .session import Session
 BAR_EVERY, LINE_EVERY, BEAT_EVERY = 0.1, 5.0, 10.0  # seconds
 
 
-class ShowProgress(Callback):
+class ShowProgress(Checkpoint):
     """Rank 0's display, and what it writes of itself into `state.json`."""
 
     def __init__(self, session: Session, history: History):

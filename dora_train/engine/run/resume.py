@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..experiment.checkpoint import held_epoch, read_checkpoint
+from ..experiment.checkpoint import held_epoch, holds_objects, read_checkpoint
 from ..experiment.folder import Experiment
 from .checkpoints import AtomicCheckpointIO, next_best, previous
 from .history import RULE
@@ -44,6 +44,11 @@ class Resume:
         if not self.content:
             return 1
         return self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1
+
+    @property
+    def holds_objects(self) -> bool:
+        """Whether its checkpoint holds more than tensors and plain Python."""
+        return self.checkpoint is not None and holds_objects(self.checkpoint)
 
     @property
     def history(self) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def find_resume(experiment: Experiment) -> Resume:
 
 def _usable(experiment: Experiment, path: Path) -> Resume | str:
     """The resume from this checkpoint, or why there can be none."""
-    content = read_checkpoint(path)
+    content = read_checkpoint(path, own=True)
     if content is None:
         return f"{path.name} {_how_it_is(path)}"
     best, waiting = experiment.best_checkpoint, next_best(experiment)
@@ -86,13 +91,15 @@ def _usable(experiment: Experiment, path: Path) -> Resume | str:
     epoch = resume.best_epoch
     # The one that waits first: meanwhile another rank may put it in the place of best.ckpt.
     files = (waiting, best, experiment.last_checkpoint, previous(experiment.last_checkpoint))
-    holder = next((file for file in files if epoch and held_epoch(file) == epoch), None)
+    holder = next((file for file in files if epoch and held_epoch(file, own=True) == epoch), None)
     if not epoch or holder in (best, waiting):
         return replace(resume, best=holder)
     if holder is not None:
         warning = f"best.ckpt {_how_it_is(best)}: written again from {holder.name}"
         return replace(resume, best=holder, warning=warning)
-    if (held_epoch(best) or 0) > len(resume.history["history"]):  # the same steps lead there again
+    if (held_epoch(best, own=True) or 0) > len(
+        resume.history["history"]
+    ):  # the same steps lead there again
         return replace(resume, warning=f"best.ckpt {_how_it_is(best)}, which is trained again")
     lost = f"the weights of epoch {epoch}, the best in {path.name}, are lost"
     return f"best.ckpt {_how_it_is(best)}, so {lost}"
@@ -102,7 +109,7 @@ def _how_it_is(path: Path) -> str:
     """In words: missing, damaged, or of which epoch."""
     if not path.exists():
         return "is missing"
-    epoch = held_epoch(path)
+    epoch = held_epoch(path, own=True)
     return f"is of epoch {epoch}" if epoch else "is damaged"
 
 
@@ -138,7 +145,7 @@ def _take_up_best(experiment: Experiment, resume: Resume) -> None:
     if resume.best == next_best(experiment):
         os.replace(resume.best, best)
     elif resume.best not in (None, best):
-        content = read_checkpoint(resume.best)
+        content = read_checkpoint(resume.best, own=True)
         assert content is not None
         AtomicCheckpointIO().save_checkpoint({**content, "epoch": resume.best_epoch - 1}, best)
     elif not resume.best_epoch:
@@ -157,7 +164,7 @@ def weights_to_test(experiment: Experiment, best: Mapping[str, Any]) -> Path:
     if not best:
         return experiment.last_checkpoint
     path = experiment.best_checkpoint
-    if held_epoch(path) == best["epoch"]:
+    if held_epoch(path, own=True) == best["epoch"]:
         return path
     how = _how_it_is(path)
     _put_aside(path)  # the next attempt must not wait for its epoch to come again

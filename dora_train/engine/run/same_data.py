@@ -22,6 +22,11 @@ def contents_of(data: Any) -> Contents:
     return data.contents() if hasattr(data, "contents") else {}
 
 
+def inputs_of(data: Any) -> dict[str, Any]:
+    """How `data` become a network's input; empty if it does not tell."""
+    return asdict(data.inputs) if hasattr(data, "inputs") else {}
+
+
 def keep_or_refuse(session: Session, data: Any, resumes: bool) -> None:
     """Store what the data consist of at the first start, and compare it at a resume.
 
@@ -30,14 +35,15 @@ def keep_or_refuse(session: Session, data: Any, resumes: bool) -> None:
     Raises:
         UserError: the data are not those that the experiment began with.
     """
-    experiment, contents, inputs = session.experiment, contents_of(data), asdict(data.inputs)
+    experiment, contents, inputs = session.experiment, contents_of(data), inputs_of(data)
     if resumes and (changes := difference(experiment, contents, inputs)):
         raise other_data(experiment, changes)
     if not session.ranks.is_first:
         return
     if contents and not (resumes and experiment.contents()):
         experiment.write_contents(contents)
-    experiment.write_inputs(inputs)
+    if inputs:
+        experiment.write_inputs(inputs)
 
 
 def refuse_learned(session: Session, given: str, data: Any, config: Mapping[str, Any]) -> None:
@@ -95,7 +101,7 @@ def _known(
 
 def _unknown(origin: Experiment, data: Any) -> str:
     """The same for an experiment without contents. Only equal inputs mean equal held-out images."""
-    changes = difference(origin, {}, asdict(data.inputs))
+    changes = difference(origin, {}, inputs_of(data))
     if not changes:
         return ""
     return f"XP {origin.sig} may have learned what this run holds out: it had {changes}."

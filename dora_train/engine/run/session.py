@@ -202,7 +202,16 @@ def run(
             # Of several ranks none may leave alone: the others would wait for it when they meet.
             hearing = signals.heard_at_once() if ranks.world_size == 1 else contextlib.nullcontext()
             with entered(xp), hearing:
+                _seed(xp.cfg)
                 return main.main(xp.cfg)
+
+
+def _seed(cfg: Any) -> None:
+    """What `main` draws, e.g. the first weights, follows from `seed` alone."""
+    from ...counters import seed_all  # torch is imported by now
+
+    if "seed" in cfg:
+        seed_all("weights", cfg.seed)
 
 
 def is_finished(main: Experiments, xp: XP, experiment: Experiment, is_first: bool = True) -> bool:

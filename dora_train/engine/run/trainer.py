@@ -15,14 +15,21 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import instantiate
 from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ... import counters
 from ..errors import UserError
+from ..experiment.checkpoint import holds_objects
 from ..experiment.folder import Experiment
 from ..files import read_json
 from ..shell import typed
-from ..upstream.lightning import resumed_by_epochs, without_signal_handlers
+from ..upstream.lightning import (
+    batches_that_stepped,
+    resumed_by_epochs,
+    without_signal_handlers,
+)
 from ..words import shown_best, shown_path, shown_test
 from .averaging import AverageWeights
 from .boundary import StepBoundary
@@ -31,8 +38,9 @@ from .checks import check_batches, counted, trainer_keywords
 from .confusion import Confusion
 from .endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
+from .given import Hooks, Loaders, Splits, described, given
 from .history import History
-from .loaders import EvalLoader, SameAsOneRank, loaders
+from .loaders import SameAsOneRank
 from .loggers import CSV, LogHistory, lightning_loggers
 from .profile import Unasked, WhereTimeGoes
 from .progress import ShowProgress
@@ -48,9 +56,14 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     the test set, once.
 
     Args:
-        data: has train, valid and test, each with `epoch(...)` and a length, and `to(device)` for
-            where the batches are wanted; `train.check(...)` refuses batches that are too small for
-            the module. Its `inputs` are stored for whoever classifies. As `dora_train.data.Data`.
+        module: any LightningModule. What its steps return as a dict, and what it gives to
+            `self.log`, is averaged over the epoch and goes into the history. If it has
+            `artifacts(folder)`, that is called at the end, to write files of its own.
+        data: a LightningDataModule; or an object with `train`, and maybe `valid` and `test`, each a
+            DataLoader, a Dataset, an iterable of batches, several loaders, or batches with
+            `epoch(...)` as `dora_train.data.Batches`; or None, if the module has its own loaders.
+            All else is optional: `to(device)`, where the batches are wanted; `train.check(...)`,
+            which refuses batches that are too small; `contents()` and `inputs`, which are stored.
 
     Returns:
         What `result.json` holds: {"best": {...}, "test": {...}, "epochs": int, "steps": int,
@@ -65,19 +78,20 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     resume = session.resume or Resume()
     loaded = resume.content
     keep_or_refuse(session, data, resumes=bool(loaded))
-    trainer = build_trainer(cfg, session, history, first_void_step(loaded))
-    check_batches(trainer, len(data.train), len(data.valid), len(data.test))
-    batches = counted(trainer.limit_train_batches, len(data.train))
-    data.train.check(module, session.ranks.world_size, batches)
-    train_loader, valid_loader = loaders(data, session.ranks, overfits(cfg, resume))
-    train_loader.trainer = trainer
+    trainer = build_trainer(cfg, session, module, history, first_void_step(loaded))
+    source = given(module, data, _loaders(cfg, session, trainer, resume))
+    _check_data(cfg, session, trainer, module, data, source)
     prepare(module, cfg, trainer)
     if cfg.continue_from and not loaded:
         refuse_learned(session, cfg.continue_from, data, cfg.data)
         origin = session.origin()
         session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
-    data.to(trainer.strategy.root_device)
-    _second_line(session, cfg, module, data, trainer, loaded)
+    if hasattr(data, "to"):
+        data.to(trainer.strategy.root_device)
+    _second_line(session, cfg, module, data, trainer)
+    if loaded:
+        batches = source.lengths()["train"]
+        session.log(f"resumed at {resumed_at(loaded, trainer.limit_train_batches, batches)}")
     _warn(
         session,
         resume.warning,
@@ -87,16 +101,48 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.is_first:
         take_up(session.experiment, resume)
     session.begins(resume.epoch, loaded.get("global_step", 0))
-    trainer.fit(module, train_loader, valid_loader, ckpt_path=resume.checkpoint, weights_only=True)
+    trainer.fit(
+        module,
+        **source.to_fit(),
+        ckpt_path=resume.checkpoint,
+        weights_only=not resume.holds_objects,
+    )
     reason = end_reason(trainer)
     _write_history(session, history)
-    result = _tested(trainer, module, data, session, history, reason)
+    result = _tested(trainer, module, data, source, session, history, reason)
     session.finish(result)
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
     _last_lines(session, result, cfg.best.metric)
     _say_profile(session, trainer, loaded.get("global_step", 0))
     return result
+
+
+def _loaders(cfg: Any, session: Session, trainer: pl.Trainer, resume: Resume) -> Loaders:
+    settings = cfg.get("data") or {}
+    return Loaders(trainer, session.ranks, cfg.seed, settings, overfits(cfg, resume), session.log)
+
+
+def _check_data(
+    cfg: Any,
+    session: Session,
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: Any,
+    source: Splits | Hooks,
+) -> None:
+    """What can be refused as soon as the data are known.
+
+    Raises:
+        UserError: the limits leave no batch.
+        DataError: the batches are too small for the module.
+    """
+    lengths = source.lengths()
+    check_batches(trainer, lengths)
+    train: Any = getattr(data, "train", None)
+    if hasattr(train, "check"):
+        batches = counted(trainer.limit_train_batches, len(train))
+        train.check(module, session.ranks.world_size, batches)
 
 
 def overfits(cfg: Any, resume: Resume) -> bool:
@@ -117,7 +163,9 @@ def prepare(module: pl.LightningModule, cfg: Any, trainer: pl.Trainer) -> None:
         module.compile()
 
 
-def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl.Trainer:
+def build_trainer(
+    cfg: Any, session: Session, module: pl.LightningModule, history: History, void: int
+) -> pl.Trainer:
     """Lightning's Trainer with our ranks, callbacks and checkpoints.
 
     Args:
@@ -129,27 +177,29 @@ def build_trainer(cfg: Any, session: Session, history: History, void: int) -> pl
     checkpoints = Checkpoints(
         session.experiment, history, first, cfg.checkpoint.every_epochs, session.saved
     )
-    callbacks: list[pl.Callback] = [
-        SameAsOneRank(ranks, cfg.seed, counters.seed_all),
-        history,
-        *([StopOnNan(history)] if cfg.stop_on_nan else []),
-        *([EarlyStop(history, cfg.early_stopping.patience)] if cfg.early_stopping.patience else []),
-        KeepStop(),
-        *([AverageWeights(cfg.ema.decay, ranks.world_size)] if cfg.ema.decay else []),
-        *(
-            [ShowProgress(session, history), LogHistory(session.experiment, history, CSV in names)]
-            if first
-            else []
-        ),
-        *([StopHopeless(history, session.stop)] if session.stop else []),
-        StepBoundary(
-            session.signals, ranks.world_size, checkpoints.save_last, cfg.checkpoint.every_minutes
-        ),
-        checkpoints,
-    ]
+    callbacks: list[pl.Callback] = [SameAsOneRank(ranks, cfg.seed, counters.seed_all), KeepStop()]
+    if cfg.ema.decay:
+        callbacks.append(AverageWeights(cfg.ema.decay, ranks.world_size))
+    callbacks += [instantiate(callback) for callback in cfg.get("callbacks") or []]
+    # Lightning calls these behind the others and behind the module's own hooks, in this order.
+    callbacks.append(history)
+    if cfg.stop_on_nan:
+        callbacks.append(StopOnNan(history))
+    if cfg.early_stopping.patience:
+        callbacks.append(EarlyStop(history, cfg.early_stopping.patience))
+    if first:
+        callbacks.append(ShowProgress(session, history))
+        callbacks.append(LogHistory(session.experiment, history, CSV in names))
+    if session.stop:
+        callbacks.append(StopHopeless(history, session.stop))
+    minutes = cfg.checkpoint.every_minutes
+    callbacks.append(
+        StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, minutes)
+    )
+    callbacks.append(checkpoints)
     trainer = pl.Trainer(
         **trainer_keywords(cfg),
-        **devices(cfg, ranks),
+        **devices(cfg, ranks, module),
         callbacks=callbacks,
         plugins=[RanksEnvironment(ranks), AtomicCheckpointIO()],
         logger=lightning_loggers(names, session.experiment.folder, void) if first else False,
@@ -178,12 +228,14 @@ def first_void_step(checkpoint: Mapping[str, Any]) -> int:
     return checkpoint["global_step"] + (epoch["ready"] == epoch["processed"])
 
 
-def devices(cfg: Any, ranks: Ranks) -> dict[str, Any]:
-    """One device a rank; DDP where there are several ranks."""
+def devices(cfg: Any, ranks: Ranks, module: pl.LightningModule) -> dict[str, Any]:
+    """One device per rank; DDP if there are several ranks."""
     if ranks.world_size == 1:
         return {"devices": 1, "num_nodes": 1}
     strategy = pl.strategies.DDPStrategy(
-        process_group_backend=_backend(str(cfg.trainer.accelerator))
+        process_group_backend=_backend(str(cfg.trainer.accelerator)),
+        # With several optimizers, each backward pass reaches the parameters of one.
+        find_unused_parameters=not module.automatic_optimization,
     )
     return {"devices": ranks.local_size, "num_nodes": ranks.num_nodes, "strategy": strategy}
 
@@ -222,51 +274,55 @@ def _tested(
     trainer: pl.Trainer,
     module: pl.LightningModule,
     data: Any,
+    source: Splits | Hooks,
     session: Session,
     history: History,
     reason: str,
 ) -> dict[str, Any]:
     """The result, with the test set measured on the best weights; without a best epoch on the
-    last."""
-    checkpoint = weights_to_test(session.experiment, history.best)
-    steps, epochs = trainer.global_step, len(history.entries)
-    confusion = Confusion(data.num_classes, session.ranks.world_size)
-    trainer.callbacks.append(confusion)  # type: ignore[attr-defined]
-    trainer.test(
-        module,
-        EvalLoader(data.test, session.ranks),
-        ckpt_path=checkpoint,
-        verbose=False,
-        weights_only=True,
-    )
-    test, matrix = history.test.means(session.ranks.world_size), confusion.matrix()
-    if session.ranks.is_first:
-        session.experiment.write_confusion(matrix)
+    last. Without a test set, nothing is measured."""
+    steps, epochs = steps_of(trainer), len(history.entries)
+    arguments, test = source.to_test(), {}
+    if arguments is not None and is_overridden("test_step", module):
+        checkpoint = weights_to_test(session.experiment, history.best)
+        confusion = Confusion(getattr(data, "num_classes", 0), session.ranks.world_size)
+        trainer.callbacks.append(confusion)  # type: ignore[attr-defined]
+        trainer.test(
+            module,
+            **arguments,
+            ckpt_path=checkpoint,
+            verbose=False,
+            weights_only=not holds_objects(checkpoint),
+        )
+        test, matrix = history.means("test"), confusion.matrix()
+        if session.ranks.is_first:
+            session.experiment.write_confusion(matrix)
+    if session.ranks.is_first and hasattr(module, "artifacts"):
+        module.artifacts(session.experiment.folder)  # type: ignore[operator]
     return {"best": history.best, "test": test, "epochs": epochs, "steps": steps, "reason": reason}
+
+
+def steps_of(trainer: pl.Trainer) -> int:
+    """Steps that were trained; a batch in which several optimizers step counts once."""
+    if trainer.lightning_module.automatic_optimization:
+        return trainer.global_step
+    return batches_that_stepped(trainer)
 
 
 # --- what is said ---
 
 
 def _second_line(
-    session: Session,
-    cfg: Any,
-    module: pl.LightningModule,
-    data: Any,
-    trainer: pl.Trainer,
-    loaded: dict[str, Any],
+    session: Session, cfg: Any, module: pl.LightningModule, data: Any, trainer: pl.Trainer
 ) -> None:
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
     many = f", {session.ranks.world_size} ranks" if session.ranks.world_size > 1 else ""
+    name = cfg.get("model") or type(module).__name__
     session.log(
-        f"{cfg.model} ({counted_short(size)} parameters) on {data} · {device}{many}, "
+        f"{name} ({counted_short(size)} parameters) on {described(data)} · {device}{many}, "
         f"{torch.get_num_threads()} threads"
     )
-    if loaded:
-        session.log(
-            f"resumed at {resumed_at(loaded, counted(trainer.limit_train_batches, len(data.train)))}"
-        )
 
 
 def _warn(session: Session, *warnings: str) -> None:
@@ -297,15 +353,26 @@ def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> s
     return f"{', '.join(changes)}: floating point may differ from here on" if changes else ""
 
 
-def resumed_at(checkpoint: Mapping[str, Any], batches: int) -> str:
-    """`epoch 7, batch 12 of 23`: the next one to be trained."""
+def resumed_at(checkpoint: Mapping[str, Any], limit: int | float, batches: int | None) -> str:
+    """`epoch 7, batch 12 of 23`: the next one to be trained.
+
+    Args:
+        limit: `trainer.limit_train_batches`.
+        batches: of the training set; None if nobody knows yet.
+    """
     fit = checkpoint["loops"]["fit_loop"]
     epoch, batch = fit["epoch_progress"]["current"], fit["epoch_loop.batch_progress"]["current"]
     if epoch["ready"] == epoch["processed"]:
         return f"epoch {epoch['processed'] + 1}"
-    if batch["ready"] >= batches:
+    is_last = fit["epoch_loop.batch_progress"].get("is_last_batch", False)
+    if batches is not None:
+        batches = counted(limit, batches)
+        is_last = batch["ready"] >= batches
+    if is_last:
         return f"epoch {epoch['ready']}, its validation"
-    return f"epoch {epoch['ready']}, batch {batch['ready'] + 1} of {batches}"
+    return f"epoch {epoch['ready']}, batch {batch['ready'] + 1}" + (
+        f" of {batches}" if batches else ""
+    )
 
 
 def counted_short(size: int) -> str:
