@@ -7,19 +7,8 @@ from pathlib import Path
 
 from project import ROOT, Project
 
-TRAIN = '''"""The LightningModule and its data as they are."""
-
-from .engine.dora.main import hydra_main
-
-
-@hydra_main(config_name="config", config_path="../conf", version_base="1.3")
-def main(cfg):
-    from .engine.run.trainer import train
-    from .{name} import parts
-
-    module, data = parts(cfg)
-    return train(module, data, cfg)
-'''
+GUIDE = (ROOT / "docs/extending.md").read_text()
+TRAIN = GUIDE.partition("```python\n")[2].partition("```")[0]  # as the guide has it
 DATA = "name: {name}\nbatch_size: 16\nnum_workers: 0\n"
 QUICK = ["trainer.max_epochs=4", "trainer.accelerator=cpu", "threads=1", "optim.lr=0.01"]
 EVERY_STEP = "checkpoint.every_minutes=0.000001"
@@ -30,7 +19,7 @@ def port(folder: Path, name: str) -> Project:
     project = Project.copy(folder)
     source = ROOT / "tests/foreign" / f"{name}.py"
     shutil.copy(source, project.root / "dora_train" / source.name)
-    (project.root / "dora_train/train.py").write_text(TRAIN.format(name=name))
+    (project.root / "dora_train/train.py").write_text(TRAIN.replace("mine", name))
     (project.root / "conf/data" / f"{name}.yaml").write_text(DATA.format(name=name))
     project.edit("conf/config.yaml", "- data: digits", f"- data: {name}")
     project.edit("conf/config.yaml", "model: small ", "model: # ")

@@ -13,6 +13,8 @@ import torch
 from pytorch_lightning import LightningModule
 from torchmetrics import Metric
 
+from ..upstream.torchmetrics import add_states, states_of, was_updated
+
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -43,16 +45,15 @@ def split_and_name(name: str, stage: str, loader: int | None = None) -> tuple[st
 
 
 def metric_states(module: LightningModule, without: Collection[int] = ()) -> dict[str, Any]:
-    """{its place in the module: {"update_count": int, "states": {name: tensor or list}}}.
+    """{its place in the module: what it has gathered}, of each metric that has gathered something.
 
     Args:
         without: ids of metrics that Lightning is about to reset.
     """
     found = {}
     for place, metric in _metrics(module):
-        if id(metric) not in without and metric._update_count:
-            states = {name: _copied(getattr(metric, name)) for name in metric._defaults}
-            found[place] = {"update_count": metric._update_count, "states": states}
+        if id(metric) not in without and was_updated(metric):
+            found[place] = states_of(metric)
     return found
 
 
@@ -63,33 +64,15 @@ def load_metric_states(module: LightningModule, of_ranks: Sequence[Mapping[str, 
         of_ranks: of this rank; on the first one also of ranks that are no more.
     """
     for place, metric in _metrics(module):
-        if metric._update_count:
+        if was_updated(metric):
             metric.reset()
-        for kept in (states[place] for states in of_ranks if place in states):
-            for name, value in kept["states"].items():
-                value = _copied(value, metric.device)
-                if metric._update_count:
-                    value = _joined(getattr(metric, name), value, metric._reductions[name])
-                setattr(metric, name, value)
-            metric._update_count += kept["update_count"]
-            metric._computed = None
-
-
-def _joined(one: Any, other: Any, reduction: Any) -> Any:
-    """The states of two ranks as one, as torchmetrics would reduce them."""
-    if isinstance(one, list):
-        return one + other
-    return one if reduction is None else reduction(torch.stack([one, other]))
+        for states in of_ranks:
+            if place in states:
+                add_states(metric, states[place])
 
 
 def _metrics(module: LightningModule) -> list[tuple[str, Metric]]:
     return [(place, part) for place, part in module.named_modules() if isinstance(part, Metric)]
-
-
-def _copied(value: Any, device: torch.device | None = None) -> Any:
-    if isinstance(value, list):
-        return [_copied(part, device) for part in value]
-    return value.detach().to(device or value.device).clone()
 
 
 def of_each_rank(own: Any, world_size: int) -> list[Any]:
