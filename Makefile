@@ -5,8 +5,9 @@ PIP_ARGS ?=
 CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
-# Three processes, each with its own cluster: half of the tests' time is waiting. A file's tests stay together.
-PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile
+# Three processes, each with its own cluster: half of the tests' time is waiting. A file's tests stay together, and the
+# longest files come first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 export PYTHONDONTWRITEBYTECODE := 1
 
 .PHONY: help run test test-fast chaos lint clean

@@ -16,6 +16,8 @@ from slurm_cluster import SlurmCluster
 
 # tests and jobs at the same time must not fight for cores
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# threads that wait for each other sleep: on a busy machine, spinning takes ten times as long
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 # A shell starts what it puts into the background with Ctrl-C ignored, and what a test starts
 # inherits that.
@@ -28,6 +30,32 @@ for _name in [
     )
 ]:
     del os.environ[_name]
+
+
+# Files that take longest, by `--durations=0`: they come first, so that no process is left alone
+# with one of them at the end.
+LONGEST = [
+    "test_grid_slurm",
+    "test_exact_slurm",
+    "test_exact",
+    "test_run",
+    "test_foreign",
+    "test_search",
+    "test_basic",
+    "test_three_ways",
+    "test_flags",
+    "test_sweep",
+    "test_model",
+    "test_pl_hydra",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture

@@ -123,6 +123,7 @@ def _command(
     ignored: tuple[int, ...],
 ) -> None:
     """What `bin/dora` does, in the child."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it (nohup)
     for signum in ignored:
         signal.signal(signum, signal.SIG_IGN)
     os.environ.clear()

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from project import Project
 
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.jobs.queue.queue import Queue
@@ -125,12 +126,12 @@ class GridProject:
         )
 
     def dora(self, *args: str, code: int = 0, **env: str) -> str:
-        """The output, both streams."""
-        process = self.start(*args, **env)
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == code, out + err
-        assert "Traceback" not in err and "\x1b" not in out + err
-        return out + err
+        """What `dora ARGS` prints, in a process that has the libraries already."""
+        project = Project(self.out, self.folder)
+        project.env = {**self.env, **env}
+        output = project.dora(*args, code=code)
+        assert "Traceback" not in output and "\x1b" not in output
+        return output
 
     def sync(self, name: str = "question", code: int = 0, **env: str) -> str:
         return self.dora("grid", name, "--no_monitoring", code=code, **env)

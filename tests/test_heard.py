@@ -22,6 +22,8 @@ from dora_train.engine.run.signals import CAUGHT, Interrupted, Signals
 @pytest.fixture
 def signals() -> Iterator[Signals]:
     before = {signum: signal.getsignal(signum) for signum in CAUGHT}
+    for signum in CAUGHT:  # whoever runs the tests may ignore some (nohup)
+        signal.signal(signum, signal.SIG_DFL)
     yield Signals().install()
     for signum, handler in before.items():
         signal.signal(signum, handler)
