@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from dora_train.engine.errors import UserError
-from dora_train.engine.experiment.checkpoint import held_epoch
+from dora_train.engine.experiment.checkpoint import held_epoch, holds_objects, read_checkpoint
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.run.checkpoints import (
     AtomicCheckpointIO,
@@ -290,3 +291,55 @@ def test_what_the_disk_says_is_said(
     with pytest.raises(UserError) as refused:
         AtomicCheckpointIO().save_checkpoint({}, xp.last_checkpoint)
     assert os.strerror(number) in str(refused.value) and hint in str(refused.value)
+
+
+# --- what a module puts into a checkpoint ---
+
+
+def test_python_objects_are_read_by_the_run_that_wrote_them(xp: Experiment):
+    """Reading them runs code: nobody else's file is trusted with that."""
+    content = at_end(5, 3) | {"found": Fraction(1, 3)}
+    torch.save(content, xp.last_checkpoint)
+    torch.save(at_end(3, 3), xp.best_checkpoint)
+    resume = find_resume(xp)
+    assert resume.content["found"] == Fraction(1, 3) and not resume.warning
+    assert resume.holds_objects and holds_objects(xp.last_checkpoint)
+    assert read_checkpoint(xp.last_checkpoint) is None and held_epoch(xp.last_checkpoint) is None
+    assert not holds_objects(xp.best_checkpoint) and not holds_objects(xp.folder / "none")
+
+
+class Gone:
+    """Removed, before the checkpoint that holds one is read."""
+
+
+def test_a_class_that_is_gone_is_no_damage(xp: Experiment, monkeypatch: pytest.MonkeyPatch):
+    torch.save(at_end(5, 3) | {"found": Gone()}, xp.last_checkpoint)
+    monkeypatch.delattr(f"{__name__}.Gone")
+    with pytest.raises(
+        UserError, match="last.ckpt is whole, but what it holds cannot be made here"
+    ):
+        find_resume(xp)
+    assert xp.last_checkpoint.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="to give a file to another user, run as root")
+def test_objects_in_a_file_of_another_user_are_not_read(xp: Experiment):
+    torch.save(at_end(5, 3) | {"found": Fraction(1, 3)}, xp.last_checkpoint)
+    os.chown(xp.last_checkpoint, 12345, -1)
+    assert read_checkpoint(xp.last_checkpoint, own=True) is None
+
+
+def test_networks_among_the_hyper_parameters_are_not_saved(xp: Experiment):
+    hyper = {"lr": 0.1, "net": torch.nn.Linear(1, 1), "sizes": [1, 2], "of": {"a": Fraction(1, 3)}}
+    for path in (xp.last_checkpoint, xp.best_checkpoint):
+        AtomicCheckpointIO().save_checkpoint(at_end(3, 3) | {"hyper_parameters": hyper}, path)
+        content = torch.load(path, weights_only=True)
+        assert content["hyper_parameters"] == {"lr": 0.1, "sizes": [1, 2]}
+
+
+def test_best_is_plain_whatever_the_module_saves(xp: Experiment):
+    content = at_end(3, 3) | {"found": Fraction(1, 3), "plain": {"a": (1, "b", None)}}
+    AtomicCheckpointIO().save_checkpoint(content, xp.best_checkpoint)
+    AtomicCheckpointIO().save_checkpoint(content, xp.last_checkpoint)
+    assert torch.load(xp.best_checkpoint, weights_only=True)["plain"] == {"a": (1, "b", None)}
+    assert holds_objects(xp.last_checkpoint), "a resume needs all of it"

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..errors import UserError
 from ..files import is_whole
 
 
@@ -64,6 +65,9 @@ def _content(path: Path, device: str, own: bool) -> dict[str, Any] | None:
         device: "meta" leaves the weights on the disk.
         own: the run wrote it itself, so it may hold Python objects. Reading those runs code, hence
             the file must belong to this user.
+
+    Raises:
+        UserError: it holds objects of a class that is not there any more.
     """
     if not is_whole(path):
         return None
@@ -73,7 +77,19 @@ def _content(path: Path, device: str, own: bool) -> dict[str, Any] | None:
     except pickle.UnpicklingError:
         if not trusted:
             return None
-        content = torch.load(path, map_location=device, weights_only=False)
+        content = _with_objects(path, device)
     except Exception:  # whole, and yet nothing that torch has written
         return None
     return content if isinstance(content, dict) else None
+
+
+def _with_objects(path: Path, device: str) -> Any:
+    """Raises: UserError if they cannot be made: the file is whole, so it is not taken for damaged."""
+    try:
+        return torch.load(path, map_location=device, weights_only=False)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(
+            f"{path.name} is whole, but what it holds cannot be made here: {reason}",
+            "install what it needs; or begin anew: --clear",
+        ) from error

@@ -164,9 +164,9 @@ def orders(loader: DataLoader, draws: Draws, epoch: int, start: int) -> Iterator
 
 def _is_plain(loader: DataLoader) -> bool:
     """Whether its order is that of `shuffle=True` or `shuffle=False`, and nothing else."""
-    sampler = loader.sampler
     if type(loader.batch_sampler) is not BatchSampler:
         return False
+    sampler = loader.batch_sampler.sampler
     if type(sampler) is RandomSampler:
         return not sampler.replacement and sampler.num_samples == len(sampler.data_source)
     return type(sampler) in (SequentialSampler, DistributedSampler)
@@ -179,18 +179,18 @@ def _plain_order(
 
     A DistributedSampler's share is not taken: the ranks divide each batch among themselves.
     """
-    sampler: Any = loader.sampler
+    batches: Any = loader.batch_sampler
+    sampler = batches.sampler
     is_distributed = type(sampler) is DistributedSampler
     shuffles = sampler.shuffle if is_distributed else type(sampler) is RandomSampler
     number = len(sampler.dataset) if is_distributed else len(sampler.data_source)
-    size = loader.batch_size
-    assert size is not None
+    size = batches.batch_size
     order = None
     if shuffles:
         with draws.apart(epoch):
             order = torch.randperm(number)
     end = number
-    if loader.drop_last:
+    if batches.drop_last:
         end = number // size * size
     for first in range(start * size, end, size):
         last = min(first + size, end)
