@@ -7,12 +7,14 @@ TensorBoard and CSV. To add a metric, return one more; to change the loss, edit 
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .confusion import Confusion
 from .model import WithAuxiliary
 from .optim import Schedule, build_optimizer
 
@@ -36,6 +38,7 @@ class Classifier(pl.LightningModule):
         self.model = model
         self.optim, self.schedule = dict(optim), dict(schedule)
         self.label_smoothing = loss["label_smoothing"]
+        self.confusion = Confusion()
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
         """Logits [B, classes]; in training, networks with auxiliary outputs give those as well."""
@@ -57,10 +60,24 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
+        return self.measured(self(images), labels)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch
         logits = self(images)
+        self.confusion.add(logits, labels)
+        return self.measured(logits, labels)
+
+    def measured(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Each metric as one value per sample, [B]."""
         return {"loss": self.loss(logits, labels), "acc": logits.argmax(1) == labels}
 
-    test_step = validation_step
+    def on_test_epoch_end(self) -> None:
+        self.confusion.sum_over_ranks()
+
+    def artifacts(self, folder: Path) -> None:
+        """Files of a finished run that the engine does not know of."""
+        self.confusion.write(folder / "confusion.json")
 
     def configure_optimizers(self) -> Any:
         optimizer = build_optimizer(self.parameters(), **self.optim)

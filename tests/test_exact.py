@@ -138,6 +138,7 @@ VARIANTS = {
 HEAD = "nn.Flatten()"
 STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
 EVAL_STEP = "def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
+TEST_STEP = "def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
 POINTS: dict[str, Fault] = {
     "in a batch": ("train", 8),
     "in the first batch": ("train", 1),
@@ -615,7 +616,7 @@ def test_an_unseeded_draw_is_seen(copy: Project, tmp_path: Path):
     [
         (STEP, ("train", 12)),
         (EVAL_STEP, ("eval", 6)),  # after a checkpoint within the validation
-        (EVAL_STEP, ("eval", 12)),  # in the test: nothing is left to train
+        (TEST_STEP, ("eval", 12)),  # in the test: nothing is left to train
     ],
     ids=["train", "valid", "test"],
 )

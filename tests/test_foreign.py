@@ -167,6 +167,20 @@ def test_a_stream_has_its_samples_counted(ports: Ports):
     assert seen == [130, 260, 330] and experiment.result()["reason"] == "max_steps"
 
 
+def test_callbacks_by_configuration(ports: Ports, tmp_path: Path):
+    """As the guide has it. It ends early, by what the module logs; and so it does after a kill."""
+    copied, args, _ = ports.of("lit")
+    stopping = "_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/loss,patience:1"
+    stopping = f"callbacks=[{{{stopping},min_delta:9}}]"
+    whole, killed = (Project(tmp_path / name, copied.root) for name in ("whole", "killed"))
+    run = Run(whole, *args, stopping)
+    assert run.wait() == 0 and "finished (stopped early)" in run.text, run.text
+    assert len(whole.xp.history()) == 2
+    assert Run(killed, *args, stopping, EVERY_STEP, fault=("step", 17)).wait() == -9
+    assert Run(killed, *args, stopping).wait() == 0
+    same(killed.xp, whole.xp)
+
+
 # --- what is refused ---
 
 

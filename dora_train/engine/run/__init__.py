@@ -8,7 +8,7 @@ resume.py       where a run resumes; checkpoints.py writes what it resumes from
 given.py        what main gave as data, as loaders; exact_loader.py makes any loader exact
 loaders.py      batches for Lightning; environment.py: our ranks for Lightning
 history.py      one entry an epoch, from averages.py and from what the module logs (logged.py)
-loggers.py      the same for other readers; confusion.py
+loggers.py      the same for other readers
 endings.py      ends before the last epoch; averaging.py: a running average of the weights
 signals.py      a signal sets a flag; boundary.py looks at it between two steps
 progress.py     what a person sees; profile.py: where the time went

@@ -35,7 +35,6 @@ from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, thin_out
 from .checks import check_batches, counted, trainer_keywords
-from .confusion import Confusion
 from .endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
 from .environment import RanksEnvironment, leave_group
 from .given import Hooks, Loaders, Splits, described, given
@@ -109,7 +108,7 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     )
     reason = end_reason(trainer)
     _write_history(session, history)
-    result = _tested(trainer, module, data, source, session, history, reason)
+    result = _tested(trainer, module, source, session, history, reason)
     session.finish(result)
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
@@ -273,7 +272,6 @@ def _write_history(session: Session, history: History) -> None:
 def _tested(
     trainer: pl.Trainer,
     module: pl.LightningModule,
-    data: Any,
     source: Splits | Hooks,
     session: Session,
     history: History,
@@ -285,8 +283,6 @@ def _tested(
     arguments, test = source.to_test(), {}
     if arguments is not None and is_overridden("test_step", module):
         checkpoint = weights_to_test(session.experiment, history.best)
-        confusion = Confusion(getattr(data, "num_classes", 0), session.ranks.world_size)
-        trainer.callbacks.append(confusion)  # type: ignore[attr-defined]
         trainer.test(
             module,
             **arguments,
@@ -294,9 +290,7 @@ def _tested(
             verbose=False,
             weights_only=not holds_objects(checkpoint),
         )
-        test, matrix = history.means("test"), confusion.matrix()
-        if session.ranks.is_first:
-            session.experiment.write_confusion(matrix)
+        test = history.means("test")
     if session.ranks.is_first and hasattr(module, "artifacts"):
         module.artifacts(session.experiment.folder)  # type: ignore[operator]
     return {"best": history.best, "test": test, "epochs": epochs, "steps": steps, "reason": reason}
