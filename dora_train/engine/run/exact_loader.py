@@ -269,25 +269,26 @@ class Shares(IterableDataset):
     def __iter__(self) -> Iterator[Share]:
         size = self.loader.batch_size or 1
         samples = self._samples()
-        while batch := list(itertools.islice(samples, size)):
-            if len(batch) < size and self.loader.drop_last:
+        while True:
+            with self._generators():
+                batch = list(itertools.islice(samples, size))
+            if not batch or (len(batch) < size and self.loader.drop_last):
                 return
             mine = batch[self.rank :: self.world_size]
             yield Share(mine or batch[:1], len(batch), bool(mine))
 
     def _samples(self) -> Iterator[Any]:
+        """Each sample is read under a seed of its own: (seed, epoch, worker, its number)."""
         info = get_worker_info()
         worker = info.id if info else 0
-        with self._generators():
-            self.draws.start(self.epoch, worker, 0)
-            iterator = iter(self.loader.dataset)
+        self.draws.start(self.epoch, worker, 0)
+        iterator = iter(self.loader.dataset)
         for number in itertools.count(1):
-            with self._generators():
-                self.draws.start(self.epoch, worker, number)
-                try:
-                    sample = next(iterator)
-                except StopIteration:
-                    return
+            self.draws.start(self.epoch, worker, number)
+            try:
+                sample = next(iterator)
+            except StopIteration:
+                return
             yield sample
 
     def _generators(self) -> contextlib.AbstractContextManager:
