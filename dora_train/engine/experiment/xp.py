@@ -15,6 +15,7 @@ import dora.xp
 from dora.conf import DoraConfig
 from omegaconf import OmegaConf
 
+from ..config.defaults import with_defaults
 from ..config.values import Delta
 from ..errors import UserError
 from .folder import CODES, Experiment
@@ -115,9 +116,12 @@ class XP(dora.xp.XP):
 
     @property
     def cfg(self) -> Any:
-        """`values` as the DictConfig that `main` is given; made when it is first asked for."""
+        """`values` as the DictConfig that `main` is given; made when it is first asked for.
+
+        It has each key of the engine: one that the configuration lacks has its default.
+        """
         if self._cfg is None:
-            self._cfg = OmegaConf.create(dict(self._values))
+            self._cfg = OmegaConf.create(with_defaults(self._values))
         return self._cfg
 
     @cfg.setter

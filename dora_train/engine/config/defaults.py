@@ -1,0 +1,46 @@
+"""What the engine's own keys are if the configuration has them no more, or not yet.
+
+A clone keeps its `conf/config.yaml` when it takes a later engine. So a run asks `with_defaults`, and
+finds each key there. The values are those of `conf/config.yaml`, except `best`: what is measured is
+a matter of the task, and any task has a loss. `experiment/xp.py` calls this.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+DEFAULTS: Mapping[str, Any] = {
+    "seed": 0,
+    "continue_from": "",
+    "ema": {"decay": None},
+    "early_stopping": {"patience": None},
+    "best": {"metric": "valid.loss", "mode": "min"},
+    "stop_on_nan": True,
+    "callbacks": [],
+    "compile": False,
+    "channels_last": False,
+    "trainer": {"accelerator": "auto", "max_epochs": 20},
+    "threads": 1,  # as `session.enter` takes it for older experiments
+    "checkpoint": {"every_epochs": 1, "every_minutes": 10.0, "keep": "all"},
+    "logger": ["tensorboard", "csv"],
+    "cluster": "auto",
+    "local": {"jobs": None},
+    "profile": False,
+    "code": "snapshot",
+    "job": {"nodes": 1, "tasks_per_node": None},
+    "sbatch": {},
+    "slurm": {"gpus": 0},
+    "data": {},
+}
+
+
+def with_defaults(
+    values: Mapping[str, Any], defaults: Mapping[str, Any] = DEFAULTS
+) -> dict[str, Any]:
+    """`values`, and the default of each key that they lack, also within sections."""
+    filled = dict(values)
+    for key, default in defaults.items():
+        if key not in filled:
+            filled[key] = default
+        elif isinstance(default, Mapping) and isinstance(filled[key], Mapping):
+            filled[key] = with_defaults(filled[key], default)
+    return filled
