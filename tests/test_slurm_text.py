@@ -448,3 +448,15 @@ def test_without_slurm_it_says_what_is_missing(monkeypatch):
     assert not Cluster(
         monkeypatch, scontrol="Configuration\nClusterName             = main\n"
     ).slurm.missing()
+
+
+def test_a_name_that_accounting_does_not_know_yet_is_no_other_job():
+    """Seen a second after a submission: only squeue knows better, and it may be silent."""
+    text = (
+        "JobID|State|ExitCode|DerivedExitCode|NodeList|User|JobName\n"
+        "1|PENDING|0:0|0:0|n1|root|allocation\n"
+        "1.batch|RUNNING|0:0||n1||batch\n"
+    )
+    jobs = read_sacct(text)
+    assert jobs is not None
+    assert jobs["1"].of("243a3544a4a6").phase == Phase.PENDING

@@ -104,9 +104,18 @@ def read_sacct(text: str) -> dict[str, JobInfo] | None:
                     exact=exact,
                     user=row["User"],
                     by=by,
-                    name=row["JobName"],
+                    name=_accounted_name(row["JobName"]),
                 )
     return jobs
+
+
+def _accounted_name(name: str) -> str:
+    """Empty if it is not known yet.
+
+    If a step's start reaches the database before its job's does, slurmdbd 22.05 makes a row for the
+    job that is named "allocation", for a second or so.
+    """
+    return "" if name == "allocation" else name
 
 
 def _steps(rows: Iterable[Mapping[str, str]]) -> Mapping[str, list[str]]:
