@@ -73,39 +73,19 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     # several leave together, at the first boundary: one must not wait for another
     if session.ranks.world_size == 1:
         session.signals.check()
-    history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
     resume = session.resume or Resume()
-    loaded = resume.content
-    keep_or_refuse(session, data, resumes=bool(loaded))
-    trainer = build_trainer(cfg, session, module, history, first_void_step(loaded))
+    keep_or_refuse(session, data, resumes=bool(resume.content))
+    history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
+    trainer = build_trainer(cfg, session, module, history, first_void_step(resume.content))
     source = given(module, data, _loaders(cfg, session, trainer, resume))
-    _check_data(cfg, session, trainer, module, data, source)
+    _check_data(trainer, session, module, data, source)
     prepare(module, cfg, trainer)
-    if cfg.continue_from and not loaded:
-        refuse_learned(session, cfg.continue_from, data, cfg.data)
-        origin = session.origin()
-        session.log(start_from(module, cfg.continue_from, origin.get("sha256", ""), session.find))
+    if cfg.continue_from and not resume.content:
+        _take_weights(session, cfg, module, data)
     if hasattr(data, "to"):
         data.to(trainer.strategy.root_device)
-    _second_line(session, cfg, module, data, trainer)
-    if loaded:
-        batches = source.lengths()["train"]
-        session.log(f"resumed at {resumed_at(loaded, trainer.limit_train_batches, batches)}")
-    _warn(
-        session,
-        resume.warning,
-        history_damage(session.experiment),
-        moved(loaded, session.ranks, trainer),
-    )
-    if session.ranks.is_first:
-        take_up(session.experiment, resume)
-    session.begins(resume.epoch, loaded.get("global_step", 0))
-    trainer.fit(
-        module,
-        **source.to_fit(),
-        ckpt_path=resume.checkpoint,
-        weights_only=not resume.holds_objects,
-    )
+    _announce(session, cfg, module, data, trainer, source, resume)
+    _fit(session, trainer, module, source, resume)
     reason = end_reason(trainer)
     _write_history(session, history)
     result = _tested(trainer, module, source, session, history, reason)
@@ -113,8 +93,33 @@ def train(module: pl.LightningModule, data: Any, cfg: Any) -> dict[str, Any]:
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
     _last_lines(session, result, cfg.best.metric)
-    _say_profile(session, trainer, loaded.get("global_step", 0))
+    _say_profile(session, trainer, resume.content.get("global_step", 0))
     return result
+
+
+def _take_weights(session: Session, cfg: Any, module: pl.LightningModule, data: Any) -> None:
+    """Begin with the weights that `continue_from` names."""
+    refuse_learned(session, cfg.continue_from, data, cfg.data)
+    digest = session.origin().get("sha256", "")
+    session.log(start_from(module, cfg.continue_from, digest, session.find))
+
+
+def _fit(
+    session: Session,
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    source: Splits | Hooks,
+    resume: Resume,
+) -> None:
+    if session.ranks.is_first:
+        take_up(session.experiment, resume)
+    session.begins(resume.epoch, resume.content.get("global_step", 0))
+    trainer.fit(
+        module,
+        **source.to_fit(),
+        ckpt_path=resume.checkpoint,
+        weights_only=not resume.holds_objects,
+    )
 
 
 def _loaders(cfg: Any, session: Session, trainer: pl.Trainer, resume: Resume) -> Loaders:
@@ -123,9 +128,8 @@ def _loaders(cfg: Any, session: Session, trainer: pl.Trainer, resume: Resume) ->
 
 
 def _check_data(
-    cfg: Any,
-    session: Session,
     trainer: pl.Trainer,
+    session: Session,
     module: pl.LightningModule,
     data: Any,
     source: Splits | Hooks,
@@ -306,9 +310,16 @@ def steps_of(trainer: pl.Trainer) -> int:
 # --- what is said ---
 
 
-def _second_line(
-    session: Session, cfg: Any, module: pl.LightningModule, data: Any, trainer: pl.Trainer
+def _announce(
+    session: Session,
+    cfg: Any,
+    module: pl.LightningModule,
+    data: Any,
+    trainer: pl.Trainer,
+    source: Splits | Hooks,
+    resume: Resume,
 ) -> None:
+    """The second line, where a resume begins, and what is to be known about it."""
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
     many = f", {session.ranks.world_size} ranks" if session.ranks.world_size > 1 else ""
@@ -316,6 +327,16 @@ def _second_line(
     session.log(
         f"{name} ({counted_short(size)} parameters) on {described(data)} · {device}{many}, "
         f"{torch.get_num_threads()} threads"
+    )
+    if resume.content:
+        batches = source.lengths()["train"]
+        place = resumed_at(resume.content, trainer.limit_train_batches, batches)
+        session.log(f"resumed at {place}")
+    _warn(
+        session,
+        resume.warning,
+        history_damage(session.experiment),
+        moved(resume.content, session.ranks, trainer),
     )
 
 
