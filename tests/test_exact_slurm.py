@@ -19,7 +19,7 @@ import pytest
 from forked import Run
 from grid_project import GridProject
 from project import Project
-from slurm_cluster import is_alive
+from slurm_cluster import ClusterError, is_alive
 from test_exact import same
 
 from dora_train.engine.experiment import claims
@@ -58,7 +58,11 @@ class Cluster(GridProject):
         """Wait for a checkpoint that is not there yet: from here on the attempt is not in vain, and
         has work left."""
         before = saved(xp)
-        self.cluster.wait(lambda: saved(xp) > before, timeout=120)
+        try:
+            self.cluster.wait(lambda: saved(xp) > before, timeout=120)
+        except ClusterError as error:
+            log = (xp.folder / "train.log").read_text()[-2000:]
+            raise AssertionError(f"{error}\n{xp.state()}\n{log}") from None
         assert self.slow.exists() and xp.state().state is State.RUNNING
 
     def job(self, xp: Experiment) -> str:
