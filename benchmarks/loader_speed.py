@@ -8,12 +8,13 @@ is a computation of `--step` milliseconds on one thread. Samples are 32 x 32 ima
 at random, 32 in a batch.
 
 Then the memory of the order of 10 million samples, each in a process of its own: the growth of the
-resident set until the first batch is there.
+largest resident set until the first batch is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset
 
@@ -81,12 +81,12 @@ def per_batch(batches: Iterator[Any], step: Callable[[], None]) -> float:
 
 
 def growth(kind: str) -> float:
-    """Megabytes until the first of 10 million samples is there."""
+    """Megabytes more, at most, until the first of 10 million samples is there."""
     loader = DataLoader(Numbers(10_000_000), 100, shuffle=True)
-    batches = exact(loader) if kind == "exact" else loader.__iter__
-    before = psutil.Process().memory_info().rss
-    next(iter(batches()))
-    return (psutil.Process().memory_info().rss - before) / 1e6
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    batches = exact(loader)() if kind == "exact" else iter(loader)
+    next(batches)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
 def main() -> None:
