@@ -277,7 +277,8 @@ def limited(**limits: Any) -> str:
         "check_val_every_n_epoch": 1,
     }
     try:
-        check_batches(SimpleNamespace(**settings | limits), 19, 5, 4)
+        lengths = {"train": 19, "valid": 5, "test": 4}
+        check_batches(SimpleNamespace(**settings | limits), lengths)
     except UserError as error:
         return str(error)
     return ""
