@@ -11,7 +11,12 @@ from torchmetrics import CatMetric, MaxMetric, MeanMetric
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.run.averages import Averages
-from dora_train.engine.run.logged import load_metric_states, metric_states, split_and_name
+from dora_train.engine.run.logged import (
+    ModuleLog,
+    load_metric_states,
+    metric_states,
+    split_and_name,
+)
 
 CPU = torch.device("cpu")
 
@@ -120,6 +125,14 @@ def test_one_value_a_sample():
 def test_the_split_that_a_name_says(name: str, stage: str, found: tuple[str, str]):
     assert split_and_name(name, stage) == found
     assert split_and_name(name, stage, 1) == (found[0], f"{found[1]}/dataloader_idx_1")
+
+
+def test_a_sample_that_fills_a_rank_does_not_count():
+    """The rank has none of its own; what its step returns has the shape of one sample."""
+    splits = {"valid": Averages()}
+    log = ModuleLog(splits, 1, 2)
+    log.add_step("valid", {"loss": torch.tensor(float("nan")), "acc": torch.ones(1)}, 0, "a step")
+    assert splits["valid"].means(1) == {}
 
 
 # --- torchmetrics ---

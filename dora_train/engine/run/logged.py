@@ -97,6 +97,8 @@ class ModuleLog:
             step: what to call it in an error.
         """
         logged, self._step = self._step, {}
+        if not samples:  # this rank has no sample of the batch: it took one that does not count
+            return
         mine, *again = logged.pop(stage, [{}])
         if outputs is not None and not isinstance(outputs, Mapping):
             outputs = {"loss": outputs}
