@@ -4,6 +4,7 @@ module.py counts here, and writes `confusion.json` at the end of a run. The repo
 """
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -35,4 +36,6 @@ class Confusion:
     def write(self, path: Path) -> None:
         """[[count, ...], ...] as JSON, a row for each true class; null if there is no matrix."""
         matrix = None if self.counts is None else self.counts.tolist()
-        path.write_text(json.dumps(matrix))
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a reader sees the whole file
+        aside.write_text(json.dumps(matrix))
+        os.replace(aside, path)
