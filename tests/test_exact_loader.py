@@ -200,6 +200,13 @@ def test_a_data_set_gets_a_loader():
     ]
 
 
+def test_a_number_of_that_name_is_no_way_to_give_batches():
+    data = Drawing()
+    data.epoch = 3  # type: ignore[attr-defined]
+    assert given(data, 1) == given(Drawing(), 1)
+    assert each_loader([data, data], lambda one, at: at) == [0, 1]
+
+
 def test_a_list_and_an_iterable_of_batches():
     class Twice:
         def __iter__(self) -> Any:

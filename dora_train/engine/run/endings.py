@@ -64,7 +64,7 @@ class KeepStop(Callback):
         trainer.should_stop = trainer.should_stop or self.decided
 
 
-class StopHopeless(Callback):
+class StopHopeless(Checkpoint):
     """Ends a search's trial after an epoch whose best so far is worse than the search wants by
     then.
 

@@ -2,7 +2,7 @@
 
 Each kind of source becomes an object with `epoch(epoch, start, rank, world_size)`, as
 `dora_train.data.Batches` has it: the batches from any place of any epoch depend on nothing but
-(seed, epoch, place). The source itself is not changed. loaders.py calls `batches_from`.
+(seed, epoch, place). The source itself is not changed. given.py calls `batches_from`.
 
 What is random in a source draws from the global generators of torch, numpy and Python. They are
 seeded by counters before each draw, and the states that the process had are restored behind it. A
@@ -37,7 +37,7 @@ Seed = Callable[..., Any]  # (purpose, *counters): see counters.seed_cpu
 
 
 class Draws:
-    """Seeds the global generators by counters; hands them back as they were."""
+    """Seeds the global generators by counters, and can restore them afterwards."""
 
     def __init__(self, seed_cpu: Seed, purpose: str, seed: int):
         self.seed_cpu, self.purpose, self.seed = seed_cpu, purpose, seed
@@ -455,7 +455,7 @@ def batches_from(
     Raises:
         UserError: it is none of these.
     """
-    if hasattr(source, "epoch"):
+    if callable(getattr(source, "epoch", None)):  # many data sets have a number of that name
         return source
     draws = Draws(seed_cpu, f"{purpose} sample", seed)
     if isinstance(source, Dataset):

@@ -85,7 +85,8 @@ def each_loader(loaders: Any, make: Callable[[Any, int], Any]) -> Any:
 def _is_loader(source: Any) -> bool:
     from torch.utils.data import DataLoader, Dataset
 
-    return isinstance(source, (DataLoader, Dataset, Loader)) or hasattr(source, "epoch")
+    is_ours = callable(getattr(source, "epoch", None))
+    return is_ours or isinstance(source, (DataLoader, Dataset, Loader))
 
 
 def share_of(loaders: Any, loader: int, batch: int) -> tuple[int, int] | None:
