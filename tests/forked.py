@@ -8,6 +8,7 @@ seldom hit.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import io
 import multiprocessing
@@ -149,6 +150,8 @@ def _command(
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
         sys.exit(1)
     finally:
+        # a child of multiprocessing ends without what libraries do at exit: wandb writes its file
+        atexit._run_exitfuncs()
         if fault and fault[0] == "count":
             Path(output + ".counts").write_text(
                 " ".join(f"{what}={number}" for what, number in seen.items())
