@@ -6,6 +6,7 @@ optim.py cuts the learning rate by it, and the engine ends runs by it. Standard 
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def monitored(
@@ -14,13 +15,13 @@ def monitored(
     mode: str,
     measured_only: bool = False,
 ) -> list[float]:
-    """One value an epoch, larger is better; NaN for an epoch that did not measure the metric.
+    """One value an entry, larger is better; NaN for an entry that did not measure the metric.
 
     Args:
         history: entries as history.json has them.
         metric: e.g. "valid.acc".
         mode: "max" or "min".
-        measured_only: leave out the epochs that did not measure it.
+        measured_only: leave out the entries that did not measure it.
     """
     split, _, name = metric.partition(".")
     sign = 1.0 if mode == "max" else -1.0
@@ -28,6 +29,16 @@ def monitored(
     if measured_only:
         return [sign * value for value in values if value is not None]
     return [math.nan if value is None else sign * value for value in values]
+
+
+def metrics_of(entry: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """{split: its metrics} of an entry of history.json; an entry within an epoch has a step too."""
+    return {split: metrics for split, metrics in entry.items() if isinstance(metrics, Mapping)}
+
+
+def epochs_in(history: Sequence[Mapping[str, Any]]) -> int:
+    """Epochs that a history stands for; 0 if its entries are of steps, which tell no epochs."""
+    return 0 if any("step" in entry for entry in history) else len(history)
 
 
 def since_best(metric: Sequence[float]) -> int:

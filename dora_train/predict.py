@@ -18,7 +18,7 @@ import math
 import os
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from .data.inputs import Inputs
 from .data_error import DataError
 from .engine import output
 from .engine.errors import UserError, report_user_errors
-from .engine.experiment.checkpoint import held_epoch
+from .engine.experiment.checkpoint import held_epoch, held_like, in_words, place_of
 from .engine.experiment.contents import changes_that_do_no_harm
 from .engine.experiment.find import find, outputs
 from .engine.experiment.folder import Experiment
@@ -145,9 +145,9 @@ def _checkpoint(experiment: Experiment) -> Path:
     """
     files = experiment.best_checkpoint, experiment.last_checkpoint
     there = [path for path in files if path.exists()]
-    epoch = ((experiment.result() or {}).get("best") or {}).get("epoch")
-    if epoch is not None:
-        return _of_epoch(experiment, there, epoch)
+    best = (experiment.result() or {}).get("best") or {}
+    if best:
+        return _of_best(experiment, there, best)
     if not there:
         raise UserError(
             f"XP {experiment.sig} has no checkpoint yet ({experiment.state().state}): "
@@ -156,17 +156,17 @@ def _checkpoint(experiment: Experiment) -> Path:
     return there[0]
 
 
-def _of_epoch(experiment: Experiment, there: Sequence[Path], epoch: int) -> Path:
-    """The one of these files that holds the weights of an epoch."""
-    held = {path: held_epoch(path) for path in there}
-    found = [path for path in there if held[path] == epoch]
-    best = experiment.best_checkpoint
-    if not found and best in held and held[best] is None:  # damaged: that is said when it is read
-        found = [best]
+def _of_best(experiment: Experiment, there: Sequence[Path], best: Mapping[str, Any]) -> Path:
+    """The one of these files that holds the best weights."""
+    held = {path: held_like(path, best) for path in there}
+    found = [path for path in there if held[path] == place_of(best)]
+    path = experiment.best_checkpoint
+    if not found and path in held and held[path] is None:  # damaged: that is said when it is read
+        found = [path]
     if not found:
-        what = f"holds epoch {held[best]}" if best in held else "is missing"
+        what = f"holds {in_words(best, held[path])}" if path in held else "is missing"
         raise UserError(
-            f"XP {experiment.sig}: best.ckpt {what}, and its best epoch is {epoch}.",
+            f"XP {experiment.sig}: best.ckpt {what}, and its best is {in_words(best)}.",
             f"train it anew: dora run --clear -f {experiment.sig}",
         )
     return found[0]

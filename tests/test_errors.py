@@ -33,6 +33,10 @@ MISTAKES = [
     (["optim.name=sdg"], 'unknown optim.name "sdg"'),
     (["schedule.name=cosin"], 'unknown schedule.name "cosin"'),
     (["trainer.max_epochs=-1"], "needs an end"),
+    (
+        ["trainer.val_check_interval=7"],
+        "trainer.val_check_interval is not listed in conf/: write +trainer.val_check_interval=7.",
+    ),
     (["+trainer.max_epoch=3"], 'unknown key "trainer.max_epoch": did you mean max_epochs?'),
     (["+trainer.devices=2"], "trainer.devices is not set here"),
     (["trainer=null"], "trainer=null: its settings are needed."),

@@ -125,6 +125,13 @@ VARIANTS = {
         "ema.decay=0.8",
         EVERY_STEP,
     ],
+    "validated by steps": [
+        "trainer.check_val_every_n_epoch=null",
+        "+trainer.val_check_interval=7",
+        "trainer.max_epochs=-1",
+        "trainer.max_steps=30",
+        EVERY_STEP,
+    ],
     "validated between the batches of a step": [
         "+trainer.val_check_interval=3",
         "trainer.accumulate_grad_batches=2",

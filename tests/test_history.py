@@ -37,7 +37,8 @@ def history(
         made.entries.append(
             {"train": {"loss": 1.0}} | ({} if value is None else {"valid": {"acc": value}})
         )
-        made._note_best()
+        made._note_best({})
+        made.epochs += 1
     return made
 
 
@@ -143,7 +144,7 @@ def stops_after(made: History, patience: int) -> int:
     trainer = trainer_of()
     for epoch, entry in enumerate(entries, 1):
         made.entries.append(entry)
-        EarlyStop(made, patience).on_train_epoch_end(trainer, NOBODY)
+        EarlyStop(made, patience).on_entry(trainer, NOBODY)
         if trainer.should_stop:
             return epoch
     return 0

@@ -102,7 +102,7 @@ def test_other_weights_than_the_best_are_not_taken_for_them(tmp_path: Path):
     torch.save({"state_dict": {"w": torch.ones(1000)}, "epoch": 7}, xp.best_checkpoint)
     path = locate(xp.sig, lambda sig: xp)
     assert path == xp.best_checkpoint
-    with pytest.raises(UserError, match="its best epoch is 5, but best.ckpt holds epoch 8"):
+    with pytest.raises(UserError, match="its best is epoch 5, but best.ckpt holds epoch 8"):
         refuse_other_epoch(xp.sig, path, lambda sig: xp)
     torch.save({"state_dict": {"w": torch.ones(1000)}, "epoch": 4}, path)
     refuse_other_epoch(xp.sig, path, lambda sig: xp)

@@ -152,7 +152,7 @@ def test_the_weights_are_those_that_the_result_names(made: Experiment):
     for held, said in [({"best": 8, "last": 9}, "holds epoch 8"), ({"last": 9}, "is missing")]:
         finished(made, 5, **held)
         assert refused(made.sig).splitlines() == [
-            f"XP {made.sig}: best.ckpt {said}, and its best epoch is 5.",
+            f"XP {made.sig}: best.ckpt {said}, and its best is epoch 5.",
             f"train it anew: dora run --clear -f {made.sig}",
         ]
 

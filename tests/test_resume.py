@@ -197,7 +197,7 @@ def test_no_other_weights_are_tested_than_the_result_names(
 def test_what_a_checkpoint_of_before_does_not_know_it_counts_as_it_did(xp: Experiment):
     put(xp, last=(5, 0))
     assert (
-        find_resume(xp).rule == 1 and find_resume(Experiment(xp.folder / "new")).rule == RULE == 2
+        find_resume(xp).rule == 1 and find_resume(Experiment(xp.folder / "new")).rule == RULE == 3
     )
 
 
@@ -220,17 +220,23 @@ class Saving:
 def test_a_new_best_waits_until_last_knows_of_it(xp: Experiment):
     """At any time, what is on disk belongs together: the best of three epochs, of which every
     second is saved."""
-    history = SimpleNamespace(entries=[], best=0, improved=False, gather=lambda: None)
+    history = SimpleNamespace(
+        entries=[], epochs=0, best=0, improved=False, by_validation=False, gather=lambda: None
+    )
     trainer: Any = Saving(history)
     checkpoints = Checkpoints(xp, history, True, 2, lambda: None)  # type: ignore[arg-type]
     seen = []
     for best in (1, 1, 3, 3, 3, 3, 7):
         history.entries.append({"valid": {"acc": 0.5}})
         history.improved, history.best = best == len(history.entries), best
+        checkpoints.on_entry(trainer, None)  # type: ignore[arg-type]
+        history.epochs += 1
         checkpoints.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
         resume = find_resume(xp)
-        assert not resume.warning and resume.best_epoch == (held_epoch(xp.best_checkpoint) or 0)
-        seen.append(resume.best_epoch)
+        assert not resume.warning and resume.best_entry.get("epoch", 0) == (
+            held_epoch(xp.best_checkpoint) or 0
+        )
+        seen.append(resume.best_entry.get("epoch", 0))
     assert seen == [0, 1, 1, 3, 3, 3, 3] and trainer.written.count("best.next.ckpt") == 3
     checkpoints.on_train_end(trainer, None)  # type: ignore[arg-type]
     assert held_epoch(xp.best_checkpoint) == 7 == held_epoch(xp.last_checkpoint)

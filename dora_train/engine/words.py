@@ -38,7 +38,8 @@ def shown(metrics: Mapping[str, float], form: Form = number) -> str:
 
 
 def shown_best(best: Mapping[str, Any], metric: str, form: Form = number) -> str:
-    """`valid acc 0.975 @5`: what the best epoch reached in the metric that chose it.
+    """`valid acc 0.975 @5`: what the best epoch reached in the metric that chose it; `@step 300` if
+    the entries of the history have steps.
 
     Args:
         best: as `state.json` and `result.json` have it; empty gives an empty text.
@@ -46,7 +47,8 @@ def shown_best(best: Mapping[str, Any], metric: str, form: Form = number) -> str
     """
     if not best:
         return ""
-    where = f" @{best['epoch']}" if "epoch" in best else ""
+    place = f"step {best['step']}" if "step" in best else best.get("epoch")
+    where = f" @{place}" if place else ""
     if metric and "value" in best:
         return f"{metric.replace('.', ' ')} {form(best['value'])}{where}"
     return f"valid {shown(validated(best), form)}{where}"
@@ -54,7 +56,7 @@ def shown_best(best: Mapping[str, Any], metric: str, form: Form = number) -> str
 
 def validated(best: Mapping[str, Any]) -> dict[str, float]:
     """The metrics of the validation in the best epoch."""
-    return {name: value for name, value in best.items() if name not in ("epoch", "value")}
+    return {name: value for name, value in best.items() if name not in ("epoch", "step", "value")}
 
 
 def shown_test(test: Mapping[str, float], metric: str, form: Form = number) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..best_so_far import epochs_in, metrics_of
 from ..engine.experiment.code import in_words
 from ..engine.watch.best import is_number
 from ..engine.watch.board import counted, epochs
@@ -90,6 +91,7 @@ def content(report: Report, title: str) -> dict[str, Any]:
         "classes": _classes(runs),
         "curves": curves,
         "stride": stride,
+        "axis": "epoch" if all(epochs_in(run.history) for run in runs if run.history) else "entry",
         "searches": searches(report),
     }
 
@@ -170,7 +172,7 @@ def _curve(
 def _flat_numbers(entry: dict) -> dict[str, float]:
     return {
         name: value
-        for name, value in flat(entry)
+        for name, value in flat(metrics_of(entry))
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
 
@@ -187,7 +189,7 @@ def _run(run: Run, keys: Sequence[str], common: dict[str, Any]) -> dict[str, Any
     birth, state = run.birth, run.state
     log = log_of(run.experiment, run.experiment.job())
     facts = {
-        "epochs": epochs(state, len(run.history)),
+        "epochs": epochs(state, run.epochs),
         "where": run.status.where,
         "ended": when(state.ended) if not run.status.live else "",
         "grids": ", ".join(run.grids),

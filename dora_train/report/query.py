@@ -18,7 +18,7 @@ OWN = {
     "sig": lambda run: run.sig,
     "state": lambda run: str(run.status.state),
     "grid": lambda run: run.grids,
-    "epochs": lambda run: len(run.history),
+    "epochs": lambda run: run.epochs,
 }
 OPERATORS = {
     "=": lambda a, b: a == b,

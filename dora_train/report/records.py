@@ -20,7 +20,7 @@ def of_run(run: Run, parameters: Sequence[str], metrics: Sequence[str]) -> dict[
         "state": str(run.status.state),
         "cause": run.status.cause,
         "grids": run.grids,
-        "epochs": len(run.history),
+        "epochs": run.epochs,
         "parameters": {key: run.value(key) for key in parameters},
         "metrics": {name: run.metrics[name] for name in metrics if name in run.metrics},
     }

@@ -12,10 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..best_so_far import epochs_in, metrics_of
 from ..engine.experiment.folder import Birth, Experiment, RunState, Start, State
 from ..engine.jobs.executor import Executor
 from ..engine.watch.status import Status, look
 from ..engine.words import best_key, main_metric, validated
+
+# where the best weights are from: numbers of a run that are no metrics
+BEST_PLACES = ("best.epoch", "best.step")
 
 
 @dataclass(eq=False)
@@ -77,19 +81,25 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """`valid.acc` of the last epoch, `best.acc` of the best one so far, `test.acc` where it is
         finished."""
-        found = dict(_numbers(self.history[-1])) if self.history else {}
+        found = dict(_numbers(metrics_of(self.history[-1]))) if self.history else {}
         best = self.result.get("best") or self.state.best
         if isinstance(best, Mapping):
             found |= {f"best.{key}": value for key, value in _numbers(validated(best))}
             reached = dict(_numbers(best)).get("value")
             if self.main_metric and reached is not None:
                 found[self.main_metric] = reached
-            found |= {"best.epoch": best["epoch"]} if isinstance(best.get("epoch"), int) else {}
+            places = {place.partition(".")[2]: place for place in BEST_PLACES}
+            found |= {places[key]: best[key] for key in places if isinstance(best.get(key), int)}
         test = self.result.get("test")
         return found | {
             f"test.{key}": value
             for key, value in _numbers(test if isinstance(test, Mapping) else {})
         }
+
+    @property
+    def epochs(self) -> int:
+        """Those that are finished."""
+        return epochs_in(self.history) or self.state.epoch
 
     @cached_property
     def codes(self) -> list[Start]:

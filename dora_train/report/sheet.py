@@ -67,7 +67,7 @@ def sheet_of_runs(title: str, runs: Sequence[Run], metrics: Sequence[str], bette
             {
                 "Meta": {
                     "sig": run.sig,
-                    **meta(run.state, run.status, len(run.history)),
+                    **meta(run.state, run.status, run.epochs),
                     **texts(run, parameters),
                 },
                 "metrics": run.metrics,

@@ -17,7 +17,7 @@ from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
 from .marks import Marks
 from .parameters import differing, shared, text, titles
-from .runs import Run, flat, read_one
+from .runs import BEST_PLACES, Run, flat, read_one
 from .sheet import metrics_of, style_of
 
 
@@ -63,7 +63,7 @@ class LiveTable:
         names = [
             name
             for name in metrics_of(rows)
-            if name != "best.epoch" and not name.startswith("test.")
+            if name not in BEST_PLACES and not name.startswith("test.")
         ]
         columns = [
             Column(tuple(name.split(".")), name.replace(".", " "), style_of(rows, name))
@@ -80,7 +80,7 @@ class LiveTable:
                         "sig": run.sig,
                         "name": name,
                         "mark": marks.get(run.sig, ""),
-                        **meta(run.state, run.status, len(run.history)),
+                        **meta(run.state, run.status, run.epochs),
                     },
                 },
             )

@@ -52,6 +52,7 @@ from .keys import (
     refuse_names,
     unknown,
 )
+from .limits import TAKES
 from .overrides import option, parse, set_before_delete
 from .values import Delta, coerced, differences, flatten
 
@@ -329,6 +330,8 @@ class Composer:
         adds = override.is_add() or override.is_force_add()
         if default is MISSING:
             if not (adds or is_open(self.defaults, key)) or has_no_room(_raw(cfg), key):
+                if key in TAKES:  # Lightning knows it, or a port has deleted it
+                    raise UserError(f"{key} is not listed in conf/: write +{key}={text}.")
                 raise unknown(key, _raw(cfg), self.groups)
         else:
             if override.is_add() and not isinstance(default, dict):

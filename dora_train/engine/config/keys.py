@@ -62,6 +62,10 @@ def unknown(key: str, config: Mapping[str, Any], groups: Iterable[str] = ()) -> 
     return UserError(f'unknown key "{key}"{did_you_mean(key, [*known, *groups])}', valid)
 
 
+# Keys whose null means something, though their default is a number.
+MAY_BE_NULL = ("trainer.check_val_every_n_epoch",)  # val_check_interval counts on over the epochs
+
+
 def fitted(key: str, value: Any, default: Any, text: str) -> Any:
     """`value` as the type of the key's default, within dicts key by key.
 
@@ -71,6 +75,8 @@ def fitted(key: str, value: Any, default: Any, text: str) -> Any:
     Raises:
         UserError: it does not fit, or a dict has a key that the default lacks.
     """
+    if value is None and key in MAY_BE_NULL:
+        return None
     if not (isinstance(default, dict) and isinstance(value, dict)):
         return coerced(key, value, default, text)
     if not default:

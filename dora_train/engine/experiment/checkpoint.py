@@ -1,4 +1,4 @@
-"""What the file of a checkpoint holds, and of which epoch: for a resume and for predict.py.
+"""What the file of a checkpoint holds, and of which epoch or step: for a resume and for predict.py.
 
 Lightning is not imported.
 """
@@ -32,6 +32,35 @@ def held_epoch(path: Path, own: bool = False) -> int | None:
     """
     content = _content(path, "meta", own)
     return epoch_of(content) if content is not None else None
+
+
+def held_step(path: Path, own: bool = False) -> int | None:
+    """The optimizer step after which the weights in this file were saved.
+
+    None if the file is missing or damaged.
+    """
+    content = _content(path, "meta", own) or {}
+    return content.get("global_step")
+
+
+def held_like(path: Path, best: Mapping[str, Any], own: bool = False) -> int | None:
+    """The step of the weights in a file if `best` has a step, else their epoch: see `place_of`."""
+    return held_step(path, own) if "step" in best else held_epoch(path, own)
+
+
+def place_of(best: Mapping[str, Any]) -> int | None:
+    """What tells the weights of the best entry from others: its step if it has one, else its epoch.
+
+    Args:
+        best: as `result.json` has it; empty: None.
+    """
+    return best.get("step", best.get("epoch"))
+
+
+def in_words(best: Mapping[str, Any], place: int | None = None) -> str:
+    """`epoch 5` or `step 300`: the place of the best entry, or another place of the same kind."""
+    kind = "step" if "step" in best else "epoch"
+    return f"{kind} {place_of(best) if place is None else place}"
 
 
 def epoch_of(content: Mapping[str, Any]) -> int | None:

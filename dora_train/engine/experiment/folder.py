@@ -22,7 +22,7 @@ no torch, no Dora, no Hydra.
                       at each start, from the data that the run reads
       data.json.gz    what its data consisted of at its first start: {file: [part, size, checksum]};
                       see contents.py
-      history.json    one entry an epoch, no clock in it
+      history.json    one entry an epoch, no clock in it; within epochs one a validation, with its step
       result.json     best and test metrics, written at the end
       confusion.json  how often the test set's class (row) was taken for which (column), just before; null: not known
       last.ckpt       where the training resumes, with the history inside; previous.ckpt: the one before it

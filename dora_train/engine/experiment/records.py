@@ -50,6 +50,7 @@ class RunState:
     batch: int = 0  # batches finished in the current epoch
     batches: int = 0  # batches an epoch
     step: int = 0  # optimizer steps since birth
+    steps: int | None = None  # steps asked for; None: no limit
     fruitless: int = 0  # attempts, this one included, since the last checkpoint
     speed: float | None = None  # batches a second, lately
     # seconds: the longest, so far, that this attempt took from one `updated` to the next

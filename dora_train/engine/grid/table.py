@@ -13,6 +13,7 @@ from typing import Any
 from dora.explore import Explorer
 from rich.text import Text
 
+from ...best_so_far import epochs_in
 from ..experiment.records import RunState, State
 from ..experiments import Experiments
 from ..watch.best import Better
@@ -105,7 +106,7 @@ class GridTable:
             name or ("" if self.base_name else "(defaults)"),
             sheep.status,
             sheep.experiment.state(),
-            len(history),
+            epochs_in(history),
             self._metrics(sheep, history),
             index,
             sig,

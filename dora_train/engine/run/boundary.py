@@ -12,7 +12,12 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ..upstream.lightning import as_before_validation, trains_no_further, validates_next
+from ..upstream.lightning import (
+    as_before_validation,
+    ends_the_epoch,
+    trains_no_further,
+    validates_next,
+)
 from .signals import Interrupted, Signals
 
 SAVE = 1000  # above every signal's number: "save, and go on"
@@ -99,9 +104,8 @@ def _can_go_on_from_here(trainer: Trainer) -> bool:
     for finished, without its validation and its entry. Not before a validation: it would be left
     out. A checkpoint within the validation comes soon.
     """
-    progress = trainer.fit_loop.epoch_loop.batch_progress
-    ends = progress.is_last_batch or trains_no_further(trainer)
-    return _is_between_steps(trainer) and not ends and not validates_next(trainer)
+    goes_on = not ends_the_epoch(trainer) and not validates_next(trainer)
+    return _is_between_steps(trainer) and goes_on
 
 
 def _is_between_steps(trainer: Trainer) -> bool:

@@ -122,7 +122,7 @@ def _refusal_of_disk(path: Path) -> OSError | None:
 
 
 class Checkpoints(Checkpoint):
-    """Saves after the history has its entry, and writes `history.json` from what was saved.
+    """Saves the weights of a new best entry, and everything as an epoch is over.
 
     Lightning calls a `Checkpoint` after all other callbacks.
 
@@ -147,12 +147,16 @@ class Checkpoints(Checkpoint):
         if self.plateaus is None:
             self.plateaus = PlateausBeforeTheSave(trainer)
 
+    def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.history.improved:
+            trainer.save_checkpoint(next_best(self.experiment))
+        if self.is_first and self.history.by_validation:  # whoever watches sees it within the epoch
+            self.experiment.write_history(self.history.entries)
+
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.plateaus is not None:
             self.plateaus.step()
-        if self.history.improved:
-            trainer.save_checkpoint(next_best(self.experiment))
-        if len(self.history.entries) % self.every_epochs == 0:
+        if self.history.epochs % self.every_epochs == 0:
             self.save_last(trainer)
         if self.is_first:
             self.experiment.write_history(self.history.entries)
@@ -160,7 +164,7 @@ class Checkpoints(Checkpoint):
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """The end is saved whatever the interval; a run killed in its test has nothing to train
         again."""
-        if len(self.history.entries) % self.every_epochs:
+        if self.history.epochs % self.every_epochs:
             self.save_last(trainer)
 
     def save_last(self, trainer: Trainer) -> None:

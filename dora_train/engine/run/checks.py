@@ -17,6 +17,7 @@ import torch
 from omegaconf import OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from ..config.keys import MAY_BE_NULL
 from ..config.limits import check_values
 from ..errors import UserError, near
 from .loggers import check_loggers
@@ -40,7 +41,11 @@ def check_run(cfg: Any) -> None:
 
 def trainer_keywords(cfg: Any) -> dict[str, Any]:
     """`cfg.trainer` as Lightning takes it; a blank key is Lightning's own default."""
-    return {key: value for key, value in _plain(cfg.trainer).items() if value is not None}
+    return {
+        key: value
+        for key, value in _plain(cfg.trainer).items()
+        if value is not None or f"trainer.{key}" in MAY_BE_NULL
+    }
 
 
 def _plain(cfg: Any) -> dict[str, Any]:
@@ -97,10 +102,12 @@ def check_batches(trainer: Any, lengths: Mapping[str, int | None]) -> None:
         return
     left = counted(trainer.limit_train_batches, lengths["train"])
     interval = trainer.val_check_interval
-    if isinstance(interval, int) and interval > left:
+    within_epochs = trainer.check_val_every_n_epoch is not None
+    if within_epochs and isinstance(interval, int) and interval > left:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {left} batches, so it would never validate.",
-            f"give at most {left}, or a fraction of an epoch; without it, an epoch ends with a validation",
+            f"give at most {left}, or a fraction of an epoch; to count on over the epochs: "
+            "trainer.check_val_every_n_epoch=null",
         )
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 
-from ...best_so_far import monitored, since_best, since_best_each
+from ...best_so_far import metrics_of, monitored, since_best, since_best_each
 from ..errors import UserError
-from .history import History
+from .history import Entry, History
 from .signals import Stopped
 
 
@@ -35,7 +35,7 @@ class EarlyStop(Checkpoint):
         if max(since_best_each(self.history.monitored), default=0) >= self.patience:
             trainer.should_stop = True
 
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
         if since_best(self.history.monitored) >= self.patience:
             trainer.should_stop = True
 
@@ -65,15 +65,14 @@ class KeepStop(Callback):
 
 
 class StopHopeless(Checkpoint):
-    """Ends a search's trial after an epoch whose best so far is worse than the search wants by
-    then.
+    """Ends a search's trial if its best so far is worse than the search wants by then.
 
     Looks as the next epoch begins: the one before it is in the checkpoint by then, and the last one
-        always counts.
+    always counts.
 
     Args:
-        rule: {"metric": "valid.acc", "mode": "max", "floors": [None, 0.4, ...]}, a floor an epoch;
-            None: none.
+        rule: {"metric": "valid.acc", "mode": "max", "floors": [None, 0.4, ...]}, a floor for each
+            entry of the history; None: none.
     """
 
     def __init__(self, history: History, rule: Mapping[str, Any]):
@@ -88,9 +87,10 @@ class StopHopeless(Checkpoint):
         reached = [
             value for value in monitored(self.history.entries, metric, mode) if math.isfinite(value)
         ]
+        entries = "validations" if self.history.by_validation else "epochs"
         if floor is not None and reached and max(reached) < sign * floor:
             raise Stopped(
-                f"{metric} {sign * max(reached):.4g} after {done} epochs, the median is {floor:.4g}"
+                f"{metric} {sign * max(reached):.4g} after {done} {entries}, the median is {floor:.4g}"
             )
 
 
@@ -98,25 +98,24 @@ class StopOnNan(Checkpoint):
     """Ends the run before anything of an epoch that diverged is saved; must stand right behind the
     history.
 
-    Looks where sums are read anyway: at an epoch's end and at a checkpoint within it. Looking at
-        each step would make
-    the CPU wait for the GPU each time.
+    Looks where sums are read anyway: at an entry of the history, and at a checkpoint within an
+    epoch. Looking at each step would make the CPU wait for the GPU each time.
     """
 
     def __init__(self, history: History):
         self.history = history
         history.check = self.refuse
 
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        self.refuse(self.history.entries[-1], len(self.history.entries))
+    def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        self.refuse(self.history.entries[-1], self.history.place)
 
-    def refuse(self, means: Mapping[str, Mapping[str, float]], epoch: int) -> None:
+    def refuse(self, entry: Entry, place: str) -> None:
         """Raises: UserError if a loss is not finite. All ranks have the same means."""
-        for split, metrics in means.items():
+        for split, metrics in metrics_of(entry).items():
             for name, value in metrics.items():
                 if "loss" in name.lower() and not math.isfinite(value):
                     raise UserError(
-                        f"diverged in epoch {epoch}: the {split} {name} is {value}.",
+                        f"diverged in {place}: the {split} {name} is {value}.",
                         "lower optim.lr, or give schedule.warmup_epochs or "
                         "trainer.gradient_clip_val; stop_on_nan=false goes on",
                     )

@@ -1,5 +1,8 @@
-"""From what the steps return and log to one history entry an epoch: train and valid together, no
-clock in it.
+"""From what the steps return and log to the entries of the history, without any clock in them.
+
+There is one entry an epoch: train and valid together. If a run validates within its epochs, there is
+one entry a validation, with its step: {"step": 300, "train": {...}, "valid": {...}}. Its train
+metrics are those of the steps since the entry before.
 
 The running sums of an epoch are part of the checkpoint, and so is the history: `history.json` is
 only ever its copy.
@@ -13,12 +16,13 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ...best_so_far import monitored
 from ..errors import UserError
+from ..upstream.lightning import ends_the_epoch
 from .averages import Averages, loss_first
 from .loaders import num_samples, share_of
 from .logged import ModuleLog
 
-Entry = dict[str, dict[str, float]]
-RULE = 2  # of the runs that begin now: see `History.rule`
+Entry = dict[str, Any]  # {split: {metric: value}}, and maybe "step"
+RULE = 3  # of the runs that begin now: see `History.rule`
 
 
 class History(Checkpoint):
@@ -34,7 +38,9 @@ class History(Checkpoint):
     Attributes:
         rule: 1, of checkpoints that do not name it: epochs without a validation count for early
             stopping and plateau, and `trainer.overfit_batches` draws new batches in each epoch. 2:
-            only validations count, and the batches stay. A run ends by the rule that it began with.
+            only validations count, and the batches stay. 3: as 2, and a run that validates within
+            its epochs has an entry for each validation. A run ends by the rule that it began with.
+        epochs: how many are finished.
     """
 
     rule = RULE
@@ -42,20 +48,35 @@ class History(Checkpoint):
     def __init__(self, metric: str, mode: str, rank: int, world_size: int):
         self.metric, self.mode, self.rank, self.world_size = metric, mode, rank, world_size
         self.entries: list[Entry] = []
-        # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1
+        # {"epoch": 5, "loss": 0.1, "acc": 0.97, "value": 0.97}; epochs from 1. If entries have
+        # steps, "step" too: the one of the weights.
         self.best: dict[str, Any] = {}
         self.improved = False  # by the last entry
+        self.epochs = 0
+        self.by_validation = False  # whether each validation has an entry
         # looks at what a checkpoint within an epoch would hold
-        self.check: Callable[[Entry, int], None] | None = None
+        self.check: Callable[[Entry, str], None] | None = None
         self.splits = {split: Averages() for split in ("train", "valid", "test")}
         # "cpu", "cuda": sums are rounded in another order elsewhere, and with other ranks
         self.device = ""
         self.module_log = ModuleLog(self.splits, rank, world_size)
         self._epoch_ended = False
+        self._validated = False  # since the last entry
         self._gathered: dict[str, Any] = {
             split: Averages().state(1) for split in ("train", "valid")
         }
         self._restored: dict[str, Any] = {}
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of an entry that is new, from 1."""
+        return self.epochs + 1
+
+    @property
+    def place(self) -> str:
+        """Where the last entry was made, in words."""
+        step = self.entries[-1].get("step")
+        return f"epoch {self.epoch}" if step is None else f"epoch {self.epoch}, step {step}"
 
     @property
     def monitored(self) -> list[float]:
@@ -74,6 +95,7 @@ class History(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._tell(module)
+        self.by_validation = self.rule > 2 and validates_within_epochs(trainer)
         self.device = module.device.type
         for split, state in self._restored.items():  # only now is the device known
             self.splits[split].load(state, module.device, self.rank == 0)
@@ -82,7 +104,8 @@ class History(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.module_log.restore()
         self._epoch_ended = False
-        self.splits["train"], self.splits["valid"] = Averages(), Averages()
+        if not self.by_validation:
+            self._begin_entry()
 
     def on_train_batch_start(
         self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
@@ -124,7 +147,12 @@ class History(Checkpoint):
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not trainer.sanity_checking:
             self.module_log.compute("valid")
+            self._validated = True
         self.module_log.validation_ends()
+        # What a module logs at the end of an epoch still belongs to the entry of its last step.
+        if self.by_validation and self._validated and not ends_the_epoch(trainer):
+            self.module_log.compute_so_far("train")
+            self._add_entry(trainer, module)
 
     def on_test_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.splits["test"] = Averages()
@@ -153,19 +181,33 @@ class History(Checkpoint):
         means = self.splits[split].means(self.world_size) | self.module_log.computed.get(split, {})
         return {name: means[name] for name in sorted(means, key=loss_first)}
 
-    # --- an epoch is over ---
+    # --- a new entry ---
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.module_log.compute("train", "valid")
-        entry = {split: self.means(split) for split in ("train", "valid")}
-        self.entries.append({split: metrics for split, metrics in entry.items() if metrics})
-        self._note_best()
-        self._tell(module)
         self._epoch_ended = True
-        self.module_log.computed = {}
-        self.splits["train"], self.splits["valid"] = Averages(), Averages()
+        if self._validated or not self.by_validation:
+            self._add_entry(trainer, module)
+        self.epochs += 1
 
-    def _note_best(self) -> None:
+    def _add_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        """And call `on_entry(trainer, module)` of the callbacks that have it, in their order."""
+        entry = {split: self.means(split) for split in ("train", "valid")}
+        step = {"step": trainer.global_step} if self.by_validation else {}
+        self.entries.append(step | {split: found for split, found in entry.items() if found})
+        self._note_best(step)
+        self._tell(module)
+        self._begin_entry()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "on_entry"):
+                callback.on_entry(trainer, module)
+
+    def _begin_entry(self) -> None:
+        self.splits["train"], self.splits["valid"] = Averages(), Averages()
+        self.module_log.computed = {}
+        self._validated = False
+
+    def _note_best(self, step: Mapping[str, int]) -> None:
         """Raises: UserError if the split was measured, but the metric never was: no epoch would
         ever be the best."""
         split, _, metric = self.metric.partition(".")
@@ -180,7 +222,8 @@ class History(Checkpoint):
         self.improved = value is not None and value == value and self._is_better(value, before)
         if self.improved:
             self.best = {
-                "epoch": len(self.entries),
+                "epoch": self.epoch,
+                **step,
                 **self.entries[-1].get("valid", {}),
                 "value": value,
             }
@@ -206,7 +249,7 @@ class History(Checkpoint):
             **self.module_log.state(self._epoch_ended),
         }
         if self.check:
-            self.check({"train": so_far(train)}, len(self.entries) + 1)
+            self.check({"train": so_far(train)}, f"epoch {self.epoch}")
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -216,7 +259,7 @@ class History(Checkpoint):
             "ranks": self.world_size,
             "device": self.device,
             "rule": self.rule,
-        }
+        } | ({"epochs": self.epochs} if self.by_validation else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.entries = [dict(entry) for entry in state_dict["history"]]
@@ -224,6 +267,17 @@ class History(Checkpoint):
         self._restored = {key: state_dict[key] for key in ("train", "valid") if key in state_dict}
         self.module_log.load(state_dict)
         self.rule = state_dict.get("rule", 1)
+        self.epochs = state_dict.get("epochs", len(self.entries))
+
+
+def validates_within_epochs(trainer: Trainer) -> bool:
+    """Whether a run is asked to validate elsewhere than at the ends of its epochs."""
+    if not trainer.enable_validation:
+        return False
+    if trainer.check_val_every_n_epoch is None:  # Lightning counts batches on over the epochs
+        return True
+    interval = trainer.val_check_batch  # None: by the clock
+    return interval is None or interval < trainer.num_training_batches
 
 
 def so_far(state: dict[str, Any]) -> dict[str, float]:

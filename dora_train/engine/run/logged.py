@@ -112,11 +112,20 @@ class ModuleLog:
         for (split, name), metric in list(self._metrics.items()):
             if split in splits:
                 del self._metrics[split, name]
-                value = metric.compute()
-                if getattr(value, "ndim", None) == 0:
-                    self.computed.setdefault(split, {})[name] = float(value)
+                self._compute(split, name, metric)
                 if id(metric) in self._of_before:  # Lightning does not know of it
                     metric.reset()
+
+    def compute_so_far(self, split: str) -> None:
+        """Compute them and let them go on: Lightning resets those of training as the epoch ends."""
+        for (of, name), metric in self._metrics.items():
+            if of == split:
+                self._compute(split, name, metric)
+
+    def _compute(self, split: str, name: str, metric: Metric) -> None:
+        value = metric.compute()
+        if getattr(value, "ndim", None) == 0:
+            self.computed.setdefault(split, {})[name] = float(value)
 
     def validation_begins(self) -> None:
         """A checkpoint within a validation is of the moment before it."""

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from ...best_so_far import metrics_of
 from ..config.values import flatten
 from ..errors import UserError
 from ..experiment.folder import Experiment
@@ -146,15 +147,17 @@ class LogHistory(Checkpoint):
         if not isinstance(got, int):
             return
         steps = math.ceil((batches_of(trainer) or 1) / trainer.accumulate_grad_batches)
-        for epoch, entry in enumerate(self.history.entries[got:], got + 1):
-            logger.log_metrics({**flat(entry), "epoch": epoch}, step=epoch * steps)
+        for number, entry in enumerate(self.history.entries[got:], got + 1):
+            step = entry.get("step", number * steps)
+            epoch = math.ceil(step / steps)
+            logger.log_metrics({**flat(entry), "epoch": epoch}, step=step)
 
-    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+    def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
         metrics = flat(self.history.entries[-1])
         rates = learning_rates(trainer)
         for logger in trainer.loggers:
             logger.log_metrics(
-                {**metrics, **rates, "epoch": len(self.history.entries)}, step=trainer.global_step
+                {**metrics, **rates, "epoch": self.history.epoch}, step=trainer.global_step
             )
             logger.save()
         if self.csv:
@@ -174,13 +177,15 @@ def flat(entry: Entry) -> dict[str, float]:
     """{"train": {"loss": 1}} as {"train/loss": 1}."""
     return {
         f"{split}/{metric}": value
-        for split, metrics in entry.items()
+        for split, metrics in metrics_of(entry).items()
         for metric, value in metrics.items()
     }
 
 
 class CsvFile:
-    """One line an epoch, one column a metric.
+    """One line an entry of the history, one column a metric.
+
+    The first column is the epoch, or the step if the entries have steps.
 
     A line that a killed run left half is gone at the next start.
     """
@@ -190,8 +195,8 @@ class CsvFile:
         self.columns: list[str] = []
 
     def rewrite(self, entries: Sequence[Entry]) -> None:
-        rows = [self._row(epoch, entry) for epoch, entry in enumerate(entries, 1)]
-        self.columns = list(dict.fromkeys(["epoch", *(name for row in rows for name in row)]))
+        rows = [self._row(number, entry) for number, entry in enumerate(entries, 1)]
+        self.columns = list(dict.fromkeys([name for row in rows for name in row] or ["epoch"]))
         with (
             written_aside(self.path) as aside,
             open(aside, "w", newline="", encoding="utf-8") as file,
@@ -209,5 +214,6 @@ class CsvFile:
             csv.DictWriter(file, self.columns).writerow(row)
 
     @staticmethod
-    def _row(epoch: int, entry: Entry) -> dict[str, Any]:
-        return {"epoch": epoch, **flat(entry)}
+    def _row(number: int, entry: Entry) -> dict[str, Any]:
+        place = {"step": entry["step"]} if "step" in entry else {"epoch": number}
+        return {**place, **flat(entry)}

@@ -11,6 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ...best_so_far import metrics_of
 from ..experiment.records import State
 from ..upstream.lightning import position
 from ..words import shown, shown_best
@@ -30,12 +31,12 @@ class ShowProgress(Checkpoint):
         self._mark = (0.0, 0)  # time and total batches when the speed was last measured
         self._speed: float | None = None
         self._gap: float | None = None
-        self._epoch_began = 0.0
+        self._entry_began = 0.0
 
     # --- the epochs ---
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._drawn = self._lined = self._beaten = self._epoch_began = time.monotonic()
+        self._drawn = self._lined = self._beaten = self._entry_began = time.monotonic()
         self._mark = (time.monotonic(), self._total(trainer))
         if self.session.console.is_terminal:
             self.bar = Progress(
@@ -51,14 +52,25 @@ class ShowProgress(Checkpoint):
         self._beat(trainer, *position(trainer))  # an earlier attempt may have been further
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._epoch_began = time.monotonic()
+        if not self.history.by_validation:
+            self._entry_began = time.monotonic()
+
+    def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        now = time.monotonic()
+        took, self._entry_began = now - self._entry_began, now
+        self._measure(trainer)
+        self.session.log(entry_line(self._place(trainer), self.history, took))
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        epoch = len(self.history.entries)
-        took = time.monotonic() - self._epoch_began
         self._measure(trainer)
-        self.session.log(epoch_line(epoch, epochs_of(trainer), self.history, took))
-        self._beat(trainer, epoch, 0)
+        self._beat(trainer, self.history.epochs, 0)
+
+    def _place(self, trainer: Trainer) -> str:
+        """`epoch  7/20`; of a run that ends by its steps `step  700/2000`."""
+        if ends_by_steps(trainer):
+            return counted("step", trainer.global_step, trainer.max_steps)
+        place = counted("epoch", self.history.epoch, epochs_of(trainer))
+        return f"{place}  step {trainer.global_step}" if self.history.by_validation else place
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._stop()
@@ -86,25 +98,31 @@ class ShowProgress(Checkpoint):
             self._lined = now
             self._measure(trainer)
             self.session.log(
-                f"{counted('epoch', len(self.history.entries) + 1, epochs_of(trainer))}  "
+                f"{self._where(trainer)}  "
                 f"{counted('batch', batch_idx + 1, batches_of(trainer))}  {self._shown_speed()}"
             )
         if now - self._beaten > BEAT_EVERY:
             self._measure(trainer)
-            self._beat(trainer, len(self.history.entries), batch_idx + 1)
+            self._beat(trainer, self.history.epochs, batch_idx + 1)
 
     def _draw(self, trainer: Trainer, batch: int) -> None:
         assert self.bar is not None
         self._measure(trainer)
         task = self.bar.tasks[0].id
-        description = counted("epoch", len(self.history.entries) + 1, epochs_of(trainer))
+        by_steps = ends_by_steps(trainer)
         self.bar.update(
             task,
-            completed=batch,
-            total=batches_of(trainer),
-            description=description,
+            completed=trainer.global_step if by_steps else batch,
+            total=trainer.max_steps if by_steps else batches_of(trainer),
+            description=self._where(trainer),
             speed=self._shown_speed(),
         )
+
+    def _where(self, trainer: Trainer) -> str:
+        """Of the epoch, or of the steps, that is being trained."""
+        if ends_by_steps(trainer):
+            return counted("step", trainer.global_step, trainer.max_steps)
+        return counted("epoch", self.history.epoch, epochs_of(trainer))
 
     def _total(self, trainer: Trainer) -> int:
         return trainer.fit_loop.total_batch_idx + 1
@@ -131,6 +149,7 @@ class ShowProgress(Checkpoint):
             batch=batch,
             batches=batches_of(trainer) or 0,
             step=trainer.global_step,
+            steps=trainer.max_steps if trainer.max_steps > 0 else None,
             speed=self._speed,
             gap=self._gap,
             best=self.history.best,
@@ -147,9 +166,14 @@ def epochs_of(trainer: Trainer) -> int | None:
     return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
 
 
-def epoch_line(epoch: int, epochs: int | None, history: History, seconds: float) -> str:
+def ends_by_steps(trainer: Trainer) -> bool:
+    """Whether a number of steps ends the run, and none of epochs."""
+    return trainer.max_steps > 0 and epochs_of(trainer) is None
+
+
+def entry_line(place: str, history: History, seconds: float) -> str:
     """`epoch  7/20  train loss 0.214 │ valid loss 0.131 acc 0.972  best valid acc 0.975 @5  3.1 s`."""
-    entry = history.entries[-1]
+    entry = metrics_of(history.entries[-1])
     splits = [f"{split} {shown(metrics)}" for split, metrics in entry.items()]
     best = f"  best {shown_best(history.best, history.metric)}" if history.best else ""
-    return f"{counted('epoch', epoch, epochs)}  {' │ '.join(splits)}{best}  {seconds:.1f} s"
+    return f"{place}  {' │ '.join(splits)}{best}  {seconds:.1f} s"

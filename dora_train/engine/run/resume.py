@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..experiment.checkpoint import held_epoch, holds_objects, read_checkpoint
+from ..experiment.checkpoint import held_like, holds_objects, in_words, place_of, read_checkpoint
 from ..experiment.folder import Experiment
 from .checkpoints import AtomicCheckpointIO, next_best, previous
 from .history import RULE
@@ -61,9 +61,16 @@ class Resume:
         return self.history.get("rule", 1) if self.content else RULE
 
     @property
-    def best_epoch(self) -> int:
-        """The best epoch of the history, from 1; 0: it has none."""
-        return self.history.get("best", {}).get("epoch", 0)
+    def best_entry(self) -> dict[str, Any]:
+        """The best entry of the history, as `result.json` has it; empty: it has none."""
+        return self.history.get("best", {})
+
+    @property
+    def reached(self) -> int:
+        """How far the history goes: an epoch from 1; a step if its entries have steps."""
+        if "step" in self.best_entry:
+            return self.content["global_step"]
+        return len(self.history["history"])
 
 
 def find_resume(experiment: Experiment) -> Resume:
@@ -85,32 +92,34 @@ def _usable(experiment: Experiment, path: Path) -> Resume | str:
     """The resume from this checkpoint, or why there can be none."""
     content = read_checkpoint(path, own=True)
     if content is None:
-        return f"{path.name} {_how_it_is(path)}"
+        return f"{path.name} {_how_it_is(path, {})}"
     best, waiting = experiment.best_checkpoint, next_best(experiment)
     resume = Resume(path, content)
-    epoch = resume.best_epoch
+    entry = resume.best_entry
+    place = place_of(entry)
     # The one that waits first: meanwhile another rank may put it in the place of best.ckpt.
     files = (waiting, best, experiment.last_checkpoint, previous(experiment.last_checkpoint))
-    holder = next((file for file in files if epoch and held_epoch(file, own=True) == epoch), None)
-    if not epoch or holder in (best, waiting):
+    holder = next(
+        (file for file in files if entry and held_like(file, entry, own=True) == place), None
+    )
+    if not entry or holder in (best, waiting):
         return replace(resume, best=holder)
     if holder is not None:
-        warning = f"best.ckpt {_how_it_is(best)}: written again from {holder.name}"
+        warning = f"best.ckpt {_how_it_is(best, entry)}: written again from {holder.name}"
         return replace(resume, best=holder, warning=warning)
-    if (held_epoch(best, own=True) or 0) > len(
-        resume.history["history"]
-    ):  # the same steps lead there again
-        return replace(resume, warning=f"best.ckpt {_how_it_is(best)}, which is trained again")
-    lost = f"the weights of epoch {epoch}, the best in {path.name}, are lost"
-    return f"best.ckpt {_how_it_is(best)}, so {lost}"
+    if (held_like(best, entry, own=True) or 0) > resume.reached:  # the same steps lead there again
+        how = _how_it_is(best, entry)
+        return replace(resume, warning=f"best.ckpt {how}, which is trained again")
+    lost = f"the weights of {in_words(entry)}, the best in {path.name}, are lost"
+    return f"best.ckpt {_how_it_is(best, entry)}, so {lost}"
 
 
-def _how_it_is(path: Path) -> str:
-    """In words: missing, damaged, or of which epoch."""
+def _how_it_is(path: Path, best: Mapping[str, Any]) -> str:
+    """In words: missing, damaged, or of which epoch or step."""
     if not path.exists():
         return "is missing"
-    epoch = held_epoch(path, own=True)
-    return f"is of epoch {epoch}" if epoch else "is damaged"
+    held = held_like(path, best, own=True)
+    return f"is of {in_words(best, held)}" if held is not None else "is damaged"
 
 
 def take_up(experiment: Experiment, resume: Resume) -> None:
@@ -147,8 +156,9 @@ def _take_up_best(experiment: Experiment, resume: Resume) -> None:
     elif resume.best not in (None, best):
         content = read_checkpoint(resume.best, own=True)
         assert content is not None
-        AtomicCheckpointIO().save_checkpoint({**content, "epoch": resume.best_epoch - 1}, best)
-    elif not resume.best_epoch:
+        epoch = resume.best_entry["epoch"]
+        AtomicCheckpointIO().save_checkpoint({**content, "epoch": epoch - 1}, best)
+    elif not resume.best_entry:
         best.unlink(missing_ok=True)  # of an earlier attempt, of which nothing is left
 
 
@@ -164,11 +174,11 @@ def weights_to_test(experiment: Experiment, best: Mapping[str, Any]) -> Path:
     if not best:
         return experiment.last_checkpoint
     path = experiment.best_checkpoint
-    if held_epoch(path, own=True) == best["epoch"]:
+    if held_like(path, best, own=True) == place_of(best):
         return path
-    how = _how_it_is(path)
+    how = _how_it_is(path, best)
     _put_aside(path)  # the next attempt must not wait for its epoch to come again
     raise UserError(
-        f"best.ckpt {how}: the weights of epoch {best['epoch']}, the best, are lost.",
+        f"best.ckpt {how}: the weights of {in_words(best)}, the best, are lost.",
         "nothing was tested; the same command trains them again",
     )

@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning import LightningModule
 
 from ..errors import UserError, shortened
-from ..experiment.checkpoint import held_epoch
+from ..experiment.checkpoint import held_like, in_words, place_of
 from ..experiment.folder import BEST, is_signature
 from ..experiment.origin import Find, locate, sha256
 from ..files import is_whole
@@ -53,15 +53,15 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
 
 
 def refuse_other_epoch(given: str, path: Path, find: Find) -> None:
-    """Raises: UserError if `best.ckpt` is not of the epoch that its experiment's result names."""
+    """Raises: UserError if `best.ckpt` is not of the epoch, or the step, that its experiment's result names."""
     if path.name != BEST or not is_signature(given):
         return
     best = (find(given).result() or {}).get("best") or {}
-    held = held_epoch(path)
-    if "epoch" in best and held is not None and held != best["epoch"]:
+    held = held_like(path, best)
+    if best and held is not None and held != place_of(best):
         raise UserError(
-            f"continue_from={given}: its best epoch is {best['epoch']}, "
-            f"but best.ckpt holds epoch {held}.",
+            f"continue_from={given}: its best is {in_words(best)}, "
+            f"but best.ckpt holds {in_words(best, held)}.",
             f"train it anew: dora run --clear -f {given}     "
             f"its last weights: continue_from={given}:last",
         )

@@ -256,7 +256,8 @@ def end_reason(trainer: pl.Trainer) -> str:
     """
     if trainer.max_steps not in (None, -1) and trainer.global_step >= trainer.max_steps:
         return "max_steps"
-    if trainer.max_epochs not in (None, -1) and trainer.current_epoch >= (trainer.max_epochs or 0):
+    is_last = trainer.max_epochs not in (None, -1) and trainer.current_epoch >= trainer.max_epochs
+    if is_last and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
         return "max_epochs"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and (callback.time_remaining() or math.inf) <= 0:
@@ -283,7 +284,7 @@ def _tested(
 ) -> dict[str, Any]:
     """The result, with the test set measured on the best weights; without a best epoch on the
     last. Without a test set, nothing is measured."""
-    steps, epochs = steps_of(trainer), len(history.entries)
+    steps, epochs = steps_of(trainer), history.epochs
     arguments, test = source.to_test(), {}
     if arguments is not None and is_overridden("test_step", module):
         checkpoint = weights_to_test(session.experiment, history.best)

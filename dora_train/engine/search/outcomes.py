@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ...best_so_far import metrics_of
 from ..errors import UserError
 
 FIRST = 5  # trials that are never compared with others: before these, a median says little
@@ -17,7 +18,8 @@ class Outcome:
     """What an optimizer is told of a trial that has ended."""
 
     value: float | None = None  # the objective in its best epoch; None: it failed, or diverged
-    steps: tuple[float | None, ...] = ()  # the best so far, after each epoch; None before the first
+    # the best so far, after each entry of the history; None before the first
+    steps: tuple[float | None, ...] = ()
     stopped: bool = False  # before its last epoch, as hopeless
     silent: bool = False  # cancelled: that says nothing of its values
 
@@ -36,9 +38,9 @@ class Objective:
         return value < other if self.mode == "max" else value > other
 
     def steps(self, history: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
-        """The best so far after each epoch; empty if no epoch has a number.
+        """The best so far after each entry of a history; empty if none has a number.
 
-        An epoch without the metric, or without a number, has that of before: None at first.
+        An entry without the metric, or without a number, has that of before: None at first.
         """
         split, _, name = self.metric.partition(".")
         best: float | None = None
@@ -56,7 +58,7 @@ class Objective:
         there = {
             f"{split}.{name}"
             for entry in history
-            for split, metrics in entry.items()
+            for split, metrics in metrics_of(entry).items()
             for name in metrics
         }
         if there and self.metric not in there:
@@ -67,10 +69,10 @@ class Objective:
 
 
 def floors(outcomes: Sequence[Outcome]) -> list[float | None]:
-    """After each epoch, the median of the best so far of earlier trials: what is worse than that is
+    """After each entry, the median of the best so far of earlier trials: what is worse than that is
     hopeless.
 
-    An epoch that fewer than five of them have reached has none.
+    An entry that fewer than five of them have reached has none.
     """
     curves = [outcome.steps for outcome in outcomes if outcome.value is not None]
     reached = [

@@ -44,6 +44,11 @@ def trains_no_further(trainer: Any) -> bool:
     return trainer.should_stop and trainer.fit_loop._can_stop_early  # by min_steps and min_epochs
 
 
+def ends_the_epoch(trainer: Any) -> bool:
+    """Whether the batch that a Lightning 2.6.6 trainer has just done is the last one of the epoch."""
+    return trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or trains_no_further(trainer)
+
+
 def validates_next(trainer: Any) -> bool:
     """Whether a Lightning 2.6.6 trainer validates after the batch that it has just done."""
     return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)

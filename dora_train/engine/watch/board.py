@@ -344,11 +344,13 @@ def in_place(screen: Console) -> bool:
 
 
 def epochs(run: RunState, known: int) -> str:
-    """`12/30`; empty before the first one."""
+    """`12/30`; `step 120/300` of a run that ends by its steps; empty before the first one."""
     done = max(run.epoch, known)
     if not done and not run.started:
         return ""
-    return f"{done}/{run.epochs}" if run.epochs and run.epochs > 0 else str(done)
+    if run.epochs and run.epochs > 0:
+        return f"{done}/{run.epochs}"
+    return f"step {run.step}/{run.steps}" if run.steps else str(done)
 
 
 def seconds_left(run: RunState) -> float | None:

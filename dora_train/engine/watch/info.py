@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...best_so_far import epochs_in, metrics_of
 from ..errors import UserError, shortened
 from ..experiment import claims
 from ..experiment.clearing import what_was_cleared
@@ -129,7 +130,7 @@ def _cause(status: Status) -> str:
 
 
 def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
-    text = epochs(run, len(experiment.history()))
+    text = epochs(run, epochs_in(experiment.history()))
     if not text:
         return ""
     if status.state == State.RUNNING and run.speed:
@@ -144,7 +145,11 @@ def _epochs(experiment: Experiment, run: RunState, status: Status) -> str:
 
 def _last(experiment: Experiment) -> str:
     history = experiment.history()
-    return f"epoch {len(history)}: {_in_words(history[-1])}" if history else ""
+    if not history:
+        return ""
+    step = history[-1].get("step")
+    place = f"epoch {len(history)}" if step is None else f"step {step}"
+    return f"{place}: {_in_words(metrics_of(history[-1]))}"
 
 
 def _best(experiment: Experiment, run: RunState, birth: Birth | None) -> str:

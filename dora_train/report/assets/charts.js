@@ -133,10 +133,11 @@ class Curves extends Chart {
    * @param stride every which epoch they hold
    * @param ask {shade(setting) -> colour or "", shown(setting) -> bool}
    * @param tell(setting or null, epoch, x, y): what the pointer is at
+   * @param axis what a value stands for: "epoch", or "entry" of a history by steps
    */
-  constructor(name, curves, stride, ask, tell) {
-    super(name.replace(".", " "), `${name} by epoch`);
-    Object.assign(this, { name, curves, stride, ask, tell, hot: null });
+  constructor(name, curves, stride, ask, tell, axis) {
+    super(name.replace(".", " "), `${name} by ${axis}`);
+    Object.assign(this, { name, curves, stride, ask, tell, axis, hot: null });
     this.length = Math.max(...curves.map((curve) => curve ? curve.mean.length : 0));
     const { low, high } = span(curves.flatMap((curve) => sampled(curve?.mean ?? []))) || { low: 0, high: 0 };
     this.log = low > 0 && high > 1000 * low;
@@ -242,7 +243,7 @@ class Curves extends Chart {
     const curve = this.curves[setting], value = curve.mean[at];
     const several = curve.n && curve.n[at] > 1;
     const range = several ? ` (${short(curve.low[at])} to ${short(curve.high[at])}, ${curve.n[at]} runs)` : "";
-    return `epoch ${this.epoch(at)} · ${this.name.replace(".", " ")} ${short(value)}${range}`;
+    return `${this.axis} ${this.epoch(at)} · ${this.name.replace(".", " ")} ${short(value)}${range}`;
   }
 }
 

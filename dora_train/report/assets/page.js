@@ -152,7 +152,7 @@ const interval = (summary) => summary && summary[3] !== null ? `${figure(summary
 const behind = ([difference, low, high]) => !difference ? "" : `${figure(difference)}${low === null ? "" : ` [${figure(low)}, ${figure(high)}]`}`;
 
 function runsTable() {
-  const metrics = report.metrics.filter((name) => /^(best|test)\./.test(name) && name !== "best.epoch");
+  const metrics = report.metrics.filter((name) => /^(best|test)\./.test(name) && !["best.epoch", "best.step"].includes(name));
   const at = new Map(report.runs.map((run, place) => [run, place]));
   const columns = [
     { title: "run", value: (run) => run.sig, cell: (run) => make("span", { class: "sig" }, dot(settingOf[at.get(run)]), run.sig) },
@@ -294,10 +294,10 @@ function drawCurves() {
   const names = Object.keys(report.curves);
   if (!names.length) return;
   byId("curves-section").hidden = false;
-  const thinned = report.stride > 1 ? ` Every ${report.stride}. epoch is drawn.` : "";
+  const thinned = report.stride > 1 ? ` Every ${report.stride}. ${report.axis} is drawn.` : "";
   const many = report.settings.length > COLOURS ? ` The best ${COLOURS} are in colour.` : "";
   byId("curves-note").textContent = (grouped ? `A line is the mean of a setting's runs, its band reaches from the lowest to the highest.` : "A line is a run.") + many + thinned;
-  charts = names.map((name) => new Curves(name, report.curves[name], report.stride, { shade, shown }, overCurve));
+  charts = names.map((name) => new Curves(name, report.curves[name], report.stride, { shade, shown }, overCurve, report.axis));
   byId("curves").replaceChildren(...charts.map((chart) => chart.figure));
   if (report.settings.length < 2) return;
   byId("legend").replaceChildren(...report.settings.slice(0, COLOURS).map((setting, at) => {
