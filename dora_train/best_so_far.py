@@ -31,9 +31,9 @@ def monitored(
     return [math.nan if value is None else sign * value for value in values]
 
 
-def metrics_of(entry: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+def metrics_of(entry: Mapping[str, Any]) -> dict[str, Any]:
     """{split: its metrics} of an entry of history.json; an entry within an epoch has a step too."""
-    return {split: metrics for split, metrics in entry.items() if isinstance(metrics, Mapping)}
+    return {split: metrics for split, metrics in entry.items() if split != "step"}
 
 
 def epochs_in(history: Sequence[Mapping[str, Any]]) -> int:

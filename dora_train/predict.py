@@ -33,6 +33,7 @@ from .data.image_list import images_at, with_rules
 from .data.inputs import Inputs
 from .data_error import DataError
 from .engine import output
+from .engine.config.defaults import with_defaults
 from .engine.errors import UserError, report_user_errors
 from .engine.experiment.checkpoint import held_epoch, held_like, in_words, place_of
 from .engine.experiment.contents import changes_that_do_no_harm
@@ -42,6 +43,7 @@ from .engine.experiment.records import Birth, State
 from .engine.files import is_whole
 from .engine.words import shown_path
 from .model import build_untrained
+from .tasks import IMAGES, load_task
 
 log = logging.getLogger("dora_train")
 BATCH_SIZE = 64
@@ -174,19 +176,23 @@ def _of_best(experiment: Experiment, there: Sequence[Path], best: Mapping[str, A
 
 def _weights(checkpoint: Path) -> dict[str, Tensor]:
     """The network's, by the names that they have in it."""
+    return {
+        name.removeprefix("model."): value
+        for name, value in _state(checkpoint).items()
+        if name.startswith("model.")
+    }
+
+
+def _state(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights of the whole module."""
     if not is_whole(checkpoint):
         raise _damaged(checkpoint)
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     except (
         Exception
     ) as error:  # whole, and yet no checkpoint: UnpicklingError, RuntimeError, KeyError ...
         raise _damaged(checkpoint) from error
-    return {
-        name.removeprefix("model."): value
-        for name, value in state.items()
-        if name.startswith("model.")
-    }
 
 
 def _damaged(checkpoint: Path) -> UserError:
@@ -315,11 +321,46 @@ def _unreadable(files: list[str]) -> str:
     return str(images.error(errors)).splitlines()[0] if errors else ""
 
 
+# --- other tasks ---
+
+
+def _of_task(experiment: Experiment, task: str, words: list[str]) -> str:
+    """What the task's own `predict` gives.
+
+    Raises:
+        UserError: it has none, or it takes no such words.
+    """
+    file = load_task(task)
+    if not hasattr(file, "predict"):
+        raise UserError(
+            f"task={task} predicts nothing: dora_train/tasks/{task}.py has no predict(module, data, words).",
+            f"its metrics on the test set: dora info -f {experiment.sig}",
+        )
+    if not words:
+        what = (file.predict.__doc__ or "").strip().partition("\n")[0]
+        raise UserError(
+            f"task={task} needs WORDS to predict from. {what}",
+            f"its metrics on the test set: dora info -f {experiment.sig}",
+        )
+    from omegaconf import OmegaConf
+
+    config = _birth(experiment).config  # without what does not count
+    data_config = {"num_workers": 0, **config["data"]}
+    module, data = file.parts(OmegaConf.create(with_defaults({**config, "data": data_config})))
+    module.load_state_dict(_state(_checkpoint(experiment)))
+    try:
+        return file.predict(module.eval(), data, words)
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}.") from error
+    except ValueError as error:
+        raise UserError(f"{' '.join(words)}: {error}") from error
+
+
 # --- the command ---
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m dora_train.predict SIG [PATH] [--output FILE]`.
+    """`python -m dora_train.predict SIG [WORDS] [--output FILE]`.
 
     Raises:
         UserError: see `load`, `measure`, `images_at`; or FILE cannot be written.
@@ -327,19 +368,33 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m dora_train.predict",
         description=(
-            "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability)."
+            "Measure a trained experiment on its test set, or classify images with it (CSV: path, class, probability). "
+            "Of another task: what its file in dora_train/tasks predicts from WORDS; text goes on from them, and "
+            "tabular takes a CSV file."
         ),
     )
     parser.add_argument("sig", metavar="SIG", help="any unambiguous beginning of its signature")
-    parser.add_argument("path", metavar="PATH", nargs="?", help="an image, or a folder of images")
+    parser.add_argument(
+        "words",
+        metavar="WORDS",
+        nargs="*",
+        help="an image, or a folder of images; or what the task takes",
+    )
     parser.add_argument("--output", metavar="FILE", help="write there, and not to the terminal")
     args = parser.parse_args(argv)
     # said now, not after the work
     if args.output and not Path(args.output).absolute().parent.is_dir():
         raise UserError(f"cannot write {args.output}: there is no such folder.")
     experiment = find(outputs(), args.sig)
+    task = _birth(experiment).config.get("task", IMAGES)
+    if task != IMAGES:
+        _write(_of_task(experiment, task, args.words), args.output)
+        return
+    if len(args.words) > 1:
+        raise UserError(f"{args.words[1]}: give one image, or one folder of images.")
+    path = args.words[0] if args.words else None
     try:
-        text = _measured(experiment) if args.path is None else _classified(experiment, args.path)
+        text = _measured(experiment) if path is None else _classified(experiment, path)
     except DataError as error:
         raise UserError(str(error)) from error
     _write(text, args.output)

@@ -25,7 +25,7 @@ from .engine.search.replay import Replay, Trial
 from .engine.search.space import Dimension, Space, choice, integer, log, uniform
 from .engine.upstream.dora import overrides_of
 from .engine.watch.status import Status
-from .engine.words import directions
+from .engine.words import directions, main_metric
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]
 
@@ -43,8 +43,9 @@ class Search(Growing):
 
     # key -> log(low, high), uniform(low, high), integer(low, high), choice(a, b)
     space: Mapping[str, Dimension] = {}
-    objective: str = "valid.acc"  # a metric of history.json; a trial counts with its best epoch
-    mode: str = "max"  # max | min; of another objective, say it too
+    # a metric of history.json; a trial counts with its best epoch; blank: best.metric of the trials
+    objective: str = ""
+    mode: str = ""  # max | min; blank: best.mode, which another objective than best.metric needs
     trials: int = 20  # experiments in all; may be raised later
     # experiments that wait or run at any time; as many trials are asked for before one is told
     at_once: int = 1
@@ -75,11 +76,10 @@ class Search(Growing):
             hasattr(dimension, "rounded") for dimension in self.space.values()
         ):
             raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
-        if self.mode not in ("max", "min") or self.prune not in (None, "median"):
+        if self.mode not in ("max", "min", "") or self.prune not in (None, "median"):
             raise UserError(
                 f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".'
             )
-        self._refuse_guess()
         if not (
             isinstance(self.trials, int)
             and isinstance(self.at_once, int)
@@ -89,10 +89,18 @@ class Search(Growing):
                 f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on."
             )
 
-    def _refuse_guess(self) -> None:
-        """Raises: UserError for an objective whose direction nobody has said, or a wrong one."""
+    def _settle(self, metric: str, mode: str) -> None:
+        """Take over what the class leaves open.
+
+        Args:
+            metric, mode: what chooses the best epoch of the trials.
+
+        Raises:
+            UserError: nobody has said the direction of the objective, or a wrong one.
+        """
+        layers = [{"objective": metric, "mode": mode}, *self._own_layers()]
+        self.objective, self.mode = self.objective or metric, self.mode or mode
         possible = directions(self.objective)
-        layers = [vars(kind) for kind in reversed(type(self).__mro__) if issubclass(kind, Search)]
         if not is_said(layers, "objective", "mode"):
             modes = " or ".join(f'mode = "{one}"' for one in possible)
             raise UserError(f'objective = "{self.objective}" needs its direction: add {modes}.')
@@ -102,10 +110,16 @@ class Search(Growing):
                 'better: write mode = "min".'
             )
 
+    def _own_layers(self) -> list[Mapping[str, Any]]:
+        """What each class below `Search` sets, the nearest to it first."""
+        kinds = [kind for kind in reversed(type(self).__mro__) if issubclass(kind, Search)]
+        return [vars(kind) for kind in kinds if kind is not Search]
+
     # --- what the grid asks of it ---
 
     def grow(self, launcher: Launcher, ground: Ground) -> None:
         names = Names(ground.main, overrides_of(launcher))
+        self._settle(*names.main_metric())
         if self._replay is None or self._folder != str(ground.folder):
             self._replay = self._begun(names, ground)
             self._folder = str(ground.folder)
@@ -244,6 +258,10 @@ class Names:
 
     def _xp(self, values: Mapping[str, Any]) -> Any:
         return self.main.get_xp([*self.shared, *self.main.value_to_argv(dict(values))])
+
+    def main_metric(self) -> tuple[str, str]:
+        """What chooses the best epoch of a trial, and its direction."""
+        return main_metric(self._xp({}).values)
 
     def sig(self, values: Mapping[str, Any]) -> str:
         return str(self._xp(values).sig)

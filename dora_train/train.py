@@ -14,42 +14,53 @@ from .engine.dora.main import hydra_main
 # that differ. A ValueError's message is shown to the user.
 
 
-def data_exists(data):
+def task_exists(task, data):
+    from .tasks import check_task
+
+    check_task(task, data)
+
+
+def data_exists(task, data):
     from .data import check_data
 
-    check_data(**data)
+    if task == "images":
+        check_data(**data)
 
 
-def model_exists(model, model_args):
+def model_exists(task, model, model_args):
     from .model import check_model
 
-    check_model(model, **(model_args or {}))
+    if task == "images":
+        check_model(model, **(model_args or {}))
 
 
-def training_is_sound(optim, schedule, trainer, loss):
+def training_is_sound(task, optim, schedule, trainer, loss):
     from .optim import check_training
 
-    check_training(optim, schedule, trainer, loss)
+    if task == "images":
+        check_training(optim, schedule, trainer, loss)
 
 
 def as_stored(config):
     """The configuration of an older experiment, with today's keys as they would have been set."""
+    config = {"task": "images", **config}  # there was no other
     data = config.get("data")
-    return {**config, "data": with_rules(data)} if data else config
+    is_of_images = data and config["task"] == "images"
+    return {**config, "data": with_rules(data)} if is_of_images else config
 
 
 def files_of_data(data):
     """{file: [part, size, None]}: what a resume compares before it reads the files."""
-    from .data import listed_contents
+    from .data import DATASETS, listed_contents
 
-    return listed_contents(**data)
+    return listed_contents(**data) if data.get("name") in DATASETS else {}
 
 
 @hydra_main(
     config_name="config",
     config_path="../conf",
     version_base="1.3",
-    checks=[data_exists, model_exists, training_is_sound],
+    checks=[task_exists, data_exists, model_exists, training_is_sound],
     as_stored=as_stored,
     files_of_data=files_of_data,
 )
@@ -59,11 +70,15 @@ def main(cfg):
     from .engine.run.trainer import train
     from .model import build_model
     from .module import Classifier
+    from .tasks import load_task
 
     seed_all("weights", cfg.seed)
-    data = load_data(**cfg.data, seed=cfg.seed)
-    model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
-    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+    if cfg.task == "images":
+        data = load_data(**cfg.data, seed=cfg.seed)
+        model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
+        module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+    else:
+        module, data = load_task(cfg.task).parts(cfg)  # a file of tasks/
     return train(module, data, cfg)  # resumes where the last attempt stopped
 
 

@@ -1,9 +1,9 @@
 """Does the best learning rate move with the batch size?"""
 
-from ._explorers import ClassifierExplorer
+from dora_train.explorers import MainMetrics
 
 
-@ClassifierExplorer
+@MainMetrics
 def explorer(launcher):
     launcher.slurm_(cpus_per_task=2)
     for batch_size in [32, 128]:

@@ -1,9 +1,9 @@
 """How much of a difference between two runs is noise? One setting, five seeds."""
 
-from ._explorers import ClassifierExplorer
+from dora_train.explorers import MainMetrics
 
 
-@ClassifierExplorer
+@MainMetrics
 def explorer(launcher):
     launcher.slurm_(cpus_per_task=2)
     for seed in range(5):

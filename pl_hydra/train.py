@@ -107,6 +107,8 @@ def main(cfg: DictConfig) -> float | None:
 
 def check(cfg: DictConfig) -> None:
     """Raises: ValueError where the configuration asks for what is not there."""
+    if cfg.task != "images":
+        raise ValueError(f"task={cfg.task} is not to be had here: dora run takes it.")
     check_data(**cfg.data)
     check_training(cfg.optim, cfg.schedule, cfg.trainer, cfg.loss)
     check_model(cfg.model, **cfg.model_args)

@@ -22,5 +22,5 @@ def port(folder: Path, name: str) -> Project:
     (project.root / "dora_train/train.py").write_text(TRAIN.replace("mine", name))
     (project.root / "conf/data" / f"{name}.yaml").write_text(DATA.format(name=name))
     project.edit("conf/config.yaml", "- data: digits", f"- data: {name}")
-    project.edit("conf/config.yaml", "model: small ", "model: # ")
+    project.edit("conf/task/images.yaml", "model: small ", "model: # ")
     return project

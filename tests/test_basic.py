@@ -50,7 +50,8 @@ def test_a_terminal_of_another_encoding(tmp_path: Path):
 
 
 def test_defaults_are_those_of_conf():
-    conf = yaml.safe_load((ROOT / "conf" / "config.yaml").read_text())
+    files = [ROOT / "conf" / f"{name}.yaml" for name in ("engine", "task/images", "config")]
+    conf = {key: value for file in files for key, value in yaml.safe_load(file.read_text()).items()}
     data = yaml.safe_load((ROOT / "conf" / "data" / "digits.yaml").read_text())
     optim, schedule_ = conf["optim"], conf["schedule"]
     assert vars(args_of()) == {

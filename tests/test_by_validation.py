@@ -51,7 +51,9 @@ def test_the_train_metrics_of_an_entry_are_of_the_steps_since_the_one_before(pro
     finished(other, *WITHIN)
     for entry in other.xp.history()[:2]:
         losses = [one["train"]["loss"] for one in each if entry["step"] - 7 < one["step"]][:7]
-        assert entry["train"]["loss"] == pytest.approx(sum(losses) / 7, rel=1e-3)  # batches differ by a sample
+        assert entry["train"]["loss"] == pytest.approx(
+            sum(losses) / 7, rel=1e-3
+        )  # batches differ by a sample
 
 
 def test_a_run_by_steps_shows_steps(project: Project):

@@ -11,12 +11,12 @@ from project import ROOT, Project
 
 from dora_train.engine.config.defaults import DEFAULTS, with_defaults
 
-CONFIG = (ROOT / "conf/config.yaml").read_text()
+CONFIG = (ROOT / "conf/engine.yaml").read_text()
 ELSEWHERE = {"best", "threads", "data", "slurm"}  # see defaults.py
 
 
 def test_the_defaults_are_those_of_the_configuration():
-    config = yaml.safe_load(CONFIG)
+    config = yaml.safe_load(CONFIG) | yaml.safe_load((ROOT / "conf/config.yaml").read_text())
     for key, default in DEFAULTS.items():
         if key not in ELSEWHERE:
             named = (
@@ -51,14 +51,14 @@ def without(*keys: str) -> str:
 @pytest.mark.parametrize(
     "keys",
     [
-        ["best", "ema", "early_stopping", "stop_on_nan", "callbacks", "compile", "channels_last"],
-        ["checkpoint", "logger", "profile", "code", "seed", "continue_from"],
+        ["ema", "early_stopping", "stop_on_nan", "callbacks", "compile", "channels_last"],
+        ["checkpoint", "logger", "profile", "code", "continue_from"],
         ["slurm", "job", "sbatch", "local", "cluster"],
         ["trainer"],
     ],
 )
 def test_a_run_without_keys(keys: list[str], copy: Project):
-    (copy.root / "conf/config.yaml").write_text(without(*keys))
+    (copy.root / "conf/engine.yaml").write_text(without(*keys))
     epochs = "+trainer.max_epochs=1" if keys == ["trainer"] else "trainer.max_epochs=1"
     run = Run(copy, "run", epochs, "threads=1")
     assert run.wait() == 0 and "finished" in run.text, run.text
@@ -68,7 +68,7 @@ def test_a_run_without_keys(keys: list[str], copy: Project):
 @pytest.mark.slow
 def test_a_job_without_keys(copy: Project):
     keys = [key for key in DEFAULTS if key not in ("trainer", "data", "threads")]
-    (copy.root / "conf/config.yaml").write_text(without(*keys))
+    (copy.root / "conf/engine.yaml").write_text(without(*keys))
     copy.env["DORA_CLUSTER"] = "local"
     copy.dora("launch", "trainer.max_epochs=1", "threads=1", "-a")
     assert copy.xp.result()["epochs"] == 1

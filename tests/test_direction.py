@@ -138,11 +138,22 @@ def test_a_search_is_told_the_direction_of_its_objective(lines: dict[str, str], 
 
     kind = type("Mine", (Search,), {"space": {"optim.lr": log(0.1, 1.0)}, **lines})
     if not said:
-        kind(lambda launcher: None)
+        kind(lambda launcher: None)._settle("valid.acc", "max")
         return
     with pytest.raises(UserError) as refused:
-        kind(lambda launcher: None)
+        kind(lambda launcher: None)._settle("valid.acc", "max")
     assert said in str(refused.value)
+
+
+def test_a_search_is_after_what_chooses_the_best_epoch():
+    from dora_train.search import Search, log
+
+    class Mine(Search):
+        space = {"optim.lr": log(0.1, 1.0)}
+
+    search = Mine(lambda launcher: None)
+    search._settle("valid.mae", "min")
+    assert (search.objective, search.mode) == ("valid.mae", "min")
 
 
 BEFORE = """

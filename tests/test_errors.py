@@ -101,7 +101,12 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
 def test_a_value_that_lightning_would_trip_over(given: str, said: str):
     from dora_train.engine.run.checks import check_run
 
-    cfg = OmegaConf.load(ROOT / "conf" / "config.yaml")
+    files = [ROOT / "conf" / f"{name}.yaml" for name in ("engine", "task/images", "config")]
+    cfg = OmegaConf.create({})
+    for file in files:
+        content = OmegaConf.load(file)
+        content.pop("defaults", None)
+        cfg.merge_with(content)
     check_run(cfg)
     cfg.merge_with_dotlist([given])
     with pytest.raises(UserError) as refused:

@@ -238,7 +238,7 @@ def test_done(grids: GridProject):
 
 
 def test_jobs(grids: GridProject):
-    config = grids.folder / "conf" / "config.yaml"
+    config = grids.folder / "conf" / "engine.yaml"
     awake = config.read_text()
     config.write_text(awake.replace("\nslurm:", '\nslurm:\n  setup: ["sleep 300"]\n#', 1))
     quick = ["debug=fast", "threads=1"]

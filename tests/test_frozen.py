@@ -200,7 +200,7 @@ def test_a_run_by_its_signature_after_the_defaults_changed(tmp_path: Path):
     project = Project.copy(tmp_path, {"DORA_CLUSTER": "local"})
     said(project, "run", *QUICK)
     project.edit("conf/config.yaml", "- data: digits ", "- data: image_folder ")
-    project.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
+    project.edit("conf/task/images.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
     assert "nothing to do" in said(project, "run", "-f", project.xp.sig)
     project.xp.last_checkpoint.unlink()
     before = project.xp.history()

@@ -33,11 +33,11 @@ def test_two_experiments_of_one_signature_are_not_mixed(copy: Project):
 def test_a_key_that_came_since_is_a_line_and_no_stop(copy: Project):
     argv = ["data.batch_size=16", "trainer.max_epochs=3", "threads=1"]
     copy.killed("dora", "run", *argv, epoch=1, signum=signal.SIGTERM)
-    copy.edit("conf/config.yaml", "stop_on_nan: true", "novelty: 3\nstop_on_nan: true")
+    copy.edit("conf/engine.yaml", "stop_on_nan: true", "novelty: 3\nstop_on_nan: true")
     output = copy.dora("run", *argv)
     assert "keys that the configuration has only since: novelty=3\n" in output
     assert "resumes at epoch" in output and "finished" in output
-    copy.edit("conf/config.yaml", "novelty: 3", "novelty: 4")
+    copy.edit("conf/engine.yaml", "novelty: 3", "novelty: 4")
     assert "was made when novelty was 3; it is 4 now" in copy.dora("run", *argv, code=1), (
         "it has run with 3 by now"
     )
@@ -46,7 +46,7 @@ def test_a_key_that_came_since_is_a_line_and_no_stop(copy: Project):
 @pytest.mark.slow
 def test_a_key_that_is_gone_is_another_meaning(copy: Project):
     sig = sig_of(copy.dora("run", *QUICK))
-    copy.edit("conf/config.yaml", "channels_last: false ", "#")
+    copy.edit("conf/engine.yaml", "channels_last: false ", "#")
     output = copy.dora("run", *QUICK, code=1)
     assert output.startswith(
         f"XP {sig} was made when channels_last was False; it is gone: not the same experiment."
@@ -63,7 +63,7 @@ def test_a_grid_marks_what_would_mean_something_else_and_goes_on_with_the_rest(c
         .replace("launcher(", 'launcher("debug=fast", ')
     )
     sig = sig_of(copy.dora("run", "debug=fast", "seed=1"))
-    copy.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
+    copy.edit("conf/task/images.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
     output = copy.dora("grid", "old", code=1)
     assert f"= {sig}" in output and "drifted: optim.momentum was 0.9; it is 0.95 now" in output
     assert len(copy.experiments()) == 2 and "2 completed" in output

@@ -242,7 +242,7 @@ def test_a_recipe_in_a_sub_folder(conf: Path):
     assert compose(conf, "experiment=paper/t2").values["seed"] == 2
     deep = compose(conf, "experiment=paper/deep/t3", "seed=5")
     assert deep.values["optim"]["lr"] == 0.3 and deep.values["seed"] == 5
-    assert deep.delta == [("seed", 5), ("optim.lr", 0.3)]
+    assert deep.delta == [("optim.lr", 0.3), ("seed", 5)]
     write(conf, "experiment/paper/t4", "seed: 2")
     with pytest.raises(UserError, match="conf/experiment/paper/t4.yaml has no effect"):
         compose(conf, "experiment=paper/t4")

@@ -296,7 +296,7 @@ def test_max_steps_resumes_to_the_same_bits(project: Project, tmp_path):
 @pytest.mark.slow
 def test_the_default_values_changed(copy: Project):
     sig = sig_of(copy.dora("run", *QUICK))
-    copy.edit("conf/config.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
+    copy.edit("conf/task/images.yaml", "momentum: 0.9 ", "momentum: 0.95 ")
     output = copy.dora("run", *QUICK, code=1)
     assert output.splitlines()[0] == (
         f"XP {sig} was made when optim.momentum was 0.9; it is 0.95 now: not the same experiment."

@@ -535,7 +535,9 @@ def stops(accs: list[float], floors: list, mode: str = "max") -> bool:
     from dora_train.engine.run.endings import StopHopeless
     from dora_train.engine.run.signals import Stopped
 
-    history = SimpleNamespace(entries=[{"valid": {"acc": acc}} for acc in accs])
+    history = SimpleNamespace(
+        entries=[{"valid": {"acc": acc}} for acc in accs], by_validation=False
+    )
     rule = {"metric": "valid.acc", "mode": mode, "floors": floors}
     try:
         StopHopeless(history, rule).on_train_epoch_start(None, None)  # type: ignore[arg-type]
@@ -564,6 +566,7 @@ def test_a_trial_is_compared_with_those_that_were_told_before_it():
         prune = "median"
 
     search = Question(lambda launcher: None)
+    search._settle("valid.acc", "max")
     search._replay = Replay(make("random", terms()), search._outcomes, sig)
     search._replay.trials = [Trial(str(number), {}, max(0, number - 1)) for number in range(8)]
     search._outcomes.update({str(number): Outcome(number, (number,)) for number in range(8)})

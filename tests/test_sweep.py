@@ -78,10 +78,10 @@ def test_the_file_is_one_that_a_person_would_have_written():
     text = grid_text(design)
     assert text.startswith('''"""What does it change to vary optim.lr, model and seed? 3 x 2 x 3 = 18 experiments."""
 
-from ._explorers import ClassifierExplorer
+from dora_train.explorers import MainMetrics
 
 
-@ClassifierExplorer
+@MainMetrics
 def explorer(launcher):
     launcher.bind_({"trainer.max_epochs": 5})
     for lr in [0.1, 0.01, 0.001]:

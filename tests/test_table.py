@@ -368,8 +368,11 @@ def test_what_a_run_writes_tells_the_time_that_is_left():
     session = SimpleNamespace(report=lambda state, **what: written.update(what))
     progress = ShowProgress(session, SimpleNamespace(best={}))  # type: ignore[arg-type]
     progress._speed = 5.0
-    progress._beat(SimpleNamespace(num_training_batches=100, global_step=150), 1, 50)  # type: ignore[arg-type]
+    trainer = SimpleNamespace(num_training_batches=100, global_step=75, max_steps=100)
+    progress._beat(trainer, 1, 50)  # type: ignore[arg-type]  # two batches a step
     assert seconds_left(RunState(**written, epochs=2)) == 10
+    assert seconds_left(RunState(**written, epochs=-1)) == 10
+    assert seconds_left(RunState(**written | {"steps": None})) is None
 
 
 def test_words_for_progress():

@@ -59,6 +59,7 @@ from .values import Delta, coerced, differences, flatten
 RULE = 2  # the version of this rule, stored at birth; raise it when any signature would change
 # the group whose files stand for the values in them; rule 1 counted their names
 PRESET = "experiment"
+LEADING = ("debug", "task")  # groups whose files choose others: task=text comes with data=text
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Composer:
                     group: list(hydra.config_loader.get_group_options(group))
                     for group in hydra.list_all_config_groups()
                     # Hydra's own launchers and logs have no part here
-                    if not group.startswith("hydra")
+                    if not group.startswith("hydra") and group not in recipes.CHOSEN_BY_OTHERS
                 }
         return self._groups
 
@@ -275,9 +276,16 @@ class Composer:
         return _Base(pickle.dumps(cfg), _raw(cfg), base.hydra, base.files)
 
     def _group_delta(self, options: Mapping[str, Any]) -> Delta:
-        """The choices that are not the defaults' own."""
+        """The choices that are neither the defaults' own, nor come with another choice."""
         defaults = self._base(()).choices
-        return [(group, name) for group, name in options.items() if name != defaults.get(group)]
+        others = {group: name for group, name in options.items() if name != defaults.get(group)}
+        leading = [group for group in LEADING if others.get(group) is not None]
+        implied = self._base(tuple(f"{group}={others[group]}" for group in leading)).choices
+        return [
+            (group, name)
+            for group, name in others.items()
+            if group in leading or name != implied.get(group)
+        ]
 
     def _value_delta(self, base: _Base, cfg: DictConfig, raw: Mapping[str, Any]) -> Delta:
         """The values of `cfg`, which is `raw` too, that are not those of `base`."""

@@ -1,8 +1,8 @@
 """What the engine's own keys are if the configuration has them no more, or not yet.
 
-A clone keeps its `conf/config.yaml` when it takes a later engine. So a run asks `with_defaults`, and
-finds each key there. The values are those of `conf/config.yaml`, except `best`: what is measured is
-a matter of the task, and any task has a loss. `experiment/xp.py` calls this.
+A clone may keep its configuration when it takes a later engine. So a run asks `with_defaults`, and
+finds each key there. The values are those of `conf/engine.yaml`. What is measured (`best`) is a
+matter of the task, and any task has a loss. `experiment/xp.py` calls this.
 """
 
 from collections.abc import Mapping

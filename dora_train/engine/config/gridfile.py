@@ -60,10 +60,10 @@ def grid_text(design: Design) -> str:
     lines = [
         f'"""{_question(design)}"""',
         "",
-        "from ._explorers import ClassifierExplorer",
+        "from dora_train.explorers import MainMetrics",
         "",
         "",
-        "@ClassifierExplorer",
+        "@MainMetrics",
         "def explorer(launcher):",
         *_body(design),
     ]

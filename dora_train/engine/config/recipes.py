@@ -21,6 +21,7 @@ from .refused import refuse_trainer_key
 from .values import flatten, unflatten
 
 GROUPS = ("experiment", "debug")  # the folders of recipes
+CHOSEN_BY_OTHERS = ("debug_of",)  # conf/config.yaml derives its file: nobody types it
 BEYOND = {
     "trainer": TRAINER_TAKES,
     "slurm": tuple(vars(SlurmConfig())),
@@ -65,6 +66,10 @@ def without(
     """The overrides that choose all files but those of the groups `left_out`."""
     parents = {file.name: file.parent for file in files}
     for group, option in choices.items():
+        if group in CHOSEN_BY_OTHERS:
+            if "debug" in left_out:  # its file could not be derived; one that is not there is none
+                yield f"{group}=none"
+            continue
         if group in left_out:
             yield f"~{group}"
         elif option is not None and _group(group) not in (*left_out, "hydra"):

@@ -19,6 +19,7 @@ from ..experiments import Experiments
 from ..watch.best import Better
 from ..watch.board import META, Board, Column, Line, heading, meta
 from ..watch.status import Status
+from ..words import main_metric
 from .sheep import Sheep
 
 
@@ -77,11 +78,19 @@ class GridTable:
         self.names, self.base_name = (
             main.get_names([one.xp for one in sheep]) if sheep else ([], "")
         )
+        self._tell_main_metric()
         told = getattr(explorer, "better", None)  # by a column's path: {"valid.best": "max"}
         self.better = Better.of((one.experiment.birth() for one in sheep), told)
         self._said: set[str] = set()  # what it complained about
         # of finished runs, and how far their history was to go
         self._kept: dict[str, tuple[int | None, Row]] = {}
+
+    def _tell_main_metric(self) -> None:
+        """An explorer that has a `metric` and a `mode` shows what the experiments are chosen by."""
+        births = filter(None, (one.experiment.birth() for one in self.sheep))
+        found = next(filter(all, (main_metric(birth.config) for birth in births)), None)
+        if found and hasattr(self.explorer, "metric") and hasattr(self.explorer, "mode"):
+            self.explorer.metric, self.explorer.mode = found
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Row]:
         """Each experiment with its metrics; histories cut to that of row `trim`, or to the

@@ -355,9 +355,14 @@ def epochs(run: RunState, known: int) -> str:
 
 def seconds_left(run: RunState) -> float | None:
     """At the present speed, validation left out; None where there is no telling."""
-    if not (run.speed and run.epochs and run.epochs > 0 and run.batches):
+    if not (run.speed and run.batches):
         return None
-    return max(0.0, ((run.epochs - run.epoch) * run.batches - run.batch) / run.speed)
+    done = run.epoch * run.batches + run.batch
+    if run.epochs and run.epochs > 0:
+        return max(0.0, (run.epochs * run.batches - done) / run.speed)
+    if run.steps and run.step:
+        return max(0.0, (run.steps - run.step) * done / run.step / run.speed)
+    return None
 
 
 def number(value: Any, digits: int = 4) -> str:
