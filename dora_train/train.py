@@ -10,6 +10,8 @@ imports this file.
 from .data.image_list import with_rules
 from .engine.dora.main import hydra_main
 
+IMAGES = ("images", None)  # the task that is built below; a configuration of before names none
+
 # Asked before anything is on disk, with the configuration's values of these names, once for each
 # that differ. A ValueError's message is shown to the user.
 
@@ -17,27 +19,28 @@ from .engine.dora.main import hydra_main
 def task_exists(task, data):
     from .tasks import check_task
 
-    check_task(task, data)
+    if task not in IMAGES:
+        check_task(task, data)
 
 
 def data_exists(task, data):
     from .data import check_data
 
-    if task == "images":
+    if task in IMAGES:
         check_data(**data)
 
 
 def model_exists(task, model, model_args):
     from .model import check_model
 
-    if task == "images":
+    if task in IMAGES:
         check_model(model, **(model_args or {}))
 
 
 def training_is_sound(task, optim, schedule, trainer, loss):
     from .optim import check_training
 
-    if task == "images":
+    if task in IMAGES:
         check_training(optim, schedule, trainer, loss)
 
 
@@ -73,7 +76,7 @@ def main(cfg):
     from .tasks import load_task
 
     seed_all("weights", cfg.seed)
-    if cfg.task == "images":
+    if cfg.get("task") in IMAGES:
         data = load_data(**cfg.data, seed=cfg.seed)
         model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
         module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)

@@ -65,6 +65,24 @@ def test_a_run_without_keys(keys: list[str], copy: Project):
     assert copy.xp.result()["best"]["value"] > 0
 
 
+def test_one_file_of_before(copy: Project):
+    """All keys in conf/config.yaml, as it was before there were tasks."""
+    config = yaml.safe_load((copy.root / "conf/config.yaml").read_text())
+    del config["defaults"]
+    for name in ("engine", "task/images"):
+        config = yaml.safe_load((copy.root / f"conf/{name}.yaml").read_text()) | config
+    del config["task"]
+    defaults = [{"data": "digits"}, "_self_", {"experiment": None}, {"debug": None}]
+    text = yaml.safe_dump({"defaults": defaults, **config}, sort_keys=False)
+    (copy.root / "conf/config.yaml").write_text(text)
+    for name in ("engine.yaml", "task/images.yaml"):
+        (copy.root / "conf" / name).unlink()
+    run = Run(copy, "run", "debug=fast", "optim.lr=0.1", "threads=1")
+    assert run.wait() == 0 and copy.xp.birth().delta == [["debug", "fast"], ["optim.lr", 0.1]], (
+        run.text
+    )
+
+
 @pytest.mark.slow
 def test_a_job_without_keys(copy: Project):
     keys = [key for key in DEFAULTS if key not in ("trainer", "data", "threads")]

@@ -97,6 +97,19 @@ def test_two_ranks(task: str, tmp_path: Path):
     same_run(killed.xp, whole.xp)
 
 
+@pytest.mark.slow
+def test_a_task_of_your_own_by_the_guide(copy: Project):
+    """Two files are copied to another name; it becomes the default by one line."""
+    tasks, conf = copy.root / "dora_train/tasks", copy.root / "conf"
+    (tasks / "mine.py").write_text((tasks / "lightning.py").read_text())
+    keys = (conf / "task/lightning.yaml").read_text().replace("task: lightning", "task: mine")
+    (conf / "task/mine.yaml").write_text(keys)
+    copy.dora("run", "task=mine", "debug=fast", "threads=1")
+    copy.edit("conf/config.yaml", "- task: images", "- task: mine")
+    copy.dora("run", "debug=fast", "optim.lr=0.01", "threads=1")
+    assert [len(xp.history()) for xp in copy.experiments()] == [2, 2]
+
+
 # --- predictions ---
 
 

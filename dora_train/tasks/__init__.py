@@ -16,8 +16,6 @@ IMAGES = "images"  # built in train.py itself
 
 def check_task(task: str, data: Mapping[str, Any]) -> None:
     """Raises: ValueError if there is no such task, or it takes no such data."""
-    if task == IMAGES:
-        return
     if find_spec(f"{__name__}.{task}") is None:
         raise ValueError(f"task={task}: there is no file dora_train/tasks/{task}.py.")
     if "name" in data:
