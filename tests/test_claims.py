@@ -580,3 +580,17 @@ def test_a_claim_that_comes_between_the_look_and_the_number_is_seen(xp: Experime
     with pytest.raises(UserError):
         claims.claim(xp)
     assert xp.attempt_numbers() == [1]
+
+
+def test_a_lock_that_cannot_be_asked_for_is_not_known(tmp_path: Path, monkeypatch):
+    """Neither held nor free: on a file system without locks, other signs decide."""
+    import fcntl
+
+    def without(file: int, how: int) -> None:
+        raise OSError(38, "Function not implemented")
+
+    path = tmp_path / "1.json"
+    path.touch()
+    assert claims._is_locked(path) is False
+    monkeypatch.setattr(fcntl, "flock", without)
+    assert claims._is_locked(path) is None

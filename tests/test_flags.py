@@ -103,6 +103,7 @@ def test_every_declared_flag_is_pinned():
     assert declared() == {verb: set(flags) for verb, flags in PINNED.items()}
 
 
+@pytest.mark.slow
 def test_package(project: Project):
     output = project.dora("-v", "-P", "dora_train", "--main_module", "train", "run", *QUICK)
     assert "finished" in output

@@ -102,6 +102,7 @@ def test_killed_again_and_again(kind: str, ports: Ports, tmp_path: Path):
     same(project.xp, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [("step", 5), ("torch.save", 2)])
 def test_killed_without_checkpoints_within_an_epoch(fault: Fault, ports: Ports, tmp_path: Path):
     copied, args, reference = ports.of("lit")

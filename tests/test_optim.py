@@ -194,3 +194,26 @@ def test_precisions_are_lightnings():
 def test_a_curve_needs_an_end(name: str):
     with pytest.raises(ValueError, match="needs an end"):
         check_training(OPTIM, {"name": name}, {"max_epochs": -1, "max_steps": -1})
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    "patience, factor", [(0, 0.0), (0, 1.0), (0, 2.0), (0, -0.5), (-1, 0.5), (3, math.nan)]
+)
+def test_a_plateau_that_cuts_nothing_or_all(patience: int, factor: float):
+    with pytest.raises(ValueError, match=f"schedule.patience={patience}, schedule.factor={factor}"):
+        Schedule("plateau", 0, 1, math.inf, patience, factor)
+    Schedule("plateau", 0, 1, math.inf, 0, 0.5)
+
+
+def test_an_unknown_optimizer_is_told_all_that_there_are():
+    with pytest.raises(ValueError) as refused:
+        check_training({"name": "sdg"}, {"name": "none"}, TRAINER, None)
+    assert str(refused.value) == 'unknown optim.name "sdg": sgd, adam or adamw.'
+
+
+@pytest.mark.parametrize("loss", [None, {}, {"label_smoothing": 0.0}])
+def test_without_smoothing_nothing_is_refused(loss: dict | None):
+    check_training(OPTIM, {"name": "none"}, TRAINER, loss)

@@ -432,3 +432,12 @@ def test_whose_turn_comes_later_says_what_will_be_done():
         "its turn comes (new)",
         "its turn comes (queued by us before)",
     )
+
+
+def test_a_user_is_the_same_however_the_name_was_read():
+    """Names come from files and from the system: equal, and yet two objects."""
+    from dora_train.engine.grid.plan import _not_ours
+
+    mine = Status(State.RUNNING, user="".join(["a", "nn"]), by_job=True)
+    assert _not_ours(mine, "".join(["an", "n"])) == ""
+    assert _not_ours(mine, "bob").endswith("of ann")

@@ -590,3 +590,18 @@ def test_a_run_of_this_machine_by_an_earlier_version_goes_by_the_wall_clock(tmp_
     claims.claim(xp)
     xp.write_state(RunState(State.RUNNING, attempt=1, updated=time.time() - 300, gap=1.0))
     assert str(look([xp], None)[xp.sig]) == "stalled 5 min"
+
+
+def test_who_ended_a_job_is_said_of_a_cancelled_one_alone():
+    assert (
+        decide(Facts(job=job(), info=info(word="TIMEOUT", by="root"))).cause.endswith("by root")
+        is False
+    )
+    cancelled = decide(Facts(job=job(), info=info(word="CANCELLED")))
+    assert (cancelled.state, cancelled.cause) == (State.CANCELLED, "cancelled")
+
+
+def test_a_job_that_waits_is_named_by_its_number():
+    waits = decide(Facts(job=job("8812"), info=info(Phase.PENDING, "PENDING")))
+    assert (waits.state, waits.job_id) == (State.WAITING, "8812")
+    assert decide(Facts(last=holder())).job_id == ""

@@ -296,6 +296,7 @@ def sweeps(project: Project, *args: str, code: int = 0) -> str:
     return output
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_file_and_plan_and_leaves_nothing(here: Project):
     before = sorted(here.root.rglob("*.py"))
     output = sweeps(here, "seed=range(2)", "--name", "two", "--dry_run")
