@@ -27,7 +27,8 @@ test-fast: $(VENV)/.dev ## the everyday part of the tests, in under five minutes
 	$(PYTEST) -m "not slow and not slurm" $(ARGS)
 
 chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compare every bit
-	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_exact.py tests/test_exact_slurm.py $(ARGS)
+	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_exact.py tests/test_exact_slurm.py \
+	    tests/test_foreign.py tests/test_tasks.py $(ARGS)
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ import ctypes
 import io
 import multiprocessing
 import os
+import random
 import signal
 import sys
 from pathlib import Path
@@ -39,6 +40,19 @@ WRITES = {"os.rename", "os.link", "os.remove", "os.mkdir", "os.chmod", "os.trunc
 
 # (what, at which occurrence from 1[, which signal]): see `arm`
 Fault = tuple[str, int] | tuple[str, int, int]
+
+
+def faults_at_random(seed: str, number: int) -> list[Fault]:
+    """Kills and signals at steps, writes and checkpoints; the same ones for the same seed."""
+    draws, found = random.Random(seed), list[Fault]()
+    for _ in range(number):
+        what = draws.choice(["step", "step", "step", "write", "torch.save"])
+        most = {"step": 12, "write": 80, "torch.save": 6}[what]
+        signum = (
+            draws.choice([signal.SIGKILL, signal.SIGTERM]) if what == "step" else signal.SIGKILL
+        )
+        found.append((what, draws.randint(1, most), signum))
+    return found
 
 
 class Run:

@@ -12,16 +12,24 @@ from typing import Any
 
 import pytest
 import torch
-from forked import Fault, Run
+from forked import Fault, Run, faults_at_random
 from ports import EVERY_STEP, QUICK, port
 from project import Project, same_run
 
 from dora_train.engine.experiment.folder import Experiment
 
-CHAOS = bool(os.environ.get("DORA_TRAIN_CHAOS"))
+CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", 0))  # kills in all
 PORTS = {
     "lit": [],
     "lit with workers": ["data.num_workers=2"],
+    "lit averaged": ["ema.decay=0.8"],
+    "lit validated by steps": [
+        "trainer.check_val_every_n_epoch=null",
+        "+trainer.val_check_interval=5",
+        "best.metric=valid.loss",
+        "best.mode=min",
+        "early_stopping.patience=9",
+    ],
     "gan": ["best.metric=train.g_loss", "best.mode=min"],
     "stream": [
         "best.metric='valid.loss/dataloader_idx_1'",
@@ -87,12 +95,13 @@ def same(one: Experiment, other: Experiment) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("series", range(CHAOS // 60 or 1))
 @pytest.mark.parametrize("kind", PORTS)
-def test_killed_again_and_again(kind: str, ports: Ports, tmp_path: Path):
+def test_killed_again_and_again(kind: str, series: int, ports: Ports, tmp_path: Path):
     copied, args, reference = ports.of(kind)
     project = Project(tmp_path / "killed", copied.root)
     kills = random.Random(kind).sample(KILLS, len(KILLS))
-    for fault in kills:
+    for fault in faults_at_random(f"{kind} {series}", 6) if series else kills:
         run = Run(project, *args, EVERY_STEP, fault=fault)
         if run.wait() == 0:
             break
@@ -118,7 +127,7 @@ def test_workers_change_nothing(ports: Ports):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["lit", "stream"] if CHAOS else ["lit"])
+@pytest.mark.parametrize("kind", ["lit", "stream", "gan"] if CHAOS else ["lit"])
 def test_two_ranks_resume_with_the_same_bits(kind: str, ports: Ports, tmp_path: Path):
     copied, args, alone = ports.of(kind)
     two = ["run", "-d", "--ddp_workers", "2", *args[1:], EVERY_STEP]
@@ -132,9 +141,13 @@ def test_two_ranks_resume_with_the_same_bits(kind: str, ports: Ports, tmp_path: 
     killed.dora(*two)
     same(killed.xp, whole.xp)
     [first, *_], [of_one, *_] = whole.xp.history(), alone.history()
-    name = "loss" if kind == "lit" else "loss/dataloader_idx_1"
+    split, name = {
+        "lit": ("valid", "loss"),
+        "stream": ("valid", "loss/dataloader_idx_1"),
+        "gan": ("train", "d_loss"),
+    }[kind]
     # without batch norm, two ranks compute what one does but for the order of sums and dropout
-    assert first["valid"][name] == pytest.approx(of_one["valid"][name], rel=0.1)
+    assert first[split][name] == pytest.approx(of_one[split][name], rel=0.1)
 
 
 # --- what reaches the history ---

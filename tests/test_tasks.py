@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from forked import Fault, Run
+from forked import Fault, Run, faults_at_random
 from ports import EVERY_STEP
 from project import ROOT, Project, same_run
 
@@ -26,6 +27,7 @@ TASKS = {
     "tabular": ["trainer.max_epochs=3"],
     "lightning": ["trainer.max_epochs=2", "trainer.limit_train_batches=9"],
 }
+CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", 0))  # kills in all
 KILLS: list[Fault] = [("step", 4), ("step", 5, 15), ("torch.save", 3), ("write", 40)]
 
 
@@ -65,19 +67,22 @@ def test_what_a_run_says_and_keeps(task: str, references: dict[str, Project]):
     }[task]
 
 
+@pytest.mark.parametrize("series", range(CHAOS // 60 or 1))
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.slow
 def test_killed_again_and_again(
-    task: str, workers: int, references: dict[str, Project], tmp_path: Path
+    task: str, workers: int, series: int, references: dict[str, Project], tmp_path: Path
 ):
     if task == "tabular" and workers:
         pytest.skip("it has no workers: its data are 442 rows in memory")
     project = Project(tmp_path / "outputs")
     more = [f"data.num_workers={workers}"] if task != "tabular" else []
-    for fault in KILLS:
+    for fault in faults_at_random(f"{task} {series}", 6) if series else KILLS:
         run = Run(project, *command(task, EVERY_STEP, *more), fault=fault)
-        assert run.wait() != 0 and "Traceback" not in run.text, run.text
+        if run.wait() == 0:
+            break
+        assert "Traceback" not in run.text, run.text
     run = Run(project, *command(task, *more))
     assert run.wait() == 0, run.text
     same_run(project.xp, references[task].xp)
