@@ -658,7 +658,7 @@ def ranks_of(process: subprocess.Popen) -> list[psutil.Process]:
 
 def ranks_up(process: subprocess.Popen) -> list[psutil.Process]:
     """Both ranks, once their handlers are installed (before that a signal simply ends them)."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # two cold starts beside other tests
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(psutil.Error):
             ranks = ranks_of(process)
