@@ -59,7 +59,7 @@ from .values import Delta, coerced, differences, flatten
 RULE = 2  # the version of this rule, stored at birth; raise it when any signature would change
 # the group whose files stand for the values in them; rule 1 counted their names
 PRESET = "experiment"
-LEADING = ("debug", "task")  # groups whose files choose others: task=text comes with data=text
+LEADING = ("debug", "task")  # groups whose files choose those of other groups, too
 
 
 @dataclass

@@ -191,7 +191,7 @@ class History(Checkpoint):
         self.epochs += 1
 
     def _add_entry(self, trainer: Trainer, module: LightningModule) -> None:
-        """And call `on_entry(trainer, module)` of the callbacks that have it, in their order."""
+        """Add an entry, and call `on_entry(trainer, module)` of the callbacks that have it, in their order."""
         entry = {split: self.means(split) for split in ("train", "valid")}
         step = {"step": trainer.global_step} if self.by_validation else {}
         self.entries.append(step | {split: found for split, found in entry.items() if found})
