@@ -76,7 +76,8 @@ def test_urgent_job_preempts_and_hurry_restarts(cluster: SlurmCluster) -> None:
 def test_killed_node_loses_its_job_and_comes_back(cluster: SlurmCluster) -> None:
     job = cluster.sbatch("sleep 600", "--nodelist=n1")
     cluster.wait_state(job, "RUNNING", live=True)
-    assert processes(cluster.folder, "n1")
+    # a job runs, as the controller counts it, before its node has started a process for it
+    poll(lambda: bool(processes(cluster.folder, "n1")), timeout=30)
     assert not processes(cluster.folder, "n2")
     cluster.kill_node("n1")
     assert not processes(cluster.folder, "n1")
