@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder
 export PYTHONDONTWRITEBYTECODE := 1
 
-.PHONY: help run test test-fast chaos lint clean
+.PHONY: help run test test-fast chaos example lint clean
 .DEFAULT_GOAL := help
 
 help: ## print the targets
@@ -20,15 +20,31 @@ run: $(VENV)/.run ## set up, and train a first experiment on real data (dora run
 	$(BIN)/dora run optim.lr=0.1
 	@command -v dora >/dev/null || echo "from here on, so that dora is found by its name:   source $(BIN)/activate"
 
+# The engine's tests run on an example of their own, those in tests/ on your files. pytest ends with 5 if ARGS leaves no
+# test in one of the two.
+define run_tests
+	@failed=0; \
+	for part in tests/engine "tests --continue-on-collection-errors"; do \
+	    echo "$(PYTEST) $$part $(1) $(ARGS)"; \
+	    $(PYTEST) $$part $(1) $(ARGS) || { code=$$?; [ $$code -eq 5 ] || failed=$$code; }; \
+	    [ $$failed -ne 2 ] || exit 2; \
+	done; \
+	exit $$failed
+endef
+
 test: $(VENV)/.dev lint ## set up, and run every test that this machine can run
-	$(PYTEST) $(ARGS)
+	$(call run_tests)
 
 test-fast: $(VENV)/.dev ## the everyday part of the tests, in under five minutes
-	$(PYTEST) -m "not slow and not slurm" $(ARGS)
+	$(call run_tests,-m "not slow and not slurm")
 
 chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compare every bit
-	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_exact.py tests/test_exact_slurm.py \
-	    tests/test_foreign.py tests/test_tasks.py $(ARGS)
+	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest $(addprefix tests/engine/,test_exact.py test_exact_slurm.py \
+	    test_foreign.py) $(ARGS)
+	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_tasks.py $(ARGS)
+
+example: ## for the engine's developers: the front page becomes the example of the engine's tests
+	$(PYTHON) tests/engine/example.py
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check .

@@ -89,7 +89,7 @@ def test_killed_again_and_again(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["text"])
+@pytest.mark.parametrize("task", TASKS if CHAOS else ["text"])
 def test_two_ranks(task: str, tmp_path: Path):
     two = ["run", "-d", "--ddp_workers", "2", *command(task, EVERY_STEP)[1:]]
     whole, killed = Project(tmp_path / "whole"), Project(tmp_path / "killed")

@@ -324,3 +324,22 @@ def test_table_check_sees_what_is_stale():
         "basic/gone.py",
         "name_of in basic/gone.py",
     ]
+
+
+@pytest.mark.parametrize(
+    "file", [*ROOT.glob("basic/*.py"), *ROOT.glob("pl_hydra/*.py")], ids=lambda path: path.name
+)
+def test_the_siblings_know_nothing_of_the_engine(file: Path):
+    words = file.read_text()
+    assert not re.search(r"(from|import) dora_train(\.engine|\.train\b)", words)
+
+
+def test_folders_beside_the_package_hold_no_init():
+    """Dora takes a folder with `__init__.py` and `train.py` for the project's package, and stops at
+    two."""
+    found = [
+        path.parent.name
+        for path in ROOT.glob("*/__init__.py")
+        if (path.parent / "train.py").exists()
+    ]
+    assert found == ["dora_train"]

@@ -232,11 +232,6 @@ def test_a_report_is_made_without_what_takes_long_to_import():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_siblings_know_nothing_of_the_engine():
-    for path in [*files(ROOT / "basic"), *files(ROOT / "pl_hydra")]:
-        assert not reaches(imported(path), "dora_train.engine", "dora_train.train"), path
-
-
 @pytest.mark.parametrize("path", files(ENGINE / "grid"), ids=lambda path: path.name)
 def test_the_grid_never_imports_the_run(path: Path):
     assert not reaches(
@@ -321,14 +316,3 @@ def test_every_key_has_its_comment():
         if re.match(r"\s*[a-z_]+:", line) and "#" not in line and not is_section:
             wanting.append(line)
     assert not wanting
-
-
-def test_folders_beside_the_package_hold_no_init():
-    """Dora takes a folder with `__init__.py` and `train.py` for the project's package, and stops at
-    two."""
-    found = [
-        path.parent.name
-        for path in ROOT.glob("*/__init__.py")
-        if (path.parent / "train.py").exists()
-    ]
-    assert found == ["dora_train"]

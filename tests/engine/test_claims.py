@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from project import ROOT
 
 from dora_train.engine import machine
 from dora_train.engine.errors import UserError
@@ -27,7 +28,6 @@ from dora_train.engine.experiment.claims import Holder
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import Job, RunState, State
 
-ROOT = Path(__file__).parents[1]
 HOLD = """
 import sys
 from pathlib import Path

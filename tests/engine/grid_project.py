@@ -10,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from project import Project
+from project import ROOT, Project
 
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.jobs.queue.queue import Queue
 
-ROOT = Path(__file__).parents[1]
 DORA = Path(sys.executable).with_name("dora")
 HEAD = '''"""A test's question."""
 import treetable as tt

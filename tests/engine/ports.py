@@ -1,4 +1,4 @@
-"""A port: the project with somebody else's module and data (tests/foreign) in the place of ours."""
+"""A port: the project with somebody else's module and data (foreign/) in the place of ours."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EVERY_STEP = "checkpoint.every_minutes=0.000001"
 
 
 def port(folder: Path, name: str) -> Project:
-    """A copy of the project whose `main` takes `parts(cfg)` of a file of tests/foreign."""
+    """A copy of the project whose `main` takes `parts(cfg)` of a file of foreign/."""
     project = Project.copy(folder)
-    source = ROOT / "tests/foreign" / f"{name}.py"
+    source = Path(__file__).parent / "foreign" / f"{name}.py"
     shutil.copy(source, project.root / "dora_train" / source.name)
     (project.root / "dora_train/train.py").write_text(TRAIN.replace("mine", name))
     (project.root / "conf/data" / f"{name}.yaml").write_text(DATA.format(name=name))

@@ -1,6 +1,6 @@
 """Somebody else's LightningModule and data, untouched: trained, killed, and the same bits.
 
-The files of tests/foreign know nothing of this project.
+The files of tests/engine/foreign know nothing of this project.
 """
 
 from __future__ import annotations

@@ -15,15 +15,19 @@ from typing import Any
 
 from forked import Run
 
+import dora_train
 from dora_train.engine.experiment.folder import Experiment
 
-ROOT = Path(__file__).resolve().parents[1]
+# The project under test: the assembled example for the engine's tests (see example.py), the work
+# tree itself for the tests of the researcher's files.
+ROOT = Path(dora_train.__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]  # this work tree
 BIN = Path(sys.executable).parent
 QUICK = ["debug=fast", "threads=1"]  # two epochs of a few batches
 
 
 class Project:
-    """Runs commands in `root`, the work tree itself or a copy of it.
+    """Runs commands in `root`, the project under test or a copy of it.
 
     Args:
         out: what `DORA_DIR` says; made by the commands.

@@ -1,0 +1,110 @@
+"""Crop, flip and cutout on a whole batch, with a draw of its own for each sample.
+
+A draw is a function of (seed, epoch, sample): what a sample gets does not depend on the batch it is
+in, on the ranks, or on where a run was resumed. To add one: draw its numbers in
+`Augmentation.draw`, and use them in `moved` or `erased`.
+
+On the CPU, numpy picks windows and rows: its indexing copies whole rows of pixels where torch 2.15
+goes byte by byte (0.5 against 3.4 us an image; see benchmarks/README.md).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..counters import integers
+
+Draws = dict[str, Tensor]  # name -> [B] int64
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to the training images.
+
+    Attributes:
+        crop: pixels of black added on each side, before a window of the old size is cut out; 0:
+            none.
+        flip: whether half of the samples are mirrored, left to right.
+        cutout: side of the square that is set to the mean colour, pixels; 0: none.
+        seed: of all draws.
+    """
+
+    crop: int = 0
+    flip: bool = False
+    cutout: int = 0
+    seed: int = 0
+
+    def draw(self, samples: Tensor, epoch: int, height: int, width: int) -> Draws:
+        """The draws of these samples ([n] int64, their numbers in their set) in this epoch."""
+        places = 2 * self.crop + 1
+        bounds: dict[str, int] = {"row": places, "column": places} if self.crop else {}
+        bounds |= {"flip": 2} if self.flip else {}
+        bounds |= {"cutout row": height, "cutout column": width} if self.cutout else {}
+        return {
+            name: integers(samples, bound, name, self.seed, epoch) for name, bound in bounds.items()
+        }
+
+    def moved(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """Crop and flip, on the raw pixels: a fourth of the bytes of a normalised image.
+
+        Args:
+            pixels: [B, C, H, W] uint8; may be overwritten.
+        """
+        if self.crop:
+            pixels = cropped(pixels, self.crop, draws["row"], draws["column"])
+        if self.flip:
+            pixels = flipped(pixels, draws["flip"].bool())
+        return pixels
+
+    def erased(self, images: Tensor, draws: Draws) -> Tensor:
+        """Cutout, on the normalised images ([B, C, H, W] float32, overwritten), whose mean colour
+        is 0."""
+        if self.cutout:
+            cut_out_(images, self.cutout, draws["cutout row"], draws["cutout column"])
+        return images
+
+
+def cropped(pixels: Tensor, padding: int, row: Tensor, column: Tensor) -> Tensor:
+    """The windows at `row` and `column` of the padded images, in their old size.
+
+    Args:
+        padding: black pixels on each side.
+        row, column: [B] int64 in 0 .. 2 * padding.
+    """
+    height, width = pixels.shape[2:]
+    # A window that is further out is as black as one just outside: no more black has to be made.
+    enough = min(padding, max(height, width))
+    row, column = ((place - padding).clamp(-enough, enough) + enough for place in (row, column))
+    padded = F.pad(pixels, [enough] * 4)
+    # [B, C, 2p + 1, 2p + 1, H, W], a view
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    image = torch.arange(len(pixels), device=pixels.device)
+    if pixels.device.type == "cpu":
+        return torch.from_numpy(windows.numpy()[image.numpy(), :, row.numpy(), column.numpy()])
+    return windows[image, :, row, column]
+
+
+def flipped(pixels: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen images ([B] bool) mirrored; `pixels` may be overwritten."""
+    # to ask which they are would wait for all that the GPU has yet to do
+    if pixels.device.type != "cpu":
+        return torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(3), pixels)
+    rows = chosen.nonzero().flatten()
+    pixels.numpy()[rows.numpy()] = pixels.index_select(0, rows).flip(3).numpy()
+    return pixels
+
+
+def cut_out_(images: Tensor, side: int, row: Tensor, column: Tensor) -> None:
+    """Set a square around (row, column) to 0; what lies outside of the image is lost (arXiv
+    1708.04552)."""
+    height, width = images.shape[2:]
+    top, left = row - side // 2, column - side // 2
+    # [B, H]: 0 .. side - 1 within the square
+    rows = torch.arange(height, device=images.device) - top[:, None]
+    columns = torch.arange(width, device=images.device) - left[:, None]
+    inside = ((rows >= 0) & (rows < side))[:, None, :, None] & ((columns >= 0) & (columns < side))[
+        :, None, None, :
+    ]
+    images.masked_fill_(inside, 0.0)

@@ -1,0 +1,97 @@
+"""The LightningModule: what a step computes, and how the weights move.
+
+A step returns a dict: `loss`, and any metric as a number (its mean over the batch) or as one value
+a sample. The engine averages them over the epoch and all ranks, and writes them to history,
+TensorBoard and CSV. To add a metric, return one more; to change the loss, edit `loss`.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .confusion import Confusion
+from .model import WithAuxiliary
+from .optim import Schedule, build_optimizer
+
+Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W] float32, labels [B] int64
+
+
+class Classifier(pl.LightningModule):
+    """Trains `model` to tell classes apart.
+
+    Args:
+        model: from images [B, 3, H, W] float32 to logits [B, classes].
+        optim: name (sgd, adam, adamw), lr, momentum, weight_decay.
+        schedule: name, warmup_epochs and more, as `Schedule` takes them.
+        loss: label_smoothing, of the training.
+    """
+
+    monitored: Sequence[float] = ()  # the run puts here what each past epoch reached: see optim.py
+
+    def __init__(self, model: nn.Module, optim: Any, schedule: Any, loss: Any):
+        super().__init__()
+        self.model = model
+        self.optim, self.schedule = dict(optim), dict(schedule)
+        self.label_smoothing = loss["label_smoothing"]
+        self.confusion = Confusion()
+
+    def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
+        """Logits [B, classes]; in training, networks with auxiliary outputs give those as well."""
+        return self.model(images)
+
+    def loss(self, outputs: Tensor | WithAuxiliary, labels: Tensor) -> Tensor:
+        """[B] float32: the loss of each sample."""
+        if isinstance(outputs, WithAuxiliary):
+            others = [self.loss(logits, labels) for logits in outputs.others]
+            return self.loss(outputs.logits, labels) + outputs.weight * sum(others)
+        smoothing = self.label_smoothing if self.training else 0.0  # arXiv 1512.00567, section 7
+        return F.cross_entropy(outputs, labels, reduction="none", label_smoothing=smoothing)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch
+        outputs = self(images)
+        logits = outputs.logits if isinstance(outputs, WithAuxiliary) else outputs
+        return {"loss": self.loss(outputs, labels).mean(), "acc": logits.argmax(1) == labels}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch
+        return self.measured(self(images), labels)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        images, labels = batch
+        logits = self(images)
+        self.confusion.add(logits, labels)
+        return self.measured(logits, labels)
+
+    def measured(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Each metric as one value per sample, [B]."""
+        return {"loss": self.loss(logits, labels), "acc": logits.argmax(1) == labels}
+
+    def on_test_epoch_end(self) -> None:
+        self.confusion.sum_over_ranks()
+
+    def artifacts(self, folder: Path) -> None:
+        """Files of a finished run that the engine does not know of."""
+        self.confusion.write(folder / "confusion.json")
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self.parameters(), **self.optim)
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+        self.trainer.fit_loop.setup_data()  # counts the batches of an epoch
+        steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        total = self.trainer.estimated_stepping_batches
+        self.factor = Schedule(**self.schedule, steps_per_epoch=steps, total_steps=total)
+        return optimizer
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Not by a scheduler of torch, whose state would have to be right wherever a run is taken
+        up."""
+        factor = self.factor(self.global_step, self.monitored)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["initial_lr"] * factor

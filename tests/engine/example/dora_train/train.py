@@ -1,0 +1,89 @@
+"""One experiment, as a story: data, model, module, fit.
+
+Run it with `dora run`, sweep it with `dora grid`.
+
+What comes before `main` (signature, folder, claim) and behind `train` (devices, callbacks,
+checkpoints) is in `engine/`. Torch and Lightning are imported inside `main`: every verb of Dora
+imports this file.
+"""
+
+from .data.image_list import with_rules
+from .engine.dora.main import hydra_main
+
+IMAGES = ("images", None)  # the task that is built below; a configuration of before names none
+
+# Asked before anything is on disk, with the configuration's values of these names, once for each
+# that differ. A ValueError's message is shown to the user.
+
+
+def task_exists(task, data):
+    from .tasks import check_task
+
+    if task not in IMAGES:
+        check_task(task, data)
+
+
+def data_exists(task, data):
+    from .data import check_data
+
+    if task in IMAGES:
+        check_data(**data)
+
+
+def model_exists(task, model, model_args):
+    from .model import check_model
+
+    if task in IMAGES:
+        check_model(model, **(model_args or {}))
+
+
+def training_is_sound(task, optim, schedule, trainer, loss):
+    from .optim import check_training
+
+    if task in IMAGES:
+        check_training(optim, schedule, trainer, loss)
+
+
+def as_stored(config):
+    """The configuration of an older experiment, with today's keys as they would have been set."""
+    config = {"task": "images", **config}  # there was no other
+    data = config.get("data")
+    is_of_images = data and config["task"] == "images"
+    return {**config, "data": with_rules(data)} if is_of_images else config
+
+
+def files_of_data(data):
+    """{file: [part, size, None]}: what a resume compares before it reads the files."""
+    from .data import DATASETS, listed_contents
+
+    return listed_contents(**data) if data.get("name") in DATASETS else {}
+
+
+@hydra_main(
+    config_name="config",
+    config_path="../conf",
+    version_base="1.3",
+    checks=[task_exists, data_exists, model_exists, training_is_sound],
+    as_stored=as_stored,
+    files_of_data=files_of_data,
+)
+def main(cfg):
+    from .counters import seed_all
+    from .data import load_data
+    from .engine.run.trainer import train
+    from .model import build_model
+    from .module import Classifier
+    from .tasks import load_task
+
+    seed_all("weights", cfg.seed)
+    if cfg.get("task") in IMAGES:
+        data = load_data(**cfg.data, seed=cfg.seed)
+        model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
+        module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+    else:
+        module, data = load_task(cfg.task).parts(cfg)  # a file of tasks/
+    return train(module, data, cfg)  # resumes where the last attempt stopped
+
+
+if __name__ == "__main__":
+    main()
