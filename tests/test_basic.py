@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from project import ROOT, Project, stored, weights
 from slurm_cluster import SlurmCluster
@@ -121,7 +121,6 @@ VALUES = {
 NAMESPACES = st.fixed_dictionaries(VALUES)
 
 
-@settings(deadline=None)
 @given(NAMESPACES, NAMESPACES)
 def test_names_are_safe_and_tell_experiments_apart(one: dict, other: dict):
     names = []

@@ -53,7 +53,7 @@ def equal(one: list, other: list) -> bool:
 
 
 @given(st.integers(2, 60), st.integers(2, 20), st.integers(1, 4), st.integers(0, 3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_every_sample_once_an_epoch_over_the_ranks(
     samples: int, batch_size: int, world_size: int, epoch: int
 ):
@@ -70,7 +70,7 @@ def test_every_sample_once_an_epoch_over_the_ranks(
 
 
 @given(st.integers(1, 4), st.integers(0, 7), st.integers(0, 3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_sample_is_the_same_in_any_world_and_from_any_start(
     world_size: int, start: int, epoch: int
 ):
@@ -196,7 +196,6 @@ def test_the_training_set_has_mean_0_and_variance_1():
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=300), st.sampled_from([0.1, 1 / 6, 0.3]))
-@settings(deadline=None)
 def test_a_split_is_whole_disjoint_and_stratified(labels: list[int], share: float):
     given_labels = torch.tensor(labels)
     parts = split(given_labels, 7, valid=share, test=share)

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from grid_project import GridProject, Machine
 from project import REPOSITORY, ROOT, Project
@@ -22,6 +23,9 @@ os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 # A shell starts what it puts into the background with Ctrl-C ignored, and what a test starts
 # inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# A property must hold however long the machine takes for an example.
+hypothesis.settings.register_profile("dora_train", deadline=None)
+hypothesis.settings.load_profile("dora_train")
 for _name in [
     name
     for name in os.environ

@@ -103,7 +103,7 @@ one_override = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(one_override, max_size=4, unique_by=lambda text: text.partition("=")[0].lstrip("+"))
 )
@@ -198,7 +198,7 @@ def test_a_failed_override_changes_no_later_one(composer: Composer):
         max_leaves=5,
     )
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_grids_value_arrives_as_it_is(value):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
