@@ -5,9 +5,10 @@ checks.py       whether a run can do what it is asked for; same_data.py: whether
 ranks.py        which rank this process is; spawn.py: `dora run -d` starts them; distrib.py
 trainer.py      Lightning's trainer, built and fitted; start.py: the first weights
 resume.py       where a run resumes; checkpoints.py writes what it resumes from
-given.py        what main gave as data, as loaders; exact_loader.py makes any loader exact
+given.py        the data that main gave, as loaders
+exact_loader.py makes any loader exact: indexed.py and streamed.py, with draws.py and workers.py
 loaders.py      batches for Lightning; environment.py: our ranks for Lightning
-history.py      one entry an epoch, from averages.py and from what the module logs (logged.py)
+history.py      one entry per epoch, from step_sums.py, averages.py and logged.py
 loggers.py      the same for other readers
 endings.py      ends before the last epoch; averaging.py: a running average of the weights
 signals.py      a signal sets a flag; boundary.py looks at it between two steps
