@@ -37,7 +37,7 @@ def run_ranks(
         workers: how many ranks; None: one for each GPU.
         clear: begin anew.
     """
-    from .session import enter, is_finished
+    from .entering import enter, is_finished
 
     experiment = main.experiment(xp)
     world_size = workers or _gpus(xp.cfg)
