@@ -5,6 +5,7 @@ run_log.py      its first lines and its log; codes.py: the code that it runs
 checks.py       whether a run can do what it is asked for; same_data.py: whether its data are the same
 ranks.py        which rank this process is; spawn.py: `dora run -d` starts them; distrib.py
 trainer.py      Lightning's trainer, built and fitted; start.py: the first weights
+announce.py     what a training says at its start and end
 resume.py       where a run resumes; checkpoints.py writes what it resumes from
 given.py        the data that main gave, as loaders
 exact_loader.py makes any loader exact: indexed.py and streamed.py, with draws.py and workers.py

@@ -96,7 +96,7 @@ def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Log
 
     Args:
         void: the optimizer step from which on what an earlier attempt logged is void: see
-            `first_void_step`.
+            `Resume.first_void_step`.
     """
     return [LOGGERS[name](folder, void) for name in names if name in LOGGERS]
 
