@@ -36,16 +36,15 @@ def announce(
     """Log what is trained and where, where a resume begins, and warnings about the resume."""
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
-    many = f", {session.ranks.world_size} ranks" if session.ranks.world_size > 1 else ""
+    place = f"{device}, {torch.get_num_threads()} threads"
+    if session.ranks.world_size > 1:
+        place = f"{device}, {session.ranks.world_size} ranks, {torch.get_num_threads()} threads"
     name = cfg.get("model") or type(module).__name__
-    session.log(
-        f"{name} ({counted_short(size)} parameters) on {described(data)} · {device}{many}, "
-        f"{torch.get_num_threads()} threads"
-    )
+    session.log(f"{name} ({counted_short(size)} parameters) on {described(data)} · {place}")
     if resume.content:
         batches = source.lengths()["train"]
-        place = resumed_at(resume.content, trainer.limit_train_batches, batches)
-        session.log(f"resumed at {place}")
+        next_batch = resumed_at(resume.content, trainer.limit_train_batches, batches)
+        session.log(f"resumed at {next_batch}")
     warnings = (
         resume.warning,
         history_damage(session.experiment),
@@ -98,13 +97,15 @@ def resumed_at(checkpoint: Mapping[str, Any], limit: int | float, batches: int |
         is_last = batch["ready"] >= batches
     if is_last:
         return f"epoch {epoch['ready']}, its validation"
-    of = f" of {batches}" if batches else ""
-    return f"epoch {epoch['ready']}, batch {batch['ready'] + 1}{of}"
+    place = f"epoch {epoch['ready']}, batch {batch['ready'] + 1}"
+    return f"{place} of {batches}" if batches else place
 
 
 def counted_short(size: int) -> str:
     """Return a number as `57 k` or `11.2 M`."""
-    return f"{size / 1e6:.1f} M" if size >= 1e6 else f"{size / 1e3:.0f} k"
+    if size >= 1e6:
+        return f"{size / 1e6:.1f} M"
+    return f"{size / 1e3:.0f} k"
 
 
 def log_end(session: Session, result: Mapping[str, Any], metric: str) -> None:
@@ -117,8 +118,11 @@ def log_end(session: Session, result: Mapping[str, Any], metric: str) -> None:
     end, best = "finished", shown_best(result["best"], metric)
     if result["reason"] != "max_epochs":
         end = f"finished ({result['reason']})"
-    shown = f"best {best}" if best else f"{metric} was never measured: the last epoch is tested"
-    parts = [end, shown]
+    parts = [end]
+    if best:
+        parts.append(f"best {best}")
+    else:
+        parts.append(f"{metric} was never measured: the last epoch is tested")
     if result["test"]:
         parts.append(shown_test(result["test"], metric))
     parts.append(f"{time.monotonic() - session.began:.0f} s")

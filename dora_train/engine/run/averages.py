@@ -180,8 +180,10 @@ def means_of(state: Mapping[str, Any]) -> dict[str, float]:
     """Return the {name: mean} that a state of `Averages.state` stands for."""
     means = {}
     for group in (state, *state.get("more", [])):
-        is_mean = group.get("operation", "mean") == "mean"
-        count = group["count"] if is_mean else 1
+        count = group["count"]
+        # Sums, minima and maxima are not divided.
+        if group.get("operation", "mean") != "mean":
+            count = 1
         for name, value in zip(group["names"], group["sums"]):
             means[name] = value / count
     return means
@@ -245,5 +247,8 @@ def _dtype(device: torch.device) -> torch.dtype:
 def _sum(value: float | torch.Tensor, weight: int) -> torch.Tensor:
     """Return the sum over the samples: a scalar times its weight, or the sum of a tensor."""
     value = torch.as_tensor(value).detach()
+    # Before it is summed: float16 and bfloat16 would round away the later samples.
     value = value.to(_dtype(value.device))
-    return value * weight if value.ndim == 0 else value.sum()
+    if value.ndim == 0:
+        return value * weight
+    return value.sum()

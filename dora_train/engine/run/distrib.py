@@ -56,10 +56,12 @@ def init(backend: str = "nccl") -> None:
     if ranks.world_size == 1 or torch.distributed.is_initialized():
         return
     on_cpu = str(get_xp().cfg.trainer.accelerator) == "cpu" or not torch.cuda.is_available()
+    backend = "gloo"
     if not on_cpu:
+        backend = "nccl"
         torch.cuda.set_device(ranks.local_rank)
     torch.distributed.init_process_group(
-        "gloo" if on_cpu else "nccl",
+        backend,
         init_method=f"tcp://{ranks.address}:{ranks.port}",
         rank=ranks.rank,
         world_size=ranks.world_size,

@@ -27,9 +27,11 @@ def is_finished(main: Experiments, xp: XP, experiment: Experiment, is_first: boo
     if is_first:
         main.refuse_drift(xp)
         when = time.strftime("%d %b %H:%M", time.localtime(state.ended or state.updated or 0))
-        best = f" (best {shown_best(state.best, main_metric(xp.values)[0])})" if state.best else ""
+        finished = f"finished on {when}"
+        if state.best:
+            finished += f" (best {shown_best(state.best, main_metric(xp.values)[0])})"
         print(f"XP {xp.sig}  {overrides_of(xp)}  finished  {shown_path(experiment.folder)}")
-        print(f"finished on {when}{best} · nothing to do · to run anew: --clear")
+        print(f"{finished} · nothing to do · to run anew: --clear")
     return True
 
 

@@ -60,7 +60,9 @@ class Loaders:
 
     def _loader(self, split: str, draws_as: str, source: object, number: int) -> Loader:
         # The first loader has no number, so that a single one draws as it always did.
-        purpose = f"{draws_as} {number}" if number else draws_as
+        purpose = draws_as
+        if number:
+            purpose = f"{draws_as} {number}"
         batches = batches_from(
             source, counters.seed_cpu, self.seed, purpose, self.settings, self.say
         )
@@ -122,7 +124,9 @@ class Hooks:
 
     def to_fit(self) -> dict[str, Any]:
         """Return the keywords of `Trainer.fit`, beside the module."""
-        return {} if isinstance(self.owner, pl.LightningModule) else {"datamodule": self.owner}
+        if isinstance(self.owner, pl.LightningModule):
+            return {}
+        return {"datamodule": self.owner}
 
     def to_test(self) -> dict[str, Any] | None:
         """Return the keywords of `Trainer.test`, or None if there is no test set."""

@@ -112,7 +112,9 @@ class History(StepSums):
 
     def _add_entry(self, trainer: Trainer, module: LightningModule) -> None:
         """Add an entry, and call `on_entry(trainer, module)` of the callbacks that have it."""
-        step = {"step": trainer.global_step} if self.by_validation else {}
+        step: dict[str, int] = {}
+        if self.by_validation:
+            step["step"] = trainer.global_step
         entry: Entry = dict(step)
         for split in ("train", "valid"):
             metrics = self.means(split)
@@ -195,7 +197,9 @@ def is_better(value: float, before: float | None, mode: str) -> bool:
         return False
     if before is None:
         return True
-    return value > before if mode == "max" else value < before
+    if mode == "max":
+        return value > before
+    return value < before
 
 
 def validates_within_epochs(trainer: Trainer) -> bool:

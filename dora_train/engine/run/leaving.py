@@ -51,6 +51,7 @@ def end_recorded(session: "Session") -> Iterator[None]:
             raise
         if session.signals.signum:
             _interrupted(session, session.signals.signum)
+        # sys.exit(0) in the middle of a training is no failure. It can be resumed.
         left = State.FAILED if leaving.code else State.INTERRUPTED
         session.end(left, f"left with exit code {leaving.code}")
         sys.exit(leaving.code or 1)

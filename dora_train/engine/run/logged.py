@@ -6,18 +6,16 @@ memory only. So a run that is killed within an epoch would average only the rest
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torchmetrics import Metric
 
 from ..upstream.lightning import LoggedSums
-from ..upstream.torchmetrics import add_states, states_of, was_updated
 from .averages import Averages, by_name
-
-T = TypeVar("T")
+from .metric_states import load_metric_states, metric_states, of_each_rank
 
 SPLITS = {
     "train": "train",
@@ -183,9 +181,11 @@ class ModuleLog:
         state: dict[str, Any] = {"monitored": self._sums.monitored()}
         if self._before_validation is not None:
             state["metrics"] = self._before_validation
-        else:
-            resets = self._sums.metrics_to_reset() if epoch_ended else set()
+        elif epoch_ended:
+            resets = self._sums.metrics_to_reset()
             state["metrics"] = metric_states(self._module, without=resets)
+        else:
+            state["metrics"] = metric_states(self._module)
         if not epoch_ended:
             state["sums"] = self._sums.sums()
             state["logged"] = self._places()
@@ -247,60 +247,3 @@ def _stage(trainer: Trainer) -> str:
     if trainer.testing:
         return "test"
     return "valid" if trainer.validating else "train"
-
-
-# --- the states of metrics ---
-
-
-def metric_states(module: LightningModule, without: Collection[int] = ()) -> dict[str, Any]:
-    """Return {place in the module: what the metric has gathered}.
-
-    Metrics that have gathered nothing are left out.
-
-    Args:
-        without: ids of metrics that Lightning is about to reset, which are left out too.
-    """
-    found = {}
-    for place, metric in _metrics(module):
-        if id(metric) not in without and was_updated(metric):
-            found[place] = states_of(metric)
-    return found
-
-
-def load_metric_states(module: LightningModule, of_ranks: Sequence[Mapping[str, Any]]) -> None:
-    """Put back what `metric_states` returned. A metric that is not in it is reset.
-
-    Args:
-        of_ranks: the states of this rank. On the first rank they are followed by the states of
-            ranks that do not exist any more.
-    """
-    for place, metric in _metrics(module):
-        if was_updated(metric):
-            metric.reset()
-        for states in of_ranks:
-            if place in states:
-                add_states(metric, states[place])
-
-
-def _metrics(module: LightningModule) -> list[tuple[str, Metric]]:
-    return [(place, part) for place, part in module.named_modules() if isinstance(part, Metric)]
-
-
-def of_each_rank(own: T, world_size: int) -> list[T]:
-    """Return what each rank passed as `own`, by rank. All ranks must call it together."""
-    if world_size == 1:
-        return [own]
-    every: list[Any] = [None] * world_size
-    # torch unpickles a GPU's tensors on the sender's device, which other ranks must not use.
-    torch.distributed.all_gather_object(every, _on_cpu(own))
-    return every
-
-
-def _on_cpu(content: object) -> object:
-    if isinstance(content, torch.Tensor):
-        return content.cpu()
-    if isinstance(content, Mapping):
-        return {key: _on_cpu(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_on_cpu(part) for part in content]
-    return content

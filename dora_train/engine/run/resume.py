@@ -80,12 +80,16 @@ class Resume:
     @property
     def history(self) -> dict[str, Any]:
         """The state of the callback `History`, empty at the start."""
-        return self.content["callbacks"]["History"] if self.content else {}
+        if not self.content:
+            return {}
+        return self.content["callbacks"]["History"]
 
     @property
     def rule(self) -> int:
         """The rule by which the run counts: see `History`."""
-        return self.history.get("rule", 1) if self.content else RULE
+        if not self.content:
+            return RULE
+        return self.history.get("rule", 1)
 
     @property
     def best_entry(self) -> dict[str, Any]:
@@ -159,7 +163,9 @@ def _condition(path: Path, best: Mapping[str, Any]) -> str:
     if not path.exists():
         return "is missing"
     held = held_like(path, best, own=True)
-    return f"is of {in_words(best, held)}" if held is not None else "is damaged"
+    if held is None:
+        return "is damaged"
+    return f"is of {in_words(best, held)}"
 
 
 def take_up(experiment: Experiment, resume: Resume) -> None:

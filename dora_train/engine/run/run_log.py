@@ -106,7 +106,9 @@ def _start_in_words(session: "Session") -> str:
     if resume and resume.content:
         last = f"; last time: {session.before.cause}" if session.before.cause else ""
         return f"resumes at epoch {resume.epoch} (attempt {attempt}{last})"
-    return "new" if attempt == 1 else f"new (attempt {attempt})"
+    if attempt == 1:
+        return "new"
+    return f"new (attempt {attempt})"
 
 
 def log_added(session: "Session") -> None:

@@ -188,8 +188,10 @@ def run(
     if not clear and is_finished(main, xp, experiment, ranks.is_first):
         return None
     if ranks.is_first:
-        refuse = refuse_clear if clear else refuse_if_waiting
-        refuse(experiment)
+        if clear:
+            refuse_clear(experiment)
+        else:
+            refuse_if_waiting(experiment)
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first, clear)
@@ -209,15 +211,21 @@ def run(
             if main.files_of_data and session.resume and session.resume.checkpoint:
                 refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
             end_all_with_this_process()
-            # Of several ranks none may leave alone: the others would wait for it when they meet.
-            hearing = signals.heard_at_once() if ranks.world_size == 1 else contextlib.nullcontext()
-            with entered(xp), hearing:
+            with entered(xp), _hearing(signals, ranks):
                 # What `main` draws, e.g. the first weights, must follow from `seed` alone.
                 if "seed" in xp.cfg:
                     from ...counters import seed_all  # torch is imported by now
 
                     seed_all("weights", xp.cfg.seed)
                 return main.main(xp.cfg)
+
+
+def _hearing(signals: Signals, ranks: Ranks) -> contextlib.AbstractContextManager:
+    """Return a context in which a signal is heard at once, if this is the only rank."""
+    if ranks.world_size == 1:
+        return signals.heard_at_once()
+    # None of several ranks may leave alone: the others would wait for it when they meet.
+    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager

@@ -82,8 +82,8 @@ class CollateShare:
 
     def __call__(self, share: Share) -> tuple[Any, int, int]:
         mine = len(share.samples) if share.counts else 0
-        samples = share.samples if self.by_batch else share.samples[0]
-        return self.collate(samples), mine, share.total
+        batch = self.collate(share.samples if self.by_batch else share.samples[0])
+        return batch, mine, share.total
 
 
 class StreamedBatches:
