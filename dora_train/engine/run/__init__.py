@@ -1,7 +1,7 @@
 """Inside one run: from its claim to its end. It may import torch and Lightning, and never `grid/`.
 
 session.py      one attempt: claimed, entered (entering.py), and left with its state (leaving.py)
-run_log.py      its first lines and its log; codes.py: the code that it runs
+run_log.py      its first lines and its log; codes.py: its code; attempts.py: when a job gives up
 checks.py       whether a run can do what it is asked for; same_data.py: whether its data are the same
 ranks.py        which rank this process is; spawn.py: `dora run -d` starts them; distrib.py
 trainer.py      Lightning's trainer, built and fitted; start.py: the first weights

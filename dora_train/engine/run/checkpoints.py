@@ -180,6 +180,7 @@ class Checkpoints(Checkpoint):
             self.experiment.write_history(self.history.entries)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        # Before the save: Lightning 2.6.6 would step these schedulers after it.
         if self.plateaus is not None:
             self.plateaus.step()
         if self.history.epochs % self.every_epochs == 0:
@@ -224,6 +225,7 @@ def thin_out(experiment: Experiment, keep: str) -> None:
         previous(experiment.last_checkpoint).unlink(missing_ok=True)
         for path in experiment.folder.glob("unused.*.ckpt"):
             path.unlink(missing_ok=True)
+    # If no epoch is the best, the last weights are all that there is.
     if keep == "best" and experiment.best_checkpoint.exists():
         experiment.last_checkpoint.unlink(missing_ok=True)
 

@@ -53,6 +53,7 @@ def init(backend: str = "nccl") -> None:
     import torch
 
     ranks = current().ranks
+    # Lightning uses a group that exists. So `main` may call this before `train`, or not at all.
     if ranks.world_size == 1 or torch.distributed.is_initialized():
         return
     on_cpu = str(get_xp().cfg.trainer.accelerator) == "cpu" or not torch.cuda.is_available()

@@ -66,6 +66,7 @@ class KeepStop(Callback):
         self.decided = checkpoint.get("should_stop", False)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # Lightning 2.6.6 loads the checkpoint before it calls this hook.
         trainer.should_stop = trainer.should_stop or self.decided
 
 
@@ -113,6 +114,7 @@ class StopOnNan(Checkpoint):
 
     def __init__(self, history: History):
         self.history = history
+        # For a checkpoint within an epoch, which has no entry.
         history.check = self.refuse
 
     def on_entry(self, trainer: Trainer, module: LightningModule) -> None:

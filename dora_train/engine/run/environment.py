@@ -17,6 +17,7 @@ class RanksEnvironment(ClusterEnvironment):
         super().__init__()
         self.ranks = ranks
 
+    # Otherwise Lightning would start processes of its own.
     @property
     def creates_processes_externally(self) -> bool:
         return True

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, `ulimit -f`
 # Words of the errors by which torch says that another rank does not answer. They have no type.
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
 
 
 def full(error: BaseException | None) -> OSError | None:
     """Return the error of a full disk or quota: this error, or one that led to it."""
+    # torch and Lightning raise errors of their own, with the system's error as their cause.
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return error

@@ -77,6 +77,7 @@ class Splits:
     def __init__(self, data: HasTrain, loaders: Loaders):
         self.train = loaders.of("train", data.train)
         self.valid = self.test = None
+        # Whether it overfits is seen on the batches that it trains on.
         if loaders.overfits:
             self.valid = loaders.of("valid", data.train, draws_as="train")
         elif (valid := getattr(data, "valid", None)) is not None:

@@ -195,7 +195,7 @@ class IndexedBatches:
         requests = self.requests
         requests.epoch, requests.start = epoch, start
         requests.rank, requests.world_size = rank, world_size
-        requests.sizes = {}
+        requests.sizes = {}  # of the batches of another epoch
         # torch draws the seeds of the workers here.
         with self._draws.apart(epoch):
             batches = iter(self._inner)

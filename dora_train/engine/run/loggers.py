@@ -67,6 +67,7 @@ def _wandb(folder: Path, void: int) -> Logger:
     """Return wandb's logger. The entity and WANDB_MODE=offline come from wandb's own variables."""
     from pytorch_lightning.loggers import WandbLogger
 
+    # The id is the signature, so that an attempt that resumes goes on in the same run of wandb.
     project = os.environ.get("WANDB_PROJECT", "dora_train")
     return WandbLogger(
         name=folder.name, id=folder.name, project=project, save_dir=str(folder), resume="allow"
@@ -131,6 +132,7 @@ class LogHistory(Checkpoint):
         self.csv = CsvFile(experiment.metrics_csv) if with_csv else None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # It may have entries that are in no checkpoint, or half a line.
         if self.csv:
             self.csv.rewrite(self.history.entries)
         birth = self.experiment.birth()
@@ -162,6 +164,7 @@ class LogHistory(Checkpoint):
             logger.log_metrics(
                 {**metrics, **rates, "epoch": self.history.epoch}, step=trainer.global_step
             )
+            # At once: a run that is killed must not lose what it logged.
             logger.save()
         if self.csv:
             self.csv.append(self.history.entries)
@@ -216,6 +219,7 @@ class CsvFile:
     def append(self, entries: Sequence[Entry]) -> None:
         """Add the last entry. If it has a new metric, all entries are written anew."""
         row = self._row(len(entries), entries[-1])
+        # The header is written once, so a new column needs a new file.
         if not set(row) <= set(self.columns) or not self.path.exists():
             self.rewrite(entries)
             return

@@ -82,7 +82,8 @@ class WhereTimeGoes(Profiler):
 
     def stop(self, action_name: str) -> None:
         self._count()
-        if len(self._inside) > 1:  # an exception may leave actions open
+        # REST stays, whatever an exception left open.
+        if len(self._inside) > 1:
             self._inside.pop()
 
     def _count(self) -> None:

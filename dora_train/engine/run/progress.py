@@ -43,6 +43,7 @@ class ShowProgress(Checkpoint):
                 BarColumn(),
                 TextColumn("{task.fields[speed]}"),
                 TimeRemainingColumn(compact=True),
+                # Lines that are logged appear above the bar, and the bar goes when the run ends.
                 console=self.session.console,
                 transient=True,
             )
@@ -52,6 +53,7 @@ class ShowProgress(Checkpoint):
         self._beat(trainer, *position(trainer))
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # With an entry per validation, its time runs from the entry before it.
         if not self.history.by_validation:
             self._entry_began = time.monotonic()
 
@@ -82,6 +84,7 @@ class ShowProgress(Checkpoint):
         self._stop()
 
     def _stop(self) -> None:
+        # A bar that is not stopped leaves the terminal without a cursor.
         if self.bar:
             self.bar.stop()
             self.bar = None

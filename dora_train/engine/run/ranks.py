@@ -48,6 +48,7 @@ class Ranks:
         """Whether this is the rank that writes and logs."""
         return self.rank == 0
 
+    # torchrun first: it may have been started within a job.
     @classmethod
     def here(cls, env: Mapping[str, str] = os.environ) -> "Ranks":
         """Return the ranks as the environment of this process says them."""
@@ -82,6 +83,7 @@ class Ranks:
         # All ranks must agree on the port before they can talk. A requeued job, or a second copy of
         # it, gets another one: the old one may still be taken.
         place = f"{env['SLURM_JOB_ID']} {env.get('SLURM_RESTART_COUNT', '0')} {env[JOB]}"
+        # 20000 to 59999: above the ports of known services.
         port = 20000 + zlib.crc32(place.encode()) % 40000
         return cls(
             int(env["SLURM_PROCID"]),

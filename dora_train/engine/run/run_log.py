@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ..experiment.xp import XP
 from ..words import shown_path
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from .session import Session
 
 # Lightning's advice against what is done on purpose here, and warnings about its own code.
@@ -69,7 +69,7 @@ def logging_to(session: "Session") -> Iterator[None]:
 class _ConsoleHandler(logging.Handler):
     """Prints lines on the console, above the progress bar if there is one."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: "Console"):
         super().__init__()
         self.console = console
 

@@ -39,6 +39,7 @@ def keep_or_refuse(session: Session, data: object, resumes: bool) -> None:
         UserError: the data are not those that the experiment began with.
     """
     experiment, contents, inputs = session.experiment, contents_of(data), inputs_of(data)
+    # On each rank: every node reads the files by itself.
     if resumes and (changes := difference(experiment, contents, inputs)):
         raise other_data(experiment, changes)
     if not session.ranks.is_first:

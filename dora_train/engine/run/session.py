@@ -24,6 +24,7 @@ from ..experiment.records import RunState, Start, State
 from ..experiment.xp import XP
 from ..experiments import Experiments, ask, refuse_clear, refuse_if_waiting
 from ..upstream.dora import entered
+from .attempts import attempts_in_vain, refuse_in_vain
 from .codes import keep_code, number_of_codes
 from .entering import enter, is_finished
 from .failures import full_disk_said
@@ -34,8 +35,6 @@ from .signals import Signals
 
 if TYPE_CHECKING:
     from .resume import Resume
-
-MOST_IN_VAIN = 3  # attempts of a job without a new checkpoint
 
 _current: "list[Session]" = []
 
@@ -90,6 +89,7 @@ class Session:
 
     def report(self, state: State, **changes: object) -> None:
         """Write the state of the run, with these fields of `RunState`. Only rank 0 does so."""
+        # All ranks would write the same file.
         if not self.ranks.is_first:
             return
         now = {"state": state, "updated": time.time(), "beat": time.monotonic()}
@@ -126,6 +126,7 @@ class Session:
         if self.state.fruitless:
             self.state.fruitless = 0
             self.report(State.RUNNING)
+        # The new run has something to resume from. So the results that --clear put aside can go.
         if self.ranks.is_first:
             self.experiment.forget_cleared()
 
@@ -185,6 +186,7 @@ def run(
     """
     ranks = Ranks.here()
     experiment = main.experiment(xp)
+    # Before torch is imported, which takes seconds.
     if not clear and is_finished(main, xp, experiment, ranks.is_first):
         return None
     if ranks.is_first:
@@ -192,6 +194,7 @@ def run(
             refuse_clear(experiment)
         else:
             refuse_if_waiting(experiment)
+    # Before anything is written: from here on a signal must not end the run in the middle of it.
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first, clear)
@@ -208,8 +211,10 @@ def run(
             session.added = main.added(xp)
             log_added(session)
             keep_code(session, main)
+            # Before main decodes the files again, which may take minutes.
             if main.files_of_data and session.resume and session.resume.checkpoint:
                 refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
+            # A killed run cannot end its data workers. They would hold memory, and locks of files.
             end_all_with_this_process()
             with entered(xp), _hearing(signals, ranks):
                 # What `main` draws, e.g. the first weights, must follow from `seed` alone.
@@ -252,6 +257,7 @@ def _claimed(
     before = experiment.state()
     job_id, token = os.environ.get("DORA_TRAIN_JOB_ID", ""), os.environ.get(JOB, "")
     attempt = before.attempt
+    # The other ranks belong to the first one's attempt. They hold no claim of their own.
     if ranks.is_first:
         attempt = claims.claim(experiment, job_id, token, ask=ask).attempt
     epochs = xp.cfg.get("trainer", {}).get("max_epochs")
@@ -262,39 +268,15 @@ def _claimed(
         attempt=attempt,
         started=time.time(),
         ended=None,
-        fruitless=_attempts_in_vain(before, job_id),
+        fruitless=attempts_in_vain(before, job_id),
         gap=None,
         epochs=epochs if epochs and epochs > 0 else None,
         host=socket.gethostname(),
         job_id=job_id,
     )
+    # Lines are shown as they are logged. rich would break long ones, and take `[csv]` for markup.
     console = Console(soft_wrap=True, highlight=False, markup=False)
     session = Session(experiment, ranks, signals, before, state, console, main.find, main.as_stored)
     session.report(State.RUNNING)
-    _refuse_in_vain(session, before)
+    refuse_in_vain(session, before)
     return session
-
-
-def _attempts_in_vain(before: RunState, job_id: str) -> int:
-    """Return the attempts without a new checkpoint, with the one that begins now."""
-    # Only a job is started again by itself.
-    if not job_id:
-        return 0
-    # After an end, a person has asked for another start.
-    if before.state.ended:
-        return 1
-    return before.fruitless + 1
-
-
-def _refuse_in_vain(session: Session, before: RunState) -> None:
-    """Fail a job that would be requeued for ever, e.g. out of memory or on a broken node.
-
-    A person may always try again.
-
-    Raises:
-        UserError: in a job, after three attempts without a new checkpoint.
-    """
-    if session.state.job_id and session.state.fruitless > MOST_IN_VAIN and session.ranks.is_first:
-        cause = f"{MOST_IN_VAIN} attempts without a new checkpoint; the last: {before.cause or 'ended without a word'}"
-        session.report(State.FAILED, cause=cause)
-        raise UserError(f"XP {session.experiment.sig}: {cause}")

@@ -17,6 +17,7 @@ from ..experiment import claims
 from ..experiment.folder import Experiment
 from ..experiment.xp import XP
 from ..experiments import Experiments, ask, refuse_if_waiting
+from .entering import enter, is_finished
 from .ranks import free_port
 from .signals import Signals
 
@@ -44,18 +45,18 @@ def run_ranks(
         SystemExit: always, with the exit code of the ranks.
         UserError: it runs elsewhere, or its configuration asks for something that does not exist.
     """
-    from .entering import enter, is_finished
-
     experiment = main.experiment(xp)
     world_size = workers or _gpus(xp.cfg)
     if not clear and is_finished(main, xp, experiment):
         sys.exit(0)
+    # Before `enter`, which takes seconds, and before any rank is started.
     claims.refuse_if_held(experiment, ask)
     refuse_if_waiting(experiment)
     enter(main, xp, clear=clear)
     excluded = [
         arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)
     ]
+    # By its signature: what counts is in the folder, and is not composed again.
     command = [
         sys.executable,
         "-m",
@@ -114,6 +115,7 @@ def _start(command: list[str], world_size: int, experiment: Experiment) -> list[
         if rank == 0:
             ranks.append(subprocess.Popen(command, env=env))
             continue
+        # Several readers of one terminal would take each other's keys, so these have no input.
         with open(experiment.worker_log(rank), "w", encoding="utf-8") as log:
             ranks.append(
                 subprocess.Popen(

@@ -27,7 +27,8 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
         UserError: the file has changed, it holds no weights, or none of them fits.
     """
     path = locate(given, find)
-    assert path is not None
+    assert path is not None  # it is None only if nothing is given
+    # Otherwise two attempts at one experiment could begin with different weights.
     if expected and sha256(path) != expected:
         raise UserError(
             f"continue_from={given}: {path.name} is another file than when this experiment was made.",

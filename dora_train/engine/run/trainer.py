@@ -73,6 +73,7 @@ def train(module: pl.LightningModule, data: Data, cfg: DictConfig) -> dict[str, 
     if session.ranks.world_size == 1:
         session.signals.check()
     resume = session.resume or Resume()
+    # Before the trainer, whose loggers touch their files.
     keep_or_refuse(session, data, resumes=bool(resume.content))
     history = History(cfg.best.metric, cfg.best.mode, session.ranks.rank, session.ranks.world_size)
     trainer = build_trainer(cfg, session, module, history, resume.first_void_step)
@@ -89,6 +90,7 @@ def train(module: pl.LightningModule, data: Data, cfg: DictConfig) -> dict[str, 
     _write_history(session, history)
     result = _tested(trainer, module, source, session, history, reason)
     session.finish(result)
+    # Only of a finished run: until then the next attempt may need any of these files.
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
     log_end(session, result, cfg.best.metric)
@@ -119,6 +121,7 @@ def _fit(
         module,
         **source.to_fit(),
         ckpt_path=resume.checkpoint,
+        # A module may put objects into its own checkpoint, which torch's safe reader refuses.
         weights_only=not resume.holds_objects,
     )
 
@@ -189,11 +192,13 @@ def build_trainer(
         default_root_dir=str(session.experiment.folder),
         # Our loaders give each rank its share.
         use_distributed_sampler=False,
+        # ShowProgress and `announce` say what these would say.
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     if ranks.world_size > 1:
         atexit.register(leave_group)
+    # Not an argument of Trainer: the device is known only now.
     profiler = WhereTimeGoes(trainer.strategy.root_device) if cfg.profile else Unasked()
     trainer.profiler = profiler  # type: ignore[attr-defined]
     without_signal_handlers(trainer)
@@ -277,6 +282,7 @@ def _tested(
             weights_only=not holds_objects(checkpoint),
         )
         test = history.means("test")
+    # Before `session.finish`: a finished run has all of its files.
     if session.ranks.is_first and hasattr(module, "artifacts"):
         module.artifacts(session.experiment.folder)  # type: ignore[operator]
     return {"best": history.best, "test": test, "epochs": epochs, "steps": steps, "reason": reason}
