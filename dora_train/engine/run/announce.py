@@ -33,7 +33,7 @@ def announce(
     source: Splits | Hooks,
     resume: Resume,
 ) -> None:
-    """Log what is trained and where, where a resume begins, and warnings about the resume."""
+    """Log the model, the data and the device, the place of a resume, and its warnings."""
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
     place = f"{device}, {torch.get_num_threads()} threads"
@@ -70,6 +70,7 @@ def moved(checkpoint: Mapping[str, Any], ranks: Ranks, trainer: pl.Trainer) -> s
 
     It is said once, because the next checkpoint holds the new place.
     """
+    # A checkpoint of an older version does not hold its ranks and its device.
     before = checkpoint.get("callbacks", {}).get("History", {})
     device = trainer.strategy.root_device.type
     changes = []
@@ -92,6 +93,7 @@ def resumed_at(checkpoint: Mapping[str, Any], limit: int | float, batches: int |
     if epoch["ready"] == epoch["processed"]:
         return f"epoch {epoch['processed'] + 1}"
     is_last = fit["epoch_loop.batch_progress"].get("is_last_batch", False)
+    # The limit may have been changed since.
     if batches is not None:
         batches = counted(limit, batches)
         is_last = batch["ready"] >= batches

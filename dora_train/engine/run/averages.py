@@ -96,6 +96,7 @@ class Averages:
         """
         groups = []
         for (operation, names), sums, count in self._of_all_ranks(world_size):
+            # Over several ranks, the count is a float: it was summed together with the sums.
             group: dict[str, Any] = {"names": list(names), "sums": sums, "count": int(count)}
             if operation != "mean":
                 group["operation"] = operation
@@ -241,6 +242,7 @@ def _reduced(parts: list[tuple[str, float, float]]) -> float:
 
 
 def _dtype(device: torch.device) -> torch.dtype:
+    # In float32, a long epoch would round away its last samples. MPS has no float64.
     return torch.float32 if device.type == "mps" else torch.float64
 
 

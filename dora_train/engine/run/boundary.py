@@ -48,9 +48,11 @@ class StepBoundary(Checkpoint):
         self._saved = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, *args: object) -> None:
+        # The validation before the training may have taken minutes.
         self._saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, *args: object) -> None:
+        # After a signal at the end of the epoch before, which is saved by now.
         self._leave(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 import torch
+from torch.utils.data import get_worker_info
 
 Seed = Callable[..., Any]  # (purpose, *counters): see counters.seed_cpu
 
@@ -47,6 +48,12 @@ def kept_generators() -> Iterator[None]:
         yield
     finally:
         _set_states(states)
+
+
+def kept_in_training() -> contextlib.AbstractContextManager:
+    """Do the same in a process that also trains, because it has no workers to read for it."""
+    # A worker does nothing but read. To keep its generators would only cost time.
+    return contextlib.nullcontext() if get_worker_info() else kept_generators()
 
 
 def continued(iterator: Iterator[Any], draws: Draws, *counters: int) -> Iterator[Any]:

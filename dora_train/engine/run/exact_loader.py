@@ -58,6 +58,7 @@ def batches_from(
 
 
 def _loader_of(dataset: Dataset, is_train: bool, settings: Mapping[str, Any]) -> DataLoader:
+    # A stream has an order of its own, and DataLoader refuses to shuffle it.
     shuffle = is_train and not isinstance(dataset, IterableDataset)
     return DataLoader(
         dataset,

@@ -107,6 +107,7 @@ class Hooks:
 
     def __init__(self, owner: pl.LightningModule | pl.LightningDataModule, loaders: Loaders):
         self.owner, self.loaders = owner, loaders
+        # All of them before the first is replaced: to overfit, the validation asks for `train`.
         given = {name: getattr(owner, hook) for name, hook in HOOKS.items()}
         self.has_test = is_overridden(HOOKS["test"], owner)
         for split, hook in HOOKS.items():

@@ -75,7 +75,7 @@ class History(StepSums):
 
     @property
     def monitored(self) -> list[float]:
-        """The metric of each validation. Larger is better, whatever the mode."""
+        """The metric of each validation. Larger is better in both modes."""
         return monitored(self.entries, self.metric, self.mode, measured_only=self.rule > 1)
 
     # --- the hooks ---
@@ -90,7 +90,7 @@ class History(StepSums):
         # With an entry per validation, the steps after an epoch's last validation count for the
         # first entry of the next epoch.
         if not self.by_validation:
-            self._begin_entry()
+            self.begin_entry()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         super().on_validation_end(trainer, module)
@@ -123,7 +123,8 @@ class History(StepSums):
         self.entries.append(entry)
         self._note_best(step)
         self._tell(module)
-        self._begin_entry()
+        self.begin_entry()
+        # Last: they read the entry, and whether it is the best.
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if hasattr(callback, "on_entry"):
                 callback.on_entry(trainer, module)
@@ -133,8 +134,8 @@ class History(StepSums):
         if hasattr(module, "monitored"):
             module.monitored = self.monitored  # type: ignore[assignment]
 
-    def _begin_entry(self) -> None:
-        self.begin_entry()
+    def begin_entry(self) -> None:
+        super().begin_entry()
         self._validated = False
 
     def _note_best(self, step: Mapping[str, int]) -> None:

@@ -16,10 +16,9 @@ from torch.utils.data import (
     DistributedSampler,
     RandomSampler,
     SequentialSampler,
-    get_worker_info,
 )
 
-from .draws import Draws, continued, kept_generators
+from .draws import Draws, continued, kept_in_training
 from .workers import refuse_ranks, settings_of
 
 
@@ -46,10 +45,7 @@ class SeededDataset(Dataset):
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitems__(self, request: Request) -> Any:
-        if get_worker_info() is not None:
-            return self._read(request)
-        # Without workers, this is the process that trains. Its own draws must not change.
-        with kept_generators():
+        with kept_in_training():
             return self._read(request)
 
     def _read(self, request: Request) -> Any:
@@ -141,7 +137,7 @@ def _plain_order(
 
 
 def _fresh(sampler: Iterable[Any], loader: DataLoader, draws: Draws, epoch: int) -> Iterator[Any]:
-    """Give what a sampler gives in this epoch, whatever it gave before."""
+    """Give the items of a sampler in this epoch. They do not depend on earlier epochs."""
     parts: list[object] = [loader, sampler, getattr(sampler, "sampler", None)]
     for number, part in enumerate(parts):
         generator = getattr(part, "generator", None)

@@ -49,6 +49,7 @@ def end_recorded(session: "Session") -> Iterator[None]:
     except SystemExit as leaving:
         if session.finished:
             raise
+        # Lightning 2.6.6 turns a KeyboardInterrupt, of a second Ctrl-C, into exit code 1.
         if session.signals.signum:
             _interrupted(session, session.signals.signum)
         # sys.exit(0) in the middle of a training is no failure. It can be resumed.

@@ -71,6 +71,7 @@ class TrainLoader(Loader):
         super().__init__(batches, ranks)
         self.trainer, self.overfits = trainer, overfits
 
+    # A generator reads the position when its first batch is asked for, not when it is made.
     def __iter__(self) -> Iterator[Any]:
         epoch, start = position(self.trainer)
         if self.overfits:
@@ -90,6 +91,7 @@ def each_loader(loaders: object, make: Callable[[object, int], object]) -> objec
 
     A list that holds anything but loaders is itself one loader: a list of batches.
     """
+    # In place: it also holds in which turns its loaders are read.
     if isinstance(loaders, CombinedLoader):
         loaders.flattened = [make(one, at) for at, one in enumerate(loaders.flattened)]
         return loaders
@@ -172,6 +174,7 @@ class SameAsOneRank(Callback):
     ) -> None:
         self.seed_all("test", self.seed, batch_idx, self.ranks.rank)
 
+    # The numbers are part of the seeds. With others, a resumed run would draw other numbers.
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._seed_hook(trainer, 0)
 
@@ -201,6 +204,7 @@ class SameAsOneRank(Callback):
     def on_before_backward(
         self, trainer: Trainer, module: LightningModule, loss: torch.Tensor
     ) -> None:
+        # In place: Lightning continues with the tensor that it gave.
         if self._weight != 1.0:
             loss.mul_(self._weight)
 

@@ -99,6 +99,7 @@ class ModuleLog:
         The value of a step is added when its batch ends, because the number of its samples is only
         known then.
         """
+        # Lightning validates a few batches before the training. Their numbers mean nothing.
         if self._trainer.sanity_checking:
             return
         split, name = split_and_name(name, _stage(self._trainer), loader)
@@ -123,6 +124,7 @@ class ModuleLog:
         # A rank without a sample of its own has computed on one that does not count.
         if not samples:
             return
+        # A name that was logged twice in a step counts twice.
         mine, *again = logged.pop(stage, [{}])
         self.splits[stage].add({**by_name(outputs), **mine}, samples, step=step)
         for split, several in (logged | {stage: again}).items():
@@ -190,6 +192,7 @@ class ModuleLog:
             state["sums"] = self._sums.sums()
             state["logged"] = self._places()
         every = of_each_rank(state, self.world_size)
+        # Most modules log nothing, and then their checkpoints have no such key.
         if any(any(one.values()) for one in every):
             found["module"] = every
         return found

@@ -38,6 +38,7 @@ def load_metric_states(module: LightningModule, of_ranks: Sequence[Mapping[str, 
             ranks that do not exist any more.
     """
     for place, metric in _metrics(module):
+        # The module's own `on_train_start` may have updated it.
         if was_updated(metric):
             metric.reset()
         for states in of_ranks:

@@ -125,6 +125,7 @@ def find_resume(experiment: Experiment) -> Resume:
 
 def _usable(experiment: Experiment, path: Path) -> Resume | str:
     """Return the resume from this checkpoint, or the reason why it cannot be used."""
+    # `own`: this experiment wrote it, so it may hold the Python objects of its module.
     content = read_checkpoint(path, own=True)
     if content is None:
         return f"{path.name} {_condition(path, {})}"
@@ -205,7 +206,8 @@ def _take_up_best(experiment: Experiment, resume: Resume) -> None:
         os.replace(resume.best, best)
     elif resume.best not in (None, best):
         content = read_checkpoint(resume.best, own=True)
-        assert content is not None
+        assert content is not None  # `_file_with_best` has read it
+        # Lightning counts epochs from 0.
         epoch = resume.best_entry["epoch"]
         AtomicCheckpointIO().save_checkpoint({**content, "epoch": epoch - 1}, best)
     elif not resume.best_entry:

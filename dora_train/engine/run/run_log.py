@@ -45,6 +45,7 @@ def logging_to(session: "Session") -> Iterator[None]:
     Only the first rank does so: all ranks would say the same.
     """
     logger, root = logging.getLogger("dora_train"), logging.getLogger()
+    # Not of the root: other libraries would log every detail.
     logger.setLevel(logging.INFO)
     if not session.ranks.is_first:
         yield

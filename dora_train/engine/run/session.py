@@ -52,7 +52,7 @@ def current() -> "Session":
 
 @dataclass
 class Session:
-    """What a run knows of itself, and the one place where it writes its state.
+    """The knowledge of a run about itself. It is the one place that writes the run's state.
 
     Attributes:
         before: the state that the attempt before wrote.

@@ -98,6 +98,7 @@ class Signals:
         # More than a second later, it is a person who asks again.
         if signum == self.signum == signal.SIGINT and time.monotonic() - self.since > 1:
             raise KeyboardInterrupt
+        # The first one decides the exit code.
         self.signum = self.signum or signum
         self.since = self.since or time.monotonic()
         if self.at_once:

@@ -47,6 +47,7 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
             f"continue_from={given}: no weight in it fits this network ({shortened(own, 2)})."
         )
     module.load_state_dict(fitting, strict=False)
+    # By layer: the weight and the bias of one layer are one word.
     fresh = dict.fromkeys(key.rpartition(".")[0] for key in own if key not in fitting)
     line = f"starts from {given}, {path.name}"
     return f"{line}; not taken, other shapes: {shortened(fresh, 6)}" if fresh else line

@@ -87,6 +87,7 @@ class StepSums(Checkpoint):
         self.module_log.validation_begins()
 
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # A later validation of an epoch takes the place of an earlier one.
         self.splits["valid"] = Averages()
         self.module_log.computed.pop("valid", None)
 
@@ -105,6 +106,7 @@ class StepSums(Checkpoint):
             self.module_log.add_step("valid", outputs, samples, "validation_step")
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        # Lightning validates a few batches before the training. Their numbers mean nothing.
         if not trainer.sanity_checking:
             self.module_log.compute("valid")
         self.module_log.validation_ends()

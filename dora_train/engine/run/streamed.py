@@ -4,7 +4,6 @@ They come from a DataLoader of an IterableDataset, or from any other iterable. A
 before its place again, and drops them.
 """
 
-import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..errors import UserError
-from .draws import Draws, continued, kept_generators
+from .draws import Draws, continued, kept_in_training
 from .workers import refuse_ranks, settings_of
 
 SLOW = 5.0  # seconds of skipping after which one line says so
@@ -39,7 +38,7 @@ class Shares(IterableDataset):
         size = self.loader.batch_size or 1
         samples = self._samples()
         while True:
-            with self._generators():
+            with kept_in_training():
                 batch = list(itertools.islice(samples, size))
             if not batch or (len(batch) < size and self.loader.drop_last):
                 return
@@ -49,8 +48,8 @@ class Shares(IterableDataset):
 
     def _samples(self) -> Iterator[Any]:
         """Give the samples, each read under a seed of its own: (seed, epoch, worker, number)."""
-        info = get_worker_info()
-        worker = info.id if info else 0
+        worker = getattr(get_worker_info(), "id", 0)
+        # Some data sets draw when they are asked for an iterator, e.g. to shuffle their files.
         self.draws.start(self.epoch, worker, 0)
         iterator = iter(self.loader.dataset)
         for number in itertools.count(1):
@@ -60,10 +59,6 @@ class Shares(IterableDataset):
             except StopIteration:
                 return
             yield sample
-
-    def _generators(self) -> contextlib.AbstractContextManager:
-        """Keep the generators of this process if it also trains, because it has no workers."""
-        return contextlib.nullcontext() if get_worker_info() else kept_generators()
 
 
 class CollateShare:

@@ -128,7 +128,9 @@ def _fit(
 
 def _loaders(cfg: DictConfig, session: Session, trainer: pl.Trainer, resume: Resume) -> Loaders:
     settings = cfg.get("data") or {}
-    return Loaders(trainer, session.ranks, cfg.seed, settings, overfits(cfg, resume), session.log)
+    # A run by the first rule draws new batches in each epoch: see `History.rule`.
+    overfits = bool(cfg.trainer.get("overfit_batches")) and resume.rule > 1
+    return Loaders(trainer, session.ranks, cfg.seed, settings, overfits, session.log)
 
 
 def _check_data(
@@ -149,11 +151,6 @@ def _check_data(
     if hasattr(train, "check"):
         batches = counted(trainer.limit_train_batches, len(train))
         train.check(module, session.ranks.world_size, batches)
-
-
-def overfits(cfg: DictConfig, resume: Resume) -> bool:
-    """Whether every epoch has the same batches: see `History.rule`."""
-    return bool(cfg.trainer.get("overfit_batches")) and resume.rule > 1
 
 
 def prepare(module: pl.LightningModule, cfg: DictConfig, trainer: pl.Trainer) -> None:

@@ -18,6 +18,7 @@ def settings_of(loader: DataLoader, persistent: bool) -> dict[str, Any]:
         persistent: whether the workers stay from epoch to epoch.
     """
     collate = loader.collate_fn
+    # Without a batch sampler, each item of a map-style data set is a batch.
     if loader.batch_sampler is None and not isinstance(loader.dataset, IterableDataset):
         collate = CollateFirst(collate)
     return {
