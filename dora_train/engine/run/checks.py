@@ -84,7 +84,7 @@ def check_trainer(keywords: Mapping[str, Any]) -> None:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-    # MisconfigurationException, ValueError, TypeError, ModuleNotFoundError: they have no base class.
+    # MisconfigurationException, ValueError, TypeError, ModuleNotFoundError: no common base class.
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"Lightning's Trainer refuses a value of trainer: {reason}") from error

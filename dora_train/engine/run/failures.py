@@ -1,4 +1,4 @@
-"""Failures that come from outside, and not from the run's own mistakes: a full disk, a lost rank."""
+"""Failures that are no mistake of the run itself: a full disk, and a rank that is gone."""
 
 import errno
 import os

@@ -1,7 +1,8 @@
 """Which rank this process is, of how many, and where they meet.
 
-There are four ways to start a run. `dora run` is one rank. `dora run -d` starts its ranks itself and
-sets their environment. torchrun sets the same variables. In a job of ours, SLURM's variables say it.
+There are four ways to start a run. `dora run` is one rank. `dora run -d` starts its ranks itself
+and sets their environment. torchrun sets the same variables. In a job of ours, SLURM's variables
+say it.
 
 A shell inside `salloc` has SLURM's variables too, but it is no job of ours. So they are believed
 only if `job.py` has set `DORA_TRAIN_JOB`.

@@ -110,8 +110,8 @@ class Session:
         self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step, self.added))
         if edited := self.edited():
             self.log(
-                f"warning: edited while this run was starting: {shortened(edited, 3)}. It may have imported the "
-                "files as they were before or after."
+                f"warning: edited while this run was starting: {shortened(edited, 3)}. "
+                "It may have imported the files as they were before or after."
             )
         self.state.codes = number_of_codes(self.experiment.codes())
 

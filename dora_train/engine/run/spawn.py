@@ -1,4 +1,4 @@
-"""`dora run -d`: starts the ranks of one run as processes of this machine, and ends them together."""
+"""`dora run -d`: starts the ranks of one run on this machine, and ends them together."""
 
 import os
 import signal

@@ -33,7 +33,7 @@ class StepSums(Checkpoint):
         self.splits = {split: Averages() for split in ("train", "valid", "test")}
         self.module_log = ModuleLog(self.splits, rank, world_size)
         self._epoch_ended = False
-        # What `gather` found, for `state_dict`, which Lightning does not call on all ranks.
+        # The sums of all ranks as `gather` found them. `state_dict` returns them.
         self._gathered: dict[str, Any] = {
             split: Averages().state(1) for split in ("train", "valid")
         }
