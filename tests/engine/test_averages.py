@@ -11,12 +11,8 @@ from torchmetrics import CatMetric, MaxMetric, MeanMetric
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.run.averages import Averages
-from dora_train.engine.run.logged import (
-    ModuleLog,
-    load_metric_states,
-    metric_states,
-    split_and_name,
-)
+from dora_train.engine.run.logged import ModuleLog, split_and_name
+from dora_train.engine.run.metric_states import load_metric_states, metric_states
 
 CPU = torch.device("cpu")
 

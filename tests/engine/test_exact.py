@@ -964,8 +964,8 @@ def test_another_number_of_workers(project: Project, references: References):
     ],
 )
 def test_another_device_is_said(stored: dict[str, Any], words: str):
+    from dora_train.engine.run.announce import moved
     from dora_train.engine.run.ranks import Ranks
-    from dora_train.engine.run.trainer import moved
 
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")))
     said = moved({"callbacks": {"History": stored}}, Ranks(), trainer)

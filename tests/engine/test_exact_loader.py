@@ -235,7 +235,7 @@ def test_what_is_refused(source: Any, words: str):
 
 def test_slow_skipping_is_said(monkeypatch: pytest.MonkeyPatch):
     said: list[str] = []
-    monkeypatch.setattr("dora_train.engine.run.exact_loader.SLOW", -1.0)
+    monkeypatch.setattr("dora_train.engine.run.streamed.SLOW", -1.0)
     list(batches(LOADERS["a stream"](), say=said.append).epoch(0, 3))
     assert len(said) == 1 and said[0].startswith("read the 3 batches before this one again")
 

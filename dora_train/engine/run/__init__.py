@@ -1,16 +1,46 @@
 """Inside one run: from its claim to its end. It may import torch and Lightning, and never `grid/`.
 
-session.py      one attempt: claimed, entered, and left with its state written
-checks.py       whether a run can do what it is asked for; same_data.py: whether its data are the same
-ranks.py        which rank this process is; spawn.py: `dora run -d` starts them; distrib.py
-trainer.py      Lightning's trainer, built and fitted; start.py: the first weights
-resume.py       where a run resumes; checkpoints.py writes what it resumes from
-given.py        what main gave as data, as loaders; exact_loader.py makes any loader exact
-loaders.py      batches for Lightning; environment.py: our ranks for Lightning
-history.py      one entry an epoch, from averages.py and from what the module logs (logged.py)
-loggers.py      the same for other readers
-endings.py      ends before the last epoch; averaging.py: a running average of the weights
-signals.py      a signal sets a flag; boundary.py looks at it between two steps
-progress.py     what a person sees; profile.py: where the time went
-failures.py     a full disk, a rank that is gone; precision.py: for predict.py
+An attempt
+    session.py       claims the experiment, and writes its state
+    entering.py      makes the folder, or says that there is nothing to do
+    leaving.py       writes why the attempt ended, and exits
+    attempts.py      gives up a job that gets nowhere
+    codes.py         notes the code that the attempt runs
+    run_log.py       the first lines, and `train.log`
+    signals.py       a signal sets a flag
+    failures.py      a full disk, and a rank that is gone
+    checks.py        refuses what this machine or Lightning cannot run
+Its ranks
+    ranks.py         which rank this process is
+    spawn.py         starts the ranks of `dora run -d`
+    distrib.py       `dora.distrib` inside a run
+    environment.py   the ranks in Lightning's form
+The training
+    trainer.py       builds Lightning's trainer, and fits
+    announce.py      the lines at its start and its end
+    start.py         the first weights
+    resume.py        where a run resumes
+    checkpoints.py   writes the files that it resumes from
+    boundary.py      saves and leaves between two steps
+    endings.py       ends before the last epoch
+    averaging.py     a running average of the weights
+    precision.py     `trainer.precision`, for predict.py
+Its data
+    same_data.py     refuses data that have changed
+    given.py         the data that main gave, as loaders
+    loaders.py       batches for Lightning, a share for each rank
+    exact_loader.py  makes any loader exact
+    indexed.py       loaders of numbered samples
+    streamed.py      loaders that are read from their beginning
+    workers.py       the settings of a loader's workers
+    draws.py         seeds the draws of other people's code
+Its numbers
+    history.py       one entry per epoch
+    step_sums.py     sums what the steps return and log
+    averages.py      means over an epoch and over all ranks
+    logged.py        the values that a module gives to `self.log`
+    metric_states.py torchmetrics objects in a checkpoint
+    loggers.py       TensorBoard, CSV and wandb
+    progress.py      the bar, the lines and the heartbeat
+    profile.py       where the time went
 """

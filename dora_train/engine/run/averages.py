@@ -1,7 +1,7 @@
-"""Means over an epoch of what its steps give, over all ranks; every sample counts once.
+"""Means of the values that the steps of an epoch give, over all ranks. Every sample counts once.
 
-history.py keeps one of these for each split. Each name has its own count of samples: a step may
-leave a metric out.
+`History` keeps one `Averages` for each split. Each name has its own count of samples, because a
+step may leave a metric out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,23 +11,24 @@ import torch
 
 from ..errors import UserError
 
-Key = tuple[str, tuple[str, ...]]  # how values are reduced, and the names that come together
+# How the values of the steps are reduced ("mean", "sum", "min" or "max"), and their names.
+Key = tuple[str, tuple[str, ...]]
 
 
 class Group:
-    """Names that came together so far, hence with one count. On the device: reading waits for it.
+    """The running sums of names that always came together, hence with one count of samples.
 
-    Attributes:
-        sums: [names] float64 (float32 on MPS, which has no float64).
+    Args:
+        sums: [names] float64 (float32 on MPS, which has no float64), on the device of the values.
+        count: samples so far, on this rank.
     """
 
-    def __init__(self, sums: torch.Tensor | None = None, count: int = 0):
+    def __init__(self, sums: torch.Tensor, count: int):
         self.sums, self.count = sums, count
 
     def add(self, values: torch.Tensor, samples: int, operation: str) -> None:
-        if self.sums is None:
-            self.sums = values
-        elif operation == "min":
+        """Reduce the values of one more step, [names], into the sums."""
+        if operation == "min":
             self.sums = torch.minimum(self.sums, values)
         elif operation == "max":
             self.sums = torch.maximum(self.sums, values)
@@ -37,44 +38,51 @@ class Group:
 
 
 class Averages:
-    """Collects the values of an epoch's steps."""
+    """Collects the values of an epoch's steps.
+
+    The sums stay on the device: reading a number would make the CPU wait for the GPU at each step.
+    """
 
     def __init__(self) -> None:
         self.groups: dict[Key, Group] = {}
 
     def add(
-        self, outputs: Any, samples: int, operation: str = "mean", step: str = "a step"
+        self, outputs: object, samples: int, operation: str = "mean", step: str = "a step"
     ) -> None:
-        """Take in the outputs of a step.
+        """Add the outputs of one step.
 
         Args:
-            outputs: {name: value}; a single value is the loss. A number or scalar is the mean over
-                the batch. A tensor has one value a sample. A name without a value is left out.
-            samples: of the batch, on this rank.
-            operation: how steps are reduced: mean, sum, min or max.
-            step: what to call it in an error.
+            outputs: {name: value}, or a single value, which is the loss. A number or a scalar
+                tensor is the mean over the batch. Any other tensor has one value per sample. Names
+                whose value is neither a number nor a tensor are left out.
+            samples: in the batch, on this rank.
+            operation: how the values of the steps are reduced: mean, sum, min or max.
+            step: the name of the step in an error message.
 
         Raises:
-            UserError: a value is neither.
+            UserError: a tensor does not have one float per sample.
         """
-        if outputs is None:
+        values = {
+            name: value
+            for name, value in by_name(outputs).items()
+            if isinstance(value, (int, float, torch.Tensor))
+        }
+        if not values:
             return
-        if not isinstance(outputs, Mapping):
-            outputs = {"loss": outputs}
-        names = sorted((name for name in outputs if _is_number(outputs[name])), key=loss_first)
-        if not names:
-            return
+        names = sorted(values, key=loss_first)
         for name in names:
-            check_value(name, outputs[name], samples, step)
-        if operation == "mean":
-            values = [_sum(outputs[name], samples) for name in names]
+            check_value(name, values[name], samples, step)
+        # A scalar mean of a batch weighs as much as the batch has samples.
+        weight = samples if operation == "mean" else 1
+        stacked = torch.stack([_sum(values[name], weight) for name in names])
+        key = operation, tuple(names)
+        if key in self.groups:
+            self.groups[key].add(stacked, samples, operation)
         else:
-            values = [_sum(outputs[name], 1) for name in names]
-        group = self.groups.setdefault((operation, tuple(names)), Group())
-        group.add(torch.stack(values), samples, operation)
+            self.groups[key] = Group(stacked, samples)
 
     def means(self, world_size: int) -> dict[str, float]:
-        """{name: mean}; all ranks must call it together, and get the same."""
+        """Return {name: mean}, the same on every rank. All ranks must call it together."""
         parts: dict[str, list[tuple[str, float, float]]] = {}
         for (operation, names), sums, count in self._of_all_ranks(world_size):
             for name, value in zip(names, sums):
@@ -82,45 +90,58 @@ class Averages:
         return {name: _reduced(parts[name]) for name in sorted(parts, key=loss_first)}
 
     def state(self, world_size: int) -> dict[str, Any]:
-        """Plain Python, as checkpoints take it: the sums of all ranks together."""
+        """Return the sums of all ranks in plain Python, for a checkpoint.
+
+        All ranks must call it together.
+        """
         groups = []
         for (operation, names), sums, count in self._of_all_ranks(world_size):
+            # Over several ranks, the count is a float: it was summed together with the sums.
             group: dict[str, Any] = {"names": list(names), "sums": sums, "count": int(count)}
             if operation != "mean":
                 group["operation"] = operation
             groups.append(group)
         if not groups:
             return {"names": [], "sums": [], "count": 0}
+        # Older checkpoints have exactly one group, without "more". They can still be read.
         first, *others = groups
-        return first | {"more": others} if others else first
+        if others:
+            first["more"] = others
+        return first
 
     def load(self, state: Mapping[str, Any], device: torch.device, first: bool) -> None:
-        """Go on from `state`; the first rank takes the sums of all, the others begin at zero."""
+        """Continue from `state`.
+
+        Args:
+            state: what `state` returned.
+            device: where the next values will be.
+            first: whether this is the first rank. It takes the sums of all ranks, and the other
+                ranks begin at zero. Otherwise the sums would be counted once per rank.
+        """
         self.groups = {}
-        dtype = _dtype(device)
         for group in (state, *state.get("more", [])):
+            if not group["names"]:
+                continue
             operation = group.get("operation", "mean")
-            begins_at_zero = not first and operation in ("mean", "sum")
-            sums = torch.tensor(group["sums"], dtype=dtype, device=device)
-            if begins_at_zero:
-                sums = torch.zeros_like(sums)
-            if group["names"]:
-                count = 0 if begins_at_zero else group["count"]
-                self.groups[operation, tuple(group["names"])] = Group(sums, count)
+            sums = torch.tensor(group["sums"], dtype=_dtype(device), device=device)
+            count = group["count"]
+            # A minimum or maximum may be counted by every rank.
+            if not first and operation in ("mean", "sum"):
+                sums, count = torch.zeros_like(sums), 0
+            self.groups[operation, tuple(group["names"])] = Group(sums, count)
 
     def _of_all_ranks(self, world_size: int) -> list[tuple[Key, list[float], float]]:
-        """(key, sums, count) of each group; a rank may have seen a name that no other has."""
+        """Return (key, sums, count) of each group, summed over all ranks."""
         if world_size == 1:
-            return [
-                (key, group.sums.tolist(), group.count)
-                for key, group in self.groups.items()
-                if group.sums is not None
-            ]
+            return [(key, group.sums.tolist(), group.count) for key, group in self.groups.items()]
         return [(key, *self._summed(key, device)) for key, device in self._keys(world_size)]
 
     def _keys(self, world_size: int) -> Iterable[tuple[Key, str]]:
-        """The keys of all ranks, in the order of the first rank that has them."""
-        own = {key: str(group.sums.device.type) for key, group in self.groups.items()}  # type: ignore[union-attr]
+        """Return (key, type of device) of all ranks' groups, in the same order on every rank.
+
+        A rank may have seen a name that no other rank has.
+        """
+        own = {key: str(group.sums.device.type) for key, group in self.groups.items()}
         every: list[Any] = [None] * world_size
         torch.distributed.all_gather_object(every, own)
         found: dict[Key, str] = {}
@@ -130,43 +151,51 @@ class Averages:
         return found.items()
 
     def _summed(self, key: Key, device: str) -> tuple[list[float], float]:
+        """Return the sums and the count of one group over all ranks."""
         operation, names = key
-        group = self.groups.get(key) or Group(_neutral(operation, len(names), device))
-        assert group.sums is not None
-        count = group.sums.new_full((1,), float(group.count))
+        group = self.groups.get(key) or Group(_neutral(operation, len(names), device), 0)
         if operation in ("min", "max"):
             total = group.sums.clone()
-            of = torch.distributed.ReduceOp
-            torch.distributed.all_reduce(total, op=of.MIN if operation == "min" else of.MAX)
+            reduce = torch.distributed.ReduceOp
+            operations = {"min": reduce.MIN, "max": reduce.MAX}
+            torch.distributed.all_reduce(total, op=operations[operation])
             return total.tolist(), float(group.count or 1)
+        # One message for the sums and the count.
+        count = group.sums.new_full((1,), float(group.count))
         total = torch.cat([group.sums, count])
         torch.distributed.all_reduce(total)
         *sums, number = total.tolist()
         return sums, number
 
 
-def _neutral(operation: str, size: int, device: str) -> torch.Tensor:
-    value = {"min": float("inf"), "max": -float("inf")}.get(operation, 0.0)
-    return torch.full((size,), value, dtype=_dtype(torch.device(device)), device=device)
+def by_name(outputs: object) -> Mapping[str, object]:
+    """Return what a step gave as {name: value}. A single value is the loss."""
+    if outputs is None:
+        return {}
+    if isinstance(outputs, Mapping):
+        return outputs
+    return {"loss": outputs}
 
 
-def _reduced(parts: list[tuple[str, float, float]]) -> float:
-    """One number of what a name's groups have: it may have come with others, or alone."""
-    operation = parts[0][0]
-    values = [value for _, value, _ in parts]
-    if operation == "min":
-        return min(values)
-    if operation == "max":
-        return max(values)
-    total = sum(values)
-    if operation == "sum":
-        return total
-    count = sum(count for _, _, count in parts)
-    return total / count if count else float("nan")
+def means_of(state: Mapping[str, Any]) -> dict[str, float]:
+    """Return the {name: mean} that a state of `Averages.state` stands for."""
+    means = {}
+    for group in (state, *state.get("more", [])):
+        count = group["count"]
+        # Sums, minima and maxima are not divided.
+        if group.get("operation", "mean") != "mean":
+            count = 1
+        for name, value in zip(group["names"], group["sums"]):
+            means[name] = value / count
+    return means
 
 
-def check_value(name: str, value: Any, samples: int, step: str) -> None:
-    """Raises: UserError if it is neither one number nor one number a sample."""
+def check_value(name: str, value: object, samples: int, step: str) -> None:
+    """Refuse a value that is neither one number nor one float per sample.
+
+    Raises:
+        UserError: the value is neither.
+    """
     if not isinstance(value, torch.Tensor) or value.ndim == 0:
         return
     is_measure = value.is_floating_point() or value.dtype == torch.bool
@@ -184,19 +213,44 @@ def check_value(name: str, value: Any, samples: int, step: str) -> None:
 
 
 def loss_first(name: str) -> tuple[bool, str]:
-    """To sort names by: the loss, then the others."""
+    """Return a sorting key: the loss comes first, then the other names by the alphabet."""
     return name != "loss", name
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, torch.Tensor))
+def _neutral(operation: str, size: int, device: str) -> torch.Tensor:
+    """Return [size] values that change nothing in a reduction with other ranks' values."""
+    value = {"min": float("inf"), "max": -float("inf")}.get(operation, 0.0)
+    return torch.full((size,), value, dtype=_dtype(torch.device(device)), device=device)
+
+
+def _reduced(parts: list[tuple[str, float, float]]) -> float:
+    """Return one number from (operation, sum, count) of all groups that have a name.
+
+    A name is in several groups if it came with different other names.
+    """
+    operation = parts[0][0]
+    values = [value for _, value, _ in parts]
+    if operation == "min":
+        return min(values)
+    if operation == "max":
+        return max(values)
+    total = sum(values)
+    if operation == "sum":
+        return total
+    count = sum(count for _, _, count in parts)
+    return total / count if count else float("nan")
 
 
 def _dtype(device: torch.device) -> torch.dtype:
+    # In float32, a long epoch would round away its last samples. MPS has no float64.
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _sum(value: Any, samples: int) -> torch.Tensor:
+def _sum(value: float | torch.Tensor, weight: int) -> torch.Tensor:
+    """Return the sum over the samples: a scalar times its weight, or the sum of a tensor."""
     value = torch.as_tensor(value).detach()
+    # Before it is summed: float16 and bfloat16 would round away the later samples.
     value = value.to(_dtype(value.device))
-    return value * samples if value.ndim == 0 else value.sum()
+    if value.ndim == 0:
+        return value * weight
+    return value.sum()

@@ -1,9 +1,8 @@
-"""`ema.decay`: a running average of the weights, which is validated and kept as `best.ckpt` in
-their place.
+"""`ema.decay`: a running average of the weights. It is validated, and kept as `best.ckpt`.
 
-Lightning's callback does the averaging, the swapping and the checkpoints (`last.ckpt` holds both,
-under `current_model_state` and `state_dict`). Here is what several ranks, a GPU and an exact resume
-need on top.
+Lightning's callback does the averaging, the swapping and the checkpoints. `last.ckpt` holds both
+kinds of weights, under `current_model_state` and `state_dict`. This file adds what several ranks, a
+GPU and an exact resume need.
 """
 
 from typing import Any
@@ -16,26 +15,31 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class AverageWeights(WeightAveraging):
-    """Must stand before what saves: it takes in a step at the end of its batch.
+    """Averages the weights after each optimizer step.
+
+    It must stand before the callbacks that save: it takes in a step at the end of its batch.
 
     Args:
-        decay: what the average keeps of itself at an optimizer step, between 0 and 1.
+        decay: the share of itself that the average keeps at an optimizer step, between 0 and 1.
     """
 
     def __init__(self, decay: float, world_size: int):
-        # Lightning 2.6.6's own goes tensor by tensor
+        # The default of Lightning 2.6.6 goes tensor by tensor, which is slower.
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.world_size = world_size
         self.swapped = False  # within a validation, the module holds the average
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lightning 2.6.6 copies the module before it moves it."""
+        # Lightning 2.6.6 copies the module before it moves it: the copy would stay on the CPU.
         pl_module.to(trainer.strategy.root_device)
         super().setup(trainer, pl_module, stage)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Each rank averages its own running statistics of batch norm; those of rank 0 are the
-        checkpoint's."""
+        """Put the average into the module, with the buffers of rank 0.
+
+        Each rank averages its own running statistics of batch norm, and the checkpoint holds those
+        of rank 0.
+        """
         super().on_validation_epoch_start(trainer, pl_module)
         self.swapped = True
         if self.world_size > 1:
@@ -49,19 +53,21 @@ class AverageWeights(WeightAveraging):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """A checkpoint within a validation (boundary.py) is of the weights as they were before
-        it."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        # A checkpoint within a validation (boundary.py) describes the moment before it.
         if self.swapped:
             weights, average = checkpoint["state_dict"], checkpoint["current_model_state"]
             checkpoint["state_dict"], checkpoint["current_model_state"] = average, weights
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Not the copying of the average over the weights: a last checkpoint may yet be written."""
+        """Do nothing. Lightning would copy the average over the weights.
+
+        But a last checkpoint may still be written, and it must hold both.
+        """
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """The test takes the average, which is the checkpoint's `state_dict`, as it is."""
+        # The test takes the average as it is: it is the `state_dict` of the checkpoint.
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -1,12 +1,11 @@
 """What happens between two steps: all ranks agree whether to save and whether to leave.
 
-A checkpoint within a validation is one of the moment before it: the next attempt validates from the
+A checkpoint within a validation describes the moment before it. The next attempt validates from the
 first batch on.
 """
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
@@ -20,19 +19,21 @@ from ..upstream.lightning import (
 )
 from .signals import Interrupted, Signals
 
-SAVE = 1000  # above every signal's number: "save, and go on"
+# Means "save, and go on". It is above every signal's number, so that the sum tells both.
+SAVE = 1000
 
 
 class StepBoundary(Checkpoint):
-    """After each batch: save when it is time to, or save and leave when any rank was signalled.
+    """Looks after each batch whether a checkpoint is due, or any rank was signalled.
 
-    Lightning calls a `Checkpoint` after all other callbacks: by then each has decided whether the
-    training ends here.
+    If a checkpoint is due, all ranks save. If a rank was signalled, all ranks save and leave.
+    Lightning calls a `Checkpoint` after all other callbacks. By then each of them has decided
+    whether the training ends here.
 
     Args:
         signals: the flag of this rank.
-        save: writes `last.ckpt`; all ranks call it together.
-        every_minutes: between two checkpoints within an epoch; 0: none but at its end.
+        save: writes `last.ckpt`. All ranks call it together.
+        every_minutes: between two checkpoints within an epoch. 0: none but at the epoch's end.
     """
 
     def __init__(
@@ -43,23 +44,26 @@ class StepBoundary(Checkpoint):
         every_minutes: float,
     ):
         self.signals, self.world_size, self.save = signals, world_size, save
-        self.every = every_minutes * 60 or float("inf")
+        self.every = every_minutes * 60 or float("inf")  # seconds
         self._saved = time.monotonic()
 
-    def on_train_start(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_start(self, trainer: Trainer, *args: object) -> None:
+        # The validation before the training may have taken minutes.
         self._saved = time.monotonic()
 
-    def on_train_epoch_start(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, *args: object) -> None:
+        # After a signal at the end of the epoch before, which is saved by now.
         self._leave(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         if _can_go_on_from_here(trainer):
             self._save_or_leave(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, *args: Any) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, *args: object) -> None:
+        # Checkpoints saves at the end of an epoch.
         self._saved = time.monotonic()
 
-    def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
         ends = trainer.sanity_checking or trains_no_further(trainer)
         if ends or not _is_between_steps(trainer):
             self._leave(trainer)
@@ -67,12 +71,18 @@ class StepBoundary(Checkpoint):
             with as_before_validation(trainer):
                 self._save_or_leave(trainer)
 
-    def on_test_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        self._leave(trainer)  # the last checkpoint is that of the training's end
+    def on_test_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
+        # The last checkpoint is that of the training's end. The test is done again.
+        self._leave(trainer)
 
     def _save_or_leave(self, trainer: Trainer) -> None:
-        due = time.monotonic() - self._saved > self.every
-        agreed = self._agreed(trainer, SAVE if due else 0)
+        """Save if it is due, or save and leave if any rank was signalled.
+
+        Raises:
+            Interrupted: a rank was signalled.
+        """
+        is_due = time.monotonic() - self._saved > self.every
+        agreed = self._agreed(trainer, SAVE if is_due else 0)
         if agreed:
             self.save(trainer)
             self._saved = time.monotonic()
@@ -80,15 +90,22 @@ class StepBoundary(Checkpoint):
             raise Interrupted(agreed % SAVE)
 
     def _leave(self, trainer: Trainer) -> None:
-        """Leave with the checkpoint that there is: what was done since is done again, with the same
-        result."""
+        """Leave without a new checkpoint if any rank was signalled.
+
+        The next attempt does the work since the last checkpoint again, with the same result.
+
+        Raises:
+            Interrupted: a rank was signalled.
+        """
         signum = self._agreed(trainer, 0)
         if signum:
             raise Interrupted(signum)
 
     def _agreed(self, trainer: Trainer, due: int) -> int:
-        """The sum of the largest `due` and the largest signal of any rank: the same number on every
-        rank."""
+        """Return the largest `due` plus the largest signal of any rank.
+
+        It is the same number on every rank.
+        """
         if self.world_size == 1:
             return due + self.signals.signum
         wishes = torch.tensor([due, self.signals.signum], device=trainer.strategy.root_device)
@@ -97,18 +114,21 @@ class StepBoundary(Checkpoint):
 
 
 def _can_go_on_from_here(trainer: Trainer) -> bool:
-    """Whether a checkpoint after this batch holds all that the next one needs; the same on every
-    rank.
+    """Whether a checkpoint after this batch holds all that the next batch needs.
 
-    Not after the last batch, or the last step that is trained: Lightning 2.6.6 would take the epoch
-    for finished, without its validation and its entry. Not before a validation: it would be left
-    out. A checkpoint within the validation comes soon.
+    It does not after the last batch of an epoch, or after the last step that is trained. There
+    Lightning 2.6.6 would take the epoch for finished, without its validation and its entry. It does
+    not before a validation either, which a resume would leave out. A checkpoint within the
+    validation comes soon. The answer is the same on every rank.
     """
     goes_on = not ends_the_epoch(trainer) and not validates_next(trainer)
     return _is_between_steps(trainer) and goes_on
 
 
 def _is_between_steps(trainer: Trainer) -> bool:
-    """Not between the batches of one optimizer step: their gradients are in no checkpoint."""
+    """Whether the batch before was the last one of an optimizer step.
+
+    Between the batches of one step there are gradients, which are in no checkpoint.
+    """
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return progress.is_last_batch or progress.current.ready % trainer.accumulate_grad_batches == 0

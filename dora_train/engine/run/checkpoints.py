@@ -1,13 +1,12 @@
-"""Writes `last.ckpt` at an epoch's end, and `best.ckpt` of the best epoch that `last.ckpt` knows
-of.
+"""Writes `last.ckpt` at the end of an epoch, and `best.ckpt` of the best epoch in its history.
 
-Not Lightning's ModelCheckpoint: that forgets its best score when the folder moves, stops updating
-`last` once the metric stops improving, and leaves unreadable files when killed while it writes (6
-of 12 kills; here none of 12).
+Lightning's ModelCheckpoint is not used, for three reasons. It forgets its best score when the
+folder moves. It stops updating `last` once the metric stops improving. And it leaves unreadable
+files when it is killed while it writes (in 6 of 12 kills, here in none of 12).
 
-A new best epoch goes to `best.next.ckpt` first. It takes the place of `best.ckpt` when `last.ckpt`
-has that epoch in its history. So whenever the run is killed, `best.ckpt` is the best of the history
-that the next attempt resumes with (resume.py).
+The weights of a new best epoch go to `best.next.ckpt` first. That file is renamed to `best.ckpt`
+when `last.ckpt` has the epoch in its history. So whenever the run is killed, `best.ckpt` is the
+best of the history that the next attempt resumes with (resume.py).
 """
 
 import os
@@ -29,6 +28,7 @@ from .failures import full
 from .history import History
 
 NEXT_BEST = "best.next.ckpt"
+# Keys of a checkpoint that only a resume needs.
 RESUME_ONLY = (
     "optimizer_states",
     "lr_schedulers",
@@ -41,16 +41,28 @@ RESUME_ONLY = (
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside, syncs and renames: a reader, or the next attempt, sees the old file or the new
-    one, whole.
+    """Writes a checkpoint beside its place, syncs it, and renames it.
 
-    `best.ckpt` is for use, not to resume from: it is written without what only a resume needs.
-    (Lightning's own `weights_only` would leave out the averaged weights as well.)
+    So a reader, or the next attempt, always sees a whole file: the old one or the new one.
+
+    `best.ckpt` is for use, not to resume from. So it is written without the keys that only a resume
+    needs. (Lightning's own `weights_only` would leave out the averaged weights as well.)
     """
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: object = None,
     ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            storage_options: ignored, and there because Lightning's base class has it.
+
+        Raises:
+            UserError: the disk is full, or the file cannot be written for another reason.
+        """
         path = Path(path)
         content = with_plain_hyper_parameters(checkpoint)
         if path.name in (BEST, NEXT_BEST):
@@ -67,9 +79,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def with_plain_hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the networks and functions that `save_hyperparameters()` puts into a checkpoint.
+    """Return a checkpoint without the objects that `save_hyperparameters()` puts into it.
 
-    `main` makes those anew. In a checkpoint they could only be read by running code.
+    Those are networks and functions, which `main` makes anew. In a checkpoint they could only be
+    read by running code.
     """
     content = dict(checkpoint)
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
@@ -79,8 +92,11 @@ def with_plain_hyper_parameters(checkpoint: Mapping[str, Any]) -> dict[str, Any]
 
 
 def for_use(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """What `best.ckpt` holds of a checkpoint: nothing that only a resume needs, and no Python
-    objects, which others could not read safely."""
+    """Return the part of a checkpoint that `best.ckpt` holds.
+
+    That is nothing that only a resume needs, and no Python objects: others could not read them
+    safely.
+    """
     return {
         key: value
         for key, value in checkpoint.items()
@@ -88,8 +104,9 @@ def for_use(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_plain(value: Any) -> bool:
-    """Whether it is made of tensors and plain Python alone."""
+def is_plain(value: object) -> bool:
+    """Whether a value is made of tensors and plain Python only."""
+    # Exact types: torch.load with weights_only refuses a subclass.
     if isinstance(value, Mapping):
         return type(value) in (dict, OrderedDict) and all(map(is_plain, value.values()))
     if isinstance(value, (list, tuple, set)):
@@ -99,10 +116,15 @@ def is_plain(value: Any) -> bool:
 
 
 def _save(content: dict[str, Any], path: Path) -> None:
-    """Raises: OSError if the disk is the cause; any other error as torch has it."""
+    """Write a file with torch.
+
+    Raises:
+        OSError: the disk is the cause. Any other error stays as torch raises it.
+    """
     try:
         torch.save(content, path)
     except RuntimeError as error:
+        # torch's writer hides the number of its errors, which says whether the disk is full.
         refusal = _refusal_of_disk(path)
         if refusal is None:
             raise
@@ -110,7 +132,7 @@ def _save(content: dict[str, Any], path: Path) -> None:
 
 
 def _refusal_of_disk(path: Path) -> OSError | None:
-    """What the disk says to one more megabyte: torch's writer hides the number of its errors."""
+    """Return the error that the disk gives for one more megabyte, or None."""
     try:
         with open(path, "ab") as file:
             file.write(bytes(1 << 20))
@@ -122,13 +144,14 @@ def _refusal_of_disk(path: Path) -> OSError | None:
 
 
 class Checkpoints(Checkpoint):
-    """Saves the weights of a new best entry, and everything as an epoch is over.
+    """Saves the weights of a new best entry, and everything at the end of an epoch.
 
     Lightning calls a `Checkpoint` after all other callbacks.
 
     Args:
+        is_first: whether this is the first rank.
         every_epochs: epochs between two `last.ckpt`.
-        saved: told of each checkpoint that is whole on disk.
+        saved: called when a checkpoint is whole on disk.
     """
 
     def __init__(
@@ -144,16 +167,20 @@ class Checkpoints(Checkpoint):
         self.plateaus: PlateausBeforeTheSave | None = None
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        # Lightning calls setup for the fit and again for the test, with the same trainer.
         if self.plateaus is None:
             self.plateaus = PlateausBeforeTheSave(trainer)
 
     def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save the weights if the new entry is the best. All ranks call it together."""
         if self.history.improved:
             trainer.save_checkpoint(next_best(self.experiment))
-        if self.is_first and self.history.by_validation:  # whoever watches sees it within the epoch
+        # So that a reader sees the entry within the epoch.
+        if self.is_first and self.history.by_validation:
             self.experiment.write_history(self.history.entries)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        # Before the save: Lightning 2.6.6 would step these schedulers after it.
         if self.plateaus is not None:
             self.plateaus.step()
         if self.history.epochs % self.every_epochs == 0:
@@ -162,50 +189,55 @@ class Checkpoints(Checkpoint):
             self.experiment.write_history(self.history.entries)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """The end is saved whatever the interval; a run killed in its test has nothing to train
-        again."""
+        # The end is always saved: a run that is killed in its test has nothing to train again.
         if self.history.epochs % self.every_epochs:
             self.save_last(trainer)
 
     def save_last(self, trainer: Trainer) -> None:
-        """All ranks must call it together."""
+        """Write `last.ckpt`, then let a waiting `best.next.ckpt` become `best.ckpt`.
+
+        All ranks must call it together.
+        """
         self.history.gather()
         if self.is_first:
             keep_previous(self.experiment.last_checkpoint)
         trainer.save_checkpoint(self.experiment.last_checkpoint)
+        # Only now: `last.ckpt` has the best entry in its history.
         if self.is_first and next_best(self.experiment).exists():
             os.replace(next_best(self.experiment), self.experiment.best_checkpoint)
-        trainer.strategy.barrier("best.ckpt")  # the test reads it on every rank
+        # The test reads `best.ckpt` on every rank.
+        trainer.strategy.barrier("best.ckpt")
         self.saved()
 
 
 def next_best(experiment: Experiment) -> Path:
-    """Where the weights of a new best epoch wait for `last.ckpt`."""
+    """Return the file in which the weights of a new best epoch wait for `last.ckpt`."""
     return experiment.folder / NEXT_BEST
 
 
 def thin_out(experiment: Experiment, keep: str) -> None:
-    """Remove what a finished run's result does not need.
+    """Remove the checkpoints of a finished run that are not to be kept.
 
-    `keep`: all, last (no previous one) or best (weights only).
+    Args:
+        keep: "all", "last" (no previous one) or "best" (weights only).
     """
     if keep in ("last", "best"):
-        for path in (
-            previous(experiment.last_checkpoint),
-            *experiment.folder.glob("unused.*.ckpt"),
-        ):
+        previous(experiment.last_checkpoint).unlink(missing_ok=True)
+        for path in experiment.folder.glob("unused.*.ckpt"):
             path.unlink(missing_ok=True)
+    # If no epoch is the best, the last weights are all that there is.
     if keep == "best" and experiment.best_checkpoint.exists():
         experiment.last_checkpoint.unlink(missing_ok=True)
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before `path` is kept."""
+    """Return the file in which the checkpoint before `path` is kept."""
     return path.with_name("previous.ckpt")
 
 
 def keep_previous(path: Path) -> None:
-    """Give the checkpoint at `path` a second name, before another takes its place."""
+    """Give the checkpoint at `path` a second name, before another one takes its place."""
+    # A second name and not a rename: at each moment there is a whole checkpoint at `path`.
     if path.exists():
         aside = path.with_name(f".previous.{os.getpid()}.tmp")
         aside.unlink(missing_ok=True)

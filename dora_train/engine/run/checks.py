@@ -1,8 +1,7 @@
-"""Whether a run can do what its configuration asks for, on this machine: looked at before anything
-is on disk.
+"""Checks whether a run can do what its configuration asks for, on this machine.
 
-What train.py's own checks need not import Lightning for, they have refused before. Called by
-`session.enter`.
+These checks need Lightning. `entering.enter` calls them before anything is written. The checks of
+train.py, which need no Lightning, come earlier.
 """
 
 import inspect
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from ..config.keys import MAY_BE_NULL
@@ -23,24 +22,29 @@ from ..errors import UserError, near
 from .loggers import check_loggers
 
 
-def check_run(cfg: Any) -> None:
-    """All of it.
+def check_run(cfg: DictConfig) -> None:
+    """Refuse a configuration that this machine, or Lightning, cannot run.
 
     Raises:
-        UserError: whatever would keep the run from being what was asked for.
+        UserError: a value, a logger, the accelerator or a key of `trainer` cannot be had.
     """
     check_values(_plain(cfg))
     check_loggers(list(cfg.logger or []))
+    # Outside a job, slurm.gpus says nothing about this machine.
+    in_job = "DORA_TRAIN_JOB" in os.environ
     check_accelerator(
         str(cfg.trainer.get("accelerator", "auto")),
-        int(cfg.slurm.gpus) if _in_job() else 0,
+        int(cfg.slurm.gpus) if in_job else 0,
         bool(cfg.trainer.get("sync_batchnorm")),
     )
     check_trainer(trainer_keywords(cfg))
 
 
-def trainer_keywords(cfg: Any) -> dict[str, Any]:
-    """`cfg.trainer` as Lightning takes it; a blank key is Lightning's own default."""
+def trainer_keywords(cfg: DictConfig) -> dict[str, Any]:
+    """Return `cfg.trainer` as keywords of Lightning's Trainer.
+
+    A blank key is left out, so that it has Lightning's own default.
+    """
     return {
         key: value
         for key, value in _plain(cfg.trainer).items()
@@ -48,25 +52,26 @@ def trainer_keywords(cfg: Any) -> dict[str, Any]:
     }
 
 
-def _plain(cfg: Any) -> dict[str, Any]:
+def _plain(cfg: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
 
 
 def check_trainer(keywords: Mapping[str, Any]) -> None:
-    """Whether Lightning's Trainer takes them: asked by building one, which takes milliseconds and
-    starts nothing.
+    """Refuse keywords that Lightning's Trainer does not take.
 
     Raises:
-        UserError: a keyword that is not Lightning's, or a value that it refuses.
+        UserError: a keyword is not Lightning's, or Lightning refuses its value.
     """
     known = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
     for key in keywords:
         if key not in known:
             close = near(key, known)
+            hint = f": did you mean {close[0]}?" if close else "."
             raise UserError(
-                f'unknown key "trainer.{key}"' + (f": did you mean {close[0]}?" if close else "."),
+                f'unknown key "trainer.{key}"{hint}',
                 f"Lightning's Trainer takes: {', '.join(known[:14])} ...",
             )
+    # To build one takes milliseconds, and starts nothing.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the run's own trainer says it again
@@ -79,25 +84,30 @@ def check_trainer(keywords: Mapping[str, Any]) -> None:
                 enable_progress_bar=False,
                 enable_model_summary=False,
             )
-    except Exception as error:  # MisconfigurationException, ValueError, TypeError, ModuleNotFoundError: each its own
+    # MisconfigurationException, ValueError, TypeError, ModuleNotFoundError: no common base class.
+    except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"Lightning's Trainer refuses a value of trainer: {reason}") from error
 
 
-def check_batches(trainer: Any, lengths: Mapping[str, int | None]) -> None:
-    """Whether the limits of `cfg.trainer` leave a batch of each set, as soon as the data is known.
+def check_batches(trainer: pl.Trainer, lengths: Mapping[str, int | None]) -> None:
+    """Refuse limits in `cfg.trainer` that leave no batch of a set.
 
     Args:
-        lengths: batches of `train`, `valid` and `test`; None: unknown, or no such set.
+        lengths: the batches of `train`, `valid` and `test`. None if unknown, or without such a set.
 
     Raises:
-        UserError: a fraction leaves none, or no validation would ever begin.
+        UserError: a fraction leaves no batch, or no validation would ever begin.
     """
-    overfits = trainer.overfit_batches > 0  # Lightning takes it in place of the first two limits
     for name, batches in zip(("train", "val", "test"), lengths.values()):
-        key = "overfit_batches" if overfits and name != "test" else f"limit_{name}_batches"
+        limit = f"limit_{name}_batches"
+        key = limit
+        # Lightning takes it in place of the first two limits.
+        overfits = trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        if overfits and name != "test":
+            key = "overfit_batches"
         if batches is not None:
-            _check_limit(key, getattr(trainer, f"limit_{name}_batches"), batches)
+            _check_limit(key, getattr(trainer, limit), batches)
     if lengths["train"] is None:
         return
     left = counted(trainer.limit_train_batches, lengths["train"])
@@ -112,7 +122,12 @@ def check_batches(trainer: Any, lengths: Mapping[str, int | None]) -> None:
 
 
 def _check_limit(key: str, limit: int | float, batches: int) -> None:
-    """Lightning 2.6.6 takes 0 for none at all, and refuses a fraction that comes to none."""
+    """Refuse a fraction that leaves no batch.
+
+    Raises:
+        UserError: it leaves none.
+    """
+    # 0 asks for no batch at all, which Lightning 2.6.6 allows.
     if limit and batches and not counted(limit, batches):
         least = math.ceil(1000 / batches) / 1000
         raise UserError(
@@ -122,17 +137,25 @@ def _check_limit(key: str, limit: int | float, batches: int) -> None:
 
 
 def counted(limit: int | float, batches: int) -> int:
-    """The batches that a limit leaves, as Lightning's loops count them."""
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    """Return the number of batches that a limit leaves, as Lightning's loops count them.
 
-
-def _in_job() -> bool:
-    return "DORA_TRAIN_JOB" in os.environ
+    Args:
+        limit: an int is a number of batches, a float is a share of them.
+    """
+    if isinstance(limit, int):
+        return min(batches, limit)
+    return int(batches * limit)
 
 
 def check_accelerator(accelerator: str, gpus_of_job: int = 0, sync_batchnorm: bool = False) -> None:
-    """Raises: UserError if a GPU is needed and torch sees none: nothing trains on the CPU in
-    silence."""
+    """Refuse a run that needs a GPU if torch sees none: nothing trains on the CPU in silence.
+
+    Args:
+        gpus_of_job: the GPUs that the job was given.
+
+    Raises:
+        UserError: there is no such device.
+    """
     there = {
         "gpu": torch.cuda.is_available() or torch.backends.mps.is_available(),
         "cuda": torch.cuda.is_available(),

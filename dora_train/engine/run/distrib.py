@@ -1,7 +1,7 @@
-"""`dora.distrib` inside a run: the ranks that this project has started, however it did.
+"""`dora.distrib` inside a run: the ranks that this project has started, in any of its ways.
 
-Dora's own functions ask submitit, which starts no job here. `install` puts these in their
-place, for code that runs in `main`.
+Dora's own functions ask submitit, which starts no job here. `install` puts the functions of this
+file in their place, for code that runs in `main`.
 """
 
 import os
@@ -15,7 +15,7 @@ Spec = namedtuple("Spec", "rank world_size local_rank node_rank num_nodes source
 
 
 def get_distrib_spec() -> Spec:
-    """This process among the ranks of its run, as Dora's function of this name."""
+    """Return this process among the ranks of its run, as Dora's function of this name."""
     ranks = current().ranks
     return Spec(
         ranks.rank,
@@ -28,7 +28,7 @@ def get_distrib_spec() -> Spec:
 
 
 def set_distrib_env() -> None:
-    """Set the variables that torch's `env://` reads; nothing for a single rank."""
+    """Set the variables that torch's `env://` reads. Nothing is done for a single rank."""
     ranks = current().ranks
     if ranks.world_size > 1:
         known = {
@@ -44,21 +44,25 @@ def set_distrib_env() -> None:
 
 
 def init(backend: str = "nccl") -> None:
-    """Let the ranks meet now, for what is done before `train`; nothing for a single rank.
+    """Let the ranks meet now, for code that runs before `train`. Nothing is done for a single rank.
 
     Args:
-        backend: Dora's; here it is NCCL on GPUs and gloo on the CPU, whatever is asked for.
+        backend: ignored, and there because Dora's function has it. It is NCCL on GPUs and gloo on
+            the CPU.
     """
     import torch
 
     ranks = current().ranks
+    # Lightning uses a group that exists. So `main` may call this before `train`, or not at all.
     if ranks.world_size == 1 or torch.distributed.is_initialized():
         return
     on_cpu = str(get_xp().cfg.trainer.accelerator) == "cpu" or not torch.cuda.is_available()
+    backend = "gloo"
     if not on_cpu:
+        backend = "nccl"
         torch.cuda.set_device(ranks.local_rank)
     torch.distributed.init_process_group(
-        "gloo" if on_cpu else "nccl",
+        backend,
         init_method=f"tcp://{ranks.address}:{ranks.port}",
         rank=ranks.rank,
         world_size=ranks.world_size,
@@ -71,8 +75,10 @@ def is_master() -> bool:
 
 
 def rank() -> int:
+    """Return the number of this process among the ranks, from 0."""
     return current().ranks.rank
 
 
 def world_size() -> int:
+    """Return the number of ranks."""
     return current().ranks.world_size

@@ -1,4 +1,4 @@
-"""Our ranks, as Lightning wants to be told of them."""
+"""Our ranks, in the form in which Lightning asks for them."""
 
 import torch
 from pytorch_lightning.plugins.environments import ClusterEnvironment
@@ -7,16 +7,17 @@ from .ranks import Ranks
 
 
 class RanksEnvironment(ClusterEnvironment):
-    """Lightning starts no process and asks no scheduler: the ranks are there already.
+    """Tells Lightning of ranks that exist already: it starts no process and asks no scheduler.
 
-    Given with one rank too: else Lightning finds SLURM by itself and installs its own requeue
-        handlers.
+    It is given with one rank, too. Otherwise Lightning finds SLURM by itself and installs its own
+    requeue handlers.
     """
 
     def __init__(self, ranks: Ranks):
         super().__init__()
         self.ranks = ranks
 
+    # Otherwise Lightning would start processes of its own.
     @property
     def creates_processes_externally(self) -> bool:
         return True
@@ -37,13 +38,13 @@ class RanksEnvironment(ClusterEnvironment):
         return self.ranks.world_size
 
     def set_world_size(self, size: int) -> None:
-        """Lightning computes what the ranks already say."""
+        """Do nothing: Lightning computes the number that the ranks already have."""
 
     def global_rank(self) -> int:
         return self.ranks.rank
 
     def set_global_rank(self, rank: int) -> None:
-        """Lightning computes what the ranks already say."""
+        """Do nothing: Lightning computes the number that the ranks already have."""
 
     def local_rank(self) -> int:
         return self.ranks.local_rank
@@ -53,9 +54,9 @@ class RanksEnvironment(ClusterEnvironment):
 
 
 def leave_group() -> None:
-    """Leave the ranks' process group, where there is one: at the process's end.
+    """Leave the ranks' process group, if there is one, at the end of the process.
 
-    Lightning 2.6.6 does so for NCCL alone. gloo's threads, met by the interpreter's end, now and
+    Lightning 2.6.6 does so for NCCL only. The interpreter's end meets gloo's threads, which now and
     then abort a process that had finished ("terminate called without an active exception", exit
     code -6).
     """

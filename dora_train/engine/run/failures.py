@@ -1,5 +1,4 @@
-"""What happens to a run from outside, told from its own mistakes: a full disk, a rank that is
-gone."""
+"""Failures that are no mistake of the run itself: a full disk, and a rank that is gone."""
 
 import errno
 import os
@@ -9,12 +8,14 @@ from pathlib import Path
 
 from ..errors import UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, `ulimit -f`
+# Words of the errors by which torch says that another rank does not answer. They have no type.
 LOST = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe")
 
 
 def full(error: BaseException | None) -> OSError | None:
-    """What says that a disk, or a quota, takes no more: this error, or one that led to it."""
+    """Return the error of a full disk or quota: this error, or one that led to it."""
+    # torch and Lightning raise errors of their own, with the system's error as their cause.
     while error is not None:
         if isinstance(error, OSError) and error.errno in FULL:
             return error
@@ -24,12 +25,12 @@ def full(error: BaseException | None) -> OSError | None:
 
 @contextmanager
 def full_disk_said(folder: Path) -> Iterator[None]:
-    """A full disk is no bug: one clear line.
+    """Turn the error of a full disk into one clear line, because it is no bug.
 
-    The files that were there are whole (store.written_aside).
+    The files that existed before are still whole (files.written_aside).
 
     Raises:
-        UserError: instead of the error of whoever was writing.
+        UserError: instead of the error of the code that was writing.
     """
     try:
         yield
@@ -46,7 +47,7 @@ def full_disk_said(folder: Path) -> Iterator[None]:
 
 
 def is_lost_rank(error: BaseException, world_size: int) -> bool:
-    """Whether another rank is gone: this one can only leave, and say so."""
+    """Whether an error means that another rank is gone."""
     import torch
 
     if world_size == 1 or not isinstance(error, RuntimeError):

@@ -1,38 +1,52 @@
-"""Our batches as loaders for Lightning: each asks where the training is, and gives this rank its
-share from there.
+"""Our batches as loaders for Lightning. Each loader gives this rank its share of every batch.
 
-The place is asked for when the first batch is: by then Lightning has restored its counters from the
-checkpoint. What a user gives as data becomes such batches in exact_loader.py.
+A training loader asks for its place in the epoch when its first batch is asked for. By then
+Lightning has restored its counters from the checkpoint. exact_loader.py makes such batches of the
+data that a user gives.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import CombinedLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..upstream.lightning import position
 from .ranks import Ranks
 
 
-class Loader:
-    """The batches of a split, of which this rank gets its share.
+class EpochBatches(Protocol):
+    """Gives the batches of any epoch, from any place on: see `dora_train.data.Batches`.
 
-    Args:
-        batches: has `epoch(epoch, start, rank, world_size)` and may have a length, as
-            `dora_train.data.Batches`.
+    It may also have a length, and `sizes` or `size_of(batch)` for the samples of a batch.
     """
 
-    def __init__(self, batches: Any, ranks: Ranks):
+    def epoch(self, epoch: int, start: int, rank: int, world_size: int, /) -> Iterator[Any]:
+        """Give this rank's share of each batch, from batch `start` on."""
+
+
+class Loader:
+    """The batches of a split, of which this rank gets its share."""
+
+    def __init__(self, batches: EpochBatches, ranks: Ranks):
         self.batches, self.ranks = batches, ranks
 
     def __len__(self) -> int:
-        """Raises: TypeError if nobody knows."""
-        return len(self.batches)
+        """Return the batches of an epoch.
+
+        Raises:
+            TypeError: the number is not known.
+        """
+        return len(self.batches)  # type: ignore[arg-type]
 
     def share(self, batch: int) -> tuple[int, int] | None:
-        """(samples of this rank, samples of all ranks) of a batch that was given; None: unknown."""
+        """Return (samples of this rank, samples of all ranks) of a batch that was given.
+
+        None if the numbers are not known.
+        """
         if hasattr(self.batches, "sizes"):
             return self.batches.sizes.get(batch)
         if not hasattr(self.batches, "size_of"):
@@ -51,27 +65,33 @@ class TrainLoader(Loader):
         overfits: every epoch has the batches of the first one.
     """
 
-    def __init__(self, batches: Any, ranks: Ranks, trainer: Trainer, overfits: bool = False):
+    def __init__(
+        self, batches: EpochBatches, ranks: Ranks, trainer: Trainer, overfits: bool = False
+    ):
         super().__init__(batches, ranks)
         self.trainer, self.overfits = trainer, overfits
 
+    # A generator reads the position when its first batch is asked for, not when it is made.
     def __iter__(self) -> Iterator[Any]:
         epoch, start = position(self.trainer)
-        yield from self._epoch(0 if self.overfits else epoch, start)
+        if self.overfits:
+            epoch = 0
+        yield from self._epoch(epoch, start)
 
 
 class EvalLoader(Loader):
-    """The batches of a validation or test set; each sample goes to exactly one rank."""
+    """The batches of a validation or test set. Each sample goes to exactly one rank."""
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._epoch(0, 0)
 
 
-def each_loader(loaders: Any, make: Callable[[Any, int], Any]) -> Any:
-    """`make(loader, number)` of a loader, or of each in a list, a dict or a CombinedLoader.
+def each_loader(loaders: object, make: Callable[[object, int], object]) -> object:
+    """Return `make(loader, number)` of a loader, or of each in a list, dict or CombinedLoader.
 
-    A list of anything but loaders is one loader: its batches.
+    A list that holds anything but loaders is itself one loader: a list of batches.
     """
+    # In place: it also holds in which turns its loaders are read.
     if isinstance(loaders, CombinedLoader):
         loaders.flattened = [make(one, at) for at, one in enumerate(loaders.flattened)]
         return loaders
@@ -82,64 +102,79 @@ def each_loader(loaders: Any, make: Callable[[Any, int], Any]) -> Any:
     return make(loaders, 0)
 
 
-def _is_loader(source: Any) -> bool:
-    from torch.utils.data import DataLoader, Dataset
-
+def _is_loader(source: object) -> bool:
     is_ours = callable(getattr(source, "epoch", None))
     return is_ours or isinstance(source, (DataLoader, Dataset, Loader))
 
 
-def share_of(loaders: Any, loader: int, batch: int) -> tuple[int, int] | None:
-    """(samples of this rank, samples of all ranks) of a batch; None: unknown.
+def share_of(loaders: object, loader: int, batch: int) -> tuple[int, int] | None:
+    """Return (samples of this rank, samples of all ranks) of a batch, or None if not known.
 
     Args:
-        loaders: what the trainer has: a loader, or several of them.
-        loader, batch: their numbers.
+        loaders: as the trainer has them: a loader, or several of them.
+        loader: the number of the loader.
+        batch: the number of the batch.
     """
     several = _several(loaders)
-    if loader < len(several) and isinstance(several[loader], Loader):
-        return several[loader].share(batch)
-    return None
+    if loader >= len(several):
+        return None
+    found = several[loader]
+    return found.share(batch) if isinstance(found, Loader) else None
 
 
-def _several(loaders: Any) -> list[Any]:
+def _several(loaders: object) -> list[object]:
     if isinstance(loaders, CombinedLoader):
         return list(loaders.flattened)
     if isinstance(loaders, dict):
         return list(loaders.values())
-    return list(loaders) if isinstance(loaders, (list, tuple)) else [loaders]
+    if isinstance(loaders, (list, tuple)):
+        return list(loaders)
+    return [loaders]
 
 
 class SameAsOneRank(Callback):
-    """What makes several ranks compute what one would: fair shares, one rank's buffers, draws by
-    counter.
+    """Makes several ranks compute the same as one rank.
+
+    It weighs the ranks' losses by their samples, gives all ranks the buffers of rank 0, and seeds
+    the draws by counters.
 
     Args:
-        seed_all: seeds the global generators from (purpose, *counters); they are seeded anew at
-            each hook and batch, so that dropout does not depend on what came before.
+        seed_all: seeds the global generators from (purpose, *counters). It is called at each hook
+            and batch, so that dropout does not depend on earlier draws.
     """
 
     def __init__(self, ranks: Ranks, seed: int, seed_all: Callable[..., None]):
         self.ranks, self.seed, self.seed_all = ranks, seed, seed_all
-        self._share = 1.0
+        self._weight = 1.0  # of this rank's loss in the present batch
 
     def on_train_batch_start(
-        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int
+        self, trainer: Trainer, module: LightningModule, batch: object, batch_idx: int
     ) -> None:
         self.seed_all("step", self.seed, trainer.current_epoch, batch_idx, self.ranks.rank)
         if self.ranks.world_size > 1:
-            self._share = self._weight(trainer, batch_idx)
+            self._weight = self._weight_of(trainer, batch_idx)
 
     def on_validation_batch_start(
-        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int, *args: Any
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        batch: object,
+        batch_idx: int,
+        *args: object,
     ) -> None:
         self.seed_all("valid", self.seed, trainer.current_epoch, batch_idx, self.ranks.rank)
 
     def on_test_batch_start(
-        self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int, *args: Any
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        batch: object,
+        batch_idx: int,
+        *args: object,
     ) -> None:
         self.seed_all("test", self.seed, batch_idx, self.ranks.rank)
 
+    # The numbers are part of the seeds. With others, a resumed run would draw other numbers.
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._seed_hook(trainer, 0)
 
@@ -150,46 +185,55 @@ class SameAsOneRank(Callback):
         self._seed_hook(trainer, 2)
 
     def _seed_hook(self, trainer: Trainer, hook: int) -> None:
-        """A module may draw there as well, e.g. the noise of a picture."""
+        """Seed the draws of the module's own hook, e.g. the noise of a picture that it logs."""
         step = trainer.global_step
         self.seed_all("hook", self.seed, trainer.current_epoch, step, hook, self.ranks.rank)
 
-    def _weight(self, trainer: Trainer, batch_idx: int) -> float:
-        """What turns DDP's mean of the ranks' means into the mean over the batch: shares differ by
-        one sample."""
+    def _weight_of(self, trainer: Trainer, batch_idx: int) -> float:
+        """Return the factor of this rank's loss for a batch.
+
+        DDP averages the ranks' means. Their shares of a batch may differ by one sample, so that
+        would not be the mean over the batch.
+        """
         share = share_of(trainer.train_dataloader, 0, batch_idx)
         if share is None:
             return 1.0
         mine, total = share
         return mine * self.ranks.world_size / total
 
-    def on_before_backward(self, trainer: Trainer, module: LightningModule, loss: Any) -> None:
-        if self._share != 1.0:
-            loss.mul_(self._share)
+    def on_before_backward(
+        self, trainer: Trainer, module: LightningModule, loss: torch.Tensor
+    ) -> None:
+        # In place: Lightning continues with the tensor that it gave.
+        if self._weight != 1.0:
+            loss.mul_(self._weight)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Running statistics of batch norm differ between ranks; those of rank 0 are the
-        checkpoint's."""
+        """Seed the hook, and give all ranks the buffers of rank 0.
+
+        The running statistics of batch norm differ between ranks, and the checkpoint holds those
+        of rank 0.
+        """
         self._seed_hook(trainer, 3)
         if self.ranks.world_size > 1:
-            import torch
-
             for buffer in module.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
 
-def num_samples(batch: Any) -> int:
-    """Samples in a batch whose loader does not know: the length of its first tensor.
+def num_samples(batch: object) -> int:
+    """Return the samples of a batch whose loader does not know them.
 
-    Looked for in lists, tuples, mappings and dataclasses, wherever it stands. 1 if there is none.
+    That is the length of the first tensor in its lists, tuples, mappings and dataclasses. It is 1
+    if there is no tensor, or if the first one is a scalar.
     """
-    for part in _tensors(batch):
-        return int(part.shape[0]) if part.ndim else 1
-    return 1
+    first = next(_tensors(batch), None)
+    if first is None or not first.ndim:
+        return 1
+    return int(first.shape[0])
 
 
-def _tensors(batch: Any) -> Iterator[Any]:
-    """The tensors of a batch, in the order in which they stand."""
+def _tensors(batch: object) -> Iterator[Any]:
+    """Give the tensors and arrays of a batch, in their order."""
     if hasattr(batch, "shape") and hasattr(batch, "ndim"):
         yield batch
         return
@@ -197,7 +241,7 @@ def _tensors(batch: Any) -> Iterator[Any]:
         yield from _tensors(part)
 
 
-def _parts(batch: Any) -> Iterator[Any]:
+def _parts(batch: object) -> Iterator[object]:
     if isinstance(batch, Mapping):
         yield from batch.values()
     elif dataclasses.is_dataclass(batch) and not isinstance(batch, type):

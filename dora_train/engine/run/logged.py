@@ -1,12 +1,12 @@
-"""What a module gives to `self.log`, and what its torchmetrics objects hold: for the history, and
-for a checkpoint within an epoch.
+"""The values that a module gives to `self.log`, and what its torchmetrics objects have gathered.
 
-Lightning 2.6.6 keeps both in memory alone. A run that is killed within an epoch would average its
-rest only. history.py is the one user.
+Both go into the history, and into a checkpoint within an epoch. Lightning 2.6.6 keeps them in
+memory only. So a run that is killed within an epoch would average only the rest of that epoch.
+`History` is the one user.
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torchmetrics import Metric
 
 from ..upstream.lightning import LoggedSums
-from ..upstream.torchmetrics import add_states, states_of, was_updated
-from .averages import Averages
+from .averages import Averages, by_name
+from .metric_states import load_metric_states, metric_states, of_each_rank
 
 SPLITS = {
     "train": "train",
@@ -29,166 +29,208 @@ _NAMED = re.compile(rf"({'|'.join(SPLITS)})[/_.](.+)", re.DOTALL)
 
 
 def split_and_name(name: str, stage: str, loader: int | None = None) -> tuple[str, str]:
-    """`val/acc`, `val_acc` and `valid.acc` are ("valid", "acc"); other names are of the stage.
+    """Return the split and the metric of a logged name.
+
+    `val/acc`, `val_acc` and `valid.acc` are ("valid", "acc"). A name without a split belongs to
+    the stage.
 
     Args:
-        stage: "train", "valid" or "test": what the trainer does.
-        loader: its number, if there are several.
+        name: as the module logs it.
+        stage: what the trainer does: "train", "valid" or "test".
+        loader: the number of the loader, if there are several.
     """
     found = _NAMED.fullmatch(name)
     split = stage
-    # Only a test gives numbers of the test set: no epoch has any.
+    # Only a test gives numbers of the test set. So `test_time`, logged in an epoch, is a name of
+    # that epoch.
     if found and (SPLITS[found[1]] == "test") == (stage == "test"):
         split, name = SPLITS[found[1]], found[2]
-    return split, name if loader is None else f"{name}/dataloader_idx_{loader}"
+    if loader is not None:
+        name = f"{name}/dataloader_idx_{loader}"
+    return split, name
 
 
 class ModuleLog:
-    """Takes what a module logs into the averages of its split, and what its torchmetrics objects
-    compute; carries both through a checkpoint.
+    """Adds what a module logs to the averages of its split, and computes its torchmetrics objects.
+
+    It carries both through a checkpoint.
 
     Args:
-        splits: the averages of train, valid and test; the history renews them.
+        splits: the averages of train, valid and test. The history replaces them at each entry.
 
     Attributes:
-        computed: {split: {name: value}}, of the metrics of this epoch that were computed.
+        computed: {split: {name: value}} of the torchmetrics objects that this epoch has computed.
     """
 
     def __init__(self, splits: dict[str, Averages], rank: int, world_size: int):
         self.splits, self.rank, self.world_size = splits, rank, world_size
         self.computed: dict[str, dict[str, float]] = {}
-        # {split: [{name: value}]} of the present batch; several dicts if a name comes again
-        self._step: dict[str, list[dict[str, Any]]] = {}
-        self._metrics: dict[tuple[str, str], Metric] = {}  # {(split, name): what was logged}
-        self._of_before: set[int] = set()  # ids of those that an earlier attempt logged
-        self._before_validation: dict[str, Any] | None = None  # see `metric_states`
-        self._restored: list[dict[str, Any]] = []  # of each rank
+        # {split: [{name: value}]} of the present batch. Several dicts if a name is logged twice.
+        self._step: dict[str, list[dict[str, object]]] = {}
+        # {(split, name): metric} of the torchmetrics objects that were logged
+        self._metrics: dict[tuple[str, str], Metric] = {}
+        # ids of the metrics that only an earlier attempt has logged
+        self._logged_before: set[int] = set()
+        self._before_validation: dict[str, Any] | None = None  # see `validation_begins`
+        # what each rank stored in the checkpoint, until `restore`
+        self._restored: list[dict[str, Any]] = []
         self._sums: LoggedSums | None = None
 
     def attach(self, trainer: Trainer, module: LightningModule) -> None:
         """Listen to `self.log` from here on."""
         self._trainer, self._module = trainer, module
+        # Lightning calls setup for the fit and again for the test, with the same trainer.
         if self._sums is None:
             self._sums = LoggedSums(trainer, self._take)
 
     # --- within an epoch ---
 
     def _take(
-        self, name: str, value: Any, hook: str, operation: str, samples: int | None, loader: Any
+        self,
+        name: str,
+        value: Metric | torch.Tensor | float,
+        hook: str,
+        operation: str,
+        samples: int | None,
+        loader: int | None,
     ) -> None:
-        """Called at each `self.log`; a step's values are added when its batch ends."""
+        """Take one value that the module gave to `self.log`.
+
+        The value of a step is added when its batch ends, because the number of its samples is only
+        known then.
+        """
+        # Lightning validates a few batches before the training. Their numbers mean nothing.
         if self._trainer.sanity_checking:
             return
         split, name = split_and_name(name, _stage(self._trainer), loader)
         if isinstance(value, Metric):
             self._metrics[split, name] = value
-            self._of_before.discard(id(value))
+            self._logged_before.discard(id(value))
         elif not _is_of_a_step(hook) or operation != "mean" or samples is not None:
             self.splits[split].add({name: value}, samples or 1, operation)
         else:
             _put(self._step.setdefault(split, []), name, value)
 
-    def add_step(self, stage: str, outputs: Any, samples: int, step: str) -> None:
-        """Add what a step returned; what it logged under the same name stands in its place.
+    def add_step(self, stage: str, outputs: object, samples: int, step: str) -> None:
+        """Add what a step returned and logged. A logged value wins if both have the same name.
 
         Args:
-            stage: train, valid or test.
-            samples: of the batch, on this rank.
-            step: what to call it in an error.
+            stage: "train", "valid" or "test".
+            outputs: what the step returned.
+            samples: in the batch, on this rank.
+            step: the name of the step in an error message.
         """
         logged, self._step = self._step, {}
-        if not samples:  # this rank has no sample of the batch: it took one that does not count
+        # A rank without a sample of its own has computed on one that does not count.
+        if not samples:
             return
+        # A name that was logged twice in a step counts twice.
         mine, *again = logged.pop(stage, [{}])
-        if outputs is not None and not isinstance(outputs, Mapping):
-            outputs = {"loss": outputs}
-        self.splits[stage].add({**(outputs or {}), **mine}, samples, step=step)
+        self.splits[stage].add({**by_name(outputs), **mine}, samples, step=step)
         for split, several in (logged | {stage: again}).items():
             for values in several:
                 self.splits[split].add(values, samples)
 
     def compute(self, *splits: str) -> None:
-        """Compute what torchmetrics objects have gathered; all ranks must call it together."""
+        """Compute the torchmetrics objects of these splits, at the end of an epoch.
+
+        All ranks must call it together.
+        """
         for (split, name), metric in list(self._metrics.items()):
             if split in splits:
                 del self._metrics[split, name]
                 self._compute(split, name, metric)
-                if id(metric) in self._of_before:  # Lightning does not know of it
+                # Lightning resets only the metrics that were logged in this process.
+                if id(metric) in self._logged_before:
                     metric.reset()
 
     def compute_so_far(self, split: str) -> None:
-        """Compute them and let them go on: Lightning resets those of training as the epoch ends."""
+        """Compute the torchmetrics objects of a split in the middle of an epoch.
+
+        They gather on: Lightning resets those of the training when the epoch ends.
+        """
         for (of, name), metric in self._metrics.items():
             if of == split:
                 self._compute(split, name, metric)
 
     def _compute(self, split: str, name: str, metric: Metric) -> None:
         value = metric.compute()
+        # A metric may also compute a dict or a matrix, which the history has no place for.
         if getattr(value, "ndim", None) == 0:
             self.computed.setdefault(split, {})[name] = float(value)
 
     def validation_begins(self) -> None:
-        """A checkpoint within a validation is of the moment before it."""
+        """Note the metrics now: a checkpoint within a validation describes the moment before it."""
         self._before_validation = metric_states(self._module)
 
     def validation_ends(self) -> None:
+        """Forget what `validation_begins` noted."""
         self._before_validation = None
 
     # --- in the checkpoint ---
 
     def state(self, epoch_ended: bool) -> dict[str, Any]:
-        """What is summed so far, of each rank; all of them must call it together.
+        """Return what each rank has gathered so far. All ranks must call it together.
 
         Args:
             epoch_ended: Lightning is about to reset the metrics that were logged.
         """
-        found: dict[str, Any] = {"computed": self.computed} if self.computed else {}
+        found: dict[str, Any] = {}
+        if self.computed:
+            found["computed"] = self.computed
         if self._sums is None:
             return found
         state: dict[str, Any] = {"monitored": self._sums.monitored()}
         if self._before_validation is not None:
             state["metrics"] = self._before_validation
+        elif epoch_ended:
+            resets = self._sums.metrics_to_reset()
+            state["metrics"] = metric_states(self._module, without=resets)
         else:
-            ends = self._sums.metrics_to_reset() if epoch_ended else set()
-            state["metrics"] = metric_states(self._module, without=ends)
+            state["metrics"] = metric_states(self._module)
         if not epoch_ended:
             state["sums"] = self._sums.sums()
             state["logged"] = self._places()
         every = of_each_rank(state, self.world_size)
+        # Most modules log nothing, and then their checkpoints have no such key.
         if any(any(one.values()) for one in every):
             found["module"] = every
         return found
 
     def _places(self) -> list[list[str]]:
-        """[split, name, place in the module] of each metric that was logged in this epoch."""
+        """Return [split, name, place in the module] of each metric logged in this epoch."""
         places = {id(part): place for place, part in self._module.named_modules()}
         logged = self._metrics.items()
         return [[*key, places[id(metric)]] for key, metric in logged if id(metric) in places]
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Keep what `state` gave, until `restore`."""
+        """Keep what `state` returned until `restore` is called."""
         self._restored = state.get("module", [])
         self.computed = state.get("computed", {})
 
     def restore(self) -> None:
-        """Once, after the module's own on_train_start, which may reset its metrics."""
+        """Put the loaded state into the module, once.
+
+        It must be called after the module's own `on_train_start`, which may reset its metrics.
+        """
         if not self._restored or self._sums is None:
             return
         of_ranks, self._restored = self._restored, []
         self._sums.load_monitored(of_ranks[0]["monitored"])
         mine = of_ranks[self.rank : self.rank + 1]
-        if self.rank == 0:  # there may be fewer ranks than before
+        # If there are fewer ranks than before, the first one also takes what the missing ranks had.
+        if self.rank == 0:
             mine += of_ranks[self.world_size :]
         load_metric_states(self._module, [state["metrics"] for state in mine])
         self._sums.load(mine[0].get("sums", {}) if mine else {})
         for split, name, place in of_ranks[0].get("logged", []):
             metric: Any = self._module.get_submodule(place)
             self._metrics[split, name] = metric
-            self._of_before.add(id(metric))
+            self._logged_before.add(id(metric))
 
 
-def _put(several: list[dict[str, Any]], name: str, value: Any) -> None:
-    """Into the first dict that has no such name."""
+def _put(several: list[dict[str, object]], name: str, value: object) -> None:
+    """Put a value into the first dict that does not have its name."""
     for values in several:
         if name not in values:
             values[name] = value
@@ -197,7 +239,10 @@ def _put(several: list[dict[str, Any]], name: str, value: Any) -> None:
 
 
 def _is_of_a_step(hook: str) -> bool:
-    """Whether a hook is training_step and the like; of several loaders it carries the number."""
+    """Whether a value was logged in `training_step` or the like.
+
+    With several loaders, Lightning appends the number of the loader to the name of the hook.
+    """
     return hook.partition(".")[0].endswith("_step")
 
 
@@ -205,56 +250,3 @@ def _stage(trainer: Trainer) -> str:
     if trainer.testing:
         return "test"
     return "valid" if trainer.validating else "train"
-
-
-# --- the states of metrics ---
-
-
-def metric_states(module: LightningModule, without: Collection[int] = ()) -> dict[str, Any]:
-    """{its place in the module: what it has gathered}, of each metric that has gathered something.
-
-    Args:
-        without: ids of metrics that Lightning is about to reset.
-    """
-    found = {}
-    for place, metric in _metrics(module):
-        if id(metric) not in without and was_updated(metric):
-            found[place] = states_of(metric)
-    return found
-
-
-def load_metric_states(module: LightningModule, of_ranks: Sequence[Mapping[str, Any]]) -> None:
-    """Put back what `metric_states` gave; a metric that is not named is reset.
-
-    Args:
-        of_ranks: of this rank; on the first one also of ranks that are no more.
-    """
-    for place, metric in _metrics(module):
-        if was_updated(metric):
-            metric.reset()
-        for states in of_ranks:
-            if place in states:
-                add_states(metric, states[place])
-
-
-def _metrics(module: LightningModule) -> list[tuple[str, Metric]]:
-    return [(place, part) for place, part in module.named_modules() if isinstance(part, Metric)]
-
-
-def of_each_rank(own: Any, world_size: int) -> list[Any]:
-    """What each rank has; all must call it together."""
-    if world_size == 1:
-        return [own]
-    every: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(every, _on_cpu(own))
-    return every
-
-
-def _on_cpu(content: Any) -> Any:
-    if isinstance(content, torch.Tensor):
-        return content.cpu()
-    if isinstance(content, Mapping):
-        return {key: _on_cpu(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [_on_cpu(part) for part in content]
-    return content

@@ -1,9 +1,9 @@
-"""TensorBoard and CSV in the experiment's folder, and wandb where asked for, from the same numbers
-as the history.
+"""TensorBoard, CSV and wandb, with the same numbers as the history.
 
-All are continuous over a resume: TensorBoard is told from which step on older events are void, the
-CSV file is written anew from the history when a run starts, and the id of a run of wandb is the
-signature; of the epochs before, it is given those that it has not got.
+TensorBoard and CSV write into the experiment's folder. All three continue over a resume.
+TensorBoard is told the step from which on older events are void. The CSV file is written anew from
+the history when a run starts. The id of a run of wandb is the signature, and wandb gets the epochs
+that it does not have yet.
 """
 
 import csv
@@ -29,56 +29,62 @@ from .history import Entry, History, batches_of
 
 
 def _tensorboard(folder: Path, void: int) -> Logger:
-    """Its events lie in the experiment's folder itself, so that TensorBoard names the run by its
-    signature.
+    """Return TensorBoard's logger, with its events in the experiment's folder itself.
 
-    The step is given to a run that starts anew, too: an attempt before it may have logged, and been
-        killed before it
-    saved.
+    So TensorBoard names the run by its signature.
     """
     in_order(folder)
+    # A run that starts anew needs the step, too: an attempt before it may have logged, and been
+    # killed before it saved.
     return TensorBoardLogger(
         str(folder), name="", version="", default_hp_metric=False, purge_step=void
     )
 
 
 def in_order(folder: Path) -> None:
-    """Have TensorBoard read the files of earlier attempts before the one that is about to be made.
+    """Rename the event files of earlier attempts, so that TensorBoard reads the next one last.
 
-    It reads them by their names, which begin with the second of their start (tensorboard 2.21's
-    EventFileWriter), and each says from which step on what was read before is void. On another
-    machine, or after its clock was set back, the new one would come first, and its epochs be gone.
+    TensorBoard reads the files by their names, which begin with the second of their start
+    (EventFileWriter of tensorboard 2.21). Each file says from which step on the events read before
+    it are void. On another machine, or after its clock was set back, the new file would come first,
+    and its epochs would be lost.
     """
-    moved, limit = [], int(time.time()) - 1
+    renames, limit = [], int(time.time()) - 1
     for path in sorted(folder.glob("events.out.tfevents.[0-9]*.*"), reverse=True):
         *head, second, rest = path.name.split(".", 4)
-        if not second.isdecimal():  # somebody else's
+        # Another program's file.
+        if not second.isdecimal():
             continue
         limit = min(limit, int(second))
-        moved.append((path, path.with_name(".".join([*head, f"{limit:010}", rest]))))
+        renames.append((path, path.with_name(".".join([*head, f"{limit:010}", rest]))))
         limit -= 1
-    for path, aside in reversed(moved):  # the oldest first: a kill in between changes no order
-        path.rename(aside)
+    # The oldest first: a kill in between changes no order.
+    for path, new in reversed(renames):
+        path.rename(new)
 
 
 def _wandb(folder: Path, void: int) -> Logger:
-    """Project, entity and WANDB_MODE=offline come from wandb's own variables."""
+    """Return wandb's logger. The entity and WANDB_MODE=offline come from wandb's own variables."""
     from pytorch_lightning.loggers import WandbLogger
 
+    # The id is the signature, so that an attempt that resumes goes on in the same run of wandb.
     project = os.environ.get("WANDB_PROJECT", "dora_train")
     return WandbLogger(
         name=folder.name, id=folder.name, project=project, save_dir=str(folder), resume="allow"
     )
 
 
-# name -> the logger for an experiment's folder; from the optimizer step `void` on, what was logged
-# before is void
+# {name: makes the logger of (folder of the experiment, first void step)}, see `lightning_loggers`
 LOGGERS: dict[str, Callable[[Path, int], Logger]] = {"tensorboard": _tensorboard, "wandb": _wandb}
 CSV = "csv"  # ours, and no logger of Lightning's
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raises: UserError for a name that is not known, or a logger that is not installed."""
+    """Refuse loggers that cannot be had.
+
+    Raises:
+        UserError: a name is unknown, or a logger is not installed.
+    """
     known = [CSV, *LOGGERS]
     for name in names:
         if name not in known:
@@ -92,27 +98,25 @@ def check_loggers(names: Sequence[str]) -> None:
 
 
 def lightning_loggers(names: Sequence[str], folder: Path, void: int) -> list[Logger]:
-    """Lightning's loggers among `names`.
+    """Return Lightning's loggers among `names`.
 
     Args:
-        void: the optimizer step from which on what an earlier attempt logged is void: see
-            `first_void_step`.
+        void: the optimizer step from which on the entries that an earlier attempt logged are void,
+            see `Resume.first_void_step`.
     """
     return [LOGGERS[name](folder, void) for name in names if name in LOGGERS]
 
 
 def log_values(logger: Logger, config: Mapping[str, Any]) -> None:
-    """The values of an experiment as its hyper-parameters:
+    """Log the values of an experiment as its hyper-parameters.
 
-    TensorBoard's HPARAMS tab, wandb's config.
-
-    Lightning's own way writes placeholders for metrics as well; the tab finds those of the epochs
-    by itself.
+    They are in TensorBoard's HPARAMS tab, and in wandb's config.
     """
-    values = {
-        key: value if isinstance(value, (bool, int, float, str)) else str(value)
-        for key, value in flatten(config)
-    }
+    values = dict(flatten(config))
+    for key, value in values.items():
+        if not isinstance(value, (bool, int, float, str)):
+            values[key] = str(value)
+    # Lightning's own way also writes placeholders for metrics. The tab finds the metrics itself.
     if isinstance(logger, TensorBoardLogger):
         _, start, _ = hparams(values, {})
         logger.experiment.file_writer.add_summary(start)
@@ -128,6 +132,7 @@ class LogHistory(Checkpoint):
         self.csv = CsvFile(experiment.metrics_csv) if with_csv else None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # It may have entries that are in no checkpoint, or half a line.
         if self.csv:
             self.csv.rewrite(self.history.entries)
         birth = self.experiment.birth()
@@ -136,13 +141,13 @@ class LogHistory(Checkpoint):
             self._catch_up(trainer, logger)
 
     def _catch_up(self, trainer: Trainer, logger: Logger) -> None:
-        """Give wandb the epochs that it has not got: all of them where it is offline.
+        """Log the entries that wandb does not have yet. If it is offline, these are all of them.
 
-        wandb 0.31 keeps up to 32 KB in memory, some hundred epochs, which a SIGKILL takes away; and
-        each attempt's offline folder is synced by itself. A row is an epoch, so that its count of
-        rows says where it is.
+        wandb 0.31 keeps up to 32 KB in memory, some hundred epochs, and loses them at a SIGKILL.
+        Each attempt has an offline folder of its own, which is synced by itself.
         """
-        # TensorBoard's has none
+        # A row is an entry, so the number of rows says where wandb is. TensorBoard has no such
+        # number.
         got = getattr(getattr(logger, "experiment", None), "starting_step", None)
         if not isinstance(got, int):
             return
@@ -159,35 +164,36 @@ class LogHistory(Checkpoint):
             logger.log_metrics(
                 {**metrics, **rates, "epoch": self.history.epoch}, step=trainer.global_step
             )
+            # At once: a run that is killed must not lose what it logged.
             logger.save()
         if self.csv:
             self.csv.append(self.history.entries)
 
 
 def learning_rates(trainer: Trainer) -> dict[str, float]:
-    """{"lr": ..., "lr/1": ...}: of each group of parameters, of all optimizers."""
+    """Return {"lr": ..., "lr/1": ...}: the rate of each group of parameters of all optimizers."""
     rates: dict[str, float] = {}
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
-            rates[f"lr/{len(rates)}" if rates else "lr"] = group["lr"]
+            name = f"lr/{len(rates)}" if rates else "lr"
+            rates[name] = group["lr"]
     return rates
 
 
 def flat(entry: Entry) -> dict[str, float]:
-    """{"train": {"loss": 1}} as {"train/loss": 1}."""
-    return {
-        f"{split}/{metric}": value
-        for split, metrics in metrics_of(entry).items()
-        for metric, value in metrics.items()
-    }
+    """Return {"train": {"loss": 1}} as {"train/loss": 1}."""
+    found = {}
+    for split, metrics in metrics_of(entry).items():
+        for metric, value in metrics.items():
+            found[f"{split}/{metric}"] = value
+    return found
 
 
 class CsvFile:
-    """One line an entry of the history, one column a metric.
+    """`metrics.csv`: one line per entry of the history, one column per metric.
 
-    The first column is the epoch, or the step if the entries have steps.
-
-    A line that a killed run left half is gone at the next start.
+    The first column is the epoch, or the step if the entries have steps. A line that a killed run
+    wrote in part is gone at the next start, because the file is then written anew.
     """
 
     def __init__(self, path: Path):
@@ -195,8 +201,13 @@ class CsvFile:
         self.columns: list[str] = []
 
     def rewrite(self, entries: Sequence[Entry]) -> None:
+        """Write all entries anew."""
         rows = [self._row(number, entry) for number, entry in enumerate(entries, 1)]
-        self.columns = list(dict.fromkeys([name for row in rows for name in row] or ["epoch"]))
+        # A dict keeps the order of its keys, and each key once.
+        columns: dict[str, None] = {}
+        for row in rows:
+            columns |= dict.fromkeys(row)
+        self.columns = list(columns) or ["epoch"]
         with (
             written_aside(self.path) as aside,
             open(aside, "w", newline="", encoding="utf-8") as file,
@@ -206,7 +217,9 @@ class CsvFile:
             writer.writerows(rows)
 
     def append(self, entries: Sequence[Entry]) -> None:
+        """Add the last entry. If it has a new metric, all entries are written anew."""
         row = self._row(len(entries), entries[-1])
+        # The header is written once, so a new column needs a new file.
         if not set(row) <= set(self.columns) or not self.path.exists():
             self.rewrite(entries)
             return
@@ -215,5 +228,6 @@ class CsvFile:
 
     @staticmethod
     def _row(number: int, entry: Entry) -> dict[str, Any]:
-        place = {"step": entry["step"]} if "step" in entry else {"epoch": number}
-        return {**place, **flat(entry)}
+        if "step" in entry:
+            return {"step": entry["step"], **flat(entry)}
+        return {"epoch": number, **flat(entry)}

@@ -1,8 +1,8 @@
-"""Where the time of a run went: `debug=profile`, a dozen lines at its end.
+"""Where the time of a run went: a dozen lines at its end, with `debug=profile`.
 
 Lightning tells a profiler when each of its actions begins and ends, one inside another. Here every
-moment is counted once, for the innermost action that has a name of ours; so the parts add up to the
-whole.
+moment is counted once, for the innermost action that has a name in PARTS. So the parts add up to
+the whole.
 """
 
 import time
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-# What an action's name of Lightning 2.6 holds -> what it is called here; the first that fits.
+# {part of an action's name in Lightning 2.6: its name here}. The first that fits is taken.
 PARTS = {
     "train_dataloader_next": "data",
     "val_next": "data",
@@ -52,20 +52,21 @@ ORDER = (
 
 
 class Unasked(PassThroughProfiler):
-    """Notes nothing, as Lightning's own does, which makes a generator for it some thirty times a
-    step."""
+    """Notes nothing, for a run that asks for no profile.
+
+    Lightning's own does the same, but makes a generator for it some thirty times per step.
+    """
 
     def profile(self, action_name: str) -> Any:
         return NOTHING
 
 
 class WhereTimeGoes(Profiler):
-    """Seconds by part.
+    """Counts the seconds of each part of a run.
 
     Args:
-        device: where the network is: a GPU is waited for at each change, else its work would be
-            counted for whoever happens to wait for it.
-        clock: seconds.
+        device: where the network is.
+        clock: returns seconds.
     """
 
     def __init__(self, device: torch.device, clock: Callable[[], float] = time.monotonic):
@@ -81,10 +82,12 @@ class WhereTimeGoes(Profiler):
 
     def stop(self, action_name: str) -> None:
         self._count()
-        if len(self._inside) > 1:  # an exception may leave actions open
+        # REST stays, whatever an exception left open.
+        if len(self._inside) > 1:
             self._inside.pop()
 
     def _count(self) -> None:
+        # A GPU works on while the CPU returns. Its time would count for the part that waits for it.
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         now = self._clock()
@@ -92,10 +95,10 @@ class WhereTimeGoes(Profiler):
         self._since = now
 
     def lines(self, began: float, steps: int) -> list[str]:
-        """A line for each part.
+        """Return a line for each part.
 
         Args:
-            began: when the run did, by the same clock.
+            began: when the run began, by the same clock.
             steps: optimizer steps of this attempt.
         """
         self._count()
@@ -103,16 +106,19 @@ class WhereTimeGoes(Profiler):
         whole = sum(seconds.values())
         lines = [f"where the time went: {whole:.1f} s, {steps} steps"]
         for part in ORDER:
-            took = seconds.get(part, 0.0)
-            per_step = (
-                ""
-                if part in (START, "test") or not steps
-                else f"{took / steps * 1e3:9.2f} ms a step"
-            )
+            took, per_step = seconds.get(part, 0.0), ""
+            if steps and part not in (START, "test"):
+                per_step = f"{took / steps * 1e3:9.2f} ms a step"
             lines.append(f"  {part:<11}{took:8.2f} s {took / whole:6.1%} {per_step}".rstrip())
         return lines
 
 
 def part_of(action: str) -> str:
-    """`data` for `[_TrainingEpochLoop].train_dataloader_next`; empty for what has no name here."""
-    return next((part for words, part in PARTS.items() if words in action), "")
+    """Return the part of an action, e.g. `data` of `[_TrainingEpochLoop].train_dataloader_next`.
+
+    Empty if the action has no name in PARTS.
+    """
+    for words, part in PARTS.items():
+        if words in action:
+            return part
+    return ""

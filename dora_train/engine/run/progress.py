@@ -1,11 +1,10 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere, one line an epoch; and
-its heartbeat.
+"""Shows a run to a person, and writes its heartbeat.
 
-Asked at every step, hence nothing here reads a tensor: that would wait for the GPU.
+A terminal has a bar. Elsewhere there are plain lines, and one line per epoch. Nothing here reads a
+tensor: it is called at every step, and would wait for the GPU each time.
 """
 
 import time
-from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
@@ -22,40 +21,44 @@ BAR_EVERY, LINE_EVERY, BEAT_EVERY = 0.1, 5.0, 10.0  # seconds
 
 
 class ShowProgress(Checkpoint):
-    """Rank 0's display, and what it writes of itself into `state.json`."""
+    """Rank 0's display, and the progress that it writes into `state.json`."""
 
     def __init__(self, session: Session, history: History):
         self.session, self.history = session, history
         self.bar: Progress | None = None
-        self._drawn = self._lined = self._beaten = 0.0
-        self._mark = (0.0, 0)  # time and total batches when the speed was last measured
-        self._speed: float | None = None
-        self._gap: float | None = None
-        self._entry_began = 0.0
+        # Times are seconds of the monotonic clock.
+        self._drawn = self._lined = self._beaten = self._entry_began = 0.0
+        self._measured = (0.0, 0)  # time and total batches when the speed was last measured
+        self._speed: float | None = None  # batches per second
+        self._gap: float | None = None  # the longest time between two heartbeats
 
     # --- the epochs ---
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._drawn = self._lined = self._beaten = self._entry_began = time.monotonic()
-        self._mark = (time.monotonic(), self._total(trainer))
+        self._measured = (time.monotonic(), self._total(trainer))
         if self.session.console.is_terminal:
             self.bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.fields[speed]}"),
                 TimeRemainingColumn(compact=True),
+                # Lines that are logged appear above the bar, and the bar goes when the run ends.
                 console=self.session.console,
                 transient=True,
             )
             self.bar.add_task("", total=None, speed="")
             self.bar.start()
-        self._beat(trainer, *position(trainer))  # an earlier attempt may have been further
+        # At once: an earlier attempt may have written a later place.
+        self._beat(trainer, *position(trainer))
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        # With an entry per validation, its time runs from the entry before it.
         if not self.history.by_validation:
             self._entry_began = time.monotonic()
 
     def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        """Log the line of a new entry."""
         now = time.monotonic()
         took, self._entry_began = now - self._entry_began, now
         self._measure(trainer)
@@ -66,11 +69,11 @@ class ShowProgress(Checkpoint):
         self._beat(trainer, self.history.epochs, 0)
 
     def _place(self, trainer: Trainer) -> str:
-        """`epoch  7/20`; of a run that ends by its steps `step  700/2000`."""
-        if ends_by_steps(trainer):
-            return counted("step", trainer.global_step, trainer.max_steps)
-        place = counted("epoch", self.history.epoch, epochs_of(trainer))
-        return f"{place}  step {trainer.global_step}" if self.history.by_validation else place
+        """Return the place of a new entry: as `_where`, and its step if entries have steps."""
+        place = self._where(trainer)
+        if self.history.by_validation and not ends_by_steps(trainer):
+            place += f"  step {trainer.global_step}"
+        return place
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._stop()
@@ -81,6 +84,7 @@ class ShowProgress(Checkpoint):
         self._stop()
 
     def _stop(self) -> None:
+        # A bar that is not stopped leaves the terminal without a cursor.
         if self.bar:
             self.bar.stop()
             self.bar = None
@@ -88,12 +92,17 @@ class ShowProgress(Checkpoint):
     # --- the steps ---
 
     def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         now = time.monotonic()
         if self.bar and now - self._drawn > BAR_EVERY:
             self._drawn = now
-            self._draw(trainer, batch_idx + 1)
+            self._draw(self.bar, trainer, batch_idx + 1)
         if not self.bar and now - self._lined > LINE_EVERY:
             self._lined = now
             self._measure(trainer)
@@ -105,21 +114,21 @@ class ShowProgress(Checkpoint):
             self._measure(trainer)
             self._beat(trainer, self.history.epochs, batch_idx + 1)
 
-    def _draw(self, trainer: Trainer, batch: int) -> None:
-        assert self.bar is not None
+    def _draw(self, bar: Progress, trainer: Trainer, batch: int) -> None:
         self._measure(trainer)
-        task = self.bar.tasks[0].id
-        by_steps = ends_by_steps(trainer)
-        self.bar.update(
-            task,
-            completed=trainer.global_step if by_steps else batch,
-            total=trainer.max_steps if by_steps else batches_of(trainer),
+        done, total = batch, batches_of(trainer)
+        if ends_by_steps(trainer):
+            done, total = trainer.global_step, trainer.max_steps
+        bar.update(
+            bar.tasks[0].id,
+            completed=done,
+            total=total,
             description=self._where(trainer),
             speed=self._shown_speed(),
         )
 
     def _where(self, trainer: Trainer) -> str:
-        """Of the epoch, or of the steps, that is being trained."""
+        """Return `epoch  7/20`, or `step  700/2000` of a run that ends by its steps."""
         if ends_by_steps(trainer):
             return counted("step", trainer.global_step, trainer.max_steps)
         return counted("epoch", self.history.epoch, epochs_of(trainer))
@@ -128,19 +137,23 @@ class ShowProgress(Checkpoint):
         return trainer.fit_loop.total_batch_idx + 1
 
     def _measure(self, trainer: Trainer) -> None:
-        """Batches a second since the last measure, at least half a second ago."""
-        then, count = self._mark
+        """Measure the speed since the last measure."""
+        then, count = self._measured
         now, total = time.monotonic(), self._total(trainer)
+        # In a shorter time, one batch more or less would change the speed too much.
         if now - then > 0.5 and total > count:
             self._speed = (total - count) / (now - then)
-            self._mark = (now, total)
+            self._measured = (now, total)
 
     def _shown_speed(self) -> str:
         if self._speed is None:
             return ""
-        return f"{self._speed:.0f} it/s" if self._speed >= 10 else f"{self._speed:.2f} it/s"
+        if self._speed >= 10:
+            return f"{self._speed:.0f} it/s"
+        return f"{self._speed:.2f} it/s"
 
     def _beat(self, trainer: Trainer, epoch: int, batch: int) -> None:
+        """Write the progress into `state.json`, with the epochs and batches that are finished."""
         now = time.monotonic()
         self._gap, self._beaten = max(self._gap or 0.0, now - self._beaten), now
         self.session.report(
@@ -157,22 +170,28 @@ class ShowProgress(Checkpoint):
 
 
 def counted(what: str, number: int, of: int | None) -> str:
-    """`epoch  7/20`, in a width that stays."""
-    return f"{what} {number:>{len(str(of))}}/{of}" if of else f"{what} {number}"
+    """Return `epoch  7/20`, in a width that stays the same, or `epoch 7` if there is no limit."""
+    if not of:
+        return f"{what} {number}"
+    return f"{what} {number:>{len(str(of))}}/{of}"
 
 
 def epochs_of(trainer: Trainer) -> int | None:
-    """Epochs asked for; None where steps or the clock end the run."""
-    return trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+    """Return the epochs asked for, or None if steps or the clock end the run."""
+    epochs = trainer.max_epochs or 0
+    return epochs if epochs > 0 else None
 
 
 def ends_by_steps(trainer: Trainer) -> bool:
-    """Whether a number of steps ends the run, and none of epochs."""
+    """Whether a number of steps ends the run, and no number of epochs."""
     return trainer.max_steps > 0 and epochs_of(trainer) is None
 
 
 def entry_line(place: str, history: History, seconds: float) -> str:
-    """`epoch  7/20  train loss 0.214 │ valid loss 0.131 acc 0.972  best valid acc 0.975 @5  3.1 s`."""
+    """Return the line of the last entry.
+
+    E.g. `epoch  7/20  train loss 0.214 │ valid loss 0.131 acc 0.972  best valid acc 0.975 @5  3.1 s`.
+    """
     entry = metrics_of(history.entries[-1])
     splits = [f"{split} {shown(metrics)}" for split, metrics in entry.items()]
     best = f"  best {shown_best(history.best, history.metric)}" if history.best else ""

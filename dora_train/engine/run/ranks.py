@@ -1,10 +1,11 @@
-"""Which rank this process is, of how many, and where they meet: for each of the four ways to start
-a run.
+"""Which rank this process is, of how many, and where they meet.
 
-`dora run` is one rank; `dora run -d` starts its ranks itself and sets their environment; torchrun
-sets the same variables; in a job of ours SLURM's variables say it. A shell inside `salloc` has
-SLURM's variables too, and is no job of ours: they are believed only where `job.py` set
-`DORA_TRAIN_JOB`.
+There are four ways to start a run. `dora run` is one rank. `dora run -d` starts its ranks itself
+and sets their environment. torchrun sets the same variables. In a job of ours, SLURM's variables
+say it.
+
+A shell inside `salloc` has SLURM's variables too, but it is no job of ours. So they are believed
+only if `job.py` has set `DORA_TRAIN_JOB`.
 """
 
 import os
@@ -22,27 +23,36 @@ JOB = "DORA_TRAIN_JOB"  # set by job.py: the token of the submission
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among the ranks of its run."""
+    """This process among the ranks of its run.
+
+    Attributes:
+        local_rank: its number on this node.
+        local_size: the number of ranks on this node.
+        address, port: where rank 0 waits for the others.
+    """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    local_size: int = 1  # ranks on this node
+    local_size: int = 1
     node_rank: int = 0
     address: str = "127.0.0.1"
     port: int = 0
 
     @property
     def num_nodes(self) -> int:
+        """The number of nodes. Each has the same number of ranks."""
         return max(1, self.world_size // self.local_size)
 
     @property
     def is_first(self) -> bool:
+        """Whether this is the rank that writes and logs."""
         return self.rank == 0
 
+    # torchrun first: it may have been started within a job.
     @classmethod
     def here(cls, env: Mapping[str, str] = os.environ) -> "Ranks":
-        """This process's place, from its environment."""
+        """Return the ranks as the environment of this process says them."""
         if "WORLD_SIZE" in env and int(env["WORLD_SIZE"]) > 1:
             return cls._from_launcher(env)
         if JOB in env and int(env.get("SLURM_NTASKS", "1")) > 1:
@@ -51,7 +61,7 @@ class Ranks:
 
     @classmethod
     def _from_launcher(cls, env: Mapping[str, str]) -> "Ranks":
-        """torchrun, or `dora run -d`: variables as torch documents them."""
+        """Return the ranks of torchrun or `dora run -d`, from variables that torch documents."""
         rank, world_size = int(env["RANK"]), int(env["WORLD_SIZE"])
         local_size = int(env.get("LOCAL_WORLD_SIZE", world_size))
         return cls(
@@ -66,11 +76,15 @@ class Ranks:
 
     @classmethod
     def _from_slurm(cls, env: Mapping[str, str]) -> "Ranks":
+        """Return the ranks of a job of ours."""
         world_size, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_JOB_NUM_NODES", "1"))
-        address = "127.0.0.1" if nodes == 1 else _reachable(hosts_of(env["SLURM_JOB_NODELIST"])[0])
-        # All ranks must agree on it before they can talk; a requeued job, or a second copy, gets
-        # another.
+        address = "127.0.0.1"
+        if nodes > 1:
+            address = _reachable(hosts_of(env["SLURM_JOB_NODELIST"])[0])
+        # All ranks must agree on the port before they can talk. A requeued job, or a second copy of
+        # it, gets another one: the old one may still be taken.
         place = f"{env['SLURM_JOB_ID']} {env.get('SLURM_RESTART_COUNT', '0')} {env[JOB]}"
+        # 20000 to 59999: above the ports of known services.
         port = 20000 + zlib.crc32(place.encode()) % 40000
         return cls(
             int(env["SLURM_PROCID"]),
@@ -84,12 +98,12 @@ class Ranks:
 
 
 def _reachable(host: str) -> str:
-    """An address for a node's name; a name that does not resolve would hang torch for six minutes
-    without a word.
+    """Return an address for the name of a node.
 
     Raises:
-        UserError: neither the resolver nor SLURM knows one.
+        UserError: neither the resolver nor SLURM knows an address.
     """
+    # With a name that does not resolve, torch would hang for six minutes without a message.
     try:
         socket.getaddrinfo(host, None)
         return host
@@ -110,7 +124,7 @@ def _reachable(host: str) -> str:
 
 
 def free_port() -> int:
-    """A port that is free on this machine now."""
+    """Return a port that is free on this machine now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

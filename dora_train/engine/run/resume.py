@@ -1,9 +1,9 @@
-"""Where a run resumes, and that `best.ckpt` is then the best of the history that it resumes with.
+"""Finds where a run resumes, and makes `best.ckpt` the best of the history that it resumes with.
 
-A checkpoint can be used if it is whole, and if the weights of its history's best epoch can be had:
-from `best.ckpt`, or from another checkpoint that was saved at that epoch's end. Weights that are
-lost can only be trained again, from a checkpoint before them or from the start. Other weights are
-never tested in their place.
+A checkpoint can be used if two conditions hold. It is whole. And the weights of its history's best
+epoch can be had: from `best.ckpt`, or from another checkpoint that was saved at that epoch's end.
+Weights that are lost can only be trained again, from a checkpoint before them or from the start.
+Other weights are never tested in their place.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from ..experiment.folder import Experiment
 from .checkpoints import AtomicCheckpointIO, next_best, previous
 from .history import RULE
 
+# Files that an attempt leaves if it is killed while it writes.
 HALF_WRITTEN = (
     ".last.ckpt.*.tmp",
     ".best.ckpt.*.tmp",
@@ -31,19 +32,45 @@ HALF_WRITTEN = (
 
 @dataclass(frozen=True)
 class Resume:
-    """Where a run resumes. Finding it changes nothing on disk; `take_up` does."""
+    """Where a run resumes. Finding it changes nothing on disk, only `take_up` does.
 
-    checkpoint: Path | None = None  # None: the run starts anew
-    content: dict[str, Any] = field(default_factory=dict)  # of the checkpoint
-    best: Path | None = None  # the file with the weights of the best epoch; None: there is none
-    warning: str = ""  # what is lost, and what is done about it
+    Attributes:
+        checkpoint: the file, or None if the run starts anew.
+        content: of the checkpoint.
+        best: the file with the weights of the best epoch, or None if there is none.
+        warning: what is lost, and what is done about it.
+    """
+
+    checkpoint: Path | None = None
+    content: dict[str, Any] = field(default_factory=dict)
+    best: Path | None = None
+    warning: str = ""
 
     @property
     def epoch(self) -> int:
-        """The first epoch that is trained, from 1; the checkpoint may hold a part of it."""
+        """The first epoch that is trained, from 1. The checkpoint may hold a part of it."""
         if not self.content:
             return 1
         return self.content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] + 1
+
+    @property
+    def steps(self) -> int:
+        """The optimizer steps before it."""
+        return self.content.get("global_step", 0)
+
+    @property
+    def first_void_step(self) -> int:
+        """The first optimizer step whose log entry belongs to nothing that the checkpoint holds.
+
+        An epoch is logged at its last step. A checkpoint of the epoch's end has that entry. One
+        within its validation has the same step but not the entry: an attempt that was killed
+        between the two may have logged it.
+        """
+        if not self.content:
+            return 1
+        epoch = self.content["loops"]["fit_loop"]["epoch_progress"]["current"]
+        is_over = epoch["ready"] == epoch["processed"]
+        return self.steps + 1 if is_over else self.steps
 
     @property
     def holds_objects(self) -> bool:
@@ -52,91 +79,114 @@ class Resume:
 
     @property
     def history(self) -> dict[str, Any]:
-        """What `History` saved; empty at the start."""
-        return self.content["callbacks"]["History"] if self.content else {}
+        """The state of the callback `History`, empty at the start."""
+        if not self.content:
+            return {}
+        return self.content["callbacks"]["History"]
 
     @property
     def rule(self) -> int:
-        """By which rule the run counts: see `History`."""
-        return self.history.get("rule", 1) if self.content else RULE
+        """The rule by which the run counts: see `History`."""
+        if not self.content:
+            return RULE
+        return self.history.get("rule", 1)
 
     @property
     def best_entry(self) -> dict[str, Any]:
-        """The best entry of the history, as `result.json` has it; empty: it has none."""
+        """The best entry of the history, as `result.json` has it. Empty if it has none."""
         return self.history.get("best", {})
 
     @property
     def reached(self) -> int:
-        """How far the history goes: an epoch from 1; a step if its entries have steps."""
+        """How far the history goes: an epoch from 1, or a step if its entries have steps."""
         if "step" in self.best_entry:
             return self.content["global_step"]
         return len(self.history["history"])
 
 
 def find_resume(experiment: Experiment) -> Resume:
-    """From `last.ckpt` if it can be used, else from the one before it, else from the start."""
+    """Return the resume from `last.ckpt`, or the checkpoint before it, or the start.
+
+    The first of them that can be used is taken.
+    """
     last, before = experiment.last_checkpoint, previous(experiment.last_checkpoint)
     if not last.exists() and not before.exists():
         return Resume()
     newest = _usable(experiment, last)
     if isinstance(newest, Resume):
         return newest
+    why_not = newest
     older = _usable(experiment, before)
     if isinstance(older, Resume):
         more = f"; {older.warning}" if older.warning else ""
-        return replace(older, warning=f"{newest}: going on from the one before it{more}")
-    return Resume(warning=f"{newest}: starting anew")
+        return replace(older, warning=f"{why_not}: going on from the one before it{more}")
+    return Resume(warning=f"{why_not}: starting anew")
 
 
 def _usable(experiment: Experiment, path: Path) -> Resume | str:
-    """The resume from this checkpoint, or why there can be none."""
+    """Return the resume from this checkpoint, or the reason why it cannot be used."""
+    # `own`: this experiment wrote it, so it may hold the Python objects of its module.
     content = read_checkpoint(path, own=True)
     if content is None:
-        return f"{path.name} {_how_it_is(path, {})}"
-    best, waiting = experiment.best_checkpoint, next_best(experiment)
+        return f"{path.name} {_condition(path, {})}"
     resume = Resume(path, content)
     entry = resume.best_entry
-    place = place_of(entry)
-    # The one that waits first: meanwhile another rank may put it in the place of best.ckpt.
-    files = (waiting, best, experiment.last_checkpoint, previous(experiment.last_checkpoint))
-    holder = next(
-        (file for file in files if entry and held_like(file, entry, own=True) == place), None
-    )
-    if not entry or holder in (best, waiting):
+    if not entry:
+        return resume
+    best = experiment.best_checkpoint
+    holder = _file_with_best(experiment, entry)
+    if holder in (best, next_best(experiment)):
         return replace(resume, best=holder)
+    condition = f"best.ckpt {_condition(best, entry)}"
     if holder is not None:
-        warning = f"best.ckpt {_how_it_is(best, entry)}: written again from {holder.name}"
-        return replace(resume, best=holder, warning=warning)
-    if (held_like(best, entry, own=True) or 0) > resume.reached:  # the same steps lead there again
-        how = _how_it_is(best, entry)
-        return replace(resume, warning=f"best.ckpt {how}, which is trained again")
-    lost = f"the weights of {in_words(entry)}, the best in {path.name}, are lost"
-    return f"best.ckpt {_how_it_is(best, entry)}, so {lost}"
+        return replace(
+            resume, best=holder, warning=f"{condition}: written again from {holder.name}"
+        )
+    # `best.ckpt` is of a later entry. The same steps lead to it again.
+    if (held_like(best, entry, own=True) or 0) > resume.reached:
+        return replace(resume, warning=f"{condition}, which is trained again")
+    return f"{condition}, so the weights of {in_words(entry)}, the best in {path.name}, are lost"
 
 
-def _how_it_is(path: Path, best: Mapping[str, Any]) -> str:
-    """In words: missing, damaged, or of which epoch or step."""
+def _file_with_best(experiment: Experiment, entry: Mapping[str, Any]) -> Path | None:
+    """Return a file that holds the weights of the best entry, if there is one."""
+    last = experiment.last_checkpoint
+    # The one that waits comes first: meanwhile another rank may give it the name best.ckpt.
+    files = (next_best(experiment), experiment.best_checkpoint, last, previous(last))
+    for file in files:
+        if held_like(file, entry, own=True) == place_of(entry):
+            return file
+    return None
+
+
+def _condition(path: Path, best: Mapping[str, Any]) -> str:
+    """Return in words that a file is missing or damaged, or of which epoch or step it is."""
     if not path.exists():
         return "is missing"
     held = held_like(path, best, own=True)
-    return f"is of {in_words(best, held)}" if held is not None else "is damaged"
+    if held is None:
+        return "is damaged"
+    return f"is of {in_words(best, held)}"
 
 
 def take_up(experiment: Experiment, resume: Resume) -> None:
-    """Before the first save, make the files those that `resume` names.
+    """Make the files agree with `resume`, before the first save.
 
-    A checkpoint that is not used gets another name: it must not take the place of the whole one
-    before it. What earlier attempts were killed in the middle of writing is removed: on a
-    preemptible cluster it would fill the disk.
+    Files that an earlier attempt was killed in the middle of writing are removed. On a preemptible
+    cluster they would fill the disk.
     """
     _take_up_best(experiment, resume)
     last = experiment.last_checkpoint
+    # A checkpoint that is not used gets another name. At the next save it would take the place of
+    # the whole one before it.
     for path in (last, previous(last)):
         if resume.checkpoint not in (last, path):
             _put_aside(path)
-    next_best(experiment).unlink(missing_ok=True)  # of an epoch that is trained again
+    # It is of an epoch that is trained again.
+    next_best(experiment).unlink(missing_ok=True)
+    # The file may have entries that are in no checkpoint.
     entries = resume.history.get("history", [])
-    if experiment.history() != entries:  # the file may be ahead
+    if experiment.history() != entries:
         experiment.write_history(entries)
     for name in HALF_WRITTEN:
         for path in experiment.folder.glob(name):
@@ -150,35 +200,39 @@ def _put_aside(path: Path) -> None:
 
 
 def _take_up_best(experiment: Experiment, resume: Resume) -> None:
+    """Make `best.ckpt` the weights of the best entry that `resume` knows."""
     best = experiment.best_checkpoint
     if resume.best == next_best(experiment):
         os.replace(resume.best, best)
     elif resume.best not in (None, best):
         content = read_checkpoint(resume.best, own=True)
-        assert content is not None
+        assert content is not None  # `_file_with_best` has read it
+        # Lightning counts epochs from 0.
         epoch = resume.best_entry["epoch"]
         AtomicCheckpointIO().save_checkpoint({**content, "epoch": epoch - 1}, best)
     elif not resume.best_entry:
-        best.unlink(missing_ok=True)  # of an earlier attempt, of which nothing is left
+        # It is of an earlier attempt, of which nothing else is left.
+        best.unlink(missing_ok=True)
 
 
 def weights_to_test(experiment: Experiment, best: Mapping[str, Any]) -> Path:
-    """The file with the weights of the best epoch; those of the last epoch if no epoch is the best.
+    """Return the file with the weights of the best epoch, or of the last epoch if none is the best.
 
     Args:
         best: as `result.json` has it.
 
     Raises:
-        UserError: they are lost.
+        UserError: the weights of the best epoch are lost.
     """
     if not best:
         return experiment.last_checkpoint
     path = experiment.best_checkpoint
     if held_like(path, best, own=True) == place_of(best):
         return path
-    how = _how_it_is(path, best)
-    _put_aside(path)  # the next attempt must not wait for its epoch to come again
+    condition = _condition(path, best)
+    # If it stayed, the next attempt would wait for its epoch to come again.
+    _put_aside(path)
     raise UserError(
-        f"best.ckpt {how}: the weights of {in_words(best)}, the best, are lost.",
+        f"best.ckpt {condition}: the weights of {in_words(best)}, the best, are lost.",
         "nothing was tested; the same command trains them again",
     )

@@ -1,6 +1,6 @@
-"""A run reads the data its experiment began with, and is not measured on what was learned before.
+"""Refuses data that the experiment did not begin with, and weights that have learned its test set.
 
-Called by trainer.py when the data are loaded. contents.py says what is compared.
+trainer.py calls it when the data are loaded. contents.py says what is compared.
 """
 
 from collections.abc import Mapping
@@ -14,39 +14,44 @@ from ..experiment.origin import locate, source
 from ..words import shown_path
 from .session import Session
 
-FEW = 0.01  # share of held-out files that two data sets may share: blank pages, duplicates
+# The share of held-out files that may also be in another training set: blank pages, duplicates.
+FEW = 0.01
 
 
-def contents_of(data: Any) -> Contents:
-    """What `data` consists of; empty if it does not tell."""
+def contents_of(data: object) -> Contents:
+    """Return the files that `data` consist of, or nothing if `data` do not tell."""
     return data.contents() if hasattr(data, "contents") else {}
 
 
-def inputs_of(data: Any) -> dict[str, Any]:
-    """How `data` become a network's input; empty if it does not tell."""
+def inputs_of(data: object) -> dict[str, Any]:
+    """Return how `data` become a network's input, or nothing if `data` do not tell."""
     return asdict(data.inputs) if hasattr(data, "inputs") else {}
 
 
-def keep_or_refuse(session: Session, data: Any, resumes: bool) -> None:
-    """Store what the data consist of at the first start, and compare it at a resume.
+def keep_or_refuse(session: Session, data: object, resumes: bool) -> None:
+    """Store the contents of the data at the first start, and compare them at a resume.
 
-    Until there is a checkpoint, nothing was learned: each start is a first start.
+    Args:
+        resumes: whether there is a checkpoint. Without one nothing was learned, so that each start
+            is a first start.
 
     Raises:
         UserError: the data are not those that the experiment began with.
     """
     experiment, contents, inputs = session.experiment, contents_of(data), inputs_of(data)
+    # On each rank: every node reads the files by itself.
     if resumes and (changes := difference(experiment, contents, inputs)):
         raise other_data(experiment, changes)
     if not session.ranks.is_first:
         return
+    # An experiment of an older version may have a checkpoint, but no stored contents.
     if contents and not (resumes and experiment.contents()):
         experiment.write_contents(contents)
     if inputs:
         experiment.write_inputs(inputs)
 
 
-def refuse_learned(session: Session, given: str, data: Any, config: Mapping[str, Any]) -> None:
+def refuse_learned(session: Session, given: str, data: object, config: Mapping[str, Any]) -> None:
     """Refuse weights that were trained on images that this run holds out.
 
     Args:
@@ -54,7 +59,7 @@ def refuse_learned(session: Session, given: str, data: Any, config: Mapping[str,
         config: the values of `data`.
 
     Raises:
-        UserError: they were, or it cannot be told.
+        UserError: the weights were trained on such images, or it is not known whether they were.
     """
     origin = source(given, session.find)
     if origin is None:
@@ -64,24 +69,33 @@ def refuse_learned(session: Session, given: str, data: Any, config: Mapping[str,
     is_same_set = all(config.get(key) == theirs.get(key) for key in ("name", "root"))
     trouble = ""
     if before is not None:
-        trouble = _known(session, origin, before, contents_of(data), is_same_set)
+        trouble = _learned_here(session, origin, before, contents_of(data), is_same_set)
+    # Without a root, the data set is one that is always the same.
     elif is_same_set and config.get("root"):
-        trouble = _unknown(origin, data)
-    if trouble:
-        other = [f"data.{key}={value}" for key, value in theirs.items() if config.get(key) != value]
-        path = locate(given, session.find) or origin.best_checkpoint
-        raise UserError(
-            f"continue_from={given}: {trouble}",
-            "the same files and values of data hold out the same images"
-            + (f"; XP {origin.sig} had {' '.join(other)}" if other else ""),
-            f"take the weights without this check: continue_from={shown_path(path)}",
-        )
+        trouble = _maybe_learned(origin, data)
+    if not trouble:
+        return
+    other = [f"data.{key}={value}" for key, value in theirs.items() if config.get(key) != value]
+    had = f"; XP {origin.sig} had {' '.join(other)}" if other else ""
+    path = locate(given, session.find) or origin.best_checkpoint
+    raise UserError(
+        f"continue_from={given}: {trouble}",
+        f"the same files and values of data hold out the same images{had}",
+        f"take the weights without this check: continue_from={shown_path(path)}",
+    )
 
 
-def _known(
+def _learned_here(
     session: Session, origin: Experiment, before: Contents, contents: Contents, is_same_set: bool
 ) -> str:
-    """What is wrong; empty if nothing is. Changes that do no harm are logged."""
+    """Return how many of the held-out images were learned, or nothing if they are few.
+
+    Changes that do no harm are logged.
+
+    Args:
+        before: the contents of the data that the weights were trained on.
+        is_same_set: whether both data sets have the same name and root.
+    """
     held_out = [name for name, file in contents.items() if file[PART] in HELD_OUT]
     seen = learned(before, contents)
     if len(seen) > FEW * len(held_out):
@@ -99,8 +113,11 @@ def _known(
     return ""
 
 
-def _unknown(origin: Experiment, data: Any) -> str:
-    """The same for an experiment without contents. Only equal inputs mean equal held-out images."""
+def _maybe_learned(origin: Experiment, data: object) -> str:
+    """Return the same for an experiment that did not store its contents.
+
+    Only equal inputs mean that the same images are held out.
+    """
     changes = difference(origin, {}, inputs_of(data))
     if not changes:
         return ""

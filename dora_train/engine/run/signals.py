@@ -1,8 +1,8 @@
-"""Signals set a flag, nothing else; the next step boundary looks at it (boundary.py).
+"""Signals only set a flag. The next step boundary looks at it (boundary.py).
 
-Work inside a handler hangs now and then (Lightning #21406), and a handler that talks to other ranks
-always does when only one of them was signalled. Standard library only: the handlers are there
-before torch is imported.
+Work inside a handler hangs now and then (Lightning #21406). A handler that talks to other ranks
+always hangs if only one of them was signalled. This file uses the standard library only, because
+the handlers are installed before torch is imported.
 
 | signal | comes from | here |
 | --- | --- | --- |
@@ -30,7 +30,7 @@ CAUGHT = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 class Interrupted(BaseException):
     """The run leaves before its end, with its checkpoint written.
 
-    Not an Exception: nothing may swallow it.
+    It is not an Exception, so that no `except Exception` of other code swallows it.
     """
 
     def __init__(self, signum: int):
@@ -39,7 +39,8 @@ class Interrupted(BaseException):
 
     @property
     def exit_code(self) -> int:
-        return 128 + self.signum  # as a shell reports it: 130 for Ctrl-C
+        """The exit code as a shell reports a signal: 130 for Ctrl-C."""
+        return 128 + self.signum
 
 
 class Stopped(BaseException):
@@ -47,7 +48,14 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """The flag: the number of the first signal that came, or 0."""
+    """The flag that signals set.
+
+    Attributes:
+        signum: the number of the first signal that came, or 0.
+        since: when it came, in seconds of the monotonic clock.
+        at_once: whether a signal raises Interrupted at once.
+        process: the id of the process that installed the handlers.
+    """
 
     def __init__(self) -> None:
         self.signum = 0
@@ -56,19 +64,24 @@ class Signals:
         self.process = os.getpid()
 
     def install(self) -> "Signals":
-        """From here on a signal is noted. A second Ctrl-C leaves at once, as a person expects."""
+        """Note signals from here on. A second Ctrl-C leaves at once, as a person expects."""
         for signum in CAUGHT:
-            # nohup
-            if not (signum == signal.SIGHUP and signal.getsignal(signum) == signal.SIG_IGN):
-                signal.signal(signum, self._note)
+            # Under nohup, SIGHUP stays ignored.
+            is_ignored = signal.getsignal(signum) == signal.SIG_IGN
+            if signum == signal.SIGHUP and is_ignored:
+                continue
+            signal.signal(signum, self._note)
         return self
 
     @contextmanager
     def heard_at_once(self) -> Iterator[None]:
-        """Within this block a signal raises Interrupted at once: nothing has to be saved yet.
+        """Let a signal raise Interrupted at once within this block, when nothing has to be saved.
 
         Before the training begins, images may be decoded, or a data set downloaded, for minutes.
         The training sets `at_once` back when it begins.
+
+        Raises:
+            Interrupted: a signal came, before the block or in it.
         """
         self.at_once = True
         try:
@@ -78,19 +91,26 @@ class Signals:
             self.at_once = False
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if os.getpid() != self.process:  # a data worker, forked from the run: it ends with the run
+        # A data worker that was forked from the run has its handlers. It ends with the run.
+        if os.getpid() != self.process:
             return
-        # One Ctrl-C reaches a process twice now and then (terminal and parent): a second later it
-        # is a person.
+        # One Ctrl-C reaches a process twice now and then, from the terminal and from its parent.
+        # More than a second later, it is a person who asks again.
         if signum == self.signum == signal.SIGINT and time.monotonic() - self.since > 1:
             raise KeyboardInterrupt
+        # The first one decides the exit code.
         self.signum = self.signum or signum
         self.since = self.since or time.monotonic()
         if self.at_once:
-            self.at_once = False  # a second signal must not disturb what is kept on the way out
+            # A second signal must not disturb the code that saves its work on the way out.
+            self.at_once = False
             raise Interrupted(self.signum)
 
     def check(self) -> None:
-        """Raises: Interrupted if a signal came. For places where nothing has to be saved."""
+        """Leave if a signal came. It is for places where nothing has to be saved.
+
+        Raises:
+            Interrupted: a signal came.
+        """
         if self.signum:
             raise Interrupted(self.signum)

@@ -1,5 +1,4 @@
-"""`dora run -d`: the ranks of one run as processes of this machine, started, watched and ended
-together."""
+"""`dora run -d`: starts the ranks of one run on this machine, and ends them together."""
 
 import os
 import signal
@@ -7,14 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
+
+from omegaconf import DictConfig
 
 from ...children import Parent, end_with
 from ..config.values import is_excluded
 from ..errors import UserError
 from ..experiment import claims
+from ..experiment.folder import Experiment
 from ..experiment.xp import XP
 from ..experiments import Experiments, ask, refuse_if_waiting
+from .entering import enter, is_finished
 from .ranks import free_port
 from .signals import Signals
 
@@ -33,22 +36,27 @@ def run_ranks(
     """Make the experiment, start its ranks by its signature, and leave with their exit code.
 
     Args:
-        argv: the overrides of the command; the ranks get those that do not count.
-        workers: how many ranks; None: one for each GPU.
+        argv: the overrides of the command. The ranks get only those that do not count in the
+            signature: the others are in the folder.
+        workers: the number of ranks. None: one for each GPU.
         clear: begin anew.
-    """
-    from .session import enter, is_finished
 
+    Raises:
+        SystemExit: always, with the exit code of the ranks.
+        UserError: it runs elsewhere, or its configuration asks for something that does not exist.
+    """
     experiment = main.experiment(xp)
     world_size = workers or _gpus(xp.cfg)
     if not clear and is_finished(main, xp, experiment):
         sys.exit(0)
+    # Before `enter`, which takes seconds, and before any rank is started.
     claims.refuse_if_held(experiment, ask)
     refuse_if_waiting(experiment)
     enter(main, xp, clear=clear)
     excluded = [
         arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)
     ]
+    # By its signature: what counts is in the folder, and is not composed again.
     command = [
         sys.executable,
         "-m",
@@ -66,8 +74,12 @@ def run_ranks(
     sys.exit(_watch(ranks, signals))
 
 
-def _gpus(cfg: Any) -> int:
-    """Raises: UserError where no number was given and there is no GPU to count."""
+def _gpus(cfg: DictConfig) -> int:
+    """Return the number of GPUs that torch sees.
+
+    Raises:
+        UserError: there is no GPU to count.
+    """
     import torch
 
     if not torch.cuda.device_count() or cfg.trainer.accelerator == "cpu":
@@ -79,14 +91,15 @@ def _gpus(cfg: Any) -> int:
 
 
 def end_with_parent() -> None:
-    """For a rank: save and leave if the process that started the ranks is killed."""
-    parent = os.environ.pop(PARENT, "")  # not for the commands that this process may start
+    """Let this rank save and leave if the process that started the ranks is killed."""
+    # Commands that this process starts must not have the variable: they are no ranks.
+    parent = os.environ.pop(PARENT, "")
     if parent:
         end_with(Parent(int(parent)), signal.SIGTERM, GRACE)
 
 
-def _start(command: list[str], world_size: int, experiment: Any) -> list[subprocess.Popen]:
-    """Rank 0 keeps the terminal; the others write to worker_N.log."""
+def _start(command: list[str], world_size: int, experiment: Experiment) -> list[subprocess.Popen]:
+    """Start the ranks. Rank 0 keeps the terminal, and the others write to worker_N.log."""
     port, parent = free_port(), str(os.getpid())
     ranks = []
     for rank in range(world_size):
@@ -102,6 +115,7 @@ def _start(command: list[str], world_size: int, experiment: Any) -> list[subproc
         if rank == 0:
             ranks.append(subprocess.Popen(command, env=env))
             continue
+        # Several readers of one terminal would take each other's keys, so these have no input.
         with open(experiment.worker_log(rank), "w", encoding="utf-8") as log:
             ranks.append(
                 subprocess.Popen(
@@ -111,26 +125,35 @@ def _start(command: list[str], world_size: int, experiment: Any) -> list[subproc
     return ranks
 
 
-def _watch(ranks: list[subprocess.Popen], signals: Any) -> int:
-    """Wait for all; pass a signal on; when one dies, the others are asked to leave, then ended.
+def _watch(ranks: list[subprocess.Popen], signals: Signals) -> int:
+    """Wait for all ranks, and return the exit code of the first one that failed, or 0.
 
-    Returns:
-        The exit code of the first rank that failed, or 0.
+    A signal is passed on to the ranks. If one of them dies, the others are asked to leave, and are
+    killed after GRACE seconds.
     """
     failed, told, deadline = 0, False, float("inf")
     while any(rank.poll() is None for rank in ranks):
-        codes = [rank.poll() for rank in ranks]
-        failed = failed or next((code for code in codes if code), 0)
+        failed = failed or _first_failure(ranks)
         if (signals.signum or failed) and not told:
-            # Ctrl-C on a terminal reached the ranks already; a second number would change nothing
-            # in their flag.
+            # Ctrl-C on a terminal has reached the ranks already. A second signal does not change
+            # their flag.
             _tell(ranks, signals.signum or signal.SIGTERM)
             told, deadline = True, time.monotonic() + GRACE
         if time.monotonic() > deadline:
             _tell(ranks, signal.SIGKILL)
         time.sleep(0.05)
-    failed = failed or next((rank.returncode for rank in ranks if rank.returncode), 0)
+    failed = failed or _first_failure(ranks)
+    # A negative code is the number of the signal that killed the rank. A shell adds it to 128.
     return 128 - failed if failed < 0 else failed
+
+
+def _first_failure(ranks: list[subprocess.Popen]) -> int:
+    """Return the exit code of the first rank in the list that failed, or 0."""
+    for rank in ranks:
+        code = rank.poll()
+        if code:
+            return code
+    return 0
 
 
 def _tell(ranks: list[subprocess.Popen], signum: int) -> None:

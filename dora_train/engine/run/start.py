@@ -1,9 +1,7 @@
-"""The first weights of a run: those of another experiment or file, where `continue_from` names
-one."""
+"""The first weights of a run, if `continue_from` names another experiment or a file."""
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
@@ -16,28 +14,31 @@ from ..files import is_whole
 
 
 def start_from(module: LightningModule, given: str, expected: str, find: Find) -> str:
-    """Take over what fits; the rest, such as a head for other classes, keeps its fresh weights.
+    """Load the weights that fit the module, and return a line that says which they are.
+
+    The other weights of the module, such as a head for other classes, stay as they are.
 
     Args:
-        given: as `continue_from` has it.
-        expected: the hash of the file when the experiment was made.
-
-    Returns:
-        A line that says what was taken.
+        given: the value of `continue_from`.
+        expected: the hash of the file when the experiment was made, or "" if it is not known.
+        find: finds an experiment by its signature.
 
     Raises:
-        UserError: it is another file by now, it holds no weights, or none that fit.
+        UserError: the file has changed, it holds no weights, or none of them fits.
     """
     path = locate(given, find)
-    assert path is not None
+    assert path is not None  # it is None only if nothing is given
+    # Otherwise two attempts at one experiment could begin with different weights.
     if expected and sha256(path) != expected:
         raise UserError(
             f"continue_from={given}: {path.name} is another file than when this experiment was made.",
             "from what it is now: --clear, or a tag=WORD",
         )
     refuse_other_epoch(given, path, find)
-    taken, own = read_weights(path), module.state_dict()
-    taken = {key if key in own else f"model.{key}": value for key, value in taken.items()}
+    own, taken = module.state_dict(), {}
+    for key, value in read_weights(path).items():
+        # The weights of a bare network have no prefix.
+        taken[key if key in own else f"model.{key}"] = value
     fitting = {
         key: value for key, value in taken.items() if key in own and own[key].shape == value.shape
     }
@@ -46,14 +47,18 @@ def start_from(module: LightningModule, given: str, expected: str, find: Find) -
             f"continue_from={given}: no weight in it fits this network ({shortened(own, 2)})."
         )
     module.load_state_dict(fitting, strict=False)
+    # By layer: the weight and the bias of one layer are one word.
     fresh = dict.fromkeys(key.rpartition(".")[0] for key in own if key not in fitting)
-    return f"starts from {given}, {path.name}" + (
-        f"; not taken, other shapes: {shortened(fresh, 6)}" if fresh else ""
-    )
+    line = f"starts from {given}, {path.name}"
+    return f"{line}; not taken, other shapes: {shortened(fresh, 6)}" if fresh else line
 
 
 def refuse_other_epoch(given: str, path: Path, find: Find) -> None:
-    """Raises: UserError if `best.ckpt` is not of the epoch, or the step, that its experiment's result names."""
+    """Refuse a `best.ckpt` that does not hold the best weights of its experiment.
+
+    Raises:
+        UserError: it is not of the epoch, or the step, that the result names.
+    """
     if path.name != BEST or not is_signature(given):
         return
     best = (find(given).result() or {}).get("best") or {}
@@ -68,18 +73,20 @@ def refuse_other_epoch(given: str, path: Path, find: Find) -> None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Of a checkpoint of Lightning's layout, or of a file that holds them alone.
+    """Return {name: weight} of a checkpoint of Lightning's layout, or of a file of weights alone.
 
     Raises:
-        UserError: it holds none, or is damaged, or would run code.
+        UserError: the file holds no weights, is damaged, or would run code when it is read.
     """
-    if zipfile.is_zipfile(path) and not is_whole(path):  # torch's reader looks at no checksum
+    # torch's reader looks at no checksum.
+    if zipfile.is_zipfile(path) and not is_whole(path):
         raise UserError(f"{path} holds no weights that can be read: it is damaged.")
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
         weights = content.get("state_dict", content)
         return {key: value for key, value in weights.items() if isinstance(value, torch.Tensor)}
-    except Exception as error:  # zip, pickle, torch and struct each have their own
+    # zip, pickle, torch and struct each have errors of their own.
+    except Exception as error:
         reason = str(error).strip().splitlines()
         why = reason[0][:200] if reason else repr(error)
         raise UserError(f"{path} holds no weights that can be read: {why}") from error

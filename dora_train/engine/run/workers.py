@@ -1,0 +1,81 @@
+"""The settings of a user's DataLoader, for the DataLoader that reads in its place.
+
+indexed.py and streamed.py make one each.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from ..errors import UserError
+
+
+def settings_of(loader: DataLoader, persistent: bool) -> dict[str, Any]:
+    """Return how a loader reads, as keywords of DataLoader: workers, memory and collate function.
+
+    Args:
+        persistent: whether the workers stay from epoch to epoch.
+    """
+    collate = loader.collate_fn
+    # Without a batch sampler, each item of a map-style data set is a batch.
+    if loader.batch_sampler is None and not isinstance(loader.dataset, IterableDataset):
+        collate = CollateFirst(collate)
+    return {
+        "collate_fn": collate,
+        "num_workers": loader.num_workers,
+        "pin_memory": loader.pin_memory,
+        "timeout": loader.timeout,
+        "worker_init_fn": WorkerStart(loader.dataset, loader.worker_init_fn),
+        "multiprocessing_context": loader.multiprocessing_context,
+        "prefetch_factor": loader.prefetch_factor,
+        "persistent_workers": persistent,
+    }
+
+
+class WorkerStart:
+    """Runs the user's `worker_init_fn`, which sees the user's own data set.
+
+    Args:
+        dataset: the user's data set, not the one that the workers read.
+        init: the user's function.
+    """
+
+    # A class and not a closure: workers that are spawned need to unpickle it.
+    def __init__(self, dataset: object, init: Callable[[int], None] | None):
+        self.dataset, self.init = dataset, init
+
+    def __call__(self, worker: int) -> None:
+        # torch 2.14 forbids the plain assignment
+        object.__setattr__(get_worker_info(), "dataset", self.dataset)
+        if self.init:
+            self.init(worker)
+
+
+class CollateFirst:
+    """The user's collate function, for a data set whose items are batches already.
+
+    A batch sampler asks for a list of items. That list holds one batch.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any]):
+        self.collate = collate
+
+    def __call__(self, items: list[Any]) -> Any:
+        return self.collate(items[0])
+
+
+def refuse_ranks(world_size: int, what: str) -> None:
+    """Refuse batches that cannot be divided among several ranks.
+
+    Args:
+        what: the batches in words.
+
+    Raises:
+        UserError: there are several ranks.
+    """
+    if world_size > 1:
+        raise UserError(
+            f"{world_size} ranks cannot share {what}: nobody knows how to divide a batch.",
+            "give a Dataset, or a DataLoader with a batch_size; or train on one rank",
+        )
