@@ -18,7 +18,7 @@ from .engine.experiment import folder as store
 from .engine.experiment.find import readable
 from .engine.experiment.folder import Experiment
 from .engine.experiment.records import SearchRecord, State
-from .engine.grid.open_ended import Ground, Growing
+from .engine.grid.open_ended import GridContext, Growing
 from .engine.search.optimizers import Terms, make
 from .engine.search.outcomes import Objective, Outcome, floors
 from .engine.search.replay import Replay, Trial
@@ -117,27 +117,27 @@ class Search(Growing):
 
     # --- what the grid asks of it ---
 
-    def grow(self, launcher: Launcher, ground: Ground) -> None:
-        names = Names(ground.main, overrides_of(launcher))
+    def grow(self, launcher: Launcher, context: GridContext) -> None:
+        names = Names(context.main, overrides_of(launcher))
         self._settle(*names.main_metric())
-        if self._replay is None or self._folder != str(ground.folder):
-            self._replay = self._begun(names, ground)
-            self._folder = str(ground.folder)
+        if self._replay is None or self._folder != str(context.folder):
+            self._replay = self._begun(names, context)
+            self._folder = str(context.folder)
         replay = self._replay
-        self._learn(replay.trials, ground)
-        while ground.asks and len(replay.trials) < self.trials and not self.is_in_vain():
+        self._learn(replay.trials, context)
+        while context.asks and len(replay.trials) < self.trials and not self.is_in_vain():
             trial = replay.ask(self.at_once)
             if trial is None:
                 break
-            self._learn([trial], ground)
+            self._learn([trial], context)
         for trial in replay.trials:
             launcher(dict(trial.values))
         self._record.trials = [
             {"sig": trial.sig, "values": dict(trial.values), "told": trial.told}
             for trial in replay.trials
         ]
-        if ground.writes:
-            store.write_search(ground.folder, self._record)
+        if context.writes:
+            store.write_search(context.folder, self._record)
 
     def stop_rule(self, sig: str) -> dict[str, Any]:
         trials = self._replay.trials if self._replay and self.prune else []
@@ -195,10 +195,10 @@ class Search(Growing):
             "optimizer": self.optimizer,
         }
 
-    def _begun(self, names: "Names", ground: Ground) -> Replay:
+    def _begun(self, names: "Names", context: GridContext) -> Replay:
         """The search as the record left it; a new one where there is none, or the question is
         another."""
-        record = store.read_search(ground.folder)
+        record = store.read_search(context.folder)
         trials = [Trial(**trial) for trial in record.trials] if record else []
         if (
             record is None
@@ -210,7 +210,7 @@ class Search(Growing):
         self._record, self._outcomes = record, {}
         terms = Terms(self.space, self._objective, self.seed, record.budget, record.at_once)
         replay = Replay(make(self.optimizer, terms), self._outcomes, names.sig)
-        self._learn(trials, ground)
+        self._learn(trials, context)
         for sig in record.reused:
             steps = self._objective.steps(names.main.experiment(sig).history())
             values = names.values(sig, self.space)
@@ -220,12 +220,14 @@ class Search(Growing):
             replay.repeat(trial)
         return replay
 
-    def _learn(self, trials: Iterable[Trial], ground: Ground) -> None:
+    def _learn(self, trials: Iterable[Trial], context: GridContext) -> None:
         """Look at the trials of which it was not known that they have ended."""
         new = [
-            ground.main.experiment(trial.sig) for trial in trials if trial.sig not in self._outcomes
+            context.main.experiment(trial.sig)
+            for trial in trials
+            if trial.sig not in self._outcomes
         ]
-        statuses = ground.look(new)
+        statuses = context.look(new)
         for experiment in new:
             outcome = self._outcome(experiment, statuses[experiment.sig])
             if outcome is not None:

@@ -28,7 +28,7 @@ from ..experiment.folder import GRIDS, XPS, is_signature
 from ..experiments import Experiments
 from ..files import NO_LINKS, read_json, write_json
 from ..jobs.resources import KEYS
-from .open_ended import Ground, Growing
+from .open_ended import GridContext, Growing
 from .shepherd import Shepherd
 
 # --- finding and loading ---
@@ -129,12 +129,12 @@ def _shown(path: Path) -> str:
 
 
 def explore(
-    explorer: Explorer, main: Experiments, slurm: SlurmConfig, ground: Ground | None = None
+    explorer: Explorer, main: Experiments, slurm: SlurmConfig, context: GridContext | None = None
 ) -> Herd:
     """Run a grid file: every experiment it names, with the resources it asks for.
 
     Args:
-        ground: for an explorer that grows.
+        context: for an explorer that grows.
 
     Raises:
         UserError: with the file and line of the call that asks for what cannot be.
@@ -144,8 +144,8 @@ def explore(
     with _located(file):
         launcher = Launcher(Shepherd(main, grid_file=file), slurm, herd)
         explorer(launcher)
-        if isinstance(explorer, Growing) and ground is not None:
-            explorer.grow(launcher, ground)
+        if isinstance(explorer, Growing) and context is not None:
+            explorer.grow(launcher, context)
     return herd
 
 
