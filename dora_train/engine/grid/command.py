@@ -17,22 +17,18 @@ from .open_ended import Growing
 class Command:
     """The arguments of one `dora grid`.
 
-    Attributes:
-        grid: its name, which is also its folder below `outputs/grids`.
-        rules: which experiments are submitted again. The later rounds of a search have the default
-            rules, because the flags of the command hold for its first round alone.
-        slurm: the resources of an experiment that asks for none itself.
-        clear: `--clear`. Like the rules, it holds for the first round alone.
+    `rules` and `clear` hold for the first round of a search alone. Otherwise each round would
+    submit the same trials again.
     """
 
     main: Experiments
     explorer: Explorer
-    grid: str
-    rules: SubmitRules
-    slurm: SlurmConfig
+    grid: str  # its name, and its folder below outputs/grids
+    rules: SubmitRules  # which experiments are submitted again
+    slurm: SlurmConfig  # the configuration's resources, or a notebook's own
     args: RunGridArgs
-    wants: Wants
-    clear: bool = False
+    wants: Wants  # the experiments that the grid named before
+    clear: bool = False  # --clear
 
     @property
     def dora_dir(self) -> Path:

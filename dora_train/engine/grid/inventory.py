@@ -24,28 +24,17 @@ from .sheep import Sheep, located
 
 @dataclass
 class Inventory:
-    """What is wanted and what is known, at one moment. All mappings are by signature.
+    """What is wanted and what is known, at one moment. All mappings are by signature."""
 
-    Attributes:
-        herd: what the whole grid file names.
-        sheep: the part of it that the patterns of the command select.
-        leaving: signatures that the grid named before and names no more.
-        experiments: of `sheep` and of `leaving`.
-        slurm: the resources that each of `sheep` asks for.
-        executor: where the jobs of this grid go.
-        seen: the number of submissions when the experiment was looked at.
-        job_ids: of the last job.
-    """
-
-    herd: Herd
-    sheep: list[Sheep]
-    leaving: list[str]
-    experiments: dict[str, Experiment]
-    slurm: dict[str, SlurmConfig]
-    executor: Executor
+    herd: Herd  # what the whole grid file names
+    sheep: list[Sheep]  # those that the patterns of the command select
+    leaving: list[str]  # signatures that the grid named before, and names no more
+    experiments: dict[str, Experiment]  # of `sheep` and of `leaving`
+    slurm: dict[str, SlurmConfig]  # the resources that each of `sheep` asks for
+    executor: Executor  # where the jobs of this grid go
     known: dict[str, Known] = field(default_factory=dict)
-    seen: dict[str, int] = field(default_factory=dict)
-    job_ids: dict[str, list[str]] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)  # the number of submissions
+    job_ids: dict[str, list[str]] = field(default_factory=dict)  # of the last job
 
     def by_sig(self) -> dict[str, Sheep]:
         return {one.xp.sig: one for one in self.sheep}

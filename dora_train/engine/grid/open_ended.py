@@ -18,20 +18,13 @@ from ..watch.status import Status
 
 @dataclass(frozen=True)
 class GridContext:
-    """What an explorer that adds experiments may use.
-
-    Attributes:
-        folder: of the grid, `outputs/grids/NAME`.
-        look: the status of experiments, by signature.
-        asks: False: only name the experiments that were named before.
-        writes: False: change nothing on disk.
-    """
+    """What an explorer that adds experiments may use."""
 
     main: Experiments
-    folder: Path
-    look: Callable[[Iterable[Experiment]], dict[str, Status]]
-    asks: bool = True
-    writes: bool = True
+    folder: Path  # of the grid, outputs/grids/NAME
+    look: Callable[[Iterable[Experiment]], dict[str, Status]]  # the status, by signature
+    asks: bool = True  # False: only name the experiments that were named before
+    writes: bool = True  # False: change nothing on disk
 
 
 class Growing(Explorer):

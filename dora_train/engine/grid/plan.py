@@ -43,63 +43,40 @@ SIGNS = {
 
 @dataclass(frozen=True)
 class Wanted:
-    """An experiment that the grid file names.
-
-    Attributes:
-        drift: keys whose frozen value is another than today's. Empty: there is none.
-        code: the snapshot that a job submitted now would run. Empty: it was not asked for.
-        searched: a search names it. A search keeps the trials that it has stopped.
-    """
+    """An experiment that the grid file names."""
 
     sig: str
     resources: Mapping[str, Any] = field(default_factory=dict)
-    drift: Sequence[str] = ()
-    code: str = ""
-    searched: bool = False
+    drift: Sequence[str] = ()  # keys whose frozen value is another than today's
+    code: str = ""  # the snapshot that a job submitted now would run; empty: it was not asked for
+    searched: bool = False  # a search names it, and keeps the trials that it has stopped
 
 
 @dataclass(frozen=True)
 class Known:
-    """An experiment as it is.
-
-    Attributes:
-        resources: of its last job.
-        grids: the other grids that name it.
-        code: the snapshot that its last job runs. Empty: the live files, or there is no job.
-        owner: the other user who made it. Empty: this user did.
-    """
+    """An experiment as it is."""
 
     status: Status
-    resources: Mapping[str, Any] = field(default_factory=dict)
-    grids: Collection[str] = ()
-    code: str = ""
-    owner: str = ""
+    resources: Mapping[str, Any] = field(default_factory=dict)  # of its last job
+    grids: Collection[str] = ()  # the other grids that name it
+    code: str = ""  # the snapshot that its last job runs; empty: the live files, or no job
+    owner: str = ""  # the other user who made it; empty: this user did
 
 
 @dataclass(frozen=True)
 class Action:
-    """What to do about one experiment, and why.
-
-    Attributes:
-        anew: its results are removed first.
-        wrong: the user must look at it.
-        refused: the user asked for something that is not done. The exit code is not 0.
-        stops: a job that waits or runs is cancelled.
-        leaves: the grid no longer names it.
-        older: it waits with code that is not today's.
-        out_of_reach: nobody here can tell whether it still runs (`Status.out_of_reach`).
-    """
+    """What to do about one experiment, and why."""
 
     sig: str
     verb: Verb
     reason: str = ""
-    anew: bool = False
-    wrong: bool = False
-    refused: bool = False
-    stops: bool = False
-    leaves: bool = False
-    older: bool = False
-    out_of_reach: bool = False
+    anew: bool = False  # its results are removed first
+    wrong: bool = False  # the user must look at it
+    refused: bool = False  # what the user asked for is not done: the exit code is not 0
+    stops: bool = False  # a job that waits or runs is cancelled
+    leaves: bool = False  # the grid no longer names it
+    older: bool = False  # it waits with code that is not today's
+    out_of_reach: bool = False  # nobody here can tell whether it still runs (Status.out_of_reach)
 
 
 NOTHING_KNOWN = Known(Status(State.NEW))

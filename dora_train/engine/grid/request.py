@@ -22,29 +22,21 @@ JobCode = tuple[Path, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Request:
-    """An experiment to submit.
-
-    Attributes:
-        seen: the number of submissions when this one was decided. If another command has submitted
-            since, the number of this one is taken, and it is not made.
-        code_root: the folder of the code that the job runs.
-        code: what is known of that code.
-        excluded: the values that do not count in the signature.
-        grid: empty: no grid submits it.
-        replaces: the ids of jobs that are cancelled, and must be over before this one starts.
-        stop: when it is to end early (`Job.stop`).
-    """
+    """An experiment to submit."""
 
     experiment: Experiment
     slurm: SlurmConfig
     shape: Shape
+    # The number of submissions when this one was decided. If another command has submitted since,
+    # the number of this one is taken, and it is not made.
     seen: int
-    code_root: Path
-    code: Mapping[str, Any] = field(default_factory=dict)
-    excluded: Mapping[str, Any] = field(default_factory=dict)
-    grid: str = ""
+    code_root: Path  # the folder of the code that the job runs
+    code: Mapping[str, Any] = field(default_factory=dict)  # what is known of that code
+    excluded: Mapping[str, Any] = field(default_factory=dict)  # values that do not count
+    grid: str = ""  # empty: no grid submits it
+    # ids of jobs that are cancelled, and must be over before this one starts
     replaces: Sequence[str] = ()
-    stop: Mapping[str, Any] = field(default_factory=dict)
+    stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
 
     @property
     def number(self) -> int:
@@ -54,20 +46,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request.
-
-    Attributes:
-        job_id: empty: there is no job of ours.
-        trouble: why there is none.
-        held: the scheduler had no room. A later command submits it.
-        refused: the scheduler refused it. There is no job, and none is on its way.
-    """
+    """What came of a request."""
 
     experiment: Experiment
-    job_id: str = ""
-    trouble: str = ""
-    held: bool = False
-    refused: bool = False
+    job_id: str = ""  # empty: there is no job of ours
+    trouble: str = ""  # why there is none
+    held: bool = False  # the scheduler had no room: a later command submits it
+    refused: bool = False  # the scheduler refused it: there is no job, and none is on its way
 
     @property
     def submitted(self) -> bool:

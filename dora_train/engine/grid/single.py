@@ -28,32 +28,22 @@ from .settlement import settle
 
 @dataclass(frozen=True)
 class Wish:
-    """An experiment to submit, if the rules ask for a job.
-
-    Attributes:
-        slurm: as `main.resources` returns it.
-        clear: start from scratch.
-    """
+    """An experiment to submit, if the rules ask for a job."""
 
     xp: XP
-    slurm: SlurmConfig
+    slurm: SlurmConfig  # as main.resources returns it
     rules: SubmitRules
-    clear: bool = False
+    clear: bool = False  # start from scratch
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done about a wish, decided from what was known at one moment.
-
-    Attributes:
-        seen: the number of submissions at that moment.
-        job_ids: of the last job.
-    """
+    """What is done about a wish, decided from what was known at one moment."""
 
     wish: Wish
     action: Action
-    seen: int
-    job_ids: Sequence[str]
+    seen: int  # the number of submissions at that moment
+    job_ids: Sequence[str]  # of the last job
 
 
 def decide(main: Experiments, wish: Wish, executor: Executor) -> Decision:
