@@ -6,6 +6,7 @@ experiments (engine/search/replay.py).
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from dora.explore import Explore, Launcher
@@ -57,36 +58,12 @@ class Search(Growing):
 
     def __init__(self, explore: Explore):
         super().__init__(explore)
-        self._check()
+        refuse_settings(self)
         self._replay: Replay | None = None
         self._record = SearchRecord()
         self._outcomes: dict[str, Outcome] = {}  # of the trials that have ended, by signature
         self._failures: list[str] = []  # why trials failed, in the order in which it was seen
         self._folder = ""  # of the grid whose record `_replay` was made from
-
-    def _check(self) -> None:
-        """Refuse settings that do not exist or are not valid.
-
-        Raises:
-            UserError: with the first of them.
-        """
-        known = list(Search.__annotations__)
-        for name in vars(type(self)):
-            is_setting = not name.startswith("_") and not callable(getattr(self, name))
-            if is_setting and name not in known:
-                raise UserError(f'a search has no "{name}"{did_you_mean(name, known)}')
-        dimensions = self.space.values()
-        if not dimensions or not all(hasattr(one, "rounded") for one in dimensions):
-            raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
-        if self.mode not in ("max", "min", "") or self.prune not in (None, "median"):
-            raise UserError(
-                f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".'
-            )
-        counts = (self.trials, self.at_once)
-        if not all(isinstance(count, int) and count >= 1 for count in counts):
-            raise UserError(
-                f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on."
-            )
 
     def _settle(self, metric: str, mode: str) -> None:
         """Set the objective and its direction, if the class leaves them open.
@@ -111,8 +88,12 @@ class Search(Growing):
 
     def _own_layers(self) -> list[Mapping[str, Any]]:
         """The attributes of each class below `Search`. A later one overrides an earlier one."""
-        kinds = [kind for kind in reversed(type(self).__mro__) if issubclass(kind, Search)]
-        return [vars(kind) for kind in kinds if kind is not Search]
+        layers: list[Mapping[str, Any]] = []
+        for kind in reversed(type(self).__mro__):
+            # An explorer beside it may have a `mode` as well, which is not the direction of a search.
+            if issubclass(kind, Search) and kind is not Search:
+                layers.append(vars(kind))
+        return layers
 
     # --- the interface of the grid ---
 
@@ -132,10 +113,7 @@ class Search(Growing):
             self._learn([trial], context)
         for trial in replay.trials:
             launcher(dict(trial.values))
-        self._record.trials = [
-            {"sig": trial.sig, "values": dict(trial.values), "told": trial.told}
-            for trial in replay.trials
-        ]
+        self._record.trials = list(map(asdict, replay.trials))
         if context.writes:
             store.write_search(context.folder, self._record)
 
@@ -148,8 +126,11 @@ class Search(Growing):
             return {}
         # Only trials that were told before this one was asked for count. Otherwise the rule would
         # depend on the time at which its job is submitted.
-        earlier = [one.sig for one in trials[: trial.told]]
-        medians = floors([self._outcomes[one] for one in earlier if one in self._outcomes])
+        earlier = []
+        for one in trials[: trial.told]:
+            if one.sig in self._outcomes:
+                earlier.append(self._outcomes[one.sig])
+        medians = floors(earlier)
         if all(median is None for median in medians):
             return {}
         return {"metric": self.objective, "mode": self.mode, "floors": medians}
@@ -167,14 +148,14 @@ class Search(Growing):
         text = f"{len(ended)} of {max(self.trials, len(replay.trials))} trials are over"
         if replay.is_exhausted:
             text = f"{len(ended)} trials are over, and no suggestion is new: the space is small"
-        values: dict[float, str] = {}  # each with the first trial that reached it
+        first_with: dict[float, str] = {}  # value -> the first trial that reached it
         for sig in ended:
             value = self._outcomes[sig].value
             if value is not None:
-                values.setdefault(value, sig)
-        if values:
-            best = self._objective.best(list(values))
-            text += f", best {self.objective} {best:.4g} ({values[best]})"
+                first_with.setdefault(value, sig)
+        if first_with:
+            best = self._objective.best(list(first_with))
+            text += f", best {self.objective} {best:.4g} ({first_with[best]})"
         return text
 
     def is_in_vain(self) -> bool:
@@ -227,11 +208,10 @@ class Search(Growing):
 
     def _learn(self, trials: Iterable[Trial], context: GridContext) -> None:
         """Look at the trials without an outcome, and note the outcomes of those that have ended."""
-        new = [
-            context.main.experiment(trial.sig)
-            for trial in trials
-            if trial.sig not in self._outcomes
-        ]
+        new = []
+        for trial in trials:
+            if trial.sig not in self._outcomes:
+                new.append(context.main.experiment(trial.sig))
         statuses = context.look(new)
         for experiment in new:
             status = statuses[experiment.sig]
@@ -240,6 +220,33 @@ class Search(Growing):
                 self._outcomes[experiment.sig] = outcome
             if status.state in FAILURES:
                 self._failures.append(status.cause or str(status.state))
+
+
+def refuse_settings(search: Search) -> None:
+    """Refuse settings of a search that do not exist or are not valid.
+
+    Raises:
+        UserError: with the first of them.
+    """
+    known = list(Search.__annotations__)
+    for name in vars(type(search)):
+        is_setting = not name.startswith("_") and not callable(getattr(search, name))
+        if is_setting and name not in known:
+            raise UserError(f'a search has no "{name}"{did_you_mean(name, known)}')
+    dimensions = search.space.values()
+    if not dimensions or not all(hasattr(one, "rounded") for one in dimensions):
+        raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
+    mode, prune = search.mode, search.prune
+    if mode not in ("max", "min", "") or prune not in (None, "median"):
+        raise UserError(
+            f'mode = {mode!r}, prune = {prune!r}: "max" or "min", and None or "median".'
+        )
+    for count in (search.trials, search.at_once):
+        if not isinstance(count, int) or count < 1:
+            raise UserError(
+                f"trials = {search.trials}, at_once = {search.at_once}: "
+                "both are whole numbers from 1 on."
+            )
 
 
 def outcome_of(experiment: Experiment, status: Status, objective: Objective) -> Outcome | None:

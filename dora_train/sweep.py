@@ -1,10 +1,8 @@
-"""A grid from one line of shell, or from a JSON file:
+"""A grid from one line of shell, or from a JSON file.
 
-`python -m dora_train.sweep KEY=A,B ... --name NAME`.
-
-It writes grids/NAME.py, a file to read, edit and commit, and then does what `dora grid NAME` does.
-The grammar is Hydra's own, and the experiments are ordinary ones: what has been run is never run
-again.
+`python -m dora_train.sweep KEY=A,B ... --name NAME` writes grids/NAME.py, a file to read, edit and
+commit. Then it does what `dora grid NAME` does. The grammar is Hydra's own. An experiment that has
+been run already is not run again.
 """
 
 import argparse
@@ -44,20 +42,24 @@ Any other flag is one of dora grid, with = before its value: --retry, --partitio
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m dora_train.sweep`; leaves with the exit code of `dora grid`.
+    """Write the grid file of a command line, and do what `dora grid` does with it.
 
     Raises:
-        UserError: the line or the file cannot be read, asks for what is not there, or would replace
-            another's grid.
+        UserError: the line or the file cannot be read, asks for something that does not exist, or
+            would replace a grid file that a person wrote.
+        SystemExit: with the exit code of `dora grid`, if it is not 0.
     """
     args, flags = arguments(argv)
     path = grid_path(args.name)
     from .engine.upstream.dora import grid_action, grid_command
 
-    # here: it brings Dora, and Dora torch; --help must not wait for that
+    # Imported only here, because it imports Dora, and Dora imports torch: --help must not wait for
+    # that.
     from .train import main as train
 
-    command = grid_command([args.name, *flags, *(["--dry_run"] if args.dry_run else [])])
+    if args.dry_run:
+        flags.append("--dry_run")
+    command = grid_command([args.name, *flags])
     design = read(args.overrides, args.json, train)
     check(design, train)
     text = grid_text(design)
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Ours, and the flags of `dora grid`."""
+    """The arguments of a sweep, and the flags that are passed on to `dora grid`."""
     parser = argparse.ArgumentParser(
         prog="python -m dora_train.sweep",
         allow_abbrev=False,
@@ -100,7 +102,11 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
 
 
 def grid_path(name: str) -> Path:
-    """Raises: UserError for a name that no grid file can have."""
+    """The grid file of this name.
+
+    Raises:
+        UserError: no grid file can have this name.
+    """
     if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
         raise UserError(
             f'--name "{name}": a grid is named by a word of letters, digits and _, e.g. lr_by_model.'
@@ -109,12 +115,13 @@ def grid_path(name: str) -> Path:
 
 
 def refuse_others(path: Path, text: str) -> None:
-    """Raises: UserError where a person wrote or edited the file, and it is another one."""
-    if (
-        path.exists()
-        and (before := path.read_text("utf-8", "replace")) != text
-        and not is_untouched(before)
-    ):
+    """Refuse to replace a grid file that a person wrote or edited.
+
+    Raises:
+        UserError: the file is such a file, and holds another text.
+    """
+    before = path.read_text("utf-8", "replace") if path.exists() else text
+    if before != text and not is_untouched(before):
         raise UserError(
             f"{shown_path(path)} is there already, was written or edited by hand, and holds another grid.",
             "take another --name, or remove it; to run it as it is: dora grid " + path.stem,
@@ -122,21 +129,25 @@ def refuse_others(path: Path, text: str) -> None:
 
 
 def check(design: Design, train: "TrainMain") -> None:
-    """Compose every experiment before anything is written.
+    """Compose every experiment, before anything is written.
 
-    Raises: UserError where one cannot be; of a list, which.
+    Raises:
+        UserError: one asks for something that does not exist. For a list, the message names its
+            entry.
     """
-    each = math.prod(len(axis.values) for axis in design.axes)
+    points_per_case = math.prod(len(axis.values) for axis in design.axes)
     for number, point in enumerate(design.points()):
         try:
             train.check(train.get_xp(train.value_to_argv(point)))
         except UserError as error:
-            place = f"entry {number // each + 1} of the list: " if design.cases else ""
-            raise UserError(f"{place}{error}") from error
+            if not design.cases:
+                raise
+            entry = number // points_per_case + 1
+            raise UserError(f"entry {entry} of the list: {error}") from error
 
 
-def loaded(text: str, path: Path) -> Any:
-    """The grid file as a module, from its text: with --dry_run there is no file."""
+def loaded(text: str, path: Path) -> types.ModuleType:
+    """The grid file as a module. It is made from the text, because --dry_run writes no file."""
     module = types.ModuleType(f"grids.{path.stem}")
     module.__package__ = "grids"
     exec(compile(text, str(path), "exec"), vars(module))
@@ -147,7 +158,11 @@ def loaded(text: str, path: Path) -> Any:
 
 
 def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Design:
-    """What the line and the file say together.
+    """The grid that the command line and the JSON file describe together.
+
+    Args:
+        overrides: words of the command line. A key that stands there twice, or in the file as well,
+            has its last value.
 
     Raises:
         UserError: one of them cannot be read.
@@ -161,7 +176,7 @@ def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Des
     for text in overrides:
         override = parsed(text)
         key = override.get_key_element()
-        axes = [axis for axis in axes if axis.key != key]  # the last one counts, as everywhere
+        axes = [axis for axis in axes if axis.key != key]
         shared.pop(key, None)
         if override.is_sweep_override():
             axes.append(Axis(key, values(override, text, train)))
@@ -173,15 +188,20 @@ def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Des
 
 
 def parsed(text: str) -> Override:
-    """One word of the line. Raises: UserError with the position and the reason."""
+    """One word of the command line, read with Hydra's grammar.
+
+    Raises:
+        UserError: it cannot be read. The message shows the place and the reason.
+    """
     from .engine.upstream.hydra import column_of
 
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         column = column_of(error)
-        at = f" at letter {column + 1}" if column is not None else ""
-        mark = " " * column + "^" if column is not None else ""
+        at, mark = "", ""
+        if column is not None:
+            at, mark = f" at letter {column + 1}", " " * column + "^"
         raise UserError(
             f"cannot read{at}: {str(error).splitlines()[0]}",
             f"  {text}",
@@ -191,10 +211,10 @@ def parsed(text: str) -> Override:
 
 
 def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
-    """All that a sweep names, with their types.
+    """All values that a sweep names, with their types.
 
     Raises:
-        UserError: it cannot be counted out, or is empty.
+        UserError: it is an interval, which has no list of values, or it names none.
     """
     sweep = override.value()
     if override.is_interval_sweep():
@@ -214,15 +234,22 @@ def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
 
 
 def plain(value: Any) -> Any:
-    """What Hydra's parser has read, as plain Python: it keeps the quotes of text."""
+    """A value of Hydra's parser as plain Python. The parser keeps the quotes of text."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, dict):
         return {plain(key): plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
 
 
 def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> list[str]:
+    """The options of a group that a glob fits.
+
+    Raises:
+        UserError: there is no such group, or no option fits.
+    """
     group, groups = override.key_or_group, train.composer.groups
     if group not in groups:
         raise UserError(
@@ -240,11 +267,15 @@ def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> l
 
 
 def read_json(file: Path) -> tuple[list[dict[str, Any]], list[Axis], dict[str, Any]]:
-    """(cases, axes, shared) of a list of dicts, or of a dict of lists; in the latter what is no
-    list is shared.
+    """The cases of a list of dicts, or the axes and shared values of a dict of lists.
+
+    In a dict of lists, a value that is no list is shared by all experiments.
+
+    Returns:
+        (cases, axes, shared)
 
     Raises:
-        UserError: with the place in the file.
+        UserError: the file cannot be read, or holds something else.
     """
     try:
         content = json.loads(file.read_text("utf-8"), object_pairs_hook=_once)
@@ -258,19 +289,23 @@ def read_json(file: Path) -> tuple[list[dict[str, Any]], list[Axis], dict[str, A
         return _cases(file, content), [], {}
     if not isinstance(content, dict) or not content:
         raise UserError(f"{file}: a list of dicts is wanted, or a dict of lists.")
-    flat = dict(flatten(content))
-    empty = next((key for key, value in flat.items() if value == []), None)
-    if empty is not None:
-        raise UserError(f'{file}: "{empty}" names no value.')
-    lists = {key: value for key, value in flat.items() if isinstance(value, list)}
-    return (
-        [],
-        [Axis(key, value) for key, value in lists.items()],
-        {key: value for key, value in flat.items() if key not in lists},
-    )
+    axes, shared = [], {}
+    for key, value in dict(flatten(content)).items():
+        if value == []:
+            raise UserError(f'{file}: "{key}" names no value.')
+        if isinstance(value, list):
+            axes.append(Axis(key, value))
+        else:
+            shared[key] = value
+    return [], axes, shared
 
 
 def _cases(file: Path, content: list[Any]) -> list[dict[str, Any]]:
+    """The overrides of each entry of a list.
+
+    Raises:
+        UserError: the list is empty, or an entry is no dict.
+    """
     for number, case in enumerate(content):
         if not isinstance(case, dict):
             raise UserError(
@@ -282,6 +317,11 @@ def _cases(file: Path, content: list[Any]) -> list[dict[str, Any]]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of JSON, for `json.loads`, which itself would take the last of equal keys.
+
+    Raises:
+        ValueError: a key stands there twice.
+    """
     keys = [key for key, _ in pairs]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
@@ -290,7 +330,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))  # grids lie there
+    sys.path.insert(0, str(ROOT))  # the package grids/ is there
     output.prepare(never_fails=False)
     report_user_errors()
     main()

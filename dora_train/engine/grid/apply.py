@@ -1,7 +1,7 @@
 """Carries out the plan of a grid: cancels, creates and submits its experiments."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ..jobs.resources import Shape
 from . import submission
@@ -40,14 +40,14 @@ class Applier:
                 submitted then.
         """
         sheep, args, wants = inventory.by_sig(), self.command.args, self.command.wants
-        submits = [sheep[action.sig] for action in actions if action.verb.submits]
+        submits = [action for action in actions if action.verb.submits]
         restarts = [action for action in actions if action.anew]
-        anew = {action.sig for action in restarts}
         self._end_jobs(inventory, restarts)
         self._cancel(inventory, [action for action in actions if action.verb == Verb.CANCEL])
-        for one in submits:
+        for action in submits:
+            one = sheep[action.sig]
             with located(one):
-                self.command.main.create(one.xp, anew=one.xp.sig in anew)
+                self.command.main.create(one.xp, anew=action.anew)
         for action in restarts:
             # A trial of a search that waits for a free slot is submitted later, but its results are
             # cleared now.
@@ -58,8 +58,8 @@ class Applier:
             wants.take_over()
             for one in inventory.sheep:
                 wants.add(one.xp.sig)
-        outcomes = self._submit(inventory, submits, {action.sig: action for action in actions})
-        outcomes = submission.put_back(outcomes, anew)
+        outcomes = self._submit(inventory, submits)
+        outcomes = submission.put_back(outcomes, {action.sig for action in restarts})
         for action in actions:
             if action.leaves:
                 wants.drop(action.sig)
@@ -92,20 +92,18 @@ class Applier:
         for action in actions:
             self._todays_code(sheep[action.sig])
         self._cancel(inventory, [action for action in actions if action.stops])
-        experiments = [sheep[action.sig].experiment for action in actions]
-        wait_until_over(experiments, inventory.executor)
+        wait_until_over(inventory.experiments_of(actions), inventory.executor)
         for action in actions:
             inventory.seen[action.sig], inventory.job_ids[action.sig] = 0, []
 
     def _cancel(self, inventory: Inventory, actions: Sequence[Action]) -> None:
-        experiments = [inventory.experiments[action.sig] for action in actions]
-        cancel(experiments, inventory.executor)
+        cancel(inventory.experiments_of(actions), inventory.executor)
 
-    def _submit(
-        self, inventory: Inventory, sheep: Sequence[Sheep], actions: Mapping[str, Action]
-    ) -> list[Outcome]:
+    def _submit(self, inventory: Inventory, actions: Sequence[Action]) -> list[Outcome]:
         """Submit each experiment as a job. Those of one `launcher.job_array()` are one array."""
-        requests = {one.xp.sig: self._request(inventory, one, actions[one.xp.sig]) for one in sheep}
+        sheep, requests = inventory.by_sig(), {}
+        for action in actions:
+            requests[action.sig] = self._request(inventory, sheep[action.sig], action)
         outcomes = submission.submit_all(
             batches(inventory.herd, requests), inventory.executor, self.command.dora_dir
         )

@@ -16,7 +16,7 @@ from ..watch.status import look
 from .command import Command
 from .grids import explore
 from .open_ended import GridContext
-from .plan import Known
+from .plan import Action, Known
 from .selection import select, shown_index
 from .settlement import settle
 from .sheep import Sheep, located
@@ -38,6 +38,9 @@ class Inventory:
 
     def by_sig(self) -> dict[str, Sheep]:
         return {one.xp.sig: one for one in self.sheep}
+
+    def experiments_of(self, actions: Sequence[Action]) -> list[Experiment]:
+        return [self.experiments[action.sig] for action in actions]
 
 
 def collect(command: Command, executor: Executor) -> Inventory:
@@ -115,24 +118,26 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         UserError: they differ.
     """
+    # A `local:` block may be missing or blank.
+    local = [one.get("local") or {} for one in values]
     return {
         "threads": max(int(one.get("threads") or 1) for one in values),
-        "cluster": _shared("cluster", [one.get("cluster") for one in values]),
-        "local": {"jobs": _shared("local.jobs", [_local_jobs(one) for one in values])},
+        "cluster": _shared("cluster", values),
+        "local": {"jobs": _shared("local.jobs", local)},
     }
 
 
-def _local_jobs(values: Mapping[str, Any]) -> int | None:
-    return (values.get("local") or {}).get("jobs")
+def _shared(key: str, blocks: Sequence[Mapping[str, Any]]) -> object:
+    """The value that all blocks of a configuration have for a key.
 
-
-def _shared(key: str, values: Sequence[object]) -> object:
-    """The value that all have in common.
+    Args:
+        key: with the name of the block, if there is one: "local.jobs".
 
     Raises:
-        UserError: they differ.
+        UserError: the values differ.
     """
-    first, *others = dict.fromkeys(values)
+    name = key.rpartition(".")[2]
+    first, *others = dict.fromkeys(block.get(name) for block in blocks)
     if others:
         asked = ", ".join(f"{key}={value}" for value in (first, *others))
         raise UserError(

@@ -19,7 +19,10 @@ def make_order(
 ) -> Order:
     """One job for a single request, or one array. An array gets its list of tasks on disk.
 
-    All requests of an array have the same code, resources and shape (`request.alike`).
+    Args:
+        tasks: in the order of their indices. All have the same code, resources and shape
+            (`request.alike`).
+        dora_dir: the outputs folder.
     """
     first = tasks[0][0]
     indices = None
@@ -57,7 +60,8 @@ def _write_tasks(path: Path, tasks: Sequence[Task], token: str) -> None:
 
     An index is null if another command took its experiment.
     """
-    entries: list[list[str] | None] = [None] * (max(index for _, index in tasks) + 1)
+    last_index = tasks[-1][1]
+    entries: list[list[str] | None] = [None] * (last_index + 1)
     for request, index in tasks:
         entries[index] = [str(request.experiment.folder.absolute()), token]
     write_json(path, entries)

@@ -21,9 +21,12 @@ def select(command: Command, sheep: Sequence[Sheep]) -> list[Sheep]:
     Raises:
         UserError: no name fits, or there is no such index.
     """
-    patterns = command.args.patterns
-    indices = [int(pattern) for pattern in patterns if _is_index(pattern)]
-    words = [pattern for pattern in patterns if not _is_index(pattern)]
+    indices, words = [], []
+    for pattern in command.args.patterns:
+        if pattern.removeprefix("-").isdigit():
+            indices.append(int(pattern))
+        else:
+            words.append(pattern)
     left = list(sheep)
     if words:
         left = [one for one in sheep if matches(command.main.get_name(one.xp), words)]
@@ -49,10 +52,6 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     )
 
 
-def _is_index(pattern: str) -> bool:
-    return pattern.removeprefix("-").isdigit()
-
-
 def at(grid: str, sheep: Sequence[Sheep], index: int) -> Sheep:
     """The sheep at an index. A negative one counts from the end.
 
@@ -71,8 +70,10 @@ def at(grid: str, sheep: Sequence[Sheep], index: int) -> Sheep:
 
 def shown_index(args: RunGridArgs) -> int | None:
     """The index of the one experiment that `-f`, `-l` or `-t` shows. None: no such flag is given."""
-    given = (args.folder, args.log, args.tail)
-    return next((index for index in given if index is not None), None)
+    for index in (args.folder, args.log, args.tail):
+        if index is not None:
+            return index
+    return None
 
 
 def show_one(sheep: Sheep, args: RunGridArgs, executor: Executor) -> None:

@@ -60,7 +60,7 @@ def decide(main: Experiments, wish: Wish, executor: Executor) -> Decision:
     # would use is taken, and our intent fails.
     seen, job = experiment.job_number(), experiment.job()
     status = look([experiment], executor, force=True)[experiment.sig]
-    drift = [str(item) for item in main.drift(wish.xp)]
+    drift = list(map(str, main.drift(wish.xp)))
     wanted = Wanted(experiment.sig, stored(wish.slurm, shape), drift)
     known, job_ids = Known(status, owner=other_owner(experiment)), []
     if job is not None:

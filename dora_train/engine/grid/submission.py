@@ -49,9 +49,12 @@ def submit_all(
             size = 1
         while left and limit not in full:
             asked, rest = left[:size], left[size:]
-            made = submit(asked, executor, dora_dir)
-            held = {outcome.experiment for outcome in made if outcome.held}
-            outcomes += [outcome for outcome in made if not outcome.held]
+            held = set()
+            for outcome in submit(asked, executor, dora_dir):
+                if outcome.held:
+                    held.add(outcome.experiment)
+                else:
+                    outcomes.append(outcome)
             again = [
                 replace(request, seen=request.number)
                 for request in asked

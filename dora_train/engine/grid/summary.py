@@ -1,6 +1,5 @@
 """A plan as a whole: its summary, the actions to name one by one, and whether it looks like a bug."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from .plan import SIGNS, Action, Known, Verb
@@ -8,10 +7,13 @@ from .plan import SIGNS, Action, Known, Verb
 
 def summary(actions: Sequence[Action]) -> str:
     """`+ 3 new  ~ 1 retry  = 12 kept  - 2 cancel`."""
-    staying = [action for action in actions if not (action.leaves and action.verb == Verb.KEEP)]
-    counts = Counter(action.verb for action in staying)
-    parts = [f"{SIGNS[verb]} {counts[verb]} {verb.value}" for verb in Verb if counts[verb]]
-    left = len(actions) - len(staying)
+    counts, left = dict.fromkeys(Verb, 0), 0
+    for action in actions:
+        if action.leaves and action.verb == Verb.KEEP:
+            left += 1
+        else:
+            counts[action.verb] += 1
+    parts = [f"{SIGNS[verb]} {count} {verb.value}" for verb, count in counts.items() if count]
     if left:
         parts.append(f"({left} no longer named)")
     return "  ".join(parts) or "nothing to do"

@@ -167,16 +167,11 @@ def plan(command: Command, inventory: Inventory) -> list[Action]:
     # To find the name of today's snapshot all files are read: only if a job may be replaced by it.
     code = command.main.todays_snapshot() if waits else ""
     search = command.search
-    wanted = [
-        Wanted(
-            sheep.xp.sig,
-            _resources(inventory, sheep),
-            [str(item) for item in command.main.drift(sheep.xp)],
-            code,
-            searched=search is not None,
-        )
-        for sheep in inventory.sheep
-    ]
+    wanted = []
+    for sheep in inventory.sheep:
+        resources = _resources(inventory, sheep)
+        drift = list(map(str, command.main.drift(sheep.xp)))
+        wanted.append(Wanted(sheep.xp.sig, resources, drift, code, searched=search is not None))
     actions = make_plan(
         wanted,
         inventory.known,
@@ -210,11 +205,11 @@ def check(command: Command, inventory: Inventory, actions: Sequence[Action]) -> 
     Raises:
         UserError: one asks for something that does not exist.
     """
-    submits = {action.sig: action for action in actions if action.verb.submits}
-    for sheep in inventory.sheep:
-        action = submits.get(sheep.xp.sig)
-        if action is None:
+    by_sig = inventory.by_sig()
+    for action in actions:
+        if not action.verb.submits:
             continue
+        sheep = by_sig[action.sig]
         with located(sheep):
             if action.anew:
                 command.main.check_anew(sheep.xp)
@@ -244,5 +239,6 @@ def _confirm(command: Command, inventory: Inventory, actions: Sequence[Action]) 
     alarm = ""
     if not command.args.cancel:
         alarm = is_alarming(actions, inventory.known)
-    lost = sum(inventory.experiments[action.sig].exists() for action in actions if action.anew)
+    restarts = [action for action in actions if action.anew]
+    lost = sum(experiment.exists() for experiment in inventory.experiments_of(restarts))
     confirm(command.grid, len(stopped(actions)), lost, alarm, command.args.clear)
