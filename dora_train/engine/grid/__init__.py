@@ -21,6 +21,7 @@ It never imports `run/`.
     faults.py       where tests kill a submission
 
     grids.py        finding grid files, running them, and which grid wants what
+    json_file.py    what `python -m dora_train.sweep --json` reads
     open_ended.py   an explorer that adds experiments: the base class of dora_train/search.py
     sheep.py        Dora's Sheep, answered from our files; shepherd.py: its Shepherd
 """

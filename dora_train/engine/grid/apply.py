@@ -12,6 +12,7 @@ from .inventory import Inventory
 from .plan import Action, Verb
 from .request import JobCode, Outcome, Request, batches, code_before, kept
 from .sheep import Sheep, located
+from .summary import stopped
 
 
 def updates_code() -> bool:
@@ -91,7 +92,7 @@ class Applier:
         sheep = inventory.by_sig()
         for action in actions:
             self._todays_code(sheep[action.sig])
-        self._cancel(inventory, [action for action in actions if action.stops])
+        self._cancel(inventory, stopped(actions))
         wait_until_over(inventory.experiments_of(actions), inventory.executor)
         for action in actions:
             inventory.seen[action.sig], inventory.job_ids[action.sig] = 0, []

@@ -56,12 +56,14 @@ def collect(command: Command, executor: Executor) -> Inventory:
     herd = explore(command.explorer, command.main, command.slurm, _context(command, executor))
     sheep = select(command, list(herd.sheeps.values()))  # type: ignore[arg-type]  # our Shepherd made them
     leaving = [sig for sig in command.wants.named() if sig not in herd.sheeps]
-    experiments = {one.xp.sig: one.experiment for one in sheep}
-    experiments |= {sig: command.experiment(sig) for sig in leaving}
-    slurm = {}
+    experiments, slurm = {}, {}
     for one in sheep:
+        sig = one.xp.sig
+        experiments[sig] = one.experiment
         with located(one):
-            slurm[one.xp.sig] = command.main.resources(one.xp, herd.slurm_configs[one.xp.sig])
+            slurm[sig] = command.main.resources(one.xp, herd.slurm_configs[sig])
+    for sig in leaving:
+        experiments[sig] = command.experiment(sig)
     if sheep:
         executor = chosen(one_place([one.xp.values for one in sheep]))
     for one in sheep:

@@ -108,7 +108,9 @@ def make_plan(
             actions.append(_cancelled(want.sig, now, user))
         else:
             actions.append(_wanted(want, now, rules, user, clear, update))
-    return actions + [_leaving(sig, known.get(sig, NOTHING_KNOWN), user) for sig in leaving]
+    for sig in leaving:
+        actions.append(_leaving(sig, known.get(sig, NOTHING_KNOWN), user))
+    return actions
 
 
 def _wanted(

@@ -123,8 +123,11 @@ def submit(
         raise UserError(*nowhere(executor))
     groups: list[list[Request]] = []
     for batch in batches:
-        asked = [request(main, one, executor) for one in batch if one.action.verb.submits]
-        groups += alike(asked)
+        requests = []
+        for one in batch:
+            if one.action.verb.submits:
+                requests.append(request(main, one, executor))
+        groups += alike(requests)
     outcomes = submission.submit_all(groups, executor, Path(main.dora.dir))
     anew = [one.wish.xp.sig for one in decisions if one.action.anew]
     executor.move()

@@ -67,7 +67,8 @@ def submit_all(
                     full.add(limit)
             elif careful:
                 size *= 2
-        outcomes += [_hold(request) for request in left]
+        for request in left:
+            outcomes.append(_hold(request))
     return outcomes
 
 
@@ -180,10 +181,13 @@ def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outco
     tasks = [(request, index) for request, index in tasks if _is_ours(request)]
     if not tasks:
         return []
+    outcomes = []
     try:
         receipt = executor.submit(order)
     except NotSubmitted as error:
-        return [_refused(request, error) for request, _ in tasks]
+        for request, _ in tasks:
+            outcomes.append(_refused(request, error))
+        return outcomes
     except Unanswered as error:
         found = (executor.find([order.name]) or {}).get(order.name)
         if found is None:  # the intents stay open: the next command settles them
@@ -191,7 +195,9 @@ def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outco
             return [Outcome(request.experiment, trouble=trouble) for request, _ in tasks]
         receipt = Receipt(found)
     fault("sbatch")
-    return [_recorded(order, request, index, receipt, executor) for request, index in tasks]
+    for request, index in tasks:
+        outcomes.append(_recorded(order, request, index, receipt, executor))
+    return outcomes
 
 
 def _is_ours(request: Request) -> bool:

@@ -205,8 +205,11 @@ class Optuna:
         self.terms = terms
         optuna = library("optuna")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        classes = [word for word in dir(optuna.samplers) if word.endswith("Sampler")]
-        names = {word.removesuffix("Sampler") for word in classes}
+        names = {
+            word.removesuffix("Sampler")
+            for word in dir(optuna.samplers)
+            if word.endswith("Sampler")
+        }
         short = name.removesuffix("Sampler")
         if short not in names - {"Base"}:
             raise UserError(f'optuna has no sampler "{name}"{did_you_mean(short, names)}')
