@@ -22,6 +22,8 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
         job = experiment.job()
         if job is None or not (job.ids or job.held):
             continue
+        # The mark comes first. Without it, the end of the job could count as an interruption, and
+        # the next grid would resume the experiment.
         experiment.cancel_job(job.number, claims.user_name())
         # The name of a job holds its token and its signature. An intent of a damaged file has lost
         # its token.

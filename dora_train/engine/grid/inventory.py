@@ -47,8 +47,8 @@ def collect(command: Command, executor: Executor) -> Inventory:
     """Run the grid file, and look at every experiment that it names or named.
 
     Args:
-        executor: it is asked about jobs while the grid file runs. Only then it is known where the
-            grid's own jobs go.
+        executor: it is asked about jobs while the grid file runs. The file says where the jobs of
+            the grid go, so its own executor is known only afterwards.
 
     Raises:
         UserError: the grid file asks for something that is not possible.

@@ -135,7 +135,7 @@ def _wanted(
         return Action(sig, verb, "from scratch (--clear)", anew=True, stops=status.live)
     if want.drift:
         return Action(sig, Verb.KEEP, f"drifted: {want.drift[0]}", wrong=True, refused=True)
-    if status.held:
+    if status.held:  # the scheduler had no room before, and may have room now
         return Action(sig, Verb.NEW, "queued by us before")
     if status.live:
         return _live(want, now, rules, update)
@@ -147,6 +147,8 @@ def _live(want: Wanted, now: Known, rules: SubmitRules, update: bool) -> Action:
     replaces it."""
     sig, status = want.sig, now.status
     kept = Action(sig, Verb.KEEP, _in_words(status))
+    # It is no job that we could replace, or its scheduler does not answer: a second job could run
+    # beside the first.
     if not (status.by_job and status.certain):
         return kept
     if rules.replace:
@@ -254,6 +256,7 @@ def limited(actions: Sequence[Action], known: Mapping[str, Known], most: int) ->
             free -= 1
     limited_actions = []
     for action in actions:
+        # The new job of a live experiment takes the slot of its old job.
         if action.verb.submits and not known.get(action.sig, NOTHING_KNOWN).status.live:
             free -= 1
             if free < 0:

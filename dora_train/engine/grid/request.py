@@ -78,6 +78,7 @@ def alike(requests: Sequence[Request]) -> list[list[Request]]:
     """The same requests in groups that one array can hold: of one code, resources and shape."""
     groups: dict[str, list[Request]] = {}
     for request in requests:
+        # `stored` leaves out the comment, but sbatch takes one comment for a whole array.
         asked = f"{stored(request.slurm, request.shape)}\0{request.slurm.comment}"
         groups.setdefault(f"{request.code_root}\0{asked}", []).append(request)
     return list(groups.values())

@@ -32,6 +32,7 @@ def settle(experiments: Iterable[Experiment], executor: Executor) -> None:
     for experiment, job in overdue:
         if executor.answers_for(job):
             answered.append((experiment, job))
+        # Its scheduler cannot be asked from here. DORA_TAKE=1 says that the job is gone.
         elif executor.lost(job) or claims.is_taken():
             experiment.record_job(job.number, error="whoever could tell what became of it is gone")
     if not answered:

@@ -54,13 +54,15 @@ def _stop_process(experiment: Experiment) -> str:
         raise UserError(
             f"XP {experiment.sig} is on {where}, which cannot be reached from here: stop it there."
         )
+    # The mark comes first. Without it, the end of the run would count as an interruption, and the
+    # next grid would resume it.
     experiment.cancel_attempt(last.attempt, claims.user_name())
     try:
         os.kill(last.pid, signal.SIGTERM)
     except PermissionError:
         user = last.user or "another user"
         raise UserError(f"process {last.pid} belongs to {user}: only they can stop it.") from None
-    except ProcessLookupError:
+    except ProcessLookupError:  # it ended in the meantime
         pass
     return (
         f"XP {experiment.sig}: process {last.pid} was asked to stop; it saves a checkpoint first."

@@ -120,6 +120,7 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:
         return outcomes
+    # Only after the intents: until one of them is made, another command may submit the experiment.
     executor.cancel(_replaced(mine))
     fault("cancelled")
     order = make_order(mine, token, name, dora_dir, is_array)
@@ -238,7 +239,7 @@ def _refused(request: Request, error: NotSubmitted) -> Outcome:
 
     A single experiment (`dora launch`) is not held: no later command would submit it.
     """
-    held = isinstance(error, NoRoom) and bool(request.grid)
+    held = isinstance(error, NoRoom) and request.grid != ""
     reason = f"{NO_ROOM}: {error}" if held else str(error)
     request.experiment.record_job(request.number, error=reason)
     return Outcome(request.experiment, trouble=str(error), held=held, refused=not held)

@@ -117,7 +117,7 @@ class Sync:
         if args.dry_run:
             self.watching.show(inventory)
             return inventory.sheep, 0
-        if args.init:
+        if args.init:  # Dora's flag: the experiments are created, also if none can be submitted
             for sheep in inventory.sheep:
                 command.main.create(sheep.xp)
         if blocked:

@@ -141,10 +141,10 @@ class GridTable:
         try:
             try:
                 found = self.explorer.process_sheep(sheep, history)
-            except NotImplementedError:
+            except NotImplementedError:  # Dora's rule: then the explorer needs the history alone
                 found = self.explorer.process_history(history)
             return found if isinstance(found, Mapping) else {}
-        except Exception as error:
+        except Exception as error:  # an explorer is the user's code: it can raise anything
             self._report(error, f" on {sheep.xp.sig}")
             return None
 

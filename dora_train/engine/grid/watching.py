@@ -1,7 +1,6 @@
 """What `dora grid` shows after it has acted: the table, once or until all experiments are over.
 
-On a terminal the table stays open. Meanwhile it submits what was held, and the next trials of a
-search.
+Until then, experiments that were held are submitted, and the next trials of a search.
 """
 
 import sys
@@ -75,9 +74,7 @@ class Watching:
     def _monitor(self, inventory: Inventory) -> Monitor:
         args = self.command.args
         if args.trim is not None:
-            at(
-                self.command.grid, inventory.sheep, args.trim
-            )  # an index that is not there is refused
+            at(self.command.grid, inventory.sheep, args.trim)  # refuses a wrong index
         return Monitor(self._table(inventory), inventory.executor, args)
 
     def _table(self, inventory: Inventory) -> GridTable:

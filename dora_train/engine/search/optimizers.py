@@ -147,6 +147,7 @@ class Nevergrad:
         self._parameters = nevergrad.p.Dict(
             **{key: _parameter(nevergrad.p, dimension) for key, dimension in terms.space.items()}
         )
+        # Nevergrad draws from this state alone, so that the seed decides everything.
         self._parameters.random_state = numpy.random.RandomState(terms.seed)
         with _without_warnings():
             self._optimizer = registry[name](
@@ -216,7 +217,7 @@ class Optuna:
         self._study = optuna.create_study(
             direction="maximize" if terms.objective.mode == "max" else "minimize",
             sampler=_sampler(getattr(optuna.samplers, f"{short}Sampler"), terms),
-            pruner=optuna.pruners.NopPruner(),
+            pruner=optuna.pruners.NopPruner(),  # the search stops trials by itself
         )
 
     def ask(self) -> Asked:
@@ -228,12 +229,14 @@ class Optuna:
         return self.terms.asked(values, trial)
 
     def adopt(self, values: Mapping[str, Any]) -> Asked:
+        # The next ask of a study returns the trial that was enqueued.
         self._study.enqueue_trial(dict(values))
         return Asked(dict(values), self.ask().handle)
 
     def tell(self, asked: Asked, outcome: Outcome) -> None:
         from optuna.trial import TrialState
 
+        # A trial that is told as pruned has no value but these.
         for epoch, value in enumerate(outcome.steps, start=1):
             if value is not None:
                 asked.handle.report(value, epoch)
