@@ -28,8 +28,8 @@ from .engine.words import directions
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]
 
-# If this many trials fail in a row, from the first on, the search gives up: a bug fails them all.
-HOPE = 3
+# If so many trials have ended and all of them failed, the search gives up: a bug fails them all.
+GIVE_UP_AFTER = 3
 FAILURES = (State.FAILED, State.TIMED_OUT)
 
 
@@ -98,6 +98,7 @@ class Search(Growing):
     # --- the interface of the grid ---
 
     def grow(self, launcher: Launcher, context: GridContext) -> None:
+        """See `Growing`. It writes the record of the search, if the context allows it."""
         names = Names(context.main, overrides_of(launcher))
         self._settle(*names.main_metric())
         if self._replay is None or self._folder != str(context.folder):
@@ -105,7 +106,7 @@ class Search(Growing):
             self._folder = str(context.folder)
         replay = self._replay
         self._learn(replay.trials, context)
-        while context.asks and len(replay.trials) < self.trials and not self.is_in_vain():
+        while context.asks and len(replay.trials) < self.trials and not self.has_given_up():
             trial = replay.ask(self.at_once)
             if trial is None:
                 break
@@ -118,6 +119,7 @@ class Search(Growing):
             store.write_search(context.folder, self._record)
 
     def stop_rule(self, sig: str) -> dict[str, Any]:
+        """With `prune`, the medians below which a trial is stopped. Empty: there is none."""
         if self._replay is None or self.prune is None:
             return {}
         trials = self._replay.trials
@@ -136,11 +138,12 @@ class Search(Growing):
         return {"metric": self.objective, "mode": self.mode, "floors": medians}
 
     def note(self) -> str:
+        """How many trials have ended, and the best one."""
         replay = self._replay
         if replay is None:
             return ""
         ended = [trial.sig for trial in replay.trials if trial.sig in self._outcomes]
-        if self.is_in_vain():
+        if self.has_given_up():
             return (
                 f"all of the first {len(ended)} trials failed, so no more are tried: "
                 f"{self._failures[0]}"
@@ -158,9 +161,10 @@ class Search(Growing):
             text += f", best {self.objective} {best:.4g} ({first_with[best]})"
         return text
 
-    def is_in_vain(self) -> bool:
+    def has_given_up(self) -> bool:
+        """Whether the first trials all failed. A cancelled trial does not count."""
         ended = [outcome for outcome in self._outcomes.values() if not outcome.silent]
-        return len(ended) >= HOPE and all(outcome.value is None for outcome in ended)
+        return len(ended) >= GIVE_UP_AFTER and all(outcome.value is None for outcome in ended)
 
     # --- its state, from the record and the experiments ---
 

@@ -1,9 +1,9 @@
 """`dora launch`: one experiment, with the same plan and submission as those of a grid."""
 
+import argparse
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from dora.conf import SubmitRules, update_from_args
 
@@ -22,14 +22,16 @@ from .single import Decision, Wish, decide, submit
 from .stop import cancel
 
 
-def launch(main: Experiments, args: Any, executor: Executor | None = None) -> int:
+def launch(main: Experiments, args: argparse.Namespace) -> int:
     """Submit, cancel or follow one experiment, as the arguments say.
 
     Args:
         args: of `dora launch`, as Dora's own parser returns them.
 
     Returns:
-        The exit code. With `--tail` or `--attach` it is 1 if the experiment did not reach its end.
+        The exit code: 1 if the experiment was not submitted because the user must look at it first.
+        With `--tail` or `--attach` it is 1 if the experiment did not reach its end, and 130 after
+        Ctrl-C.
 
     Raises:
         UserError: it cannot be submitted.
@@ -39,7 +41,7 @@ def launch(main: Experiments, args: Any, executor: Executor | None = None) -> in
         argv = main.get_argv_from_sig(args.from_sig) + argv
     xp = main.get_xp(argv)
     experiment = main.experiment(xp)
-    executor = executor or chosen(xp.values)
+    executor = chosen(xp.values)
     if args.cancel:
         print(cancel(experiment, executor))
         return 0
@@ -76,7 +78,7 @@ def _submit(main: Experiments, decision: Decision, executor: Executor) -> None:
     print(f"{SIGNS[action.verb]} {xp.sig}  {main.get_name(xp)}   {job}{reason}", flush=True)
 
 
-def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:
+def _follow(experiment: Experiment, executor: Executor, args: argparse.Namespace) -> int:
     """Print the log until the experiment has ended, and return the exit code.
 
     Ctrl-C leaves the job running. With `--attach` it cancels the job.

@@ -51,6 +51,6 @@ class Growing(Explorer):
         """One line about its progress, shown below the table."""
         return ""
 
-    def is_in_vain(self) -> bool:
+    def has_given_up(self) -> bool:
         """Whether it has given up, because all of its first experiments failed."""
         return False

@@ -119,6 +119,6 @@ def _exit_code(sheep: Sequence[Sheep], search: Growing | None) -> int:
     """
     if search is None:
         return exit_code(sheep)
-    if search.is_in_vain():
+    if search.has_given_up():
         return 1
     return exit_code([one for one in sheep if one.status.state != State.FAILED])

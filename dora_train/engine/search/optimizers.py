@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 FAMILIES = ("nevergrad", "optuna", "random")
-NO_LOSS = 1e3  # of a failed trial before the first that succeeded
+LOSS_OF_FAILURE = 1e3  # of a failed trial that comes before the first success
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class Nevergrad:
     def _loss(self, outcome: Outcome) -> float:
         if outcome.value is None:
             if not self._losses:
-                return NO_LOSS
+                return LOSS_OF_FAILURE
             worst, best = max(self._losses), min(self._losses)
             return worst + (worst - best or 1.0)
         loss = -outcome.value if self.terms.objective.mode == "max" else outcome.value

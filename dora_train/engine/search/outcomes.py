@@ -9,7 +9,7 @@ from typing import Any
 from ...best_so_far import metrics_of
 from ..errors import UserError
 
-FIRST = 5  # trials that are never compared with others, because a median of fewer says little
+MIN_TRIALS = 5  # earlier trials that a median needs: of fewer it says little
 
 
 @dataclass(frozen=True)
@@ -76,5 +76,5 @@ def floors(outcomes: Sequence[Outcome]) -> list[float | None]:
     for epoch in range(max(map(len, curves), default=0)):
         reached = [curve[epoch] for curve in curves if len(curve) > epoch]
         values = [value for value in reached if value is not None]
-        medians.append(statistics.median(values) if len(values) >= FIRST else None)
+        medians.append(statistics.median(values) if len(values) >= MIN_TRIALS else None)
     return medians

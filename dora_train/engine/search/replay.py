@@ -15,7 +15,7 @@ from .optimizers import Asked, Optimizer
 from .outcomes import Outcome
 
 # After so many suggestions in a row that are trials already, the space counts as exhausted.
-REPEATS = 100
+MAX_REPEATS = 100
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Replay:
 
     def _next(self) -> tuple[Asked | None, str]:
         """A suggestion that is no trial yet, and its signature. None: there is none."""
-        for _ in range(REPEATS):
+        for _ in range(MAX_REPEATS):
             asked = self.optimizer.ask()
             sig = self.sig_of(asked.values)
             if sig not in self._numbers:

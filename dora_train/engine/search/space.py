@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeGuard, TypeVar
 from ..errors import UserError
 
 DIGITS = 3  # significant digits on a logarithmic scale
-STEPS = 2  # decimal places below the order of magnitude of the width, on a linear scale
+PLACES = 2  # decimal places below the order of magnitude of the width, on a linear scale
 
 Value = None | bool | int | float | str
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class Real:
         if self.log:
             value = float(f"{value:.{DIGITS}g}")
         else:
-            value = round(float(value), STEPS - math.floor(math.log10(self.high - self.low)))
+            value = round(float(value), PLACES - math.floor(math.log10(self.high - self.low)))
         return min(max(value, self.low), self.high)
 
     def holds(self, value: object) -> bool:
