@@ -1,41 +1,40 @@
-"""A search as a grid file: it asks an optimizer what to try, and every trial is an ordinary
-experiment.
+"""A search as a grid file: it asks an optimizer what to try. Every trial is an ordinary experiment.
 
 `grids/search.py` shows one. `dora grid search` asks, submits, watches, tells and asks again until
-the trials are spent. It may be killed and called again at any time: its state is rebuilt from the
+all trials are done. It may be killed and called again at any time: its state is rebuilt from the
 experiments (engine/search/replay.py).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from dora.explore import Explore, Launcher
 
 from .engine.config.direction import is_said
-from .engine.config.values import flatten
 from .engine.errors import UserError, did_you_mean
 from .engine.experiment import folder as store
-from .engine.experiment.find import readable
 from .engine.experiment.folder import Experiment
 from .engine.experiment.records import SearchRecord, State
-from .engine.grid.open_ended import Ground, Growing
+from .engine.grid.open_ended import GridContext, Growing
+from .engine.search.names import Names
 from .engine.search.optimizers import Terms, make
 from .engine.search.outcomes import Objective, Outcome, floors
 from .engine.search.replay import Replay, Trial
-from .engine.search.space import Dimension, Space, choice, integer, log, uniform
+from .engine.search.space import Dimension, choice, integer, log, uniform
 from .engine.upstream.dora import overrides_of
 from .engine.watch.status import Status
-from .engine.words import directions, main_metric
+from .engine.words import directions
 
 __all__ = ["Search", "choice", "integer", "log", "uniform"]
 
-# trials that may fail in a row, from the first on, before the search gives up: a bug fails them all
-HOPE = 3
+# If so many trials have ended and all of them failed, the search gives up: a bug fails them all.
+GIVE_UP_AFTER = 3
+FAILURES = (State.FAILED, State.TIMED_OUT)
 
 
 class Search(Growing):
-    """What a grid file subclasses, together with an explorer that says which columns the table
-    shows.
+    """The base class of a search, beside an explorer that says which columns the table shows.
 
     The function that it decorates binds what all trials share (`bind_`, `slurm_`), and may name
     experiments of its own.
@@ -54,49 +53,26 @@ class Search(Growing):
     seed: int = 0  # same seed, same trials, however long each takes
     # median: a trial below the median of earlier ones is stopped after that epoch
     prune: str | None = None
-    # true: finished experiments within the space, of whatever grid, are told before the first ask
+    # true: finished experiments within the space, of any grid, are told before the first ask
     reuse: bool = False
 
     def __init__(self, explore: Explore):
         super().__init__(explore)
-        self._check()
+        refuse_settings(self)
         self._replay: Replay | None = None
         self._record = SearchRecord()
-        self._outcomes: dict[str, Outcome] = {}
-        self._causes: list[str] = []
-        self._folder = ""
-
-    def _check(self) -> None:
-        """Raises: UserError for a setting that is none, or makes no sense."""
-        known = list(Search.__annotations__)
-        for name in [name for name in vars(type(self)) if not name.startswith("_")]:
-            if name not in known and not callable(getattr(self, name)):
-                raise UserError(f'a search has no "{name}"{did_you_mean(name, known)}')
-        if not self.space or not all(
-            hasattr(dimension, "rounded") for dimension in self.space.values()
-        ):
-            raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
-        if self.mode not in ("max", "min", "") or self.prune not in (None, "median"):
-            raise UserError(
-                f'mode = {self.mode!r}, prune = {self.prune!r}: "max" or "min", and None or "median".'
-            )
-        if not (
-            isinstance(self.trials, int)
-            and isinstance(self.at_once, int)
-            and min(self.trials, self.at_once) >= 1
-        ):
-            raise UserError(
-                f"trials = {self.trials}, at_once = {self.at_once}: both are whole numbers from 1 on."
-            )
+        self._outcomes: dict[str, Outcome] = {}  # of the trials that have ended, by signature
+        self._failures: list[str] = []  # why trials failed, in the order in which it was seen
+        self._folder = ""  # of the grid whose record `_replay` was made from
 
     def _settle(self, metric: str, mode: str) -> None:
-        """Take over what the class leaves open.
+        """Set the objective and its direction, if the class leaves them open.
 
         Args:
             metric, mode: what chooses the best epoch of the trials.
 
         Raises:
-            UserError: nobody has said the direction of the objective, or a wrong one.
+            UserError: no class gives the direction of the objective, or one gives a wrong direction.
         """
         layers = [{"objective": metric, "mode": mode}, *self._own_layers()]
         self.objective, self.mode = self.objective or metric, self.mode or mode
@@ -111,72 +87,84 @@ class Search(Growing):
             )
 
     def _own_layers(self) -> list[Mapping[str, Any]]:
-        """What each class below `Search` sets, the nearest to it first."""
-        kinds = [kind for kind in reversed(type(self).__mro__) if issubclass(kind, Search)]
-        return [vars(kind) for kind in kinds if kind is not Search]
+        """The attributes of each class below `Search`. A later one overrides an earlier one."""
+        layers: list[Mapping[str, Any]] = []
+        for kind in reversed(type(self).__mro__):
+            # An explorer beside it may have a `mode` as well, which is not the direction of a search.
+            if issubclass(kind, Search) and kind is not Search:
+                layers.append(vars(kind))
+        return layers
 
-    # --- what the grid asks of it ---
+    # --- the interface of the grid ---
 
-    def grow(self, launcher: Launcher, ground: Ground) -> None:
-        names = Names(ground.main, overrides_of(launcher))
+    def grow(self, launcher: Launcher, context: GridContext) -> None:
+        """See `Growing`. It writes the record of the search, if the context allows it."""
+        names = Names(context.main, overrides_of(launcher))
         self._settle(*names.main_metric())
-        if self._replay is None or self._folder != str(ground.folder):
-            self._replay = self._begun(names, ground)
-            self._folder = str(ground.folder)
+        if self._replay is None or self._folder != str(context.folder):
+            self._replay = self._replayed(names, context)
+            self._folder = str(context.folder)
         replay = self._replay
-        self._learn(replay.trials, ground)
-        while ground.asks and len(replay.trials) < self.trials and not self.is_in_vain():
+        self._learn(replay.trials, context)
+        while context.asks and len(replay.trials) < self.trials and not self.has_given_up():
             trial = replay.ask(self.at_once)
             if trial is None:
                 break
-            self._learn([trial], ground)
+            # The experiment may exist and have ended already, e.g. in another grid.
+            self._learn([trial], context)
         for trial in replay.trials:
             launcher(dict(trial.values))
-        self._record.trials = [
-            {"sig": trial.sig, "values": dict(trial.values), "told": trial.told}
-            for trial in replay.trials
-        ]
-        if ground.writes:
-            store.write_search(ground.folder, self._record)
+        self._record.trials = list(map(asdict, replay.trials))
+        if context.writes:
+            store.write_search(context.folder, self._record)
 
     def stop_rule(self, sig: str) -> dict[str, Any]:
-        trials = self._replay.trials if self._replay and self.prune else []
+        """With `prune`, the medians below which a trial is stopped. Empty: there is none."""
+        if self._replay is None or self.prune is None:
+            return {}
+        trials = self._replay.trials
         trial = next((trial for trial in trials if trial.sig == sig), None)
         if trial is None:
             return {}
-        earlier = [
-            self._outcomes[one.sig] for one in trials[: trial.told] if one.sig in self._outcomes
-        ]
-        found = floors(earlier)
-        return (
-            {"metric": self.objective, "mode": self.mode, "floors": found}
-            if any(floor is not None for floor in found)
-            else {}
-        )
+        # Only trials that were told before this one was asked for count. Otherwise the rule would
+        # depend on the time at which its job is submitted.
+        earlier = []
+        for one in trials[: trial.told]:
+            if one.sig in self._outcomes:
+                earlier.append(self._outcomes[one.sig])
+        medians = floors(earlier)
+        if all(median is None for median in medians):
+            return {}
+        return {"metric": self.objective, "mode": self.mode, "floors": medians}
 
     def note(self) -> str:
+        """How many trials have ended, and the best one."""
         replay = self._replay
         if replay is None:
             return ""
-        trials = [trial for trial in replay.trials if trial.sig in self._outcomes]
-        text = f"{len(trials)} of {max(self.trials, len(replay.trials))} trials are over"
+        ended = [trial.sig for trial in replay.trials if trial.sig in self._outcomes]
+        if self.has_given_up():
+            return (
+                f"all of the first {len(ended)} trials failed, so no more are tried: "
+                f"{self._failures[0]}"
+            )
+        text = f"{len(ended)} of {max(self.trials, len(replay.trials))} trials are over"
         if replay.is_exhausted:
-            text = f"{len(trials)} trials are over, and no suggestion is new: the space is small"
-        if self.is_in_vain():
-            return f"all of the first {len(trials)} trials failed, so no more are tried: {self._causes[0]}"
-        good = {
-            trial.sig: value
-            for trial in trials
-            if (value := self._outcomes[trial.sig].value) is not None
-        }
-        if good:
-            best = self._objective.best(list(good.values()))
-            text += f", best {self.objective} {best:.4g} ({next(sig for sig in good if good[sig] == best)})"
+            text = f"{len(ended)} trials are over, and no suggestion is new: the space is small"
+        first_with: dict[float, str] = {}  # value -> the first trial that reached it
+        for sig in ended:
+            value = self._outcomes[sig].value
+            if value is not None:
+                first_with.setdefault(value, sig)
+        if first_with:
+            best = self._objective.best(list(first_with))
+            text += f", best {self.objective} {best:.4g} ({first_with[best]})"
         return text
 
-    def is_in_vain(self) -> bool:
+    def has_given_up(self) -> bool:
+        """Whether the first trials all failed. A cancelled trial does not count."""
         ended = [outcome for outcome in self._outcomes.values() if not outcome.silent]
-        return len(ended) >= HOPE and all(outcome.value is None for outcome in ended)
+        return len(ended) >= GIVE_UP_AFTER and all(outcome.value is None for outcome in ended)
 
     # --- its state, from the record and the experiments ---
 
@@ -186,7 +174,7 @@ class Search(Growing):
 
     @property
     def _question(self) -> dict[str, Any]:
-        """What makes it this search: with another one, the record is that of another."""
+        """The settings that make it this search. With others, the record is of another search."""
         return {
             "space": {key: repr(dimension) for key, dimension in self.space.items()},
             "seed": self.seed,
@@ -195,22 +183,18 @@ class Search(Growing):
             "optimizer": self.optimizer,
         }
 
-    def _begun(self, names: "Names", ground: Ground) -> Replay:
-        """The search as the record left it; a new one where there is none, or the question is
-        another."""
-        record = store.read_search(ground.folder)
+    def _replayed(self, names: Names, context: GridContext) -> Replay:
+        """The search as its record left it. Without a record of this search, a new one."""
+        record = store.read_search(context.folder)
         trials = [Trial(**trial) for trial in record.trials] if record else []
-        if (
-            record is None
-            or record.question != self._question
-            or any(names.sig(trial.values) != trial.sig for trial in trials)
-        ):
+        if record is None or not self._fits(record, trials, names):
             record, trials = SearchRecord(self._question, self.trials, self.at_once), []
-            record.reused = [sig for sig, _ in names.within(self.space)] if self.reuse else []
+            if self.reuse:
+                record.reused = names.within(self.space)
         self._record, self._outcomes = record, {}
         terms = Terms(self.space, self._objective, self.seed, record.budget, record.at_once)
         replay = Replay(make(self.optimizer, terms), self._outcomes, names.sig)
-        self._learn(trials, ground)
+        self._learn(trials, context)
         for sig in record.reused:
             steps = self._objective.steps(names.main.experiment(sig).history())
             values = names.values(sig, self.space)
@@ -220,79 +204,69 @@ class Search(Growing):
             replay.repeat(trial)
         return replay
 
-    def _learn(self, trials: Iterable[Trial], ground: Ground) -> None:
-        """Look at the trials of which it was not known that they have ended."""
-        new = [
-            ground.main.experiment(trial.sig) for trial in trials if trial.sig not in self._outcomes
-        ]
-        statuses = ground.look(new)
+    def _fits(self, record: SearchRecord, trials: Iterable[Trial], names: Names) -> bool:
+        """Whether a record is of this search, and its trials would have the same signatures today."""
+        if record.question != self._question:
+            return False
+        return all(names.sig(trial.values) == trial.sig for trial in trials)
+
+    def _learn(self, trials: Iterable[Trial], context: GridContext) -> None:
+        """Look at the trials without an outcome, and note the outcomes of those that have ended."""
+        new = []
+        for trial in trials:
+            if trial.sig not in self._outcomes:
+                new.append(context.main.experiment(trial.sig))
+        statuses = context.look(new)
         for experiment in new:
-            outcome = self._outcome(experiment, statuses[experiment.sig])
+            status = statuses[experiment.sig]
+            outcome = outcome_of(experiment, status, self._objective)
             if outcome is not None:
                 self._outcomes[experiment.sig] = outcome
-
-    def _outcome(self, experiment: Experiment, status: Status) -> Outcome | None:
-        """What came of a trial; None where it has not ended."""
-        if status.state in (State.FAILED, State.TIMED_OUT):
-            self._causes.append(status.cause or str(status.state))
-            return Outcome()
-        if status.state == State.CANCELLED:
-            return Outcome(silent=True)
-        if status.state not in (State.COMPLETED, State.STOPPED):
-            return None
-        history = experiment.history()
-        self._objective.refuse_missing(experiment.sig, history)
-        steps = self._objective.steps(history)
-        return Outcome(steps[-1] if steps else None, steps, status.state == State.STOPPED)
+            if status.state in FAILURES:
+                self._failures.append(status.cause or str(status.state))
 
 
-class Names:
-    """From values to experiments, and back.
+def refuse_settings(search: Search) -> None:
+    """Refuse settings of a search that do not exist or are not valid.
 
-    Args:
-        shared: the overrides that all trials share.
+    Raises:
+        UserError: with the first of them.
     """
+    known = list(Search.__annotations__)
+    for name in vars(type(search)):
+        is_setting = not name.startswith("_") and not callable(getattr(search, name))
+        if is_setting and name not in known:
+            raise UserError(f'a search has no "{name}"{did_you_mean(name, known)}')
+    dimensions = search.space.values()
+    if not dimensions or not all(hasattr(one, "rounded") for one in dimensions):
+        raise UserError('a search needs a space, e.g. space = {"optim.lr": log(1e-3, 1.0)}.')
+    mode, prune = search.mode, search.prune
+    if mode not in ("max", "min", "") or prune not in (None, "median"):
+        raise UserError(
+            f'mode = {mode!r}, prune = {prune!r}: "max" or "min", and None or "median".'
+        )
+    for count in (search.trials, search.at_once):
+        if not isinstance(count, int) or count < 1:
+            raise UserError(
+                f"trials = {search.trials}, at_once = {search.at_once}: "
+                "both are whole numbers from 1 on."
+            )
 
-    def __init__(self, main: Any, shared: list[str]):
-        self.main, self.shared = main, shared
 
-    def _xp(self, values: Mapping[str, Any]) -> Any:
-        return self.main.get_xp([*self.shared, *self.main.value_to_argv(dict(values))])
+def outcome_of(experiment: Experiment, status: Status, objective: Objective) -> Outcome | None:
+    """The outcome of a trial. None: it has not ended.
 
-    def main_metric(self) -> tuple[str, str]:
-        """What chooses the best epoch of a trial, and its direction."""
-        return main_metric(self._xp({}).values)
-
-    def sig(self, values: Mapping[str, Any]) -> str:
-        return str(self._xp(values).sig)
-
-    def values(self, sig: str, space: Space) -> dict[str, Any] | None:
-        """The values of a stored experiment; None where it lies outside the space, or differs in
-        more than that."""
-        birth = self.main.experiment(sig).birth()
-        if birth is None:
-            return None
-        there = dict(self.main.composer.choices) | dict(flatten(birth.config)) | dict(birth.delta)
-        values = {key: there.get(key) for key in space}
-        if not all(dimension.holds(values[key]) for key, dimension in space.items()):
-            return None
-        xp = self._xp(values)
-        return values if xp.sig == sig and not self.main.drift(xp) else None
-
-    def within(self, space: Space) -> list[tuple[str, dict[str, Any]]]:
-        """The finished experiments within the space, those that ended first before the others."""
-        keep: Callable[[str], bool] = lambda key: key not in space  # noqa: E731
-        shared = {key for key, _ in self.main.get_xp(self.shared).delta if keep(key)}
-        found = []
-        for experiment in readable(self.main.dora.dir):
-            birth, run = experiment.birth(), experiment.state()
-            if (
-                birth is None
-                or run.state != State.COMPLETED
-                or {key for key, _ in birth.delta if keep(key)} != shared
-            ):
-                continue
-            values = self.values(experiment.sig, space)
-            if values is not None:
-                found.append((run.ended or 0.0, experiment.sig, values))
-        return [(sig, values) for _, sig, values in sorted(found, key=lambda one: one[:2])]
+    Raises:
+        UserError: its history does not have the objective.
+    """
+    if status.state in FAILURES:
+        return Outcome()
+    if status.state == State.CANCELLED:
+        return Outcome(silent=True)
+    if status.state not in (State.COMPLETED, State.STOPPED):
+        return None
+    history = experiment.history()
+    objective.refuse_missing(experiment.sig, history)
+    steps = objective.steps(history)
+    best = steps[-1] if steps else None
+    return Outcome(best, steps, stopped=status.state == State.STOPPED)

@@ -1,14 +1,11 @@
-"""A grid from one line of shell, or from a JSON file:
+"""A grid from one line of shell, or from a JSON file.
 
-`python -m dora_train.sweep KEY=A,B ... --name NAME`.
-
-It writes grids/NAME.py, a file to read, edit and commit, and then does what `dora grid NAME` does.
-The grammar is Hydra's own, and the experiments are ordinary ones: what has been run is never run
-again.
+`python -m dora_train.sweep KEY=A,B ... --name NAME` writes grids/NAME.py, a file to read, edit and
+commit. Then it does what `dora grid NAME` does. The grammar is Hydra's own. An experiment that has
+been run already is not run again.
 """
 
 import argparse
-import json
 import math
 import sys
 import types
@@ -22,10 +19,10 @@ from hydra.errors import HydraException
 
 from .engine import output
 from .engine.config.gridfile import Axis, Design, grid_text, is_untouched
-from .engine.config.values import flatten
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.experiment.find import ROOT
 from .engine.files import written_aside
+from .engine.grid.json_file import read_json
 from .engine.words import shown_path
 
 if TYPE_CHECKING:
@@ -44,20 +41,24 @@ Any other flag is one of dora grid, with = before its value: --retry, --partitio
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """`python -m dora_train.sweep`; leaves with the exit code of `dora grid`.
+    """Write the grid file of a command line, and do what `dora grid` does with it.
 
     Raises:
-        UserError: the line or the file cannot be read, asks for what is not there, or would replace
-            another's grid.
+        UserError: the line or the file cannot be read, asks for something that does not exist, or
+            would replace a grid file that a person wrote.
+        SystemExit: with the exit code of `dora grid`, if it is not 0.
     """
     args, flags = arguments(argv)
     path = grid_path(args.name)
     from .engine.upstream.dora import grid_action, grid_command
 
-    # here: it brings Dora, and Dora torch; --help must not wait for that
+    # Imported only here, because it imports Dora, and Dora imports torch: --help must not wait for
+    # that.
     from .train import main as train
 
-    command = grid_command([args.name, *flags, *(["--dry_run"] if args.dry_run else [])])
+    if args.dry_run:
+        flags.append("--dry_run")
+    command = grid_command([args.name, *flags])
     design = read(args.overrides, args.json, train)
     check(design, train)
     text = grid_text(design)
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """Ours, and the flags of `dora grid`."""
+    """The arguments of a sweep, and the flags that are passed on to `dora grid`."""
     parser = argparse.ArgumentParser(
         prog="python -m dora_train.sweep",
         allow_abbrev=False,
@@ -100,7 +101,11 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
 
 
 def grid_path(name: str) -> Path:
-    """Raises: UserError for a name that no grid file can have."""
+    """The grid file of this name.
+
+    Raises:
+        UserError: no grid file can have this name.
+    """
     if not (name.isascii() and name.isidentifier()) or name.startswith("_"):
         raise UserError(
             f'--name "{name}": a grid is named by a word of letters, digits and _, e.g. lr_by_model.'
@@ -109,12 +114,13 @@ def grid_path(name: str) -> Path:
 
 
 def refuse_others(path: Path, text: str) -> None:
-    """Raises: UserError where a person wrote or edited the file, and it is another one."""
-    if (
-        path.exists()
-        and (before := path.read_text("utf-8", "replace")) != text
-        and not is_untouched(before)
-    ):
+    """Refuse to replace a grid file that a person wrote or edited.
+
+    Raises:
+        UserError: the file is such a file, and holds another text.
+    """
+    before = path.read_text("utf-8", "replace") if path.exists() else text
+    if before != text and not is_untouched(before):
         raise UserError(
             f"{shown_path(path)} is there already, was written or edited by hand, and holds another grid.",
             "take another --name, or remove it; to run it as it is: dora grid " + path.stem,
@@ -122,21 +128,25 @@ def refuse_others(path: Path, text: str) -> None:
 
 
 def check(design: Design, train: "TrainMain") -> None:
-    """Compose every experiment before anything is written.
+    """Compose every experiment, before anything is written.
 
-    Raises: UserError where one cannot be; of a list, which.
+    Raises:
+        UserError: one asks for something that does not exist. For a list, the message names its
+            entry.
     """
-    each = math.prod(len(axis.values) for axis in design.axes)
+    points_per_case = math.prod(len(axis.values) for axis in design.axes)
     for number, point in enumerate(design.points()):
         try:
             train.check(train.get_xp(train.value_to_argv(point)))
         except UserError as error:
-            place = f"entry {number // each + 1} of the list: " if design.cases else ""
-            raise UserError(f"{place}{error}") from error
+            if not design.cases:
+                raise
+            entry = number // points_per_case + 1
+            raise UserError(f"entry {entry} of the list: {error}") from error
 
 
-def loaded(text: str, path: Path) -> Any:
-    """The grid file as a module, from its text: with --dry_run there is no file."""
+def loaded(text: str, path: Path) -> types.ModuleType:
+    """The grid file as a module. It is made from the text, because --dry_run writes no file."""
     module = types.ModuleType(f"grids.{path.stem}")
     module.__package__ = "grids"
     exec(compile(text, str(path), "exec"), vars(module))
@@ -147,7 +157,11 @@ def loaded(text: str, path: Path) -> Any:
 
 
 def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Design:
-    """What the line and the file say together.
+    """The grid that the command line and the JSON file describe together.
+
+    Args:
+        overrides: words of the command line. A key that stands there twice, or in the file as well,
+            has its last value.
 
     Raises:
         UserError: one of them cannot be read.
@@ -161,7 +175,7 @@ def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Des
     for text in overrides:
         override = parsed(text)
         key = override.get_key_element()
-        axes = [axis for axis in axes if axis.key != key]  # the last one counts, as everywhere
+        axes = [axis for axis in axes if axis.key != key]
         shared.pop(key, None)
         if override.is_sweep_override():
             axes.append(Axis(key, values(override, text, train)))
@@ -173,15 +187,20 @@ def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Des
 
 
 def parsed(text: str) -> Override:
-    """One word of the line. Raises: UserError with the position and the reason."""
+    """One word of the command line, read with Hydra's grammar.
+
+    Raises:
+        UserError: it cannot be read. The message shows the place and the reason.
+    """
     from .engine.upstream.hydra import column_of
 
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         column = column_of(error)
-        at = f" at letter {column + 1}" if column is not None else ""
-        mark = " " * column + "^" if column is not None else ""
+        at, mark = "", ""
+        if column is not None:
+            at, mark = f" at letter {column + 1}", " " * column + "^"
         raise UserError(
             f"cannot read{at}: {str(error).splitlines()[0]}",
             f"  {text}",
@@ -191,10 +210,10 @@ def parsed(text: str) -> Override:
 
 
 def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
-    """All that a sweep names, with their types.
+    """All values that a sweep names, with their types.
 
     Raises:
-        UserError: it cannot be counted out, or is empty.
+        UserError: it is an interval, which has no list of values, or it names none.
     """
     sweep = override.value()
     if override.is_interval_sweep():
@@ -213,16 +232,23 @@ def values(override: Override, text: str, train: "TrainMain") -> Sequence[Any]:
     return found
 
 
-def plain(value: Any) -> Any:
-    """What Hydra's parser has read, as plain Python: it keeps the quotes of text."""
+def plain(value: object) -> Any:
+    """A value of Hydra's parser as plain Python. The parser keeps the quotes of text."""
     if isinstance(value, QuotedString):
         return value.text
     if isinstance(value, dict):
         return {plain(key): plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [plain(inner) for inner in value]
+    return value
 
 
 def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> list[str]:
+    """The options of a group that a glob fits.
+
+    Raises:
+        UserError: there is no such group, or no option fits.
+    """
     group, groups = override.key_or_group, train.composer.groups
     if group not in groups:
         raise UserError(
@@ -236,61 +262,8 @@ def _options(override: Override, text: str, glob: Glob, train: "TrainMain") -> l
     return found
 
 
-# --- JSON ---
-
-
-def read_json(file: Path) -> tuple[list[dict[str, Any]], list[Axis], dict[str, Any]]:
-    """(cases, axes, shared) of a list of dicts, or of a dict of lists; in the latter what is no
-    list is shared.
-
-    Raises:
-        UserError: with the place in the file.
-    """
-    try:
-        content = json.loads(file.read_text("utf-8"), object_pairs_hook=_once)
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}.") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file}:{error.lineno}:{error.colno}: {error.msg}.") from error
-    except ValueError as error:  # a key twice, or no UTF-8
-        raise UserError(f"{file}: {error}.") from error
-    if isinstance(content, list):
-        return _cases(file, content), [], {}
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{file}: a list of dicts is wanted, or a dict of lists.")
-    flat = dict(flatten(content))
-    empty = next((key for key, value in flat.items() if value == []), None)
-    if empty is not None:
-        raise UserError(f'{file}: "{empty}" names no value.')
-    lists = {key: value for key, value in flat.items() if isinstance(value, list)}
-    return (
-        [],
-        [Axis(key, value) for key, value in lists.items()],
-        {key: value for key, value in flat.items() if key not in lists},
-    )
-
-
-def _cases(file: Path, content: list[Any]) -> list[dict[str, Any]]:
-    for number, case in enumerate(content):
-        if not isinstance(case, dict):
-            raise UserError(
-                f"{file}: entry {number + 1} of the list is no dict of overrides: {json.dumps(case)}."
-            )
-    if not content:
-        raise UserError(f"{file}: the list is empty.")
-    return [dict(flatten(case)) for case in content]
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ValueError(f'"{twice}" stands there twice')
-    return dict(pairs)
-
-
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))  # grids lie there
+    sys.path.insert(0, str(ROOT))  # the package grids/ is there
     output.prepare(never_fails=False)
     report_user_errors()
     main()

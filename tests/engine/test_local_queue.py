@@ -27,8 +27,9 @@ from test_submission import experiment, request
 from dora_train.engine.errors import UserError
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.records import State
-from dora_train.engine.grid import submission
-from dora_train.engine.grid.submission import cancel, submit
+from dora_train.engine.grid import settlement, submission
+from dora_train.engine.grid.cancellation import cancel
+from dora_train.engine.grid.submission import submit
 from dora_train.engine.jobs import choose as places
 from dora_train.engine.jobs.executor import NotSubmitted, Order, Phase
 from dora_train.engine.jobs.queue import executor as local
@@ -675,13 +676,13 @@ def test_a_folder_that_is_not_seen_from_here_is_no_proof(
 
 def test_an_intent_whose_queue_is_gone_is_given_up(here: Here, tmp_path, monkeypatch):
     """The command was killed before it could write the id down, and then the queue was lost."""
-    monkeypatch.setattr(submission, "ORPHANED", 0)
+    monkeypatch.setattr(settlement, "ORPHANED", 0)
     executor, xp = here.executor, experiment(tmp_path)
     job = submission._intent(request(xp, tmp_path), executor, "tok", f"dora_{xp.sig}_tok", None)
     job.writer["pid"] = 2**22 + 1
     assert xp.intend_job(job)
     shutil.rmtree(os.environ["DORA_QUEUE"])
-    submission.settle([xp], places.asked())
+    settlement.settle([xp], places.asked())
     assert xp.job() is None
 
 

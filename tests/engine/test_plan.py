@@ -8,18 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dora_train.engine.experiment.records import State
-from dora_train.engine.grid.plan import (
-    Action,
-    Known,
-    Verb,
-    Wanted,
-    is_alarming,
-    limited,
-    make_plan,
-    noteworthy,
-    stopped,
-    summary,
-)
+from dora_train.engine.grid.plan import Action, Known, Verb, Wanted, limited, make_plan
+from dora_train.engine.grid.summary import is_alarming, noteworthy, stopped, summary
 from dora_train.engine.watch.status import Status
 
 ME = "me"

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from dora_train.engine.errors import UserError
+from dora_train.engine.grid.inventory import one_place
 from dora_train.engine.grid.request import Request, alike
-from dora_train.engine.grid.sync import one_place
 from dora_train.engine.jobs.resources import (
     Resources,
     Shape,

@@ -14,9 +14,10 @@ from dora_train.engine.errors import UserError
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import NO_ROOM
-from dora_train.engine.grid import submission
+from dora_train.engine.grid import cancellation, faults, settlement, submission
 from dora_train.engine.grid.request import batches
-from dora_train.engine.grid.submission import settle, submit, submit_all
+from dora_train.engine.grid.settlement import settle
+from dora_train.engine.grid.submission import submit, submit_all
 from dora_train.engine.jobs.executor import JobInfo, NoRoom, Phase
 from dora_train.engine.jobs.resources import Shape
 
@@ -100,7 +101,7 @@ def test_the_intents_of_another_cluster_are_left_to_it(tmp_path, monkeypatch):
 
 def test_a_maker_that_cannot_be_asked_has_its_time(tmp_path, monkeypatch):
     fake = Fake(tmp_path / "jobs")
-    for number, age in enumerate((submission.PATIENCE - 20, submission.PATIENCE + 20)):
+    for number, age in enumerate((settlement.PATIENCE - 20, settlement.PATIENCE + 20)):
         xp = experiment(tmp_path, number)
         job = submission._intent(request(xp, tmp_path), fake, "tok", f"dora_{xp.sig}_tok", None)
         job.writer.update(host="node7", boot_id="of node7", machine_id="of node7")
@@ -140,9 +141,9 @@ def test_a_cancellation_is_one_question_for_all_jobs(tmp_path):
         submit([request(xp, tmp_path)], fake, tmp_path)
     calls = []
     fake.cancel = lambda job_ids: calls.append(sorted(job_ids))
-    assert sorted(submission.cancel(xps, fake)) == ["100", "101"] and calls == [["100", "101"]]
+    assert sorted(cancellation.cancel(xps, fake)) == ["100", "101"] and calls == [["100", "101"]]
     assert xps[0].job().cancelled == claims.user_name()
-    assert submission.cancel([xps[2]], fake) == [] and len(calls) == 1, (
+    assert cancellation.cancel([xps[2]], fake) == [] and len(calls) == 1, (
         "nobody is asked for nothing"
     )
 
@@ -157,8 +158,8 @@ def test_waiting_for_the_end_of_jobs(tmp_path, monkeypatch):
             job_id: JobInfo(job_id, Phase.OVER, "CANCELLED") for job_id in job_ids
         }
 
-    monkeypatch.setattr(submission.time, "sleep", ends)
-    submission.wait_until_over([xp], fake)
+    monkeypatch.setattr(cancellation.time, "sleep", ends)
+    cancellation.wait_until_over([xp], fake)
     assert len(slept) == 1
 
 
@@ -168,7 +169,7 @@ def test_a_job_that_does_not_end_is_said(tmp_path):
     with pytest.raises(
         UserError, match=f"XP {xp.sig} still runs 0 s after it was cancelled; nothing was removed"
     ):
-        submission.wait_until_over([xp], fake, seconds=0)
+        cancellation.wait_until_over([xp], fake, seconds=0)
 
 
 # --- a scheduler without room ---
@@ -296,10 +297,10 @@ def test_one_alone_is_no_array(tmp_path):
 
 def test_a_fault_ends_the_process_only_where_it_is_asked_for(monkeypatch):
     ended = []
-    monkeypatch.setattr(submission.os, "_exit", ended.append)
+    monkeypatch.setattr(faults.os, "_exit", ended.append)
     monkeypatch.setenv("DORA_FAULT", "sbatch")
     for point in ("one intent", "sbatch"):
-        submission.fault(point)
+        faults.fault(point)
     assert ended == [137]
 
 

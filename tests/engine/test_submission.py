@@ -13,9 +13,10 @@ from dora.conf import SlurmConfig
 from dora_train.engine import machine
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import RunState, State
-from dora_train.engine.grid import submission
+from dora_train.engine.grid import cancellation, order, settlement, submission
 from dora_train.engine.grid.request import Request
-from dora_train.engine.grid.submission import settle, submit
+from dora_train.engine.grid.settlement import settle
+from dora_train.engine.grid.submission import submit
 from dora_train.engine.jobs.executor import JobInfo, NotSubmitted, Phase, Receipt, Unanswered
 from dora_train.engine.jobs.resources import Shape
 from dora_train.engine.watch.status import look
@@ -201,10 +202,10 @@ def test_nothing_is_given_up_while_nobody_answers_or_the_maker_lives(tmp_path, m
 
 def test_sbatch_may_outlive_its_caller_by_a_moment(tmp_path, monkeypatch):
     xp, slept = experiment(tmp_path), []
-    monkeypatch.setattr(submission.time, "sleep", slept.append)
+    monkeypatch.setattr(settlement.time, "sleep", slept.append)
     intent(tmp_path, monkeypatch, xp, age=0)
     settle([xp], Fake(tmp_path / "jobs"))
-    assert slept and 0 < slept[0] <= submission.ORPHANED
+    assert slept and 0 < slept[0] <= settlement.ORPHANED
 
 
 def test_a_maker_that_was_given_up_cancels_its_own_job(tmp_path, monkeypatch):
@@ -217,7 +218,7 @@ def test_a_maker_that_was_given_up_cancels_its_own_job(tmp_path, monkeypatch):
 def test_cancelled_by_us_is_told_from_an_accident(tmp_path):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
     submit([request(xp, tmp_path)], fake, tmp_path)
-    assert submission.cancel([xp], fake) == ["100"] == fake.cancelled
+    assert cancellation.cancel([xp], fake) == ["100"] == fake.cancelled
     fake.jobs = lambda job_ids, force=False: {
         job_id: JobInfo(job_id, Phase.OVER, "FAILED") for job_id in job_ids
     }
@@ -249,13 +250,13 @@ def test_the_command_survives_the_shell(tmp_path):
     import shlex
 
     odd = tmp_path / 'it\'s a "50%" día, $(x=1)'
-    words = shlex.split(submission.job_command(None, odd / "code", odd / "xps", "tok"))
+    words = shlex.split(order.job_command(None, odd / "code", odd / "xps", "tok"))
     assert words[-3:] == [
         str(odd / "code" / "dora_train" / "engine" / "job.py"),
         str(odd / "xps"),
         "tok",
     ]
-    assert submission.job_command("singularity exec x python", odd, odd, "").startswith(
+    assert order.job_command("singularity exec x python", odd, odd, "").startswith(
         "singularity exec x python -u "
     )
 
@@ -267,7 +268,7 @@ def test_a_copy_of_a_folder_has_no_part_in_its_job(tmp_path):
     shutil.copytree(tmp_path / "xps", tmp_path / "copy" / "xps")
     copied = Experiment(tmp_path / "copy" / "xps" / xp.sig)
     assert look([copied], fake)[copied.sig].state == State.NEW
-    assert submission.cancel([copied], fake) == [] == fake.cancelled
+    assert cancellation.cancel([copied], fake) == [] == fake.cancelled
     assert submit([request(copied, tmp_path, seen=copied.job_number())], fake, tmp_path)[
         0
     ].submitted
@@ -306,7 +307,7 @@ def test_a_job_is_cancelled_by_its_id_and_its_token(tmp_path):
     fake.cancel = lambda job_ids: wanted.append(dict(job_ids))
     submit([request(xp, tmp_path)], fake, tmp_path)
     first = xp.job().token
-    submission.cancel([xp], fake)
+    cancellation.cancel([xp], fake)
     submit([request(xp, tmp_path, seen=1, replaces=["100"])], fake, tmp_path)
     assert [ids for ids in wanted if ids] == [{"100": first}, {"100": first}]
 
@@ -327,7 +328,7 @@ def test_the_maker_of_an_intent_elsewhere_has_its_time_by_the_disks_clock(tmp_pa
 
 def test_an_intent_that_nobody_here_can_ask_about_is_given_up_on_demand(tmp_path, monkeypatch):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
-    monkeypatch.setattr(submission, "ORPHANED", 0)
+    monkeypatch.setattr(settlement, "ORPHANED", 0)
     intent(tmp_path, monkeypatch, xp)
     fake.answers_for, fake.lost = lambda job: False, lambda job: False
     settle([xp], fake)

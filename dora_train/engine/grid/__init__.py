@@ -2,14 +2,26 @@
 
 It never imports `run/`.
 
-    sync.py         `dora grid`: collect, plan, act, show
-    launch.py       `dora launch`: the same for one experiment; single.py: those that no grid names
-    plan.py         (wanted, known) -> actions with reasons, without touching anything; show.py prints
-                    it, and asks
-    submission.py   each experiment is submitted once; request.py is what it is given
-    stop.py         stops one experiment, as a job or as a process of this machine
-    grids.py        finding grid files, running them, and which grid wants what
-    open_ended.py   an explorer whose list of experiments grows: what dora_train/search.py plugs in
-    sheep.py        Dora's Sheep, answered from our files; shepherd.py: its Shepherd
+    sync.py         `dora grid`: its steps in their order; command.py is what it was asked for
+    selection.py    the experiments that the patterns of the command select
+    inventory.py    what the grid wants and what is there
+    plan.py         (wanted, known) -> actions with reasons, without touching anything
+    summary.py      a plan as a whole; show.py prints it, and asks
+    apply.py        carries out a plan
+    watching.py     shows the experiments until they are over
     table.py        the table, from Dora's Explorer
+
+    launch.py       `dora launch`: the same for one experiment
+    single.py       the same for experiments that no grid names
+
+    submission.py   each experiment is submitted once; request.py is what it is given
+    order.py        what a submission gives to the scheduler
+    settlement.py   what became of submissions whose command was killed
+    cancellation.py cancels jobs; stop.py stops one experiment, as a job or as a process
+    faults.py       where tests kill a submission
+
+    grids.py        finding grid files, running them, and which grid wants what
+    json_file.py    what `python -m dora_train.sweep --json` reads
+    open_ended.py   an explorer that adds experiments: the base class of dora_train/search.py
+    sheep.py        Dora's Sheep, answered from our files; shepherd.py: its Shepherd
 """

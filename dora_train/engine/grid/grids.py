@@ -1,9 +1,10 @@
-"""Grid files: which there are, loading one, running it, and which grid wants which experiment.
+"""Grid files: listing them, loading one, running it, and noting which grid wants an experiment.
 
-What a grid wants is a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as Dora has it. `sync.py`
-calls all of this.
+A grid that wants an experiment has a link `outputs/grids/NAME/SIG -> ../../xps/SIG`, as in Dora.
+`sync.py` and `inventory.py` call this.
 """
 
+import argparse
 import ast
 import importlib
 import importlib.util
@@ -17,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from dora.conf import SlurmConfig
 from dora.explore import Explorer, Herd, Launcher
@@ -28,19 +28,18 @@ from ..experiment.folder import GRIDS, XPS, is_signature
 from ..experiments import Experiments
 from ..files import NO_LINKS, read_json, write_json
 from ..jobs.resources import KEYS
-from .open_ended import Ground, Growing
+from .open_ended import GridContext, Growing
 from .shepherd import Shepherd
 
 # --- finding and loading ---
 
 
-def find_explorer(args: Any, main: Experiments) -> Explorer:
-    """The explorer of the grid that the command names; without a name, the list of grids, and the
-    end.
+def find_explorer(args: argparse.Namespace, main: Experiments) -> Explorer:
+    """The explorer of the grid that a command names. A bug in its file keeps its traceback.
 
     Raises:
-        UserError: there is no such grid, or its file holds no explorer. A bug in the file keeps its
-            traceback.
+        UserError: there is no such grid, or its file holds no explorer.
+        SystemExit: the command names no grid. The list of all grids was printed.
     """
     package = main.dora.grid_package or f"{main.package}.grids"
     folder = _package_folder(package)
@@ -50,7 +49,7 @@ def find_explorer(args: Any, main: Experiments) -> Explorer:
         print("\n".join(_listed(named)) or f"{_shown(folder)}/ holds no grid yet")
         sys.exit(0)
     if args.grid not in files:
-        # as a path
+        # The near names are looked for as if the user gave a path, e.g. grids/mysweep.py.
         name = args.grid.removesuffix(".py").replace("/", ".").removeprefix(f"{folder.name}.")
         has = f"has: {shortened(named)}." if named else "holds no grid."
         raise UserError(
@@ -58,14 +57,15 @@ def find_explorer(args: Any, main: Experiments) -> Explorer:
         )
     file = files[args.grid]
     explorer = getattr(_loaded(package, folder, file), "explorer", None)
-    if not isinstance(explorer, Explorer):
-        raise UserError(
-            f'{_shown(file)} has no "explorer".'
-            if explorer is None
-            else f'{_shown(file)}: "explorer" is no dora.Explorer but {type(explorer).__name__}.',
-            "decorate a function of that name: @Explorer, or a class of grids/_explorers.py",
-        )
-    return explorer
+    if isinstance(explorer, Explorer):
+        return explorer
+    mistake = f'{_shown(file)} has no "explorer".'
+    if explorer is not None:
+        kind = type(explorer).__name__
+        mistake = f'{_shown(file)}: "explorer" is no dora.Explorer but {kind}.'
+    raise UserError(
+        mistake, "decorate a function of that name: @Explorer, or a class of grids/_explorers.py"
+    )
 
 
 def _package_folder(package: str) -> Path:
@@ -83,23 +83,23 @@ def _package_folder(package: str) -> Path:
 
 
 def grid_files(folder: Path) -> dict[str, Path]:
-    """Every file below `folder`, by its name as Dora writes it: `sub.mysweep`."""
+    """Every Python file below `folder`, by its name in Dora's form: `sub.mysweep`."""
     files: dict[str, Path] = {}
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
-        is_hidden = any(part.startswith(".") for part in parts)  # an editor's copies
+        is_hidden = any(part.startswith(".") for part in parts)  # copies that editors make
         if path.is_file() and not is_hidden:
             files.setdefault(".".join(parts), path)
     return files
 
 
 def _loaded(package: str, folder: Path, file: Path) -> ModuleType:
-    """The module of a grid file; `my-sweep.py` and `lr_0.1.py` are files like any other."""
+    """The module of a grid file, whose name may be no Python name: `my-sweep.py`, `lr_0.1.py`."""
     *parents, name = file.relative_to(folder).with_suffix("").parts
     if "." not in name:
         return importlib.import_module(".".join([package, *parents, name]))
-    # Python takes a dot for a sub-package: such a module gets a name without it, in the same
-    # package.
+    # Python would take the part before a dot for a package. So the module gets a name without a
+    # dot, in the same package, in which its relative imports work.
     module = ".".join([package, *parents, name.replace(".", "-")])
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None and spec.loader is not None
@@ -110,14 +110,16 @@ def _loaded(package: str, folder: Path, file: Path) -> ModuleType:
 
 
 def _listed(files: Mapping[str, Path]) -> list[str]:
-    """Each grid with its question: the first line of its docstring, read without running it."""
+    """A line for each grid: its name, and the first line of its docstring."""
     lines = []
     for name, file in files.items():
+        # The file is parsed, not run. A mistake in one grid must not hide the others.
         try:
-            text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
+            text = ast.get_docstring(ast.parse(file.read_text("utf-8"))) or ""
         except (OSError, ValueError, SyntaxError):
-            text = None
-        lines.append(f"{name:<20} {(text or '').partition(chr(10))[0]}".rstrip())
+            text = ""
+        question, _, _ = text.partition("\n")
+        lines.append(f"{name:<20} {question}".rstrip())
     return lines
 
 
@@ -129,48 +131,57 @@ def _shown(path: Path) -> str:
 
 
 def explore(
-    explorer: Explorer, main: Experiments, slurm: SlurmConfig, ground: Ground | None = None
+    explorer: Explorer, main: Experiments, slurm: SlurmConfig, context: GridContext | None = None
 ) -> Herd:
-    """Run a grid file: every experiment it names, with the resources it asks for.
+    """Run a grid file.
 
     Args:
-        ground: for an explorer that grows.
+        context: for an explorer that adds experiments.
+
+    Returns:
+        Every experiment that the file names, with the resources that it asks for.
 
     Raises:
-        UserError: with the file and line of the call that asks for what cannot be.
+        UserError: a call asks for something that is not possible. The message starts with its file
+            and line.
     """
     herd = Herd()
     file = _file_of(explorer)
     with _located(file):
         launcher = Launcher(Shepherd(main, grid_file=file), slurm, herd)
         explorer(launcher)
-        if isinstance(explorer, Growing) and ground is not None:
-            explorer.grow(launcher, ground)
+        if isinstance(explorer, Growing) and context is not None:
+            explorer.grow(launcher, context)
     return herd
 
 
 def _file_of(explorer: Explorer) -> str:
+    """The file of the function that an explorer decorates. Empty: it is no plain function."""
     code = getattr(explorer.explore, "__code__", None)
     return code.co_filename if code is not None else ""
 
 
 @contextmanager
 def _located(file: str) -> Iterator[None]:
-    """Put `grids/mysweep.py:14: ` before a user's mistake that is made while the grid file runs."""
+    """Put `grids/mysweep.py:14: ` before the message of a user's mistake in the grid file."""
     try:
         yield
     except UserError as error:
         raise UserError(_place(error, file) + str(error)) from error
     except (AttributeError, AssertionError) as error:
-        mistake = _launchers_mistake(str(error))
-        if not mistake:
+        message = _launcher_message(str(error))
+        if not message:
             raise
-        raise UserError(_place(error, file) + mistake[0], *mistake[1:]) from error
+        raise UserError(_place(error, file) + message[0], *message[1:]) from error
 
 
-def _launchers_mistake(text: str) -> list[str]:
-    """What to say about an error of Dora's Launcher, by its words in dora-search 0.1.13; empty: it
-    is none."""
+def _launcher_message(text: str) -> list[str]:
+    """Our message for a user's mistake that Dora's Launcher found. Empty: it is another error.
+
+    Args:
+        text: the error's message. dora-search 0.1.13 raises no class of its own, so that only these
+            words tell a user's mistake from a bug.
+    """
     if text.startswith("Invalid Slurm config "):
         key = text.removeprefix("Invalid Slurm config ")
         return [
@@ -188,11 +199,9 @@ def _launchers_mistake(text: str) -> list[str]:
 
 
 def _place(error: BaseException, file: str) -> str:
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename == file
-    ]
+    """`grids/mysweep.py:14: `, the last line of this file that led to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
     return f"{_shown(Path(file))}:{lines[-1]}: " if lines else ""
 
 
@@ -200,7 +209,7 @@ def _place(error: BaseException, file: str) -> str:
 
 
 class Wants:
-    """The links of one grid under `outputs/grids/`, and a look at those of the others."""
+    """The links of one grid below `outputs/grids/`: the experiments that it wants."""
 
     def __init__(self, dora_dir: Path, grid: str):
         self.dora_dir, self.grid = dora_dir, grid
@@ -211,34 +220,34 @@ class Wants:
         return self.dora_dir / GRIDS / self.grid
 
     def named(self) -> list[str]:
-        """The signatures that the grid named when it was last brought in line."""
+        """The signatures that the grid named when a command last brought it in line."""
         return sorted(name for name in listed(self.folder) if is_signature(name))
 
     def take_over(self) -> None:
-        """From now on this command is in charge of the grid: the newest is."""
+        """Put this command in charge of the grid. Older commands only watch from now on."""
+        content = {
+            "token": self._token,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": time.time(),
+        }
         with writable(self._charge.parent):
-            write_json(
-                self._charge,
-                {
-                    "token": self._token,
-                    "host": socket.gethostname(),
-                    "pid": os.getpid(),
-                    "since": time.time(),
-                },
-            )
+            write_json(self._charge, content)
 
     def in_charge(self) -> bool:
-        """Whether no other command has brought the grid in line since `take_over`."""
+        """Whether no other command has taken over the grid since this one did."""
         charge = read_json(self._charge)
         return isinstance(charge, dict) and charge.get("token") == self._token
 
     @property
     def _charge(self) -> Path:
-        """Beside the grid's folder, in which stock Dora takes every entry for an experiment."""
+        """The file that says which command is in charge."""
+        # It lies beside the grid's folder, because stock Dora takes every entry in that folder for
+        # an experiment.
         return self.dora_dir / GRIDS / f".{self.grid}.json"
 
     def others(self) -> dict[str, set[str]]:
-        """Signature -> the other grids that name it."""
+        """The other grids that name an experiment, by its signature."""
         found: dict[str, set[str]] = {}
         for path in (self.dora_dir / GRIDS).glob("*/*"):
             if is_signature(path.name) and path.parent.name != self.grid:
@@ -246,10 +255,11 @@ class Wants:
         return found
 
     def add(self, sig: str) -> None:
-        """A relative link, so that an outputs folder may be moved; an empty file where there are no
-        links."""
+        """Note that the grid wants an experiment."""
         self.folder.mkdir(parents=True, exist_ok=True)
         link = self.folder / sig
+        # The link is relative, so that the outputs folder can be moved. On a file system without
+        # links it is an empty file.
         try:
             link.symlink_to(os.path.join("..", "..", XPS, sig))
         except FileExistsError:
@@ -260,4 +270,5 @@ class Wants:
             link.touch()
 
     def drop(self, sig: str) -> None:
+        """Note that the grid no longer wants an experiment."""
         (self.folder / sig).unlink(missing_ok=True)

@@ -1,8 +1,9 @@
-"""`dora launch`: one experiment through the same plan and the same submission as a grid's."""
+"""`dora launch`: one experiment, with the same plan and submission as those of a grid."""
 
+import argparse
 import sys
 import time
-from typing import Any
+from pathlib import Path
 
 from dora.conf import SubmitRules, update_from_args
 
@@ -21,20 +22,26 @@ from .single import Decision, Wish, decide, submit
 from .stop import cancel
 
 
-def launch(main: Experiments, args: Any, executor: Executor | None = None) -> int:
-    """Do what `dora launch` was asked for.
+def launch(main: Experiments, args: argparse.Namespace) -> int:
+    """Submit, cancel or follow one experiment, as the arguments say.
+
+    Args:
+        args: of `dora launch`, as Dora's own parser returns them.
 
     Returns:
-        The exit code: with a tail, 1 where the experiment did not reach its end.
+        The exit code: 1 if the experiment was not submitted because the user must look at it first.
+        With `--tail` or `--attach` it is 1 if the experiment did not reach its end, and 130 after
+        Ctrl-C.
 
     Raises:
         UserError: it cannot be submitted.
     """
-    xp = main.get_xp(
-        main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv
-    )
+    argv = args.argv
+    if args.from_sig:
+        argv = main.get_argv_from_sig(args.from_sig) + argv
+    xp = main.get_xp(argv)
     experiment = main.experiment(xp)
-    executor = executor or chosen(xp.values)
+    executor = chosen(xp.values)
     if args.cancel:
         print(cancel(experiment, executor))
         return 0
@@ -57,7 +64,11 @@ def launch(main: Experiments, args: Any, executor: Executor | None = None) -> in
 
 
 def _submit(main: Experiments, decision: Decision, executor: Executor) -> None:
-    """Raises: UserError if there is no job of ours afterwards."""
+    """Submit the experiment, and print its job.
+
+    Raises:
+        UserError: there is no job of ours.
+    """
     xp, action = decision.wish.xp, decision.action
     [outcome] = submit(main, [[decision]], executor)
     if not outcome.submitted:
@@ -67,11 +78,17 @@ def _submit(main: Experiments, decision: Decision, executor: Executor) -> None:
     print(f"{SIGNS[action.verb]} {xp.sig}  {main.get_name(xp)}   {job}{reason}", flush=True)
 
 
-def _follow(experiment: Experiment, executor: Executor, args: Any) -> int:
-    """Its log until its end. Ctrl-C leaves the job running, with `--attach` it ends it."""
-    show = (lambda: log_of(experiment, experiment.job())) if args.tail else (lambda: None)
+def _follow(experiment: Experiment, executor: Executor, args: argparse.Namespace) -> int:
+    """Print the log until the experiment has ended, and return the exit code.
+
+    Ctrl-C leaves the job running. With `--attach` it cancels the job.
+    """
+
+    def shown_log() -> Path | None:
+        return log_of(experiment, experiment.job()) if args.tail else None
+
     try:
-        follow(show, lambda: not look([experiment], executor)[experiment.sig].live)
+        follow(shown_log, lambda: not look([experiment], executor)[experiment.sig].live)
     except KeyboardInterrupt:
         if args.attach:
             print("\n" + cancel(experiment, executor), file=sys.stderr)

@@ -1,8 +1,7 @@
-"""An explorer whose list of experiments grows with what comes of them: what `dora_train.search`
-plugs in.
+"""An explorer that adds experiments as others end: the base class of `dora_train.search`.
 
-`sync.py` calls `grow` wherever it runs the grid file, and again when an experiment has ended. All
-else (plan, submission, table) is as for any grid.
+`sync.py` calls `grow` each time it runs the grid file, and again when an experiment has ended.
+Plan, submission and table are the same as for any other grid.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,38 +17,40 @@ from ..watch.status import Status
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What an explorer that grows is given to stand on."""
+class GridContext:
+    """What an explorer that adds experiments may use."""
 
     main: Experiments
     folder: Path  # of the grid, outputs/grids/NAME
-    look: Callable[[Iterable[Experiment]], dict[str, Status]]
-    asks: bool = True  # False: name what was named before, and nothing new
-    writes: bool = True  # False: leave no trace
+    look: Callable[[Iterable[Experiment]], dict[str, Status]]  # the status, by signature
+    asks: bool = True  # False: only name the experiments that were named before
+    writes: bool = True  # False: change nothing on disk
 
 
 class Growing(Explorer):
-    """Names its experiments after the grid file's function was called, with whatever that has
-    bound."""
+    """An explorer that adds experiments to those of the grid file's function.
 
-    at_once = 1  # experiments that wait or run at any time
+    Its experiments share the overrides that the function has bound.
+    """
 
-    def grow(self, launcher: Launcher, ground: Ground) -> None:
-        """Name every experiment so far, through the launcher, and those that are to follow now.
+    at_once = 1  # the most experiments that wait or run at the same time
+
+    def grow(self, launcher: Launcher, context: GridContext) -> None:
+        """Name all experiments so far through the launcher, then those that are to follow now.
 
         Raises:
-            UserError: the search asks for what cannot be.
+            UserError: the search asks for something that is not possible.
         """
         raise NotImplementedError
 
     def stop_rule(self, sig: str) -> dict[str, Any]:
-        """When an experiment is to end before its last epoch (see run/endings.py); empty: never."""
+        """When an experiment ends before its last epoch (see run/endings.py). Empty: never."""
         return {}
 
     def note(self) -> str:
-        """How far it is, in a line."""
+        """One line about its progress, shown below the table."""
         return ""
 
-    def is_in_vain(self) -> bool:
-        """Whether it gave up."""
+    def has_given_up(self) -> bool:
+        """Whether it has given up, because all of its first experiments failed."""
         return False

@@ -1,7 +1,7 @@
-"""What to do about each experiment of a grid, and why: (wanted, known) -> actions. Pure, no I/O.
+"""What to do about each experiment of a grid, and why: (wanted, known) -> actions.
 
-This is what `--dry_run` prints, what the tests feed with odd cases, and what then runs. The table
-of what each verb does with each state is in the README.
+It is pure: it reads and writes no file. `--dry_run` prints its result, `apply.py` carries it out.
+The README has the table of what each verb does with each state.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -20,9 +20,9 @@ class Verb(str, Enum):
     """What happens to one experiment."""
 
     NEW = "new"
-    RETRY = "retry"  # it ended badly, and goes on from its last checkpoint
-    RESUME = "resume"  # it was interrupted, and goes on
-    REPLACE = "replace"  # its job, or its results, give way to a new job
+    RETRY = "retry"  # it ended badly, and resumes from its last checkpoint
+    RESUME = "resume"  # it was interrupted, and resumes
+    REPLACE = "replace"  # a new job takes the place of its job, or of its results
     KEEP = "kept"
     CANCEL = "cancel"
 
@@ -47,9 +47,9 @@ class Wanted:
 
     sig: str
     resources: Mapping[str, Any] = field(default_factory=dict)
-    drift: Sequence[str] = ()  # what its values would mean now; empty: the same
-    code: str = ""  # the snapshot that a job submitted now would run; empty: not asked
-    searched: bool = False  # by a search, which keeps what it has stopped
+    drift: Sequence[str] = ()  # keys whose frozen value is another than today's
+    code: str = ""  # the snapshot that a job submitted now would run; empty: it was not asked for
+    searched: bool = False  # a search names it, and keeps the trials that it has stopped
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Known:
     status: Status
     resources: Mapping[str, Any] = field(default_factory=dict)  # of its last job
     grids: Collection[str] = ()  # the other grids that name it
-    code: str = ""  # the snapshot that its last job runs; empty: the live files
-    owner: str = ""  # the other user who made it; empty: we did
+    code: str = ""  # the snapshot that its last job runs; empty: the live files, or no job
+    owner: str = ""  # the other user who made it; empty: this user did
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,12 @@ class Action:
     verb: Verb
     reason: str = ""
     anew: bool = False  # its results are removed first
-    wrong: bool = False  # something the user must see to
+    wrong: bool = False  # the user must look at it
     refused: bool = False  # what the user asked for is not done: the exit code is not 0
-    stops: bool = False  # a job that waits or runs is cancelled by it
-    leaves: bool = False  # the grid does not name it any more
-    older: bool = False  # it waits, with code that is not today's
-    out_of_reach: bool = False  # nobody here can tell what it does (Status.out_of_reach)
+    stops: bool = False  # a job that waits or runs is cancelled
+    leaves: bool = False  # the grid no longer names it
+    older: bool = False  # it waits with code that is not today's
+    out_of_reach: bool = False  # nobody here can tell whether it still runs (Status.out_of_reach)
 
 
 NOTHING_KNOWN = Known(Status(State.NEW))
@@ -92,148 +92,142 @@ def make_plan(
     clear: bool = False,
     update: bool = False,
 ) -> list[Action]:
-    """One action for each experiment, the wanted ones first, in their order.
+    """One action for each experiment. The wanted ones come first, in their order.
 
     Args:
-        known: what is known, by signature; an experiment that is not in it is new.
-        user: who asks: another user's jobs are left alone.
-        leaving: signatures that the grid named before, and does no more.
+        known: by signature. An experiment that is missing here is new.
+        user: the user who asks. The jobs of other users are left alone.
+        leaving: signatures that the grid named before, and no longer names.
         cancel, clear: the flags of the command.
-        update: jobs that wait with older code are replaced.
+        update: replace jobs that wait with older code.
     """
     actions = []
     for want in wanted:
         now = known.get(want.sig, NOTHING_KNOWN)
-        actions.append(
-            _cancelled(want.sig, now, user)
-            if cancel
-            else _wanted(want, now, rules, user, clear, update)
-        )
-    return actions + [_leaving(sig, known.get(sig, NOTHING_KNOWN), user) for sig in leaving]
+        if cancel:
+            actions.append(_cancelled(want.sig, now, user))
+        else:
+            actions.append(_wanted(want, now, rules, user, clear, update))
+    for sig in leaving:
+        actions.append(_leaving(sig, known.get(sig, NOTHING_KNOWN), user))
+    return actions
 
 
 def _wanted(
     want: Wanted, now: Known, rules: SubmitRules, user: str, clear: bool, update: bool
 ) -> Action:
+    """The action for an experiment that the grid names."""
     sig, status = want.sig, now.status
-    foreign = _not_ours(status, user)
     if status.out_of_reach:
         return _unreachable(sig, status)
+    foreign = _not_ours(status, user)
     if foreign:
         return Action(sig, Verb.KEEP, foreign)
-    if now.owner and (clear or (rules.replace_done and status.state == State.COMPLETED)):
-        return Action(
-            sig,
-            Verb.KEEP,
+    removes_results = clear or (rules.replace_done and status.state == State.COMPLETED)
+    if now.owner and removes_results:
+        reason = (
             f"{status.state}; made by {now.owner}, who alone can clear it; "
-            "a run of your own: tag=WORD",
-            wrong=True,
-            refused=True,
+            "a run of your own: tag=WORD"
         )
+        return Action(sig, Verb.KEEP, reason, wrong=True, refused=True)
     if clear:
-        return Action(
-            sig,
-            Verb.REPLACE if status.live else Verb.NEW,
-            "from scratch (--clear)",
-            anew=True,
-            stops=status.live,
-        )
+        verb = Verb.REPLACE if status.live else Verb.NEW
+        return Action(sig, verb, "from scratch (--clear)", anew=True, stops=status.live)
     if want.drift:
         return Action(sig, Verb.KEEP, f"drifted: {want.drift[0]}", wrong=True, refused=True)
-    if status.held:
+    if status.held:  # the scheduler had no room before, and may have room now
         return Action(sig, Verb.NEW, "queued by us before")
     if status.live:
-        return _living(want, now, rules, update)
-    if status.state == State.NEW:
+        return _live(want, now, rules, update)
+    return _not_live(want, status, rules)
+
+
+def _live(want: Wanted, now: Known, rules: SubmitRules, update: bool) -> Action:
+    """The action for an experiment that waits or runs: it is kept, unless it is a job and a rule
+    replaces it."""
+    sig, status = want.sig, now.status
+    kept = Action(sig, Verb.KEEP, _in_words(status))
+    # It is no job that we could replace, or its scheduler does not answer: a second job could run
+    # beside the first.
+    if not (status.by_job and status.certain):
+        return kept
+    if rules.replace:
+        return Action(sig, Verb.REPLACE, f"{_in_words(status)} (--replace)", stops=True)
+    waits = status.state == State.WAITING
+    changed = changes(now.resources, want.resources)
+    if changed and (waits or rules.update):
+        reason = f"{status.state}, with other resources: {', '.join(changed)}"
+        return Action(sig, Verb.REPLACE, reason, stops=True)
+    older = waits and bool(now.code and want.code) and now.code != want.code
+    if older and update:
+        return Action(sig, Verb.REPLACE, "waiting, with older code (DORA_UPDATE=1)", stops=True)
+    return replace(kept, older=older)
+
+
+def _not_live(want: Wanted, status: Status, rules: SubmitRules) -> Action:
+    """The action for an experiment that neither waits nor runs."""
+    sig, state = want.sig, status.state
+    if state == State.NEW:
         return Action(sig, Verb.NEW)
-    if status.state == State.COMPLETED:
-        return (
-            Action(sig, Verb.REPLACE, "completed; from scratch (--replace_done)", anew=True)
-            if rules.replace_done
-            else Action(sig, Verb.KEEP, "completed")
-        )
-    if status.state == State.INTERRUPTED:
+    if state == State.COMPLETED and rules.replace_done:
+        return Action(sig, Verb.REPLACE, "completed; from scratch (--replace_done)", anew=True)
+    if state == State.COMPLETED:
+        return Action(sig, Verb.KEEP, "completed")
+    if state == State.INTERRUPTED:
         return Action(sig, Verb.RESUME, status.why)
-    if status.state == State.STOPPED and want.searched:
-        return (
-            Action(sig, Verb.RETRY, "stopped by this search (--retry)")
-            if rules.retry
-            else Action(sig, Verb.KEEP, "stopped by this search")
-        )
-    if status.state == State.STOPPED:
+    if state == State.STOPPED and not want.searched:
         return Action(sig, Verb.RESUME, "stopped by a search")
-    reason = status.cause if status.state == State.FAILED and status.cause else str(status.state)
+    if state == State.STOPPED and rules.retry:
+        return Action(sig, Verb.RETRY, "stopped by this search (--retry)")
+    if state == State.STOPPED:
+        return Action(sig, Verb.KEEP, "stopped by this search")
+    reason = str(state)
+    if state == State.FAILED:
+        reason = status.cause or reason
     if rules.retry:
         return Action(sig, Verb.RETRY, f"{reason} (--retry)")
     return Action(sig, Verb.KEEP, f"{reason}; again: --retry", wrong=True)
 
 
-def _living(want: Wanted, now: Known, rules: SubmitRules, update: bool) -> Action:
-    """What waits or runs: left alone, unless a rule says otherwise and it is a job."""
-    status = now.status
-    changed = changes(now.resources, want.resources)
-    pending = status.state == State.WAITING
-    if not (status.by_job and status.certain):
-        return Action(want.sig, Verb.KEEP, _in_words(status))
-    if rules.replace:
-        return Action(want.sig, Verb.REPLACE, f"{_in_words(status)} (--replace)", stops=True)
-    if changed and (pending or rules.update):
-        return Action(
-            want.sig,
-            Verb.REPLACE,
-            f"{status.state}, with other resources: {', '.join(changed)}",
-            stops=True,
-        )
-    older = pending and bool(now.code and want.code) and now.code != want.code
-    if older and update:
-        return Action(
-            want.sig, Verb.REPLACE, "waiting, with older code (DORA_UPDATE=1)", stops=True
-        )
-    return Action(want.sig, Verb.KEEP, _in_words(status), older=older)
-
-
 def _cancelled(sig: str, now: Known, user: str) -> Action:
+    """The action for an experiment under `--cancel`."""
     status = now.status
     if not status.live:
         return Action(sig, Verb.KEEP, str(status.state))
     if status.out_of_reach:
         return _unreachable(sig, status)
     foreign = _not_ours(status, user)
-    return (
-        Action(sig, Verb.KEEP, foreign)
-        if foreign
-        else Action(sig, Verb.CANCEL, f"{_in_words(status)} (--cancel)", stops=True)
-    )
+    if foreign:
+        return Action(sig, Verb.KEEP, foreign)
+    return Action(sig, Verb.CANCEL, f"{_in_words(status)} (--cancel)", stops=True)
 
 
 def _unreachable(sig: str, status: Status) -> Action:
-    """Left alone, whatever is asked for: whether it still waits or runs, only the user can know."""
+    """The experiment is left alone, because only the user can know whether it still runs."""
     reason = f"{_in_words(status)}; if it is gone: DORA_TAKE=1"
     return Action(sig, Verb.KEEP, reason, out_of_reach=True)
 
 
 def _leaving(sig: str, now: Known, user: str) -> Action:
+    """The action for an experiment that the grid no longer names: its job is cancelled, if no other
+    grid wants it and it is ours."""
     status = now.status
     if not status.live:
-        return Action(sig, Verb.KEEP, f"no longer in the grid; {status.state}", leaves=True)
-    if now.grids:
-        return Action(
-            sig,
-            Verb.KEEP,
-            f"no longer in the grid; still in {', '.join(sorted(now.grids))}",
-            leaves=True,
-        )
-    foreign = _not_ours(status, user)
-    if foreign or status.out_of_reach:
-        why = foreign or _in_words(status)
+        why = str(status.state)
+    elif now.grids:
+        why = f"still in {', '.join(sorted(now.grids))}"
+    else:
+        why = _not_ours(status, user)
+        if not why and status.out_of_reach:
+            why = _in_words(status)
+    if why:
         return Action(sig, Verb.KEEP, f"no longer in the grid; {why}", leaves=True)
-    return Action(
-        sig, Verb.CANCEL, f"no longer in the grid; {_in_words(status)}", stops=True, leaves=True
-    )
+    reason = f"no longer in the grid; {_in_words(status)}"
+    return Action(sig, Verb.CANCEL, reason, stops=True, leaves=True)
 
 
 def _not_ours(status: Status, user: str) -> str:
-    """Why a live experiment cannot be stopped from here; empty where it can."""
+    """Why this user cannot stop a live experiment as a job. Empty: this user can."""
     if not status.live:
         return ""
     if status.user and status.user != user:
@@ -244,66 +238,29 @@ def _not_ours(status: Status, user: str) -> str:
 
 
 def _in_words(status: Status) -> str:
-    where = f" on {status.where}" if status.where and status.state == State.RUNNING else ""
-    return f"{status.state}{where}" + (
-        f" ({status.cause})" if status.cause and not status.certain else ""
-    )
+    """`running on node7, job 8812`, `waiting (its scheduler does not answer)`."""
+    words = str(status.state)
+    if status.where and status.state == State.RUNNING:
+        words += f" on {status.where}"
+    if status.cause and not status.certain:
+        words += f" ({status.cause})"
+    return words
 
 
 def limited(actions: Sequence[Action], known: Mapping[str, Known], most: int) -> list[Action]:
-    """The same plan with at most `most` experiments that wait or run; the rest wait for their
-    turn."""
-    free = most - sum(
-        known[action.sig].status.live and not action.verb == Verb.CANCEL
-        for action in actions
-        if action.sig in known and not action.leaves
-    )
-    kept = []
+    """The same plan with at most `most` experiments that wait or run. The others wait for a slot."""
+    free = most
     for action in actions:
-        starts = action.verb.submits and not known.get(action.sig, NOTHING_KNOWN).status.live
-        free -= starts
-        kept.append(
-            replace(
-                action,
-                verb=Verb.KEEP,
-                reason=f"its turn comes ({action.reason or action.verb.value})",
-            )
-            if starts and free < 0
-            else action
-        )
-    return kept
-
-
-# --- what a plan says as a whole ---
-
-
-def summary(actions: Sequence[Action]) -> str:
-    """`+ 3 new  ~ 1 retry  = 12 kept  - 2 cancel`."""
-    staying = [action for action in actions if not (action.leaves and action.verb == Verb.KEEP)]
-    counts = {verb: sum(action.verb == verb for action in staying) for verb in Verb}
-    left = len(actions) - len(staying)
-    parts = [f"{SIGNS[verb]} {counts[verb]} {verb.value}" for verb in Verb if counts[verb]]
-    return "  ".join(parts + ([f"({left} no longer named)"] if left else [])) or "nothing to do"
-
-
-def noteworthy(actions: Sequence[Action]) -> list[Action]:
-    """The actions to name one by one: whatever is done, and what is kept though it is not well."""
-    return [action for action in actions if action.verb != Verb.KEEP or action.wrong]
-
-
-def stopped(actions: Sequence[Action]) -> list[Action]:
-    return [action for action in actions if action.stops]
-
-
-def is_alarming(actions: Sequence[Action], known: Mapping[str, Known]) -> str:
-    """Why a plan must not go through unasked: what a bug in a grid file would look like.
-
-    Empty: it may.
-    """
-    live = sum(now.status.live for now in known.values())
-    lost = sum(action.verb == Verb.CANCEL and action.leaves for action in actions)
-    if actions and all(action.leaves for action in actions):
-        return "the grid came out empty"
-    return (
-        f"it would cancel {lost} of {live} experiments that wait or run" if lost > live / 2 else ""
-    )
+        now = known.get(action.sig, NOTHING_KNOWN)
+        if now.status.live and action.verb != Verb.CANCEL and not action.leaves:
+            free -= 1
+    limited_actions = []
+    for action in actions:
+        # The new job of a live experiment takes the slot of its old job.
+        if action.verb.submits and not known.get(action.sig, NOTHING_KNOWN).status.live:
+            free -= 1
+            if free < 0:
+                reason = f"its turn comes ({action.reason or action.verb.value})"
+                action = replace(action, verb=Verb.KEEP, reason=reason)
+        limited_actions.append(action)
+    return limited_actions

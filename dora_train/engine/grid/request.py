@@ -1,7 +1,6 @@
-"""What is asked of a submission: an experiment, as which job, and with which code; and what came of
-it.
+"""A request to submit an experiment, as a certain job with certain code, and its outcome.
 
-`sync.py` and `launch.py` make requests, `submission.py` sees to each of them.
+`apply.py` and `single.py` make requests. `submission.py` submits them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,9 @@ from ..experiment.snapshot import snapshot_of
 from ..experiments import Experiments
 from ..jobs.resources import Shape, stored
 
+# the folder of the code that a job runs, and what is known of it (`Job.code`)
+JobCode = tuple[Path, Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class Request:
@@ -25,17 +27,20 @@ class Request:
     experiment: Experiment
     slurm: SlurmConfig
     shape: Shape
-    seen: int  # the number of submissions when it was decided to make this one
-    code_root: Path
-    code: Mapping[str, Any] = field(default_factory=dict)
-    excluded: Mapping[str, Any] = field(default_factory=dict)
-    grid: str = ""
-    # job ids that are cancelled, and must be over before this one starts
+    # The number of submissions when this one was decided. If another command has submitted since,
+    # the number of this one is taken, and it is not made.
+    seen: int
+    code_root: Path  # the folder of the code that the job runs
+    code: Mapping[str, Any] = field(default_factory=dict)  # what is known of that code
+    excluded: Mapping[str, Any] = field(default_factory=dict)  # values that do not count
+    grid: str = ""  # empty: no grid submits it
+    # ids of jobs that are cancelled, and must be over before this one starts
     replaces: Sequence[str] = ()
     stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
 
     @property
     def number(self) -> int:
+        """The number of this submission."""
         return self.seen + 1
 
 
@@ -44,10 +49,10 @@ class Outcome:
     """What came of a request."""
 
     experiment: Experiment
-    job_id: str = ""
-    trouble: str = ""  # why there is no job of ours
-    held: bool = False  # for want of room: it waits with us
-    refused: bool = False  # by the scheduler: there is no job, and none is on its way
+    job_id: str = ""  # empty: there is no job of ours
+    trouble: str = ""  # why there is none
+    held: bool = False  # the scheduler had no room: a later command submits it
+    refused: bool = False  # the scheduler refused it: there is no job, and none is on its way
 
     @property
     def submitted(self) -> bool:
@@ -55,33 +60,45 @@ class Outcome:
 
 
 def batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
-    """What goes in together: the experiments of one `launcher.job_array()`, as far as they are
-    alike."""
-    groups = ([requests[sig] for sig in group if sig in requests] for group in herd.job_arrays)
-    return [batch for group in groups for batch in alike(group)]
+    """The requests that are submitted together, if the scheduler has room.
+
+    A batch holds the experiments of one `launcher.job_array()` that are alike. An experiment
+    outside of such a context is a batch by itself.
+
+    Args:
+        requests: by signature.
+    """
+    found: list[list[Request]] = []
+    for sigs in herd.job_arrays:
+        found += alike([requests[sig] for sig in sigs if sig in requests])
+    return found
 
 
 def alike(requests: Sequence[Request]) -> list[list[Request]]:
-    """Those that one array can hold: the same code, resources and shape."""
+    """The same requests in groups that one array can hold: of one code, resources and shape."""
     groups: dict[str, list[Request]] = {}
     for request in requests:
+        # `stored` leaves out the comment, but sbatch takes one comment for a whole array.
         asked = f"{stored(request.slurm, request.shape)}\0{request.slurm.comment}"
         groups.setdefault(f"{request.code_root}\0{asked}", []).append(request)
     return list(groups.values())
 
 
-def kept(
-    main: Experiments, experiment: Experiment, code: tuple[Path, Mapping[str, Any]]
-) -> tuple[Path, Mapping[str, Any]]:
-    """The same code, kept with the experiment. The live files are kept when they run."""
+def kept(main: Experiments, experiment: Experiment, code: JobCode) -> JobCode:
+    """Store an archive of the code with the experiment, and return the same code.
+
+    A job that runs the live files has no archive here: the run makes it when it starts.
+    """
     if code[1]["hash"]:
         main.code.keep(experiment.code_archive(main.code.hash))
     return code
 
 
-def code_before(experiment: Experiment, dora_dir: Path) -> tuple[Path, Mapping[str, Any]] | None:
-    """The snapshot that its last job ran, and what is known of it. None if it is gone."""
+def code_before(experiment: Experiment, dora_dir: Path) -> JobCode | None:
+    """The snapshot that its last job ran. None: there was no job, or the snapshot is gone."""
     job = experiment.job()
-    name = str(job.code.get("hash") or "") if job else ""
-    root = snapshot_of(name, experiment.code_archive(name), dora_dir) if name else None
-    return (root, job.code) if job and root else None
+    if job is None or not job.code.get("hash"):
+        return None
+    name = str(job.code["hash"])
+    root = snapshot_of(name, experiment.code_archive(name), dora_dir)
+    return (root, job.code) if root is not None else None

@@ -1,7 +1,6 @@
-"""Dora's Shepherd: what a grid file's launcher makes its sheep with, and what notebooks look,
-cancel and submit with.
+"""Dora's Shepherd: it makes the sheep of a grid file's launcher, and works for notebooks.
 
-Like a grid, it submits nothing twice: `commit` goes through the same plan (single.py).
+Like a grid it submits nothing twice, because `commit` makes the same plan (single.py).
 """
 
 import os
@@ -23,22 +22,22 @@ from ..jobs.choose import chosen
 from ..jobs.executor import Executor
 from ..watch.info import find_job
 from ..watch.status import look
-from . import submission
+from . import cancellation
 from .sheep import Sheep
 from .single import Wish, decide, submit
 
 
 def silent(text: str) -> None:
-    """Where nothing is logged."""
+    """Log nothing."""
 
 
 class Shepherd(dora.shep.Shepherd):
     """Dora's class of this name, with its methods.
 
     Args:
-        main: what `hydra_main` made of the project's `main`.
+        main: the project's `main`, decorated with `hydra_main`.
         log: called with a line for each job that is submitted or cancelled.
-        grid_file: the file whose lines are noted as the place of each sheep.
+        grid_file: each sheep notes the line of this file that named it.
     """
 
     main: Experiments
@@ -46,55 +45,59 @@ class Shepherd(dora.shep.Shepherd):
     def __init__(self, main: Experiments, log: Callable[[str], None] = silent, grid_file: str = ""):
         self.main, self.log, self.grid_file = main, log, grid_file
         self._sheep: list[Sheep] = []
-        self._met: dict[str, XP] = {}  # by signature
-        self._stopped: list[Sheep] = []  # at the next commit
-        self._wishes: list[list[Wish]] = []  # of one array each
+        self._first_xps: dict[str, XP] = {}  # by signature
+        # What the next commit does: the jobs that it cancels, and the experiments that it submits,
+        # a list for each array.
+        self._cancels: list[Sheep] = []
+        self._wishes: list[list[Wish]] = []
         self._in_array = False
 
     @cached_property
     def executor(self) -> Executor:
-        """Where jobs go, as the configuration says."""
+        """Where jobs go. The configuration says it."""
         return chosen(self.main.composer.compose([]).values)
 
     # --- sheep ---
 
     def get_sheep_from_argv(self, argv: Sequence[str]) -> Sheep:
-        """The sheep of an experiment, by its overrides.
+        """The sheep of the experiment with these overrides.
 
         Raises:
-            UserError: they do not fit the configuration.
+            UserError: they do not fit the configuration, or by chance another experiment has the
+                same signature.
         """
         xp = self.main.get_xp(argv)
-        xp.refuse_collision(self._met.setdefault(xp.sig, xp).delta or [])
-        return self._made(xp, self._place())
+        xp.refuse_collision(self._first_xps.setdefault(xp.sig, xp).delta or [])
+        return self._make(xp, self._place())
 
     def get_sheep_from_sig(self, sig: str) -> Sheep | None:
-        """The sheep of a stored experiment; None: there is none."""
+        """The sheep of a stored experiment. None: there is none."""
         try:
-            return self._made(self.main.get_xp_from_sig(sig))
+            return self._make(self.main.get_xp_from_sig(sig))
         except UserError:
             return None
 
     def get_sheep_from_job_id(self, job_id: str) -> Sheep | None:
-        """The sheep whose job has, or had, this id; None: there is none."""
+        """The sheep whose job has, or had, this id. None: there is none."""
         try:
             return self.get_sheep_from_sig(find_job(self.main.dora.dir, job_id).sig)
         except UserError:
             return None
 
-    def _made(self, xp: XP, place: str = "") -> Sheep:
-        self._sheep.append(Sheep(xp, self.main.experiment(xp), place))
-        return self._sheep[-1]
+    def _make(self, xp: XP, place: str = "") -> Sheep:
+        sheep = Sheep(xp, self.main.experiment(xp), place)
+        self._sheep.append(sheep)
+        return sheep
 
     def _place(self) -> str:
-        """The line of the grid file that is being run, for a mistake that is found later on."""
+        """The line of the grid file that runs now. A mistake that is found later names it."""
         for frame, line in traceback.walk_stack(None):
             if frame.f_code.co_filename == self.grid_file:
                 return f"{os.path.relpath(self.grid_file)}:{line}"
         return ""
 
     def update(self) -> None:
-        """Ask the scheduler now about all sheep that were made here."""
+        """Look at all sheep that were made here, and ask the scheduler now."""
         statuses = look([sheep.experiment for sheep in self._sheep], self.executor, force=True)
         for sheep in self._sheep:
             sheep.status = statuses[sheep.experiment.sig]
@@ -103,7 +106,7 @@ class Shepherd(dora.shep.Shepherd):
 
     @contextmanager
     def job_array(self, slurm_config: SlurmConfig) -> Iterator[None]:
-        """What is submitted in this context goes in as one array."""
+        """Submit the experiments of this context as one array."""
         self._wishes.append([])
         self._in_array = True
         try:
@@ -120,7 +123,7 @@ class Shepherd(dora.shep.Shepherd):
         """Submit this experiment at `commit()`, if the rules say so.
 
         Raises:
-            UserError: there are no such resources.
+            UserError: the resources are not valid.
         """
         wish = Wish(sheep.xp, self.main.resources(sheep.xp, slurm_config), rules)
         if not self._in_array:
@@ -136,39 +139,39 @@ class Shepherd(dora.shep.Shepherd):
         """Cancel a sheep's job, and those that depend on it, at `commit()`.
 
         Raises:
-            UserError: the job is of no sheep that was made here.
+            UserError: no sheep that was made here has this job.
         """
-        found = sheep or next(
-            (one for one in self._sheep if job is not None and one.job == job), None
-        )
-        if found is None:
+        if sheep is None and job is not None:
+            sheep = next((one for one in self._sheep if one.job == job), None)
+        if sheep is None:
             raise UserError("Shepherd.cancel_lazy: name the sheep: cancel_lazy(sheep=sheep).")
-        self._stopped.append(found)
+        self._cancels.append(sheep)
 
     def commit(self) -> None:
-        """Cancel and submit what was asked for since the last time.
+        """Cancel and submit what was asked for since the last commit.
 
         Raises:
-            UserError: a job is another user's, an experiment cannot be made, or nothing can be
+            UserError: another user runs a job, an experiment cannot be created, or nothing can be
                 submitted from here.
         """
-        cancels, self._stopped = self._stopped, []
+        cancels, self._cancels = self._cancels, []
         wishes, self._wishes = self._wishes, []
-        self._stop(cancels)
-        batches = [[decide(self.main, wish, self.executor) for wish in batch] for batch in wishes]
+        self._cancel_jobs(cancels)
+        batches = []
+        for batch in wishes:
+            batches.append([decide(self.main, wish, self.executor) for wish in batch])
         for outcome in submit(self.main, batches, self.executor):
-            sig = outcome.experiment.sig
-            self.log(
-                f"{sig}: job {outcome.job_id}" if outcome.submitted else f"{sig}: {outcome.trouble}"
-            )
+            news = f"job {outcome.job_id}" if outcome.submitted else outcome.trouble
+            self.log(f"{outcome.experiment.sig}: {news}")
 
-    def _stop(self, sheep: Sequence[Sheep]) -> None:
-        found = look([one.experiment for one in sheep], self.executor, force=True)
+    def _cancel_jobs(self, sheep: Sequence[Sheep]) -> None:
+        experiments = [one.experiment for one in sheep]
+        statuses = look(experiments, self.executor, force=True)
         for one in sheep:
-            status = found[one.experiment.sig]
+            status = statuses[one.experiment.sig]
             if status.user not in ("", claims.user_name()) and status.live:
                 raise UserError(
                     f"XP {one.xp.sig} is {status.state}, of {status.user}: only they can stop it."
                 )
-        for job_id in submission.cancel([one.experiment for one in sheep], self.executor):
+        for job_id in cancellation.cancel(experiments, self.executor):
             self.log(f"cancelled job {job_id}")

@@ -1,4 +1,4 @@
-"""A plan as it is printed, and the question before running work ends or results go.
+"""Printing a plan, and the question before running work ends or results are removed.
 
 `sync.py` calls both.
 """
@@ -9,19 +9,21 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import UserError
 from ..shell import typed
-from .plan import SIGNS, Action, noteworthy, summary
+from .plan import SIGNS, Action
+from .summary import noteworthy, summary
 
 
 def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], where: str) -> None:
-    """Its sum and where it goes, then a line for each experiment that something is done about.
+    """Print the summary of a plan, then a line for each experiment that something is done about.
 
     Args:
         names: of the experiments, by signature.
+        where: where the jobs go, e.g. "on SLURM (sbatch found)".
     """
     print(f"{grid}: {summary(actions)}   {where}".rstrip())
-    width = max((len(names.get(action.sig, "")) for action in noteworthy(actions)), default=0)
-    for action in noteworthy(actions):
-        name = names.get(action.sig, "")
+    shown = [(action, names.get(action.sig, "")) for action in noteworthy(actions)]
+    width = max((len(name) for _, name in shown), default=0)
+    for action, name in shown:
         print(f"  {SIGNS[action.verb]} {action.sig}  {name:<{width}}  {action.reason}".rstrip())
     older = sum(action.older for action in actions)
     if older:
@@ -36,24 +38,28 @@ def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], w
 
 
 def confirm(grid: str, stops: int, lost: int, alarm: str, clear: bool) -> None:
-    """Ask, on a terminal, once.
+    """Ask once before running work ends or results are removed. It needs a terminal.
 
     Args:
-        stops: experiments that wait or run, and would be cancelled.
-        lost: experiments whose results would be removed.
-        alarm: why the plan looks like a mistake; empty: it does not.
-        clear: it is `--clear` that removes them.
+        stops: the number of experiments that wait or run, and would be cancelled.
+        lost: the number of experiments whose results would be removed.
+        alarm: why the plan looks like a mistake. Empty: it does not.
+        clear: `--clear` was given.
 
     Raises:
-        UserError: the answer is no, or nobody is there to be asked and the plan looks like a
-            mistake.
+        UserError: the answer is no. Without a terminal: the plan looks like a mistake, or
+            `--clear` would remove results.
     """
     if os.environ.get("DORA_YES") == "1":
         return
     if sys.stdin.isatty() and sys.stdout.isatty():
-        questions = [f"cancel {stops} experiments that wait or run"] * bool(stops)
-        questions += [f"remove the results of {lost} experiments"] * bool(lost)
-        questions += [f"{alarm}: go on"] * bool(alarm and not stops)
+        questions = []
+        if stops:
+            questions.append(f"cancel {stops} experiments that wait or run")
+        if lost:
+            questions.append(f"remove the results of {lost} experiments")
+        if alarm and not stops:
+            questions.append(f"{alarm}: go on")
         if questions and not _yes(f"{' and '.join(questions)}? [y/N] "):
             raise UserError("nothing was done.")
     elif alarm or (lost and clear):

@@ -1,10 +1,11 @@
-"""Experiments that no grid names, through the same plan and the same submission as a grid's.
+"""Submitting experiments that no grid names, with the same plan and submission as those of a grid.
 
-`dora launch` (launch.py) has one, Dora's Shepherd in a notebook (shepherd.py) has several.
+`dora launch` (launch.py) submits one, Dora's Shepherd in a notebook (shepherd.py) several.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from dora.conf import SlurmConfig, SubmitRules
@@ -18,37 +19,35 @@ from ..jobs.executor import Executor, nowhere
 from ..jobs.resources import Shape, parameters, stored
 from ..watch.status import look
 from . import submission
+from .cancellation import cancel, wait_until_over
+from .faults import fault
 from .plan import Action, Known, Verb, Wanted, make_plan
 from .request import Outcome, Request, alike, code_before, kept
+from .settlement import settle
 
 
 @dataclass(frozen=True)
 class Wish:
-    """An experiment to submit, unless it is not needed.
-
-    Args:
-        slurm: as `main.resources` gives it.
-        clear: begin anew.
-    """
+    """An experiment to submit, if the rules ask for a job."""
 
     xp: XP
-    slurm: SlurmConfig
+    slurm: SlurmConfig  # as main.resources returns it
     rules: SubmitRules
-    clear: bool = False
+    clear: bool = False  # start from scratch
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done about a wish, by what was known at that moment."""
+    """What is done about a wish, decided from what was known at one moment."""
 
     wish: Wish
     action: Action
-    seen: int  # the number of its submissions
-    job_ids: Sequence[str]  # of its last job
+    seen: int  # the number of submissions at that moment
+    job_ids: Sequence[str]  # of the last job
 
 
 def decide(main: Experiments, wish: Wish, executor: Executor) -> Decision:
-    """Look at the experiment, and plan.
+    """Look at an experiment, and plan what to do about it.
 
     Raises:
         UserError: no job can have these resources.
@@ -56,64 +55,80 @@ def decide(main: Experiments, wish: Wish, executor: Executor) -> Decision:
     experiment, shape = main.experiment(wish.xp), Shape.of(wish.xp.values)
     parameters(wish.slurm, shape)
     if not executor.missing():
-        submission.settle([experiment], executor)
+        settle([experiment], executor)
+    # The number comes before the look. If another command submits in between, the number that we
+    # would use is taken, and our intent fails.
     seen, job = experiment.job_number(), experiment.job()
     status = look([experiment], executor, force=True)[experiment.sig]
-    drift = [str(item) for item in main.drift(wish.xp)]
+    drift = list(map(str, main.drift(wish.xp)))
     wanted = Wanted(experiment.sig, stored(wish.slurm, shape), drift)
-    owner = other_owner(experiment)
-    known = {experiment.sig: Known(status, job.resources if job else {}, owner=owner)}
-    action = make_plan([wanted], known, wish.rules, claims.user_name(), clear=wish.clear)[0]
-    return Decision(wish, action, seen, job.ids if job else [])
+    known, job_ids = Known(status, owner=other_owner(experiment)), []
+    if job is not None:
+        known, job_ids = replace(known, resources=job.resources), job.ids
+    [action] = make_plan(
+        [wanted], {experiment.sig: known}, wish.rules, claims.user_name(), clear=wish.clear
+    )
+    return Decision(wish, action, seen, job_ids)
 
 
 def request(main: Experiments, decision: Decision, executor: Executor) -> Request:
-    """Make the experiment, and what is asked of its submission.
+    """Create the experiment, and return the request to submit it.
 
     Raises:
-        UserError: it cannot be made; then nothing has changed.
+        UserError: it cannot be created. Nothing has changed then.
     """
     xp, slurm, action = decision.wish.xp, decision.wish.slurm, decision.action
     experiment = main.experiment(xp)
-    seen, replaces = decision.seen, decision.job_ids if action.stops else []
+    seen = decision.seen
+    replaces: Sequence[str] = ()
     if action.anew:
         main.check_anew(xp)
-        main.code_for_jobs(xp)  # it may be refused
-        submission.cancel([experiment] if action.stops else [], executor)
-        submission.wait_until_over([experiment], executor)
-        seen, replaces = 0, []
+        main.code_for_jobs(xp)  # if it is refused, nothing has been cancelled yet
+        if action.stops:
+            cancel([experiment], executor)
+        wait_until_over([experiment], executor)
+        seen = 0
+    elif action.stops:
+        replaces = decision.job_ids
     main.create(xp, anew=action.anew)
-    submission.fault("created")
-    before = code_before(experiment, Path(main.dora.dir)) if action.verb == Verb.RESUME else None
-    root, code = before or kept(main, experiment, main.code_for_jobs(xp))
+    fault("created")
+    job_code = None
+    if action.verb == Verb.RESUME:
+        job_code = code_before(experiment, Path(main.dora.dir))
+    if job_code is None:
+        job_code = kept(main, experiment, main.code_for_jobs(xp))
+    root, code = job_code
     return Request(
         experiment,
         slurm,
         Shape.of(xp.values),
         seen,
-        Path(root),
+        root,
         code,
         main.excluded(xp, slurm),
-        "",
-        replaces,
+        replaces=replaces,
     )
 
 
 def submit(
     main: Experiments, batches: Sequence[Sequence[Decision]], executor: Executor
 ) -> list[Outcome]:
-    """Do what was decided. The experiments of a batch that ask for the same are one array.
+    """Submit what was decided. The experiments of a batch that are alike become one array.
 
     Raises:
-        UserError: an experiment cannot be made, or nothing can be submitted from here.
+        UserError: an experiment cannot be created, or nothing can be submitted from here.
     """
-    if executor.missing() and any(one.action.verb.submits for batch in batches for one in batch):
+    decisions = list(chain.from_iterable(batches))
+    if executor.missing() and any(one.action.verb.submits for one in decisions):
         raise UserError(*nowhere(executor))
     groups: list[list[Request]] = []
     for batch in batches:
-        asked = [request(main, one, executor) for one in batch if one.action.verb.submits]
-        groups += alike(asked)
+        requests = []
+        for one in batch:
+            if one.action.verb.submits:
+                requests.append(request(main, one, executor))
+        groups += alike(requests)
     outcomes = submission.submit_all(groups, executor, Path(main.dora.dir))
-    anew = [one.wish.xp.sig for batch in batches for one in batch if one.action.anew]
+    anew = [one.wish.xp.sig for one in decisions if one.action.anew]
     executor.move()
     return submission.put_back(outcomes, anew)

@@ -1,6 +1,6 @@
-"""Stops one experiment, as a job or as a process of this machine:
+"""Stopping one experiment, as a job or as a process of this machine.
 
-`dora info -C` and Dora's shepherd.
+`dora info -C` and `dora launch` call it.
 """
 
 import os
@@ -11,14 +11,17 @@ from ..experiment import claims
 from ..experiment.folder import Experiment
 from ..jobs.executor import Executor
 from ..watch.status import look
-from . import submission
+from . import cancellation
 
 
 def cancel(experiment: Experiment, executor: Executor) -> str:
-    """Stop it, as a job or as a process of this machine; what was done, in words.
+    """Stop an experiment, as a job or as a process of this machine.
+
+    Returns:
+        What was done, as a sentence.
 
     Raises:
-        UserError: it is not ours, or cannot be reached from here.
+        UserError: another user runs it, or it cannot be reached from here.
     """
     sig = experiment.sig
     status = look([experiment], executor, force=True)[sig]
@@ -31,31 +34,35 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
     if status.by_job:
         job = experiment.job()
         if job is None or not executor.answers_for(job):
-            queue = f"{job.cluster} ({job.queue}), submitted from {job.host}" if job else "nowhere"
+            queue = "nowhere"
+            if job is not None:
+                queue = f"{job.cluster} ({job.queue}), submitted from {job.host}"
             raise UserError(
                 f"XP {sig} is {status.where} of {queue}, out of reach from here: stop it there.",
                 f"if you know that it is gone: DORA_TAKE=1 dora run -f {sig}",
             )
-        ids = submission.cancel([experiment], executor)
+        ids = cancellation.cancel([experiment], executor)
         return f"XP {sig}: job {', '.join(ids)} cancelled."
     return _stop_process(experiment)
 
 
 def _stop_process(experiment: Experiment) -> str:
-    """SIGTERM to a run of this machine: it saves a checkpoint, and leaves."""
+    """Send SIGTERM to a run of this machine: it saves a checkpoint, and ends."""
     last, _ = claims.holder(experiment)
     if last is None or not last.in_reach():
         where = last.where() if last else "nowhere we know of"
         raise UserError(
             f"XP {experiment.sig} is on {where}, which cannot be reached from here: stop it there."
         )
+    # The mark comes first. Without it, the end of the run would count as an interruption, and the
+    # next grid would resume it.
     experiment.cancel_attempt(last.attempt, claims.user_name())
     try:
         os.kill(last.pid, signal.SIGTERM)
     except PermissionError:
         user = last.user or "another user"
         raise UserError(f"process {last.pid} belongs to {user}: only they can stop it.") from None
-    except ProcessLookupError:
+    except ProcessLookupError:  # it ended in the meantime
         pass
     return (
         f"XP {experiment.sig}: process {last.pid} was asked to stop; it saves a checkpoint first."

@@ -1,8 +1,8 @@
-"""The table of a grid: who, in which state, how far, and the explorer's own metrics.
+"""The table of a grid: each experiment with its state, its progress and the explorer's metrics.
 
-Columns come from Dora's Explorer API (`get_grid_metrics`, `process_sheep` or `process_history`,
-`get_grid_meta`, `get_colors`), drawn with rich. A mistake in an explorer never costs the table: its
-cells say `?`, and it is said once.
+Columns come from Dora's Explorer API: `get_grid_metrics`, `process_sheep` or `process_history`,
+`get_grid_meta` and `get_colors`. If an explorer raises an error, the table is still shown: the
+cells say `?`, and the error is printed once.
 """
 
 import sys
@@ -25,26 +25,26 @@ from .sheep import Sheep
 
 @dataclass
 class Row:
-    """All that is shown of one experiment."""
+    """The content of one row of the table."""
 
     name: str
     status: Status
     run: RunState
     epochs: int  # in its history
-    # None: the explorer failed on its history
-    metrics: Mapping[str, Any] | None = field(default_factory=dict)
+    metrics: Mapping[str, Any] | None = field(default_factory=dict)  # None: the explorer failed
     index: int = 0
     sig: str = ""
     job_id: str = ""
 
     def line(self, mark: str = "") -> Line:
-        """What columns pick their values from: ours under `Meta`, as in Dora, and the explorer's
-        beside it.
+        """The values that the columns of a row are taken from, in Dora's form.
+
+        Our values are under `Meta`. The explorer's metrics stand beside it.
 
         Args:
-            mark: the verdict on its setting: best or worse.
+            mark: whether its setting is the best, or worse.
         """
-        ours = {
+        own = {
             "index": self.index,
             "sig": self.sig,
             "name": self.name,
@@ -52,13 +52,15 @@ class Row:
             "mark": mark,
             **meta(self.run, self.status, self.epochs),
         }
-        return Line(
-            self.status, {**(self.metrics or {}), "Meta": ours}, broken=self.metrics is None
-        )
+        return Line(self.status, {**(self.metrics or {}), "Meta": own}, broken=self.metrics is None)
 
 
 class GridTable:
-    """Draws the sheep of one grid, again and again; a finished run is read once."""
+    """The table of one grid, which is drawn again and again. A finished run is read once.
+
+    Args:
+        note: a line that is shown below the table.
+    """
 
     def __init__(
         self,
@@ -68,48 +70,55 @@ class GridTable:
         sheep: Sequence[Sheep],
         note: str = "",
     ):
-        self.name, self.explorer, self.main, self.sheep, self.note = (
-            name,
-            explorer,
-            main,
-            sheep,
-            note,
-        )
-        self.names, self.base_name = (
-            main.get_names([one.xp for one in sheep]) if sheep else ([], "")
-        )
-        self._tell_main_metric()
-        told = getattr(explorer, "better", None)  # by a column's path: {"valid.best": "max"}
-        self.better = Better.of((one.experiment.birth() for one in sheep), told)
-        self._said: set[str] = set()  # what it complained about
-        # of finished runs, and how far their history was to go
-        self._kept: dict[str, tuple[int | None, Row]] = {}
+        self.name, self.explorer, self.main = name, explorer, main
+        self.sheep, self.note = sheep, note
+        self.names: list[str] = []
+        self.base_name = ""  # the overrides that all experiments share
+        if sheep:
+            self.names, self.base_name = main.get_names([one.xp for one in sheep])
+        self._set_main_metric()
+        directions = getattr(explorer, "better", None)  # by column: {"valid.best": "max"}
+        self.better = Better.of((one.experiment.birth() for one in sheep), directions)
+        self._reported: set[str] = set()  # the kinds of errors that were printed
+        # rows of finished runs by signature, each with the length that its history was cut to
+        self._finished: dict[str, tuple[int | None, Row]] = {}
 
-    def _tell_main_metric(self) -> None:
-        """An explorer that has a `metric` and a `mode` shows what the experiments are chosen by."""
-        births = filter(None, (one.experiment.birth() for one in self.sheep))
-        found = next(filter(all, (main_metric(birth.config) for birth in births)), None)
-        if found and hasattr(self.explorer, "metric") and hasattr(self.explorer, "mode"):
-            self.explorer.metric, self.explorer.mode = found
+    def _set_main_metric(self) -> None:
+        """Give the metric that chooses the best epoch to an explorer that shows one.
+
+        Such an explorer has the attributes `metric` and `mode`.
+        """
+        if not hasattr(self.explorer, "metric") or not hasattr(self.explorer, "mode"):
+            return
+        for sheep in self.sheep:
+            birth = sheep.experiment.birth()
+            metric, mode = main_metric(birth.config if birth else {})
+            if metric and mode:
+                self.explorer.metric, self.explorer.mode = metric, mode
+                return
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Row]:
-        """Each experiment with its metrics; histories cut to that of row `trim`, or to the
-        shortest."""
+        """A row for each experiment.
+
+        Args:
+            trim: cut all histories to the length of the history of this row.
+            trim_last: cut all histories to the length of the shortest.
+        """
         length = None
         if trim is not None and self.sheep:
             length = len(self.sheep[trim].experiment.history())
         elif trim_last and self.sheep:
             length = min(len(sheep.experiment.history()) for sheep in self.sheep)
-        return [
-            self._row(index, sheep, name, length)
-            for index, (sheep, name) in enumerate(zip(self.sheep, self.names, strict=True))
-        ]
+        rows: list[Row] = []
+        for sheep, name in zip(self.sheep, self.names, strict=True):
+            rows.append(self._row(len(rows), sheep, name, length))
+        return rows
 
     def _row(self, index: int, sheep: Sheep, name: str, length: int | None) -> Row:
         sig = sheep.xp.sig
-        before, kept = self._kept.get(sig, (None, None))
-        if kept is not None and kept.status == sheep.status and before == length:
-            return kept
+        before, finished = self._finished.get(sig, (None, None))
+        if finished is not None and finished.status == sheep.status and before == length:
+            return finished
         history = sheep.experiment.history()[:length]
         row = Row(
             name or ("" if self.base_name else "(defaults)"),
@@ -121,38 +130,40 @@ class GridTable:
             sig,
             sheep.current_job_id or "",
         )
-        # it may look at anything, at any time
+        # An explorer's own `process_sheep` may read more than the history, which can change later.
         own = type(self.explorer).process_sheep is not Explorer.process_sheep
         if sheep.status.state == State.COMPLETED and not own:
-            self._kept[sig] = length, row
+            self._finished[sig] = length, row
         return row
 
     def _metrics(self, sheep: Sheep, history: list[dict]) -> Mapping[str, Any] | None:
+        """The explorer's metrics of an experiment. None: it raised an error."""
         try:
             try:
                 found = self.explorer.process_sheep(sheep, history)
-            except NotImplementedError:
+            except NotImplementedError:  # Dora's rule: then the explorer needs the history alone
                 found = self.explorer.process_history(history)
             return found if isinstance(found, Mapping) else {}
-        except Exception as error:
-            self._say(error, f" on {sheep.xp.sig}")
+        except Exception as error:  # an explorer is the user's code: it can raise anything
+            self._report(error, f" on {sheep.xp.sig}")
             return None
 
     def columns(self) -> list[Column]:
-        """Ours, or what the explorer's own `get_grid_meta` names; then its metrics."""
-        own = type(self.explorer).get_grid_meta is not Explorer.get_grid_meta
-        meta = list(_columns(self.explorer.get_grid_meta(), ("Meta",), "")) if own else META
+        """Our columns, or those of the explorer's own `get_grid_meta`. Then those of its metrics."""
+        columns = list(META)
+        if type(self.explorer).get_grid_meta is not Explorer.get_grid_meta:
+            columns = list(_columns(self.explorer.get_grid_meta(), ("Meta",), ""))
         try:
-            return meta + list(_columns(self.explorer.get_grid_metrics(), (), ""))
+            return columns + list(_columns(self.explorer.get_grid_metrics(), (), ""))
         except Exception as error:
-            self._say(error)
-            return list(meta)
+            self._report(error)
+            return columns
 
     def draw(self, rows: Sequence[Row], most: int | None = None) -> Board:
-        """The header line, what all share, and the table.
+        """The header line, the overrides that all experiments share, and the table.
 
         Args:
-            most: lines of the screen; None: there is no end.
+            most: the number of lines that the screen has. None: there is no limit.
         """
         header = heading(self.name, [row.status for row in rows])
         marks = self.main.marks(self.sheep)
@@ -169,17 +180,17 @@ class GridTable:
         )
 
     def _row_styles(self) -> list[str]:
-        """The explorer's ANSI colours, which Dora takes in turn for the rows, as rich's styles."""
+        """Styles of rich that the rows take in turn: the ANSI colours of the explorer."""
         styles = []
         for code in self.explorer.get_colors() or []:
             spans = Text.from_ansi(f"\x1b[{code}mx\x1b[0m").spans
             styles.append(str(spans[0].style) if spans else "")
         return styles
 
-    def _say(self, error: Exception, where: str = "") -> None:
-        """One line for each kind of mistake."""
-        if type(error).__name__ not in self._said:
-            self._said.add(type(error).__name__)
+    def _report(self, error: Exception, where: str = "") -> None:
+        """Print an error of the explorer, once for each kind."""
+        if type(error).__name__ not in self._reported:
+            self._reported.add(type(error).__name__)
             print(
                 f"the explorer of {self.name} fails{where}: {type(error).__name__}: {error}",
                 file=sys.stderr,
@@ -187,8 +198,15 @@ class GridTable:
 
 
 def _columns(nodes: Iterable[Any], path: tuple[str, ...], title: str) -> Iterator[Column]:
-    """treetable's groups and leaves, flattened: a leaf `acc` in a group `valid` is the column
-    `valid acc`."""
+    """The leaves of treetable's groups as columns.
+
+    A leaf `acc` in a group `valid` is the column `valid acc`.
+
+    Args:
+        nodes: groups and leaves of treetable.
+        path: the keys of the groups around them.
+        title: the titles of these groups.
+    """
     for node in nodes:
         name = f"{title} {node.display}".strip()
         if node.groups is not None:

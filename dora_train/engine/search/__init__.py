@@ -1,9 +1,10 @@
-"""Ask and tell: how a search comes by its trials, which are experiments like all others.
+"""Ask and tell: how a search gets its trials, which are ordinary experiments.
 
-Imported by grid files only.
+Only grid files import it.
 
     space.py        what is searched: log, uniform, integer, choice
-    optimizers.py   Nevergrad, Optuna, and a plain random one, behind one small interface; imported when asked for
-    outcomes.py     what came of a trial, from its history, and which of the later ones are hopeless beside it
-    replay.py       the search as a pure function: (seed, what was asked, what came of it) -> what to ask next
+    optimizers.py   Nevergrad, Optuna and a random search, behind one small interface
+    outcomes.py     the outcome of a trial, from its history, and the medians that stop later trials
+    replay.py       the search as a pure function: (seed, trials, outcomes) -> the next trial
+    names.py        the experiments of values, and the values of experiments
 """

@@ -1,43 +1,50 @@
 """Nevergrad, Optuna, and a plain random search, behind one small interface: ask, tell, adopt.
 
-Both libraries are optional, and each is imported when a search asks for it. All of their state is
-in memory: it is rebuilt from the experiments (replay.py), so that neither needs a file or a
-database.
+Both libraries are optional. Each is imported when a search asks for it. All of their state is in
+memory and is rebuilt from the experiments (replay.py). So neither needs a file or a database.
 """
 
 import importlib
 import inspect
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import UserError, did_you_mean
 from .outcomes import Objective, Outcome
-from .space import OneOf, Real, Space, Whole
+from .space import Dimension, OneOf, Real, Space, Value, Whole
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
 
 FAMILIES = ("nevergrad", "optuna", "random")
-NO_LOSS = 1e3  # of a failure before which nothing succeeded
+LOSS_OF_FAILURE = 1e3  # of a failed trial that comes before the first success
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A suggestion: the values to run, and what the optimizer knows it by."""
+    """A suggestion of an optimizer."""
 
-    values: dict[str, Any]
-    handle: Any = None
+    values: dict[str, Any]  # to run
+    handle: Any = None  # the optimizer's own object for this suggestion
 
 
 class Optimizer(Protocol):
-    """The same calls in the same order give the same suggestions."""
+    """What suggests trials. The same calls in the same order give the same suggestions."""
 
-    def ask(self) -> Asked: ...
+    def ask(self) -> Asked:
+        """The next suggestion."""
 
     def adopt(self, values: Mapping[str, Any]) -> Asked:
-        """Values that it did not suggest, and will be told about."""
+        """A suggestion with these values, which the optimizer has not made itself."""
 
-    def tell(self, asked: Asked, outcome: Outcome) -> None: ...
+    def tell(self, asked: Asked, outcome: Outcome) -> None:
+        """Tell the optimizer what came of a suggestion."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +54,21 @@ class Terms:
     space: Space
     objective: Objective
     seed: int
-    trials: int
-    at_once: int
+    trials: int  # experiments in all
+    at_once: int  # experiments that wait or run at the same time
 
-    def asked(self, values: Mapping[str, Any], handle: Any = None) -> Asked:
-        return Asked(
-            {key: dimension.rounded(values[key]) for key, dimension in self.space.items()}, handle
-        )
+    def asked(self, values: Mapping[str, Any], handle: object = None) -> Asked:
+        """A suggestion of these values, rounded."""
+        rounded = {key: dimension.rounded(values[key]) for key, dimension in self.space.items()}
+        return Asked(rounded, handle)
 
 
 def make(name: str, terms: Terms) -> Optimizer:
-    """The optimizer of this name: "nevergrad" (NGOpt), "optuna" (TPE), "random", or "nevergrad:DE",
-    "optuna:GP".
+    """The optimizer of this name.
+
+    Args:
+        name: "nevergrad" (NGOpt), "optuna" (TPE), "random", or any other optimizer of a library:
+            "nevergrad:DE", "optuna:GP".
 
     Raises:
         UserError: there is none of that name, or its library is not installed.
@@ -76,11 +86,14 @@ def make(name: str, terms: Terms) -> Optimizer:
     )
 
 
-def library(name: str) -> Any:
-    """Raises: UserError where it is not installed."""
+def library(name: str) -> ModuleType:
+    """The module of a search library.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what they could plot
+        with _without_warnings():
             return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
@@ -91,8 +104,16 @@ def library(name: str) -> Any:
         ) from None
 
 
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Hide warnings of the libraries, e.g. about optional packages and experimental samplers."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class Random:
-    """Every trial drawn by itself: what any other optimizer has to beat."""
+    """Draws every trial by itself. Any other optimizer has to be better than this."""
 
     def __init__(self, terms: Terms):
         self.terms, self.draw = terms, random.Random(terms.seed)
@@ -112,7 +133,7 @@ class Random:
 class Nevergrad:
     """Any optimizer of Nevergrad's registry.
 
-    It minimises, and knows no failure: one is told as a loss above all.
+    It minimises a loss and has no way to tell a failure. A failed trial gets a loss above all others.
     """
 
     def __init__(self, name: str, terms: Terms):
@@ -126,17 +147,16 @@ class Nevergrad:
         self._parameters = nevergrad.p.Dict(
             **{key: _parameter(nevergrad.p, dimension) for key, dimension in terms.space.items()}
         )
+        # Nevergrad draws from this state alone, so that the seed decides everything.
         self._parameters.random_state = numpy.random.RandomState(terms.seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             self._optimizer = registry[name](
                 self._parameters, budget=terms.trials, num_workers=terms.at_once
             )
-        self._losses: list[float] = []
+        self._losses: list[float] = []  # of the trials that succeeded
 
     def ask(self) -> Asked:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             candidate = self._optimizer.ask()
         return self.terms.asked(candidate.value, candidate)
 
@@ -147,25 +167,28 @@ class Nevergrad:
         from nevergrad.common.errors import TellNotAskedNotSupportedError
 
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _without_warnings():
                 self._optimizer.tell(asked.handle, self._loss(outcome))
         except TellNotAskedNotSupportedError:  # some learn from their own suggestions only
             pass
 
     def _loss(self, outcome: Outcome) -> float:
         if outcome.value is None:
-            return (
-                max(self._losses) + (max(self._losses) - min(self._losses) or 1.0)
-                if self._losses
-                else NO_LOSS
-            )
+            if not self._losses:
+                return LOSS_OF_FAILURE
+            worst, best = max(self._losses), min(self._losses)
+            return worst + (worst - best or 1.0)
         loss = -outcome.value if self.terms.objective.mode == "max" else outcome.value
         self._losses.append(loss)
         return loss
 
 
-def _parameter(kinds: Any, dimension: Any) -> Any:
+def _parameter(kinds: ModuleType, dimension: Dimension[Any]) -> object:
+    """A dimension as a parameter of Nevergrad.
+
+    Args:
+        kinds: the module `nevergrad.p`.
+    """
     if isinstance(dimension, Real) and dimension.log:
         return kinds.Log(lower=dimension.low, upper=dimension.high)
     if isinstance(dimension, Whole):
@@ -194,57 +217,59 @@ class Optuna:
         self._study = optuna.create_study(
             direction="maximize" if terms.objective.mode == "max" else "minimize",
             sampler=_sampler(getattr(optuna.samplers, f"{short}Sampler"), terms),
-            pruner=optuna.pruners.NopPruner(),
+            pruner=optuna.pruners.NopPruner(),  # the search stops trials by itself
         )
 
     def ask(self) -> Asked:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        values = {}
+        with _without_warnings():
             trial = self._study.ask()
-            values = {
-                key: _suggested(trial, key, dimension)
-                for key, dimension in self.terms.space.items()
-            }
+            for key, dimension in self.terms.space.items():
+                values[key] = _suggested(trial, key, dimension)
         return self.terms.asked(values, trial)
 
     def adopt(self, values: Mapping[str, Any]) -> Asked:
+        # The next ask of a study returns the trial that was enqueued.
         self._study.enqueue_trial(dict(values))
         return Asked(dict(values), self.ask().handle)
 
     def tell(self, asked: Asked, outcome: Outcome) -> None:
         from optuna.trial import TrialState
 
+        # A trial that is told as pruned has no value but these.
         for epoch, value in enumerate(outcome.steps, start=1):
             if value is not None:
                 asked.handle.report(value, epoch)
-        state = (
-            TrialState.FAIL
-            if outcome.value is None
-            else TrialState.PRUNED
-            if outcome.stopped
-            else TrialState.COMPLETE
-        )
-        self._study.tell(
-            asked.handle, outcome.value if state == TrialState.COMPLETE else None, state=state
-        )
+        if outcome.value is None:
+            self._study.tell(asked.handle, state=TrialState.FAIL)
+        elif outcome.stopped:
+            self._study.tell(asked.handle, state=TrialState.PRUNED)
+        else:
+            self._study.tell(asked.handle, outcome.value, state=TrialState.COMPLETE)
 
 
-def _suggested(trial: Any, key: str, dimension: Any) -> Any:
+def _suggested(trial: "Trial", key: str, dimension: Dimension[Any]) -> Value:
+    """The value that a trial of Optuna suggests for a key."""
     if isinstance(dimension, OneOf):
         return trial.suggest_categorical(key, list(dimension.options))
     if isinstance(dimension, Whole):
         return trial.suggest_int(key, dimension.low, dimension.high)
+    assert isinstance(dimension, Real)
     return trial.suggest_float(key, dimension.low, dimension.high, log=dimension.log)
 
 
-def _sampler(kind: Any, terms: Terms) -> Any:
-    """Raises: UserError for one that cannot be made from a seed, or whose own library is
-    missing."""
-    takes = inspect.signature(kind).parameters
+def _sampler(kind: "type[BaseSampler]", terms: Terms) -> "BaseSampler":
+    """A sampler of Optuna of this class.
+
+    Raises:
+        UserError: it needs more than a seed, or a library of its own that is not installed.
+    """
+    options = {}
+    if "seed" in inspect.signature(kind).parameters:
+        options["seed"] = terms.seed
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return kind(**({"seed": terms.seed} if "seed" in takes else {}))
+        with _without_warnings():
+            return kind(**options)
     except (TypeError, ImportError) as error:
         raise UserError(
             f"optuna's {kind.__name__} cannot be made here: {str(error).splitlines()[0]}"

@@ -1,16 +1,15 @@
-"""What came of a trial: pure functions of its history, so that every call of a search sees the
-same."""
+"""The outcome of a trial: pure functions of its history, so that every call of a search agrees."""
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...best_so_far import metrics_of
 from ..errors import UserError
 
-FIRST = 5  # trials that are never compared with others: before these, a median says little
+MIN_TRIALS = 5  # earlier trials that a median needs: of fewer it says little
 
 
 @dataclass(frozen=True)
@@ -18,15 +17,15 @@ class Outcome:
     """What an optimizer is told of a trial that has ended."""
 
     value: float | None = None  # the objective in its best epoch; None: it failed, or diverged
-    # the best so far, after each entry of the history; None before the first
+    # the best value so far after each entry of the history; None before the first value
     steps: tuple[float | None, ...] = ()
-    stopped: bool = False  # before its last epoch, as hopeless
-    silent: bool = False  # cancelled: that says nothing of its values
+    stopped: bool = False  # the search stopped it before its last epoch
+    silent: bool = False  # the user cancelled it, which says nothing about its values
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What a search is after: a metric of history.json, and whether more of it is better."""
+    """What a search optimizes: a metric of history.json, and its direction."""
 
     metric: str  # "valid.acc"
     mode: str  # "max" or "min"
@@ -34,13 +33,10 @@ class Objective:
     def best(self, values: Sequence[float]) -> float:
         return max(values) if self.mode == "max" else min(values)
 
-    def is_worse(self, value: float, other: float) -> bool:
-        return value < other if self.mode == "max" else value > other
-
     def steps(self, history: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:
-        """The best so far after each entry of a history; empty if none has a number.
+        """The best value so far after each entry of a history. Empty: no entry has a number.
 
-        An entry without the metric, or without a number, has that of before: None at first.
+        An entry without a number has the best value of the entries before it.
         """
         split, _, name = self.metric.partition(".")
         best: float | None = None
@@ -53,34 +49,32 @@ class Objective:
         return tuple(steps) if best is not None else ()
 
     def refuse_missing(self, sig: str, history: Sequence[Mapping[str, Any]]) -> None:
-        """Raises: UserError where a finished trial has no such metric: every other would fail
-        alike."""
-        there = {
-            f"{split}.{name}"
-            for entry in history
-            for split, metrics in metrics_of(entry).items()
-            for name in metrics
-        }
-        if there and self.metric not in there:
+        """Refuse an objective that a finished trial does not have: every other trial would fail too.
+
+        Raises:
+            UserError: no entry of the history has this metric.
+        """
+        metrics: set[str] = set()
+        for entry in history:
+            for split, values in metrics_of(entry).items():
+                metrics.update(f"{split}.{name}" for name in values)
+        if metrics and self.metric not in metrics:
             raise UserError(
                 f'the objective "{self.metric}" is in no epoch of XP {sig}.',
-                f"its history has: {', '.join(sorted(there))}.",
+                f"its history has: {', '.join(sorted(metrics))}.",
             )
 
 
 def floors(outcomes: Sequence[Outcome]) -> list[float | None]:
-    """After each entry, the median of the best so far of earlier trials: what is worse than that is
-    hopeless.
+    """The median of the best values so far of earlier trials, after each entry of their histories.
 
-    An entry that fewer than five of them have reached has none.
+    A trial that is worse than the median is stopped. An entry that fewer than five trials have
+    reached has no median.
     """
     curves = [outcome.steps for outcome in outcomes if outcome.value is not None]
-    reached = [
-        _numbers(curve[epoch] for curve in curves if len(curve) > epoch)
-        for epoch in range(max(map(len, curves), default=0))
-    ]
-    return [statistics.median(values) if len(values) >= FIRST else None for values in reached]
-
-
-def _numbers(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
+    medians: list[float | None] = []
+    for epoch in range(max(map(len, curves), default=0)):
+        reached = [curve[epoch] for curve in curves if len(curve) > epoch]
+        values = [value for value in reached if value is not None]
+        medians.append(statistics.median(values) if len(values) >= MIN_TRIALS else None)
+    return medians

@@ -1,9 +1,9 @@
-"""A search as a pure function: (seed, what was asked, what came of it) -> what to ask next.
+"""A search as a pure function: (seed, the trials so far, their outcomes) -> the next trial.
 
-Trials are told in the order in which they were asked for, never in that of their ends, and each
-remembers how many had been told before it was asked for. So neither the speed of a trial nor a kill
-changes a suggestion, and any process can do again what an earlier one did: repeat every trial of
-the record, and go on. The price is that a slow trial holds back those that are `at_once` places
+The optimizer is told of trials in the order in which they were asked for, never in the order of
+their ends. Each trial remembers how many trials had been told before it was asked for. So neither
+the speed of a trial nor a kill changes a suggestion. Any process can repeat every trial of the
+record, and ask for the next one. The price: a slow trial delays the one that is `at_once` places
 behind it.
 """
 
@@ -14,7 +14,8 @@ from typing import Any
 from .optimizers import Asked, Optimizer
 from .outcomes import Outcome
 
-REPEATS = 100  # suggestions in a row that are trials already: then the space is taken for exhausted
+# After so many suggestions in a row that are trials already, the space counts as exhausted.
+MAX_REPEATS = 100
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Trial:
 
 
 class Replay:
-    """The optimizer, brought to where the trials so far have brought it.
+    """An optimizer, in the state that the trials so far have brought it to.
 
     Args:
-        outcomes: signature -> what came of it, for trials that have ended; may grow.
-        sig_of: from values to the signature of their experiment.
+        outcomes: of the trials that have ended, by signature. More may be added later.
+        sig_of: returns the signature of the experiment with certain values.
     """
 
     def __init__(
@@ -42,20 +43,23 @@ class Replay:
     ):
         self.optimizer, self.outcomes, self.sig_of = optimizer, outcomes, sig_of
         self.trials: list[Trial] = []
-        self._asked: list[Asked] = []
-        self._numbers: dict[str, int] = {}
-        self._told = 0
-        self.is_exhausted = False  # no suggestion is new any more
+        self._asked: list[Asked] = []  # of each trial
+        self._numbers: dict[str, int] = {}  # of each trial, by signature
+        self._told = 0  # the number of trials that the optimizer was told of
+        self.is_exhausted = False  # all suggestions are trials already
 
     def reuse(self, values: Mapping[str, Any], outcome: Outcome) -> None:
-        """Tell of an experiment that is no trial of this search; before the first ask."""
+        """Tell the optimizer of an experiment that is no trial of this search.
+
+        It must come before the first trial, so that a replay gives the same suggestions.
+        """
         self.optimizer.tell(self.optimizer.adopt(values), outcome)
 
     def repeat(self, trial: Trial) -> None:
-        """Do again what led to a trial of the record.
+        """Ask again for a trial of the record.
 
-        Where another suggestion comes out (a library was updated, a trial that had failed was
-        finished since), the record stays right: what was asked then is what runs.
+        The suggestion may differ, e.g. because a library was updated, or because a trial that had
+        failed was finished since. Then the trial of the record counts.
         """
         self._tell(trial.told)
         asked, _ = self._next()
@@ -64,7 +68,7 @@ class Replay:
         self._add(trial, asked)
 
     def ask(self, at_once: int) -> Trial | None:
-        """The next trial; None where it is not time yet, or `is_exhausted`."""
+        """The next trial. None: an earlier trial must end first, or `is_exhausted`."""
         told = self.due(at_once)
         if self.is_exhausted or any(trial.sig not in self.outcomes for trial in self.trials[:told]):
             return None
@@ -77,21 +81,20 @@ class Replay:
         return self.trials[-1]
 
     def due(self, at_once: int) -> int:
-        """How many trials must have been told before the next one is asked for."""
+        """The number of trials that must have been told before the next one is asked for."""
         return max(self._told, len(self.trials) + 1 - at_once)
 
     def _next(self) -> tuple[Asked | None, str]:
-        """A suggestion that is no trial yet.
-
-        One that is, is answered with what is known of it, and asked for anew.
-        """
-        for _ in range(REPEATS):
+        """A suggestion that is no trial yet, and its signature. None: there is none."""
+        for _ in range(MAX_REPEATS):
             asked = self.optimizer.ask()
             sig = self.sig_of(asked.values)
             if sig not in self._numbers:
                 return asked, sig
+            # The optimizer suggested a trial again. It gets the outcome that it knows already, so
+            # that it suggests another one.
             if self._numbers[sig] < self._told:
-                self._say(asked, sig)
+                self._tell_outcome(asked, sig)
         return None, ""
 
     def _add(self, trial: Trial, asked: Asked) -> None:
@@ -100,11 +103,12 @@ class Replay:
         self._asked.append(asked)
 
     def _tell(self, told: int) -> None:
+        """Tell the optimizer of the first `told` trials."""
         for number in range(self._told, told):
-            self._say(self._asked[number], self.trials[number].sig)
+            self._tell_outcome(self._asked[number], self.trials[number].sig)
         self._told = max(self._told, told)
 
-    def _say(self, asked: Asked, sig: str) -> None:
+    def _tell_outcome(self, asked: Asked, sig: str) -> None:
         outcome = self.outcomes.get(sig)
         if outcome is not None and not outcome.silent:
             self.optimizer.tell(asked, outcome)

@@ -1,0 +1,154 @@
+"""Carries out the plan of a grid: cancels, creates and submits its experiments."""
+
+import os
+from collections.abc import Sequence
+
+from ..jobs.resources import Shape
+from . import submission
+from .cancellation import cancel, wait_until_over
+from .command import Command
+from .faults import fault
+from .inventory import Inventory
+from .plan import Action, Verb
+from .request import JobCode, Outcome, Request, batches, code_before, kept
+from .sheep import Sheep, located
+from .summary import stopped
+
+
+def updates_code() -> bool:
+    """Whether jobs that wait with older code are replaced by jobs with today's."""
+    return os.environ.get("DORA_UPDATE") == "1"
+
+
+class Applier:
+    """Carries out the plans of one `dora grid`.
+
+    It takes the code of new jobs once, so that all rounds of a search run the same.
+    """
+
+    def __init__(self, command: Command):
+        self.command = command
+        self._todays: dict[str, JobCode] = {}  # by the key `code` of the configuration
+
+    def apply(self, inventory: Inventory, actions: Sequence[Action]) -> list[Outcome]:
+        """Do what the plan says.
+
+        Returns:
+            What came of each submission. If the scheduler refuses one, the others are still made.
+
+        Raises:
+            UserError: an experiment cannot be created, or its job does not end. Nothing was
+                submitted then.
+        """
+        sheep, args, wants = inventory.by_sig(), self.command.args, self.command.wants
+        submits = [action for action in actions if action.verb.submits]
+        restarts = [action for action in actions if action.anew]
+        self._end_jobs(inventory, restarts)
+        self._cancel(inventory, [action for action in actions if action.verb == Verb.CANCEL])
+        for action in submits:
+            one = sheep[action.sig]
+            with located(one):
+                self.command.main.create(one.xp, anew=action.anew)
+        for action in restarts:
+            # A trial of a search that waits for a free slot is submitted later, but its results are
+            # cleared now.
+            if not action.verb.submits:
+                sheep[action.sig].experiment.put_aside()
+        fault("created")
+        if not args.cancel:
+            wants.take_over()
+            for one in inventory.sheep:
+                wants.add(one.xp.sig)
+        outcomes = self._submit(inventory, submits)
+        outcomes = submission.put_back(outcomes, {action.sig for action in restarts})
+        for action in actions:
+            if action.leaves:
+                wants.drop(action.sig)
+        return outcomes
+
+    def refill(self, inventory: Inventory, held: Sequence[Sheep]) -> None:
+        """Submit experiments that were held, as far as the scheduler has room by now."""
+        requests = {}
+        for one in held:
+            inventory.seen[one.xp.sig] = one.experiment.job_number()
+        for one in held:
+            action = Action(one.xp.sig, Verb.NEW)
+            requests[one.xp.sig] = self._request(inventory, one, action)
+        submission.submit_all(
+            batches(inventory.herd, requests),
+            inventory.executor,
+            self.command.dora_dir,
+            careful=True,
+        )
+
+    def _end_jobs(self, inventory: Inventory, actions: Sequence[Action]) -> None:
+        """End the jobs of the experiments that start from scratch.
+
+        Raises:
+            UserError: there is no code for the new jobs, or an old one does not end.
+        """
+        # The code comes first. If the configuration asks for a code that does not exist, no job is
+        # cancelled.
+        sheep = inventory.by_sig()
+        for action in actions:
+            self._todays_code(sheep[action.sig])
+        self._cancel(inventory, stopped(actions))
+        wait_until_over(inventory.experiments_of(actions), inventory.executor)
+        for action in actions:
+            inventory.seen[action.sig], inventory.job_ids[action.sig] = 0, []
+
+    def _cancel(self, inventory: Inventory, actions: Sequence[Action]) -> None:
+        cancel(inventory.experiments_of(actions), inventory.executor)
+
+    def _submit(self, inventory: Inventory, actions: Sequence[Action]) -> list[Outcome]:
+        """Submit each experiment as a job. Those of one `launcher.job_array()` are one array."""
+        sheep, requests = inventory.by_sig(), {}
+        for action in actions:
+            requests[action.sig] = self._request(inventory, sheep[action.sig], action)
+        outcomes = submission.submit_all(
+            batches(inventory.herd, requests), inventory.executor, self.command.dora_dir
+        )
+        inventory.executor.move()
+        return outcomes
+
+    def _request(self, inventory: Inventory, sheep: Sheep, action: Action) -> Request:
+        root, code = self._code_of(sheep, action)
+        sig, search = sheep.xp.sig, self.command.search
+        stop = {}
+        # A trial that the user retries runs to its last epoch.
+        if search is not None and action.verb != Verb.RETRY:
+            stop = search.stop_rule(sig)
+        slurm = inventory.slurm[sig]
+        return Request(
+            sheep.experiment,
+            slurm,
+            Shape.of(sheep.xp.values),
+            seen=inventory.seen[sig],
+            code_root=root,
+            code=code,
+            excluded=self.command.main.excluded(sheep.xp, slurm),
+            grid=self.command.grid,
+            replaces=inventory.job_ids[sig] if action.stops else [],
+            stop=stop,
+        )
+
+    def _code_of(self, sheep: Sheep, action: Action) -> JobCode:
+        """The code of a new job.
+
+        An interrupted or held experiment gets the code of its last job, if that still exists. All
+        others get today's.
+        """
+        job = sheep.experiment.job()
+        is_held = job is not None and job.held and not updates_code()
+        if action.verb == Verb.RESUME or is_held:
+            before = code_before(sheep.experiment, self.command.dora_dir)
+            if before is not None:
+                return before
+        return kept(self.command.main, sheep.experiment, self._todays_code(sheep))
+
+    def _todays_code(self, sheep: Sheep) -> JobCode:
+        key = str(sheep.xp.values.get("code"))
+        if key not in self._todays:
+            with located(sheep):
+                self._todays[key] = self.command.main.code_for_jobs(sheep.xp)
+        return self._todays[key]

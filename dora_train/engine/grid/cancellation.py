@@ -1,0 +1,55 @@
+"""Cancelling the jobs of experiments, and waiting for their end."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from ..errors import UserError
+from ..experiment import claims
+from ..experiment.folder import Experiment
+from ..jobs.executor import Executor
+from ..watch.status import look
+
+
+def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
+    """Cancel the jobs of these experiments in one call.
+
+    Returns:
+        The ids of the jobs. A job that the scheduler had no room for has none: its experiment is
+        only marked as cancelled.
+    """
+    tokens: dict[str, str] = {}  # by job id
+    for experiment in experiments:
+        job = experiment.job()
+        if job is None or not (job.ids or job.held):
+            continue
+        # The mark comes first. Without it, the end of the job could count as an interruption, and
+        # the next grid would resume the experiment.
+        experiment.cancel_job(job.number, claims.user_name())
+        # The name of a job holds its token and its signature. An intent of a damaged file has lost
+        # its token.
+        tokens |= dict.fromkeys(job.ids, job.token or experiment.sig)
+    if tokens:
+        executor.cancel(tokens)
+    return list(tokens)
+
+
+def wait_until_over(
+    experiments: Sequence[Experiment], executor: Executor, seconds: float = 90
+) -> None:
+    """Wait until the jobs of these experiments have ended, so that their folders can be removed.
+
+    Raises:
+        UserError: one still waits or runs after this time.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        statuses = look(experiments, executor, force=True)
+        live = [sig for sig, status in statuses.items() if status.live]
+        if not live:
+            return
+        if time.monotonic() > end:
+            raise UserError(
+                f"XP {live[0]} still runs {seconds:.0f} s after it was cancelled; nothing was removed.",
+                "try again in a minute",
+            )
+        time.sleep(1)

@@ -1,0 +1,124 @@
+"""What `dora grid` shows after it has acted: the table, once or until all experiments are over.
+
+Until then, experiments that were held are submitted, and the next trials of a search.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from ..experiment.records import State
+from ..watch.live import Charge, Monitor, exit_code
+from ..watch.status import look
+from .command import Command
+from .inventory import Inventory, update
+from .open_ended import Growing
+from .plan import Action
+from .request import Outcome
+from .selection import at
+from .sheep import Sheep
+from .table import GridTable
+
+
+class Watching:
+    """Shows the experiments of a grid.
+
+    Args:
+        refill: submits experiments that were held.
+        next_round: submits the next trials of a search, and returns all trials.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        refill: Callable[[Inventory, Sequence[Sheep]], None],
+        next_round: Callable[[], Inventory],
+    ):
+        self.command, self.refill, self.next_round = command, refill, next_round
+
+    def show(self, inventory: Inventory) -> None:
+        """Print the table as it is now."""
+        if inventory.sheep and not self.command.args.silent:
+            self._monitor(inventory).show()
+
+    def watch(
+        self, inventory: Inventory, actions: Sequence[Action], outcomes: Sequence[Outcome]
+    ) -> int:
+        """Report what came of the submissions, and show the table, if asked for until the end.
+
+        Returns:
+            The exit code: 1 if an experiment failed or something was refused.
+        """
+        command, args = self.command, self.command.args
+        report_refused(outcomes)
+        held = sum(outcome.held for outcome in outcomes)
+        if held and not args.silent:
+            print(
+                f"{held} queued by us: the scheduler takes no more at the moment. They go in as there is room, while "
+                f"`dora grid {command.grid}` is open, or at its next call."
+            )
+        update(inventory, command)
+        if not inventory.sheep:
+            if not args.silent:
+                print("no experiment to show.")
+            return 0
+        monitor = self._monitor(inventory)
+        monitor.charge = self._charge(inventory)
+        if args.monitor:
+            monitor.run()
+        elif not args.silent:
+            monitor.show()
+        if any(action.refused for action in actions) or any(one.refused for one in outcomes):
+            return 1
+        return _exit_code(monitor.table.sheep, command.search)
+
+    def _monitor(self, inventory: Inventory) -> Monitor:
+        args = self.command.args
+        if args.trim is not None:
+            at(self.command.grid, inventory.sheep, args.trim)  # refuses a wrong index
+        return Monitor(self._table(inventory), inventory.executor, args)
+
+    def _table(self, inventory: Inventory) -> GridTable:
+        command = self.command
+        note = command.search.note() if command.search is not None else ""
+        return GridTable(command.grid, command.explorer, command.main, inventory.sheep, note)
+
+    def _charge(self, inventory: Inventory) -> Charge:
+        """What the monitor may do for this grid."""
+        grows = self.command.search is not None and not self.command.args.patterns
+        return Charge(
+            self.command.wants.in_charge,
+            refill=lambda held: self.refill(inventory, held),
+            go_on=self._go_on if grows else None,
+        )
+
+    def _go_on(self) -> tuple[GridTable, Charge]:
+        """Submit the next trials of a search, because one has ended, and show all from here on."""
+        inventory = self.next_round()
+        # Only the trials that were submitted just now are looked at. Another one may have ended
+        # since the monitor's last look. If we saw that here, the monitor would not see a change,
+        # and the search would not be told.
+        begun = [sheep for sheep in inventory.sheep if not sheep.status.live]
+        experiments = [sheep.experiment for sheep in begun]
+        statuses = look(experiments, inventory.executor, force=True)
+        for sheep in begun:
+            sheep.status = statuses[sheep.xp.sig]
+        return self._table(inventory), self._charge(inventory)
+
+
+def report_refused(outcomes: Sequence[Outcome]) -> None:
+    """Print why experiments could not be submitted."""
+    for outcome in outcomes:
+        if not outcome.submitted and not outcome.held:
+            print(f"{outcome.experiment.sig}: {outcome.trouble}", file=sys.stderr)
+
+
+def _exit_code(sheep: Sequence[Sheep], search: Growing | None) -> int:
+    """1 if an experiment failed. In a search a failed trial is a valid answer.
+
+    The code of a search is 1 only if all of its first trials failed.
+    """
+    if search is None:
+        return exit_code(sheep)
+    if search.has_given_up():
+        return 1
+    return exit_code([one for one in sheep if one.status.state != State.FAILED])
