@@ -87,13 +87,9 @@ def resolved(
 ) -> SlurmConfig:
     """The resources of one experiment.
 
-    The first of these that sets a key decides it:
-
-    1. the experiment's overrides (`slurm.gpus=1`)
-    2. `launcher.slurm_(gpus=1)`
-    3. the flags of the command (`-g 1`)
-    4. the experiment's recipe (a `slurm:` block in conf/experiment)
-    5. the configuration
+    The first of these that sets a key decides it: the experiment's overrides (`slurm.gpus=1`),
+    `launcher.slurm_(gpus=1)`, the flags of the command (`-g 1`), the experiment's recipe (a
+    `slurm:` block in conf/experiment), the configuration.
 
     Args:
         slurm: the configuration's, with the keys that were set since. A notebook may give its own.
@@ -132,11 +128,7 @@ def _named(argv: Iterable[str]) -> set[str]:
 
 
 def _refuse_unknown(block: Mapping[str, Any]) -> None:
-    """Refuse a key that Dora's SlurmConfig does not have.
-
-    Raises:
-        UserError.
-    """
+    """Refuse a key that Dora's SlurmConfig does not have, with a UserError."""
     for key in block:
         if key not in KEYS:
             raise UserError(
@@ -146,11 +138,7 @@ def _refuse_unknown(block: Mapping[str, Any]) -> None:
 
 
 def _refuse_odd(slurm: SlurmConfig) -> None:
-    """Refuse a value that is no number if the key needs one.
-
-    Raises:
-        UserError.
-    """
+    """Refuse a value that is no number if its key needs one, with a UserError."""
     for key in NUMBERS:
         value = getattr(slurm, key)
         if key == "cpus_per_task" and value is None:
@@ -232,14 +220,10 @@ def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
     """
     nodes = _nodes(slurm.gpus, shape.nodes)
     gpus = slurm.gpus // nodes  # per node
-    ranks = shape.tasks_per_node or max(gpus, 1)
-    if slurm.one_task_per_node:
-        ranks = 1
-    # memory is given per GPU, or per rank on the CPU
-    shares = max(gpus, ranks)
-    cpus = slurm.cpus_per_gpu
-    if slurm.one_task_per_node:  # the one task has the CPUs of all GPUs
-        cpus *= shares
+    ranks, cpus = shape.tasks_per_node or max(gpus, 1), slurm.cpus_per_gpu
+    if slurm.one_task_per_node:  # then this task has the CPUs of all GPUs
+        ranks, cpus = 1, cpus * max(gpus, 1)
+    shares = max(gpus, ranks)  # memory is given per GPU, or per rank on the CPU
     chosen: dict[str, Any] = {
         "additional_parameters": dict(shape.sbatch),
         "nodes": nodes,
@@ -308,11 +292,7 @@ def _joined(names: str | Sequence[str] | None) -> str | None:
 
 
 def refuse_dev(slurm: SlurmConfig) -> None:
-    """Refuse `--dev`, which is the partition of the lab that wrote Dora.
-
-    Raises:
-        UserError.
-    """
+    """Refuse `--dev`, the partition of the lab that wrote Dora, with a UserError."""
     if slurm.partition == "devlab":
         raise UserError(
             '--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.'

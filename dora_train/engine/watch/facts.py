@@ -165,6 +165,4 @@ def _is_job_running(holder: Holder, infos: Mapping[str, JobInfo]) -> bool | None
     A job that waits, perhaps after a requeue, has no process.
     """
     info = infos.get(holder.job_id)
-    if info is None or info.phase == Phase.UNKNOWN:
-        return None
-    return info.of(holder.token).phase == Phase.RUNNING
+    return None if info is None else info.is_running(holder.token)
