@@ -56,7 +56,7 @@ class Places:
         local, slurm = _split(tokens(job_ids))
         if local:
             self._local.cancel(local)
-        if slurm and not self._slurm.missing():
+        if slurm and not self._slurm.missing():  # else scancel would be reported as missing
             self._slurm.cancel(slurm)
 
     def move(self) -> None:
@@ -109,7 +109,7 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
             f'"{jobs}" is no number of jobs at a time (local.jobs): give 1 or more, or leave it blank.'
         )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
-        return Places(slurm, Local(), slurm)
+        return Places(slurm, Local(), slurm)  # both, for jobs that were submitted before
     local = Local(jobs, int(cfg.get("threads") or 1), why or slurm.missing())
     return Places(slurm, local, local)
 

@@ -77,7 +77,7 @@ class Receipt:
     """The ids of the jobs that were submitted for an order."""
 
     job_id: str
-    dependents: Sequence[str] = ()
+    dependents: Sequence[str] = ()  # may be fewer than were ordered
 
 
 class NotSubmitted(UserError):
@@ -178,6 +178,7 @@ def job_log(order: Order, job_id: str, task: int | None) -> Path:
 
 # a user sets these to reach a cluster, so they are not of an outer job
 OWN = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+# torchrun and Lightning set these for a rank
 RANKS = {
     "RANK",
     "LOCAL_RANK",

@@ -64,6 +64,7 @@ class Resources(SlurmConfig):
     max_num_timeout: int = 1_000_000
 
     def __post_init__(self) -> None:
+        # after the dataclass has set its fields, and past __setattr__, which would note this one
         self.__dict__["set_since"] = set()
 
     def __setattr__(self, key: str, value: object) -> None:

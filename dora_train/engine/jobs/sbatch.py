@@ -57,6 +57,7 @@ def _dependents(order: Order, first: str) -> list[str]:
     chain = [first]
     try:
         for number in range(order.dependents):
+            # a job that is requeued does not fail, and so would never start its dependent
             last = number == order.dependents - 1
             chain.append(_sbatch(order, f"afternotok:{chain[-1]}", requeue=last))
     except (NotSubmitted, Unanswered) as error:
@@ -72,6 +73,7 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
     """
     more: dict[str, Any] = {"requeue" if requeue else "no-requeue": True}
     if dependency:
+        # else a dependent whose job did not fail would stay in the queue for ever
         more |= {"dependency": dependency, "kill-on-invalid-dep": "yes"}
     chosen = dict(order.parameters)
     if order.tasks is not None:

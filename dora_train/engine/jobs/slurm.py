@@ -68,7 +68,7 @@ class Slurm:
         job_ids = [receipt.job_id]
         if order.tasks is not None:
             job_ids = [f"{receipt.job_id}_{task}" for task in order.tasks]
-        for job_id in job_ids:
+        for job_id in job_ids:  # known without a question
             self._infos[job_id] = JobInfo(job_id, Phase.PENDING, "PENDING", name=order.name)
         return receipt
 
@@ -78,7 +78,7 @@ class Slurm:
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Cancel jobs. Ids that the scheduler does not know, or knows no more, are ignored."""
         self._commands.cancel(self._still_ours(tokens(job_ids)))
-        self._asked = float("-inf")
+        self._asked = float("-inf")  # answers from before the cancel are out of date
 
     def _still_ours(self, wanted: Mapping[str, str]) -> set[str]:
         """The ids of jobs whose name holds their token, as an id may be another job's by now."""
@@ -145,7 +145,7 @@ class Slurm:
             return now
         if past is not None and past.phase == Phase.OVER:
             return past
-        if now is not None:
+        if now is not None:  # over, and accounting does not know it, or there is none
             return now
         if job_id in self._commands.gone:
             return JobInfo(job_id, Phase.OVER)

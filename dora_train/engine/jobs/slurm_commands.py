@@ -44,7 +44,7 @@ class Commands:
         for chunk in _chunks(_main_ids(job_ids)):
             part, trouble = _squeue("--array", f"--jobs={','.join(chunk)}")
             if NO_SUCH_JOB in trouble:  # squeue's answer if it knows none of them
-                if len(chunk) == 1:
+                if len(chunk) == 1:  # of several, scontrol is asked about each
                     self.gone |= {job_id for job_id in job_ids if _main_ids([job_id]) == chunk}
                 continue
             if part is None:
@@ -89,6 +89,7 @@ class Commands:
             if queued is None:
                 self._report("squeue", trouble)
                 return None
+            # sacct looks at today only, and a job may have ended just before midnight
             ended, _ = _sacct("--allocations", "--starttime=now-2days", by_name)
             _note_names([*queued.values(), *(ended or {}).values()], chunk, found)
         if set(wanted) <= set(found):
@@ -134,6 +135,7 @@ def _note_names(jobs: Iterable[JobInfo], names: Iterable[str], found: dict[str, 
 
 def _squeue(*options: str) -> tuple[Jobs | None, str]:
     """(the jobs, or None without an answer; what went wrong)."""
+    # all states: else a job that ended minutes ago would be missing in the answer
     command = ["squeue", "--states=all", f"--format={SQUEUE_FORMAT}", *options]
     return _read(read_squeue, command)
 

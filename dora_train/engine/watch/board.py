@@ -79,8 +79,8 @@ class Board:
     def chosen(self) -> list[int]:
         """The rows that the screen has room for, in their order.
 
-        At most a half is for runs that move, and a quarter for failures. The best ones fill the
-        rest.
+        Runs that move get up to a half of the room, and failures up to a quarter. The best finished
+        runs get the rest.
         """
         room = self._room()
         everything = range(len(self.lines))
@@ -147,6 +147,7 @@ class Board:
 
     def _widest(self, column: Column, chosen: Sequence[int]) -> int:
         """The width that a column needs to be shown whole."""
+        # not len(): some characters take two columns of a terminal
         cells = [self.cell(column, self.lines[at]) for at in chosen]
         widest = max(map(cell_len, [*column.title.splitlines(), *cells]), default=0)
         return widest + len(self._mark(column))
@@ -193,9 +194,9 @@ class Board:
         Empty if the column has no best value.
         """
         best = self.best(column)
-        if at in best:
-            return "*"
-        return " " if best else ""
+        if not best:
+            return ""
+        return "*" if at in best else " "
 
     def cell(self, column: Column, line: Line) -> str:
         """The text of a cell, without its mark."""

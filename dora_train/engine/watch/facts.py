@@ -104,6 +104,7 @@ def infos_of(
 def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInfo]) -> Facts:
     """The facts about one experiment, from its folder and from the executor's answers."""
     run, last = experiment.state(), claims.latest(experiment)
+    # most are completed, and then no process needs to be looked for
     if Facts(run, last).said == State.COMPLETED:
         return Facts(run, last, job=job)
     info = current(job, infos)
@@ -149,6 +150,8 @@ def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
     if job is None:
         return None
     known = [infos[job_id].of(job.token) for job_id in job.ids if job_id in infos]
+    if not known:
+        return None
     for info in known:
         if info.phase != Phase.OVER:
             return info
@@ -156,7 +159,7 @@ def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
         # a dependent that was not needed is cancelled, and one without a word never ran
         if info.word not in ("CANCELLED", ""):
             return info
-    return known[0] if known else None
+    return known[0]
 
 
 def _is_job_running(holder: Holder, infos: Mapping[str, JobInfo]) -> bool | None:
@@ -165,4 +168,6 @@ def _is_job_running(holder: Holder, infos: Mapping[str, JobInfo]) -> bool | None
     A job that waits, perhaps after a requeue, has no process.
     """
     info = infos.get(holder.job_id)
-    return None if info is None else info.is_running(holder.token)
+    if info is None:
+        return None
+    return info.is_running(holder.token)

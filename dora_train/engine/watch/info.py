@@ -104,7 +104,7 @@ def _first(experiment: Experiment, dora_dir: Path, birth: Birth | None) -> str:
 
 def overrides(experiment: Experiment, birth: Birth | None) -> str:
     """The values that differ from the defaults, as they would be typed."""
-    if birth is None:  # an experiment of stock Dora
+    if birth is None:  # stock Dora made it, and stores no more than its argv
         words = experiment.argv() or []
     else:
         words = [f"{key}={value}" for key, value in birth.delta]
@@ -186,7 +186,9 @@ def _best(experiment: Experiment, run: RunState, birth: Birth | None) -> str:
 
 def _test(experiment: Experiment) -> str:
     test = (experiment.result() or {}).get("test")
-    return _in_words(test) if isinstance(test, Mapping) else ""
+    if isinstance(test, Mapping):
+        return _in_words(test)
+    return ""
 
 
 def _in_words(metrics: Mapping[str, object]) -> str:

@@ -96,11 +96,14 @@ class Monitor:
     ):
         self.table, self.executor, self.args, self.moves = table, executor, args, moves
         self.charge: Charge | None = None  # None: it only watches
+        # the command that shows the same again
         self.again = f"{typed()} grid {table.name}"
         if not moves:
             self.again = f"{typed('python')} -m dora_train.report {table.name} --watch"
         self._asked = float("-inf")
-        self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
+        self._period = POLITE
+        if args.interval > DORA_INTERVAL:
+            self._period = args.interval * 60
 
     def refresh(self) -> None:
         """Look at every experiment that may have changed, and ask the scheduler if it is time."""

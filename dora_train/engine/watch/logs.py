@@ -49,7 +49,7 @@ def last_lines(path: Path, count: int) -> list[str]:
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    lines = list(filter(None, map(str.rstrip, text.splitlines())))
     return lines[-count:]
 
 

@@ -84,7 +84,7 @@ class Local:
         return self._queue_of(job.queue or self.queue) is not None
 
     def lost(self, job: Job) -> bool:
-        """Whether the queue of a job is proven gone: this user had it on this machine once."""
+        """Whether the queue of a job, which this user had on this machine, is proven gone."""
         if job.cluster != self.name or not job.queue_folder or job.user != claims.user_name():
             return False
         maker = from_stored(Holder, job.writer)
@@ -182,7 +182,7 @@ class Local:
         """Start the jobs that can start, and replace runners that were killed."""
         if not self.queue:
             return
-        # checked here, as a look at the files is cheaper than a process
+        # checked here, as a look at the files is cheaper than a process; the runner takes them anew
         jobs = [*take(self._queue), *orphans(self._queue)]
         for job in jobs:
             job.close()
@@ -287,8 +287,9 @@ def _start_runner(queue: Queue) -> None:
     private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(private, "ab") as log:
         process = subprocess.Popen(
+            # isolated and without site-packages, so that it starts fast and stays small
             [sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
-            cwd="/",
+            cwd="/",  # else it would keep a folder in use that may be removed or unmounted
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -35,10 +35,10 @@ def main(root: str) -> None:
         for number, job in enumerate(jobs):
             if os.fork() == 0:
                 mine = job
-                for other in jobs[number + 1 :]:
+                for other in jobs[number + 1 :]:  # else these would stay locked by this runner, too
                     other.close()
                 break
-            job.close()
+            job.close()  # the child keeps the locks
         if mine is None:
             return
         os.setsid()
@@ -124,7 +124,7 @@ def _start(job: dict, rank: int, mine: Taken) -> int:
     except Exception as error:
         os.write(2, f"the local queue could not start it: {error}\n".encode(errors="replace"))
     finally:
-        os._exit(127)
+        os._exit(127)  # this is a copy of the runner, and must not do its work a second time
 
 
 def _free_port() -> int:

@@ -46,7 +46,7 @@ def take(queue: Queue) -> list[Taken]:
         for number in queue.waiting():
             job = queue.job(number) or {}
             if not all(map(queue.is_over, job.get("after", ()))):
-                continue
+                continue  # it takes no slot yet, so the next in line may start
             found = _take(queue, number, job, reserved)
             if found == NO_SLOT:
                 break
@@ -67,6 +67,7 @@ def _take(queue: Queue, number: str, job: dict, reserved: set[str]) -> Taken | s
         if not _lock_slot(queue, fds, number, job.get("limit", 1)):
             return NO_SLOT
         gpus: list[str] = []
+        # not all files of `gpus`: a command may see only some of the GPUs
         for gpu in job.get("visible", ()):
             if len(gpus) >= job["gpus"]:
                 break
