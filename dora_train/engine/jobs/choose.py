@@ -21,7 +21,7 @@ CHOICE = "DORA_CLUSTER"  # overrides `cluster` of the configuration
 
 
 class Places:
-    """SLURM and this machine as one executor. New jobs go to the chosen one."""
+    """SLURM and this machine as one `executor.Executor`. New jobs go to the chosen one."""
 
     def __init__(self, slurm: Slurm, local: Local, chosen: Executor):
         self._slurm, self._local, self._chosen = slurm, local, chosen
@@ -115,7 +115,7 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
 
 
 def _cluster(cfg: Mapping[str, Any]) -> tuple[str, str]:
-    """(auto, slurm or local; the setting that says so). The second is empty for auto."""
+    """(auto, slurm or local, the setting that says so). The second is empty for auto."""
     word = os.environ.get(CHOICE) or ""
     source = f"{CHOICE}={word}"
     if not word:

@@ -1,7 +1,7 @@
 """The interface between the grid and the executors, which run jobs.
 
-An executor is small on purpose: it submits jobs, cancels them, and answers questions about them. The
-state of an *experiment* is decided in watch/status.py. There are two executors, slurm.py and
+An executor is small on purpose: it submits jobs, cancels them, and answers questions about them.
+The state of an *experiment* is decided in watch/status.py. There are two executors, slurm.py and
 queue/executor.py. choose.py chooses one.
 """
 

@@ -143,7 +143,7 @@ def _refusal(text: str, code: int, array: bool) -> NotSubmitted | Unanswered:
     last = lines[-1] if lines else f"code {code}"
     if FULL.search(text) or (array and TOO_MANY in text.lower()):
         return NoRoom(next(filter(FULL.search, lines), last))
-    # without "sbatch:", a wrapper around it has failed, or it was killed, maybe after the job was made
+    # Without "sbatch:", a wrapper around it has failed, or it was killed. There may be a job then.
     if "sbatch:" not in text or any(word in text.lower() for word in MAYBE_SUBMITTED):
         return Unanswered(f"sbatch ended with code {code}: {last}")
     return NotSubmitted(f"SLURM refused the job: {last}")

@@ -1,8 +1,8 @@
 """SLURM as an executor: sbatch.py submits, and slurm_commands.py asks what became of a job.
 
-A job is not over because it is missing in an answer, which may have been cut off. Somebody must say
-so: squeue or sacct with a line, or scontrol, that there is no such job. Without an answer the phase
-is `UNKNOWN`, which is never taken for an end. One `Slurm` serves one command.
+A job is not over because it is missing in an answer, which may have been cut off. Either squeue or
+sacct must print a line that says so, or scontrol must say that there is no such job. Without an
+answer the phase is `UNKNOWN`, which is never taken for an end. One `Slurm` serves one command.
 """
 
 import shutil
@@ -21,7 +21,7 @@ LAG = 2  # seconds that accounting may be behind the queue
 
 
 class Slurm:
-    """Submits jobs, cancels them, and asks about them.
+    """Submits jobs, cancels them, and asks about them, with the methods of `executor.Executor`.
 
     Args:
         clock: gives seconds, for the time between two questions.

@@ -134,14 +134,14 @@ def _note_names(jobs: Iterable[JobInfo], names: Iterable[str], found: dict[str, 
 
 
 def _squeue(*options: str) -> tuple[Jobs | None, str]:
-    """(the jobs, or None without an answer; what went wrong)."""
+    """(the jobs by id, or None without an answer, and what went wrong)."""
     # all states: else a job that ended minutes ago would be missing in the answer
     command = ["squeue", "--states=all", f"--format={SQUEUE_FORMAT}", *options]
     return _read(read_squeue, command)
 
 
 def _sacct(*options: str) -> tuple[Jobs | None, str]:
-    """(the jobs, or None without an answer; what went wrong)."""
+    """(the jobs by id, or None without an answer, and what went wrong)."""
     return _read(read_sacct, ["sacct", "--parsable2", f"--format={SACCT_FORMAT}", *options])
 
 

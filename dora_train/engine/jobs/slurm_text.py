@@ -137,7 +137,7 @@ def _steps(rows: Iterable[Mapping[str, str]]) -> Mapping[str, list[str]]:
 
 
 def read_scontrol(text: str) -> dict[str, JobInfo]:
-    """The jobs that `scontrol show job --oneliner` prints, by their ids. Other lines are ignored."""
+    """The jobs that `scontrol show job --oneliner` prints, by id. Other lines are ignored."""
     jobs = {}
     for line in text.splitlines():
         # the first value of a key counts, as a comment further on may hold any text

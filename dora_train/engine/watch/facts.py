@@ -25,7 +25,7 @@ class Facts:
     last: Holder | None = None  # who made the last attempt
     alive: bool | None = False  # whether it still runs; None: it cannot be asked
     job: Job | None = None
-    info: JobInfo | None = None  # None: nobody here can ask about the job
+    info: JobInfo | None = None  # None: the job cannot be asked about from here
     cancelled: str = ""  # who asked for the end of the last attempt
     # whether a later submission was begun that never became a job
     in_vain: bool = False

@@ -22,8 +22,8 @@ PERIOD = 0.5  # seconds between two looks at a log that grows
 def log_of(experiment: Experiment, job: Job | None) -> Path | None:
     """The log to look at. None if there is no log yet.
 
-    It is what the last job printed, as errors before and after the run are only there. If an
-    attempt was made since, or that log is missing, it is the run's own log.
+    It is the output of the last job, as errors before and after the run are only there. If an
+    attempt was made since, or that file is missing, it is the run's own log.
     """
     if job is not None and job.log and _is_latest(job, claims.latest(experiment)):
         printed = Path(job.log)

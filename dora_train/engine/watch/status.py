@@ -9,19 +9,19 @@ In the table, the first row that fits decides:
 
 | the folder | the holder | the job | the experiment |
 | --- | --- | --- | --- |
-| its run said completed | | | completed, whoever ran it |
+| its run said completed | | | completed, by any process |
 | | alive | | running |
 | its run said an end, as this job or after it | | | that end |
 | | | running | running |
 | | | pending | waiting |
 | | | an intent without an id | waiting: being submitted |
-| | | the scheduler has no room for it | waiting: queued by us; cancelled where someone asked for it |
-| | | unknown, or cannot be asked from here | running if it said so last, else waiting; not certain |
-| | cannot be asked | none, or over | running; not certain |
+| | | the scheduler has no room for it | waiting: queued by us, or cancelled if a user asked for the end |
+| | | unknown, or cannot be asked from here | running if it said so last, else waiting, not certain |
+| | cannot be asked | none, or over | running, not certain |
 | said nothing as this job | | over | by the executor's word, see `WORDS` |
 | said running or interrupted, as this job | gone | over | by the executor's word, see `WORDS` |
 | said running, or nothing though it was started | gone | | interrupted |
-| said interrupted | gone | | interrupted; cancelled where someone asked for it |
+| said interrupted | gone | | interrupted, or cancelled if a user asked for the end |
 | nothing | | | new |
 
 With DORA_TAKE=1, a holder or a job that cannot be asked about from here counts as gone. "As this
@@ -113,7 +113,9 @@ def decide(facts: Facts) -> Status:
 
 
 def stalled(run: RunState, now: float) -> str:
-    """`stalled 14 min` after ten times the longest gap of this attempt without progress, else empty.
+    """`stalled 14 min` after ten times the longest gap of this attempt, else empty.
+
+    A gap is the time between two signs of progress.
 
     That the process lives proves nothing: a loader that waits for a dead disk lives, too.
     """

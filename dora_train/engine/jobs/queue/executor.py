@@ -2,9 +2,9 @@
 (runner.py).
 
 A job runs in the folder, environment and Python of the command that queued it. It has a session of
-its own, so neither Ctrl-C nor the end of the terminal reaches it. All of its ranks run here, however
-many nodes were asked for, and without limits of time and memory. Other settings that only a cluster
-has are ignored, and a message says so.
+its own, so neither Ctrl-C nor the end of the terminal reaches it. All of its ranks run here, for
+any number of nodes, and without limits of time and memory. Other settings that only a cluster has
+are ignored, and a message says so.
 """
 
 import os
@@ -36,7 +36,7 @@ FOREIGN = ("partition", "constraint", "qos", "account", "nodelist", "exclude")
 
 
 class Local:
-    """Queues jobs on this machine, and tells what became of them.
+    """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
         jobs: how many run at a time. None: one per GPU, or cores / threads without GPUs.

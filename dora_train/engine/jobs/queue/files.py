@@ -1,4 +1,4 @@
-"""The local queue's way with files: locks, whole writes, and reads of what may be missing.
+"""Locks, whole writes, and reads of files that may be missing, for the local queue.
 
 A lock (flock) belongs to an open file, and to every process that inherits it. queue.py calls all of
 this, and place.py checks with it whether locks work in a folder. Standard library only, as there.

@@ -16,7 +16,7 @@ LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
 
 
 class JobFiles:
-    """The file of a job in the line, and its folder below `jobs`. queue.py says what is in them.
+    """The file of a job in the line, and its folder below `jobs`.
 
     Args:
         root: the folder of the queue.
@@ -44,7 +44,7 @@ class JobFiles:
         return str((self.queued() or {}).get("name", ""))
 
     def keep_name(self, job: dict) -> None:
-        """Write what stays known of a job. Its environment, which may hold secrets, does not."""
+        """Write the part of a job that stays on disk. Its environment may hold secrets: it goes."""
         kept = {key: job[key] for key in ("name", "number", "id") if key in job}
         write(self.path("job.json"), json.dumps(kept))
 
@@ -55,6 +55,7 @@ class JobFiles:
             self.keep_name(job)
 
     def phase(self) -> str:
+        """PENDING, RUNNING or OVER. Call it while the queue is held."""
         if self._written_end():
             return OVER
         if self.is_alive():
@@ -87,8 +88,10 @@ class JobFiles:
             return {}
 
     def _presumed_end(self) -> dict:
-        """The end of a job of which none was written, for the case that it is over."""
-        return {"word": "CANCELLED" if self.cancelled_by() else LOST}
+        """The end of a job that is over although its runner wrote none."""
+        if self.cancelled_by():
+            return {"word": "CANCELLED"}
+        return {"word": LOST}
 
     def ask_to_end(self, by: str) -> None:
         """Write down who asked for the end. The runner sees it.
@@ -100,5 +103,5 @@ class JobFiles:
         write(self.path("cancel"), by)
 
     def cancelled_by(self) -> str:
-        """The user who asked for the end. Empty if nobody did."""
+        """The user who asked for the end. Empty if no user did."""
         return read(self.path("cancel"))

@@ -1,4 +1,4 @@
-"""Where the folder of the local queue is, and whether a folder can be one. executor.py calls this."""
+"""Where the folder of the local queue is, and whether locks work there. executor.py calls this."""
 
 import os
 import socket

@@ -2,11 +2,11 @@
 
 Files and locks, no daemon.
 
-    waiting/12.json   a job that waits: renamed into place, whole. Its number is its place in the line
+    waiting/12.json   a job that waits: renamed into place, whole. The lowest number is first
     jobs/12/          a job that has started
-      job.json        its name, number and id; its environment is gone with waiting/12.json
-      alive           locked (flock) by every process of the job, which inherit the open file. Locked means running;
-                      the kernel unlocks it when the last of them is gone, whatever ended it
+      job.json        its name, number and id. Its environment is gone with waiting/12.json
+      alive           locked (flock) by every process of the job, which inherit the open file.
+                      Locked means running. The kernel unlocks it when the last of them is gone
       watched         locked by the process that watches over the job (runner.py), and by no other
       cancel          the user who asked for its end
       end.json        how it ended, if its runner lived to write that
@@ -43,6 +43,7 @@ class Queue(QueueFolder):
         self.ends = Ends(self.path("ended"))
 
     def files_of(self, number: str) -> JobFiles:
+        """The files of a job, which may be missing."""
         return JobFiles(self.root, number)
 
     # --- the way of a job through the queue ---
@@ -129,10 +130,11 @@ class Queue(QueueFolder):
             return self.files_of(number).is_alive()
 
     def is_over(self, number: str) -> bool:
+        """Whether a job is over. Call it while the queue is held."""
         return self.files_of(number).phase() == OVER
 
     def cancelled_by(self, number: str) -> str:
-        """The user who asked for the end of a job. Empty if nobody did."""
+        """The user who asked for the end of a job. Empty if no user did."""
         return self.files_of(number).cancelled_by()
 
     def states(self, numbers: list[str]) -> dict[str, tuple[str, dict]]:
@@ -179,7 +181,9 @@ class Queue(QueueFolder):
     # --- tidying up ---
 
     def tidy(self) -> None:
-        """Keep a line of each job that is over, and remove its folder. Call it while it is held.
+        """Keep a line of each job that is over, and remove its folder.
+
+        Call it while the queue is held.
 
         The folder of the last job stays, as earlier versions may share the queue and find the next
         number by the folders. They also leave the environment of the job there.
