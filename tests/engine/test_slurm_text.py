@@ -138,7 +138,7 @@ class Cluster:
 
     def __init__(self, monkeypatch, **programs):
         self.programs, self.commands, self.now = programs, [], 0.0
-        monkeypatch.setattr(slurm.subprocess, "run", self.run)
+        monkeypatch.setattr(subprocess, "run", self.run)
         monkeypatch.setattr(slurm.time, "sleep", lambda seconds: None)
         self.slurm = Slurm(clock=lambda: self.now)
 

@@ -1,7 +1,11 @@
-"""What runs elsewhere: the schedulers, and what is asked of them.
+"""The executors, which run jobs elsewhere.
 
-executor.py    what is asked of whatever runs jobs; choose.py takes one
-slurm.py       SLURM; sbatch.py submits, slurm_text.py reads its words
-queue/         this machine
-resources.py   who asks for which resources -> the parameters of a job
+executor.py        their interface
+choose.py          chooses one for new jobs
+slurm.py           SLURM
+sbatch.py          submits a job to it
+slurm_commands.py  asks squeue, sacct and scontrol
+slurm_text.py      reads their answers
+queue/             this machine
+resources.py       the resources of a job, as parameters of sbatch
 """

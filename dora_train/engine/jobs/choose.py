@@ -1,14 +1,12 @@
-"""Where jobs go, and who is asked about those that went elsewhere before:
+"""Chooses the executor of new jobs: SLURM, or the queue of this machine.
 
-SLURM, or the queue of this machine.
-
-`cluster: auto | slurm | local` of the configuration, with DORA_CLUSTER above it, chooses for new
-jobs. A job that is known is asked about where it went, whatever is chosen today; a local one is
-told from one of SLURM's by its id.
+New jobs go where `cluster: auto | slurm | local` of the configuration says. DORA_CLUSTER overrides
+it. A job that was submitted before belongs to the executor that got it, whatever is chosen today.
+Its id tells which one that is.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,11 @@ from .queue.executor import Local, is_local
 from .slurm import Slurm
 
 WORDS = ("auto", "slurm", "local")
-CHOICE = "DORA_CLUSTER"
+CHOICE = "DORA_CLUSTER"  # overrides `cluster` of the configuration
 
 
 class Places:
-    """SLURM and this machine as one executor: new jobs go to the chosen one."""
+    """SLURM and this machine as one `executor.Executor`. New jobs go to the chosen one."""
 
     def __init__(self, slurm: Slurm, local: Local, chosen: Executor):
         self._slurm, self._local, self._chosen = slurm, local, chosen
@@ -55,19 +53,18 @@ class Places:
         return self._local.lost(job)
 
     def cancel(self, job_ids: Iterable[str]) -> None:
-        wanted = tokens(job_ids)
-        local, slurm = _split(wanted)
+        local, slurm = _split(tokens(job_ids))
         if local:
-            self._local.cancel({job_id: wanted[job_id] for job_id in local})
-        if slurm and not self._slurm.missing():
-            self._slurm.cancel({job_id: wanted[job_id] for job_id in slurm})
+            self._local.cancel(local)
+        if slurm and not self._slurm.missing():  # else scancel would be reported as missing
+            self._slurm.cancel(slurm)
 
     def move(self) -> None:
         self._local.move()
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
-        local, slurm = _split(job_ids)
-        return self._local.jobs(local) | (self._slurm.jobs(slurm, force) if slurm else {})
+        local, slurm = _split(tokens(job_ids))
+        return self._local.jobs(local) | self._slurm.jobs(slurm, force)
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         wanted = list(names)
@@ -76,51 +73,58 @@ class Places:
         if not rest or self._slurm.missing():
             return found
         queued = self._slurm.find(rest)
-        return None if queued is None else found | queued
+        if queued is None:
+            return None
+        return found | queued
 
     def is_running(self, job_id: str, token: str = "") -> bool | None:
-        """Whether a job runs now, and its name holds the token; None: nobody here can tell."""
-        return (self._local if is_local(job_id) else self._slurm).is_running(job_id, token)
+        """Whether a job runs now, and its name holds the token. None: this cannot be known here."""
+        if is_local(job_id):
+            return self._local.is_running(job_id, token)
+        return self._slurm.is_running(job_id, token)
 
 
-def _split(job_ids: Iterable[str]) -> tuple[list[str], list[str]]:
-    known = list(job_ids)
-    return [one for one in known if is_local(one)], [one for one in known if not is_local(one)]
+def _split(wanted: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """(the jobs of a local queue, those of SLURM), each with its token."""
+    local = {job_id: token for job_id, token in wanted.items() if is_local(job_id)}
+    return local, {job_id: wanted[job_id] for job_id in wanted if job_id not in local}
 
 
 def asked() -> Places:
-    """For questions alone."""
+    """Both executors, to be asked about jobs and not to submit any."""
     local = Local()
     return Places(Slurm(), local, local)
 
 
-def chosen(cfg: Any) -> Places:
-    """Where a configuration, and the environment above it, send new jobs.
+def chosen(cfg: Mapping[str, Any]) -> Places:
+    """Both executors. New jobs go where the configuration or the environment says.
 
     Raises:
-        UserError: an unknown word.
+        UserError: the cluster is unknown, or `local.jobs` is no number of jobs.
     """
-    word, why = _word(cfg)
+    word, why = _cluster(cfg)
     slurm, jobs = Slurm(why=why or "sbatch found"), (cfg.get("local") or {}).get("jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise UserError(
             f'"{jobs}" is no number of jobs at a time (local.jobs): give 1 or more, or leave it blank.'
         )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
-        return Places(slurm, Local(), slurm)
+        return Places(slurm, Local(), slurm)  # both, for jobs that were submitted before
     local = Local(jobs, int(cfg.get("threads") or 1), why or slurm.missing())
     return Places(slurm, local, local)
 
 
-def _word(cfg: Any) -> tuple[str, str]:
-    """(the word, who said so; empty for auto)."""
-    given = os.environ.get(CHOICE)
-    word, source = (
-        (given, f"{CHOICE}={given}") if given else (str(cfg.get("cluster") or "auto"), "")
-    )
-    source = source or f"cluster: {word}"
+def _cluster(cfg: Mapping[str, Any]) -> tuple[str, str]:
+    """(auto, slurm or local, the setting that says so). The second is empty for auto."""
+    word = os.environ.get(CHOICE) or ""
+    source = f"{CHOICE}={word}"
+    if not word:
+        word = str(cfg.get("cluster") or "auto")
+        source = f"cluster: {word}"
     if word not in WORDS:
         raise UserError(
             f'{source}: unknown cluster "{word}"{did_you_mean(word, WORDS)} There is: {", ".join(WORDS)}.'
         )
-    return word, "" if word == "auto" else source
+    if word == "auto":
+        return word, ""
+    return word, source

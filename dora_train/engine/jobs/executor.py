@@ -1,8 +1,8 @@
-"""What the grid asks of whatever runs jobs, and what it is told of one.
+"""The interface between the grid and the executors, which run jobs.
 
-An executor is small on purpose: it submits, cancels, and says what it knows of a job. What state an
-*experiment* is in is decided elsewhere (status.py). There are two, `slurm.py` and `queue/executor.py`;
-`choose.py` chooses.
+An executor is small on purpose: it submits jobs, cancels them, and answers questions about them.
+The state of an *experiment* is decided in watch/status.py. There are two executors, slurm.py and
+queue/executor.py. choose.py chooses one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,17 +20,17 @@ class Phase(str, Enum):
 
     PENDING = "pending"
     RUNNING = "running"
-    OVER = "over"  # it will do nothing any more
-    UNKNOWN = "unknown"  # nobody could be asked: never taken for over
+    OVER = "over"
+    UNKNOWN = "unknown"  # the executor could not be asked: never taken for over
 
 
 @dataclass(frozen=True)
 class JobInfo:
-    """What an executor says of one job."""
+    """An executor's answer on one job."""
 
     job_id: str
     phase: Phase
-    # its end in SLURM's own words: COMPLETED, FAILED, OUT_OF_MEMORY ...; empty: it does not know
+    # its state in SLURM's own words: COMPLETED, FAILED, OUT_OF_MEMORY ...; empty: not known
     word: str = ""
     reason: str = ""  # why it is pending
     node: str = ""
@@ -38,37 +38,46 @@ class JobInfo:
     signal: int = 0  # the signal that ended it
     exact: bool = True  # False: `exit_code` may be the number of a signal
     user: str = ""
-    by: str = ""  # who cancelled it
+    by: str = ""  # the user who cancelled it
     name: str = ""
 
     def of(self, token: str) -> "JobInfo":
-        """The same, if the job's name holds the token; else a job of which nothing is known.
+        """The same answer if the job's name holds the token. Else ours is over, with no known end.
 
-        Ids come again on a cluster that was set up anew, or after its highest.
+        Another job may have the id by now: a cluster that was set up anew starts again at 1, and so
+        does one that reached its highest id.
         """
-        return self if not self.name or token in self.name else JobInfo(self.job_id, Phase.OVER)
+        if self.name and token not in self.name:
+            return JobInfo(self.job_id, Phase.OVER)
+        return self
+
+    def is_running(self, token: str) -> bool | None:
+        """Whether the job runs, and its name holds the token. None: not known."""
+        if self.phase == Phase.UNKNOWN:
+            return None
+        return self.of(token).phase == Phase.RUNNING
 
 
 @dataclass(frozen=True)
 class Order:
     """One call of the scheduler: a job, or an array of them."""
 
-    name: str  # unique, so that the job is found again by it
+    name: str  # unique, as the job may have to be found again by it
     command: str  # a line of shell
     folder: Path  # for its log
     parameters: Mapping[str, Any]  # as resources.py makes them
     tasks: Sequence[int] | None = None  # indices of an array; None: a single job
     after: Sequence[str] = ()  # job ids that must be over before it starts
-    dependents: int = 0  # jobs more, each to start if the one before it failed
+    dependents: int = 0  # the number of further jobs, each to start if the one before it failed
     setup: Sequence[str] = field(default_factory=list)  # lines of shell before the command
 
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the scheduler gave for an order."""
+    """The ids of the jobs that were submitted for an order."""
 
     job_id: str
-    dependents: Sequence[str] = ()
+    dependents: Sequence[str] = ()  # may be fewer than were ordered
 
 
 class NotSubmitted(UserError):
@@ -76,17 +85,17 @@ class NotSubmitted(UserError):
 
 
 class NoRoom(NotSubmitted):
-    """The scheduler takes no more jobs of this user at the moment, or not as many in one array."""
+    """The scheduler takes no more jobs of this user now, or not so many in one array."""
 
 
 class Unanswered(UserError):
-    """The scheduler did not answer: whether there is a job, is not known."""
+    """The scheduler did not answer, so it is not known whether there is a job."""
 
 
 class Executor(Protocol):
-    """What every executor can do.
+    """The methods of every executor.
 
-    None of it raises because a scheduler is slow, absent or wrong, but `submit`.
+    Only `submit` raises if a scheduler is slow, absent or wrong.
     """
 
     @property
@@ -95,52 +104,81 @@ class Executor(Protocol):
 
     @property
     def queue(self) -> str:
-        """The name of the cluster, or the queue, that answers here."""
+        """The name of the cluster or of the local queue. Empty if there is none."""
 
     def where(self) -> str:
-        """Where a job goes, and why there: "on SLURM (sbatch found, ...)"."""
+        """Where jobs go, and why: "on SLURM (sbatch found, ...)"."""
 
     def missing(self) -> str:
-        """Why nothing can be submitted from here, in a few words; empty where it can."""
+        """Why nothing can be submitted from here, in a few words. Empty if it can."""
 
     def answers_for(self, job: Job) -> bool:
-        """Whether this job can be asked about here; ids mean nothing to another cluster."""
+        """Whether this executor can be asked about a job.
+
+        The id of a job means nothing to another cluster.
+        """
 
     def submit(self, order: Order) -> Receipt:
-        """Raises: NotSubmitted, Unanswered."""
+        """Submit a job or an array.
+
+        Raises:
+            NotSubmitted: it was refused.
+            Unanswered: it is not known whether there is a job.
+        """
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
-        """Where the output of a job, or of a task of it, goes."""
+        """The file for the output of a job, or of one task of an array."""
 
     def lost(self, job: Job) -> bool:
-        """Whether a job that cannot be asked about is proven gone."""
+        """Whether a job is proven gone, although it cannot be asked about."""
 
     def cancel(self, job_ids: Iterable[str]) -> None:
         """Cancel jobs.
 
         Args:
-            job_ids: a mapping gives for each the token that its job's name must hold, as the id may
-                be another's by now.
+            job_ids: ids, or a mapping from ids to tokens. The name of a job must hold its token, as
+                the id may be another job's by now.
         """
 
     def move(self) -> None:
-        """Let jobs start that wait and can, where that is for us to do."""
+        """Start the jobs that wait and can start. SLURM does this by itself."""
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
-        """What is known of these jobs; each gets an answer, if need be `UNKNOWN`."""
+        """The answer on each of these jobs, by its id. Without one, its phase is `UNKNOWN`.
+
+        Args:
+            force: ask the scheduler now, even if it was asked a moment ago.
+        """
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
-        """Job ids by the names of jobs; None: the scheduler did not answer, so that a missing name
-        means nothing."""
+        """Job ids by the names of jobs.
+
+        None: the scheduler did not answer. Then nothing is known of a missing name.
+        """
 
 
 def tokens(job_ids: Iterable[str]) -> Mapping[str, str]:
-    """Job ids, each with the token that its job's name must hold; empty: any."""
-    return job_ids if isinstance(job_ids, Mapping) else dict.fromkeys(job_ids, "")
+    """Job ids, each with the token that its job's name must hold. An empty token fits any name."""
+    if isinstance(job_ids, Mapping):
+        return job_ids
+    return dict.fromkeys(job_ids, "")
 
 
-# how a person reaches a cluster, not what a job was given
+def job_log(order: Order, job_id: str, task: int | None) -> Path:
+    """The log of the first rank, named as by submitit: `123_0_log.out`, `123_7_0_log.out`.
+
+    Args:
+        job_id: the id of the job, or of the whole array.
+        task: the index in an array. None: a single job.
+    """
+    if task is not None:
+        job_id = f"{job_id}_{task}"
+    return order.folder / f"{job_id}_0_log.out"
+
+
+# a user sets these to reach a cluster, so they are not of an outer job
 OWN = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+# torchrun and Lightning set these for a rank
 RANKS = {
     "RANK",
     "LOCAL_RANK",
@@ -153,18 +191,17 @@ RANKS = {
 
 
 def outside(variable: str) -> bool:
-    """Whether a variable was left in the environment by an outer job or rank, and must not reach a
-    new one.
+    """Whether an environment variable comes from an outer job or rank.
 
-    Inside `salloc`, SLURM_NTASKS or SLURM_MEM_PER_CPU of the outer job would overrule what is asked
-    for.
+    Such a variable must not reach a new job. Inside `salloc`, SLURM_NTASKS or SLURM_MEM_PER_CPU of
+    the outer job would override the resources of the new one.
     """
     given = variable.startswith(("SLURM_", "SUBMITIT_", "DORA_TRAIN_JOB", "DORA_TRAIN_TASK"))
     return (given and variable not in OWN) or variable in RANKS
 
 
 def nowhere(executor: Executor) -> tuple[str, str]:
-    """What to say where nothing can be submitted."""
+    """The message and the hint if nothing can be submitted."""
     if executor.name == "local":
         return (
             f"nothing was submitted: {executor.missing()}.",

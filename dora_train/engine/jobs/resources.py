@@ -1,9 +1,11 @@
-"""The resources of a job: who asks for them (`resolved`), and what sbatch is told (`parameters`).
+"""The resources of a job: who asks for them (`resolved`), and the options of sbatch (`parameters`).
 
-Stock Dora forces GPUs, eight of them a node, and its own lab's partition. Here a job has ranks: one
-per GPU, or one on the CPU, or as many as `job.tasks_per_node` says; they lie on `job.nodes` nodes.
+Stock Dora always asks for GPUs, eight of them per node, and for its own lab's partition. Here a job
+has one rank per GPU, or one on the CPU, or as many as `job.tasks_per_node` says. The ranks are on
+`job.nodes` nodes.
 """
 
+import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +17,7 @@ from dora.conf import SlurmConfig
 from ..errors import UserError, did_you_mean, shortened
 
 GPUS_A_NODE = 8  # Dora 0.1.13's rule (dora/shep.py): beyond this many GPUs a job spreads over nodes
-OURS = {  # options of sbatch that are not the user's, and why
+OURS = {  # options of sbatch that are not the user's -> the reason, or the key to set instead
     "array": "with launcher.job_array():",
     "dependency": "slurm.dependents",
     "requeue": "slurm.dependents",
@@ -48,11 +50,10 @@ NUMBERS = (
 
 @dataclass
 class Resources(SlurmConfig):
-    """Dora's SlurmConfig, with defaults that fit any cluster, that knows what was set after it was
-    made.
+    """Dora's SlurmConfig with defaults that fit any cluster.
 
-    Dora sets its keys for the flags of a command and for `launcher.slurm_(gpus=1)`. Both count more
-    than what a recipe says.
+    It remembers in `set_since` which keys were set after it was made. Dora sets keys for the flags
+    of a command and for `launcher.slurm_(gpus=1)`, and both take precedence over a recipe.
     """
 
     gpus: int = 0
@@ -63,9 +64,10 @@ class Resources(SlurmConfig):
     max_num_timeout: int = 1_000_000
 
     def __post_init__(self) -> None:
+        # after the dataclass has set its fields, and past __setattr__, which would note this one
         self.__dict__["set_since"] = set()
 
-    def __setattr__(self, key: str, value: Any) -> None:
+    def __setattr__(self, key: str, value: object) -> None:
         super().__setattr__(key, value)
         if "set_since" in self.__dict__:
             self.__dict__["set_since"].add(key)
@@ -75,7 +77,7 @@ def configured(block: Mapping[str, Any]) -> Resources:
     """The resources that the block `slurm:` of a configuration asks for.
 
     Raises:
-        UserError: it has a key that is none.
+        UserError: it has an unknown key.
     """
     _refuse_unknown(block)
     return Resources(**block)
@@ -84,19 +86,20 @@ def configured(block: Mapping[str, Any]) -> Resources:
 def resolved(
     slurm: SlurmConfig, block: Mapping[str, Any], own: Mapping[str, Any], argv: Sequence[str]
 ) -> SlurmConfig:
-    """The resources of one experiment. Who asks for a key, the first of these that does:
+    """The resources of one experiment.
 
-    its own overrides (`slurm.gpus=1`); `launcher.slurm_(gpus=1)`; the flags of the command (`-g
-    1`); its recipe (a `slurm:` block in conf/experiment); the configuration.
+    The first of these that sets a key decides it: the experiment's overrides (`slurm.gpus=1`),
+    `launcher.slurm_(gpus=1)`, the flags of the command (`-g 1`), the experiment's recipe (a
+    `slurm:` block in conf/experiment), the configuration.
 
     Args:
-        slurm: the configuration's, with what was set since; a notebook's own takes its place.
+        slurm: the configuration's, with the keys that were set since. A notebook may give its own.
         block: `slurm:` as composed for the experiment.
         own: `slurm:` of the configuration alone.
         argv: the experiment's overrides.
 
     Raises:
-        UserError: there is no such key, or its value is none.
+        UserError: there is no such key, or its value is no number.
     """
     _refuse_unknown(block)
     defaults = Resources()
@@ -113,21 +116,20 @@ def resolved(
 
 
 def _named(argv: Iterable[str]) -> set[str]:
-    """The keys of `slurm` that overrides name:
-
-    `slurm.gpus=1`, `+slurm.setup=[...]`, `slurm={gpus: 1}`.
-    """
+    """The keys that overrides set: `slurm.gpus=1`, `+slurm.setup=[...]`, `slurm={gpus: 1}`."""
     named: set[str] = set()
     for text in argv:
         key, _, value = text.lstrip("+~").partition("=")
         section, _, name = key.strip().partition(".")
-        if section == "slurm":
-            named |= {name} if name else set(re.findall(r"(\w+)\s*:", value))
+        if section == "slurm" and name:
+            named.add(name)
+        elif section == "slurm":
+            named.update(re.findall(r"(\w+)\s*:", value))
     return named
 
 
 def _refuse_unknown(block: Mapping[str, Any]) -> None:
-    """Raises: UserError for a key that Dora's SlurmConfig does not have."""
+    """Refuse a key that Dora's SlurmConfig does not have, with a UserError."""
     for key in block:
         if key not in KEYS:
             raise UserError(
@@ -137,7 +139,7 @@ def _refuse_unknown(block: Mapping[str, Any]) -> None:
 
 
 def _refuse_odd(slurm: SlurmConfig) -> None:
-    """Raises: UserError for text where a number is needed."""
+    """Refuse a value that is no number if its key needs one, with a UserError."""
     for key in NUMBERS:
         value = getattr(slurm, key)
         if key == "cpus_per_task" and value is None:
@@ -148,30 +150,38 @@ def _refuse_odd(slurm: SlurmConfig) -> None:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a job is beside Dora's `slurm:` keys: the `job:` and `sbatch:` keys of the
-    configuration."""
+    """The `job:` and `sbatch:` keys of the configuration, which Dora's `slurm:` does not have."""
 
     nodes: int = 1
-    tasks_per_node: int | None = None  # None: one a GPU, or one on the CPU
+    tasks_per_node: int | None = None  # None: one per GPU, or one on the CPU
     sbatch: Mapping[str, Any] = field(default_factory=dict)  # options of sbatch as they are
 
     @classmethod
-    def of(cls, cfg: Any) -> "Shape":
-        """From a configuration, which may lack the blocks (an experiment of stock Dora).
+    def of(cls, cfg: Mapping[str, Any] | None) -> "Shape":
+        """The shape that a configuration asks for.
+
+        An experiment of stock Dora lacks these blocks, or has no configuration.
 
         Raises:
-            UserError: an option of sbatch that is set elsewhere, or no number of ranks.
+            UserError: an option of sbatch is set elsewhere, or the number of ranks is none.
         """
-        block = (cfg.get("job") if cfg is not None else None) or {}
-        options = (cfg.get("sbatch") if cfg is not None else None) or {}
+        if cfg is None:
+            return cls()
+        block = cfg.get("job") or {}
         nodes, tasks = block.get("nodes"), block.get("tasks_per_node")
+        if nodes is None:  # blank
+            nodes = 1
         if tasks is not None and (not isinstance(tasks, int) or tasks < 1):
             raise UserError(f"job.tasks_per_node={tasks}: it takes 1 or more, or blank.")
-        return cls(1 if nodes is None else int(nodes), tasks, _options(options))
+        return cls(int(nodes), tasks, _options(cfg.get("sbatch") or {}))
 
 
 def _options(given: Mapping[Any, Any]) -> dict[str, Any]:
-    """By sbatch's own names: `mail_type` is `mail-type`."""
+    """The options by sbatch's own names: `mail_type` is `mail-type`.
+
+    Raises:
+        UserError: one of them is not for users to set.
+    """
     options = {str(key).replace("_", "-"): value for key, value in given.items()}
     for name in options:
         if name in OURS:
@@ -180,17 +190,20 @@ def _options(given: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def stored(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
-    """What is kept with a job, so that a later command sees a change.
-
-    The comment changes nothing, and how often a job may be requeued is no matter of its place.
-    """
-    content = asdict(slurm) | {f"job.{key}": value for key, value in asdict(shape).items()}
+    """The resources as they are stored with a job, so that a later command sees a change."""
+    content = asdict(slurm)
+    for key, value in asdict(shape).items():
+        content[f"job.{key}"] = value
+    # neither changes what a job runs on, so a change of them must not cancel one that waits
     del content["comment"], content["max_num_timeout"]
     return content
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`["gpus 0 -> 1"]`; a key that only one of the two knows is a version's, not a change."""
+    """The changes as text: `["gpus 0 -> 1"]`.
+
+    A key that only one of the two has comes from another version, and is no change.
+    """
     return [
         f"{key} {before[key]} -> {value}"
         for key, value in now.items()
@@ -199,26 +212,26 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
-    """The parameters of submitit's `SlurmExecutor.update_parameters`.
+    """The parameters for submitit's `SlurmExecutor.update_parameters`.
 
-    Memory is per node, time in minutes.
+    Memory is in MiB per node, and time in minutes.
 
     Raises:
-        UserError: GPUs, nodes and tasks do not divide.
+        UserError: the GPUs cannot be shared out evenly by the nodes.
     """
-    nodes, gpus = _nodes(slurm.gpus, shape.nodes), slurm.gpus
-    gpus_per_node = gpus // nodes
-    tasks = 1 if slurm.one_task_per_node else shape.tasks_per_node or max(gpus_per_node, 1)
-    shares = max(gpus_per_node, tasks)  # what memory is counted by: a GPU, or a rank on the CPU
+    nodes = _nodes(slurm.gpus, shape.nodes)
+    gpus = slurm.gpus // nodes  # per node
+    ranks, cpus = shape.tasks_per_node or max(gpus, 1), slurm.cpus_per_gpu
+    if slurm.one_task_per_node:  # then this task has the CPUs of all GPUs
+        ranks, cpus = 1, cpus * max(gpus, 1)
+    shares = max(gpus, ranks)  # memory is given per GPU, or per rank on the CPU
     chosen: dict[str, Any] = {
         "additional_parameters": dict(shape.sbatch),
         "nodes": nodes,
-        "ntasks_per_node": tasks,
-        "cpus_per_task": _cpus(slurm, shares if slurm.one_task_per_node else 1),
-        "mem": f"{int(slurm.mem_per_gpu * shares * 1024)}M" if slurm.mem_per_gpu else None,
-        "gres": f"gpu:{gpus_per_node}" if gpus else None,
+        "ntasks_per_node": ranks,
+        "cpus_per_task": slurm.cpus_per_task or cpus,
         "time": slurm.time,
-        # a job of a minute is not warned at its start
+        # at most half of the time limit: else a job of a minute would be warned at its start
         "signal_delay_s": min(SIGNAL_DELAY, slurm.time * 60 // 2),
         "partition": slurm.partition,
         "constraint": slurm.constraint,
@@ -231,11 +244,17 @@ def parameters(slurm: SlurmConfig, shape: Shape) -> dict[str, Any]:
         "srun_args": _srun_args(slurm),
         "setup": list(slurm.setup),
     }
+    if slurm.mem_per_gpu:
+        chosen["mem"] = f"{int(slurm.mem_per_gpu * shares * 1024)}M"
+    if gpus:
+        chosen["gres"] = f"gpu:{gpus}"
     return {key: value for key, value in chosen.items() if value not in (None, "", [], {})}
 
 
 def _nodes(gpus: int, wanted: int) -> int:
-    """The number of nodes: as many as asked for, and no fewer than eight GPUs a node need.
+    """The number of nodes.
+
+    If one node is asked for, there are as many as needed for at most eight GPUs per node.
 
     Raises:
         UserError: the GPUs cannot be shared out evenly.
@@ -244,7 +263,9 @@ def _nodes(gpus: int, wanted: int) -> int:
         raise UserError(
             f"slurm.gpus={gpus}, job.nodes={wanted}: a job needs at least 0 GPUs and 1 node."
         )
-    nodes = wanted if gpus <= GPUS_A_NODE or wanted > 1 else -(-gpus // GPUS_A_NODE)
+    nodes = wanted
+    if wanted == 1 and gpus > GPUS_A_NODE:
+        nodes = math.ceil(gpus / GPUS_A_NODE)
     if gpus % nodes:
         raise UserError(
             f"{gpus} GPUs cannot be shared evenly by {nodes} nodes.",
@@ -253,23 +274,26 @@ def _nodes(gpus: int, wanted: int) -> int:
     return nodes
 
 
-def _cpus(slurm: SlurmConfig, shares: int) -> int:
-    return slurm.cpus_per_task or slurm.cpus_per_gpu * shares
-
-
 def _srun_args(slurm: SlurmConfig) -> list[str]:
-    """A list of its own each time: Dora's grows with every job."""
-    inside = slurm.container_chdir if slurm.force_chdir is None else slurm.force_chdir
-    return [*slurm.srun_args, *(["--container-workdir", os.getcwd()] if inside else [])]
+    # a new list each time: Dora adds to the one of its config, which grows with every job
+    args = list(slurm.srun_args)
+    inside = slurm.force_chdir
+    if inside is None:
+        inside = slurm.container_chdir
+    if inside:
+        args += ["--container-workdir", os.getcwd()]
+    return args
 
 
-def _joined(names: Any) -> str | None:
-    """A list of nodes, or the text that SLURM takes for one."""
-    return names if names is None or isinstance(names, str) else ",".join(names)
+def _joined(names: str | Sequence[str] | None) -> str | None:
+    """Names of nodes as the text that SLURM takes. Text stays as it is."""
+    if names is None or isinstance(names, str):
+        return names
+    return ",".join(names)
 
 
 def refuse_dev(slurm: SlurmConfig) -> None:
-    """`--dev` is Dora's own lab's partition. Raises: UserError."""
+    """Refuse `--dev`, the partition of the lab that wrote Dora, with a UserError."""
     if slurm.partition == "devlab":
         raise UserError(
             '--dev means the partition "devlab" of the lab that wrote Dora; here: -p PARTITION.'

@@ -1,5 +1,7 @@
-"""Giving an order to sbatch: its script, its options, and what it answers. slurm.py calls
-`submit`."""
+"""Submits an order with sbatch: its script, its options, and the answer.
+
+slurm.py calls `submit`.
+"""
 
 import os
 import re
@@ -11,9 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..upstream.submitit import batch_file
 from .executor import NoRoom, NotSubmitted, Order, Receipt, Unanswered, outside
 
 TIMEOUT = 60  # seconds that a submission may take
+# words in an error after which the job may have been submitted all the same
 MAYBE_SUBMITTED = (
     "timed out",
     "timeout",
@@ -22,35 +26,38 @@ MAYBE_SUBMITTED = (
     "zero bytes",
     "communication",
 )
-# AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: by name, since the sentence beside it speaks of
-# sizes and times too
+# AssocMaxSubmitJobLimit, QOSGrpSubmitJobsLimit ...: found by name, as the sentence beside the name
+# lists limits of sizes and times too
 FULL = re.compile(r"(Assoc|QOS)\w*Submit\w*Limit|resource temporarily unavailable", re.IGNORECASE)
 TOO_MANY = "invalid job array specification"  # more tasks than the cluster's MaxArraySize
 SUBMITTED = re.compile(r"\bjob (\d+)")  # "Submitted batch job 12"
 
 
 def submit(order: Order) -> Receipt:
-    """Submit a job, or an array, and the jobs that are to start if it failed.
+    """Submit a job or an array, and the dependents that start if it fails.
 
     Raises:
         NotSubmitted: it was refused.
-        Unanswered: whether there is a job now, is not known.
+        Unanswered: it is not known whether there is a job now.
     """
     order.folder.mkdir(parents=True, exist_ok=True)
-    after = f"afterany:{':'.join(order.after)}" if order.after else None
+    after = None
+    if order.after:
+        after = f"afterany:{':'.join(order.after)}"
     with _interrupts_wait(), _clean_environment():
         first = _sbatch(order, after, requeue=not order.dependents)
         return Receipt(first, _dependents(order, first))
 
 
 def _dependents(order: Order, first: str) -> list[str]:
-    """Submit the jobs after the first, each to start if the one before it failed.
+    """Submit the dependents, each to start if the job before it failed. Returns their ids.
 
-    The first is at the scheduler already: if one of these is refused, there are fewer of them.
+    The first job is submitted already. So if a dependent is refused, there are only fewer of them.
     """
     chain = [first]
     try:
         for number in range(order.dependents):
+            # a job that is requeued does not fail, and so would never start its dependent
             last = number == order.dependents - 1
             chain.append(_sbatch(order, f"afternotok:{chain[-1]}", requeue=last))
     except (NotSubmitted, Unanswered) as error:
@@ -59,13 +66,14 @@ def _dependents(order: Order, first: str) -> list[str]:
 
 
 def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
-    """Submit one job, or array; its id.
+    """Submit one job or array. Returns its id.
 
     Raises:
-        NotSubmitted, Unanswered.
+        NotSubmitted, Unanswered: as `submit`.
     """
     more: dict[str, Any] = {"requeue" if requeue else "no-requeue": True}
     if dependency:
+        # else a dependent whose job did not fail would stay in the queue for ever
         more |= {"dependency": dependency, "kill-on-invalid-dep": "yes"}
     chosen = dict(order.parameters)
     if order.tasks is not None:
@@ -74,10 +82,11 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
         more["nodelist"] = chosen.pop("nodelist")
     setup = [*chosen.pop("setup", []), *order.setup]
     given = chosen.pop("additional_parameters", {})
-    chosen = {key: value for key, value in chosen.items() if key.replace("_", "-") not in given}
-    more |= {key: value for key, value in given.items() if value not in (None, "", False)}
-    from ..upstream.submitit import batch_file
-
+    for key, value in given.items():
+        # an option that the user gives as it is counts more, and a blank one is left out altogether
+        chosen.pop(key.replace("-", "_"), None)
+        if value not in (None, "", False):
+            more[key] = value
     script = batch_file(
         order.folder,
         order.command,
@@ -96,11 +105,11 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
 
 
 def _submitted(script: Path, array: bool) -> str:
-    """Hand a script to sbatch; the id of the job, or of the array.
+    """Hand a script to sbatch. Returns the id of the job, or of the whole array.
 
     Raises:
         NotSubmitted: it was refused.
-        Unanswered: whether there is a job now, is not known.
+        Unanswered: it is not known whether there is a job now.
     """
     try:
         done = subprocess.run(
@@ -114,33 +123,34 @@ def _submitted(script: Path, array: bool) -> str:
         raise Unanswered(f"sbatch did not answer within {TIMEOUT} s") from error
     except OSError as error:
         raise NotSubmitted(f"sbatch cannot be started: {error.strerror or error}") from error
-    said, trouble = (stream.decode(errors="replace") for stream in (done.stdout, done.stderr))
     if done.returncode:
-        raise _refusal(trouble, done.returncode, array)
-    match = SUBMITTED.search(said)
+        raise _refusal(done.stderr.decode(errors="replace"), done.returncode, array)
+    answer = done.stdout.decode(errors="replace")
+    match = SUBMITTED.search(answer)
     if match is None:
-        lines = said.strip().splitlines() or ["nothing"]
+        lines = answer.strip().splitlines() or ["nothing"]
         raise Unanswered(f"sbatch printed no job id ({lines[-1]})")
     return match[1]
 
 
 def _refusal(text: str, code: int, array: bool) -> NotSubmitted | Unanswered:
-    """What sbatch's complaint means, with the line of it that says most.
+    """The error for sbatch's complaint, with the line of it that says most.
 
-    What sbatch did not say itself (a wrapper around it, or a kill) is no word on the job.
+    Args:
+        text: sbatch's standard error.
     """
-    lines = [
-        line for line in text.splitlines() if line.strip() and not line.startswith("Try ")
-    ] or [f"code {code}"]
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Try ")]
+    last = lines[-1] if lines else f"code {code}"
     if FULL.search(text) or (array and TOO_MANY in text.lower()):
-        return NoRoom(next((line for line in lines if FULL.search(line)), lines[-1]))
-    if any(word in text.lower() for word in MAYBE_SUBMITTED) or "sbatch:" not in text:
-        return Unanswered(f"sbatch ended with code {code}: {lines[-1]}")
-    return NotSubmitted(f"SLURM refused the job: {lines[-1]}")
+        return NoRoom(next(filter(FULL.search, lines), last))
+    # Without "sbatch:", a wrapper around it has failed, or it was killed. There may be a job then.
+    if "sbatch:" not in text or any(word in text.lower() for word in MAYBE_SUBMITTED):
+        return Unanswered(f"sbatch ended with code {code}: {last}")
+    return NotSubmitted(f"SLURM refused the job: {last}")
 
 
 def _ranges(tasks: Sequence[int]) -> str:
-    """`0-3,7`: an array of 1,000 in a few letters.
+    """The indices of an array in a short form, as a command line must not get too long.
 
     >>> _ranges([0, 1, 2, 3, 7])
     '0-3,7'
@@ -151,13 +161,15 @@ def _ranges(tasks: Sequence[int]) -> str:
             runs[-1][1] = task
         else:
             runs.append([task, task])
-    return ",".join(f"{first}-{last}" if last > first else str(first) for first, last in runs)
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 @contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the id of a job is known: a job that nobody wrote down would be
-    the price."""
+    """Hold back Ctrl-C and SIGTERM until the id of the job is known.
+
+    Else a job could be submitted whose id is nowhere written down.
+    """
     signals = {signal.SIGINT, signal.SIGTERM}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
@@ -168,8 +180,10 @@ def _interrupts_wait() -> Iterator[None]:
 
 @contextmanager
 def _clean_environment() -> Iterator[None]:
-    """Without what an outer job, or a rank, left in the environment: sbatch hands all of it to the
-    new job."""
+    """Take the variables of an outer job or rank out of the environment for a while.
+
+    sbatch hands the whole environment to the new job.
+    """
     taken = {key: value for key, value in os.environ.items() if outside(key)}
     for key in taken:
         del os.environ[key]

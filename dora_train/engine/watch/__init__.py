@@ -1,8 +1,13 @@
 """Looks at experiments, and never acts.
 
-status.py   what state an experiment is in, from its folder and its executor; facts.py gathers
-            what it looks at
-info.py     `dora info`: one experiment on a dozen lines
-board.py    lines of a table; best.py: which are the best; live.py draws one again and again
-logs.py     the last lines of a log
+status.py    the state of an experiment, from its folder and its executor
+facts.py     gathers the facts that it decides by
+info.py      `dora info`: one experiment on a dozen lines
+board.py     a table on a terminal
+columns.py   the columns and lines of a table
+layout.py    which columns fit into a width
+live.py      draws a table again and again, until all experiments are done
+best.py      which value of a metric is the best
+progress.py  how far a run is, and times as text
+logs.py      the last lines of a log
 """

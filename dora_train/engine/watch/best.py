@@ -1,13 +1,14 @@
-"""Which value of a metric is the best one, if its direction is known.
+"""The best value of a metric, if the metric's direction is known.
 
-An experiment stores `best.metric` and `best.mode` with its values: they hold for the same metric of
-every split. Of a loss, less is better. Of any other metric no value is the best, whatever its name.
+An experiment stores `best.metric` and `best.mode` with its values. They hold for the same metric of
+every split. The best loss is the lowest. Any other metric needs a stored direction, whatever its
+name is.
 """
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TypeGuard
 
 from ..experiment.records import Birth
 from ..words import directions, main_metric
@@ -16,7 +17,7 @@ MAX, MIN = "max", "min"
 
 
 class Better:
-    """What is better, max or min, by metric.
+    """The direction of each metric: max or min.
 
     Args:
         told: by the metric's name, or by its whole path: `{"acc": "max", "valid.best": "min"}`.
@@ -27,17 +28,21 @@ class Better:
 
     @classmethod
     def of(cls, births: Iterable[Birth | None], more: Mapping[str, str] | None = None) -> "Better":
-        """As these experiments were told; where they contradict each other, nothing is known.
+        """The directions that these experiments have stored.
+
+        If two of them contradict each other, the direction is not known.
 
         Args:
-            more: what else is known, e.g. by an explorer of its own columns.
+            more: directions that are known otherwise, e.g. by an explorer of its own columns.
         """
         told: dict[str, str] = {}
         for birth in births:
-            metric, mode = main_metric(birth.config if birth else {})
+            if birth is None:
+                continue
+            metric, mode = main_metric(birth.config)
             name = metric.rpartition(".")[2]
-            if name:
-                told[name] = mode if told.get(name, mode) == mode else ""
+            if name and told.setdefault(name, mode) != mode:
+                told[name] = ""
         return cls({**told, **(more or {})})
 
     def mode(self, metric: str) -> str:
@@ -51,25 +56,32 @@ class Better:
         if known is not None:
             return known
         possible = directions(name)
-        return possible[0] if len(possible) == 1 else ""
+        if len(possible) > 1:
+            return ""
+        return possible[0]
 
-    def best(self, metric: str, values: Sequence[Any]) -> set[int]:
-        """Where the best of `values` stands; nowhere, where there are not two that differ."""
+    def best(self, metric: str, values: Sequence[object]) -> set[int]:
+        """The places of the best value among `values`. Empty if no two of them differ."""
         numbers = {index: value for index, value in enumerate(values) if is_number(value)}
         mode = self.mode(metric)
         if not mode or len(set(numbers.values())) < 2:
             return set()
-        best = (max if mode == MAX else min)(numbers.values())
+        pick = max if mode == MAX else min
+        best = pick(numbers.values())
         return {index for index, value in numbers.items() if value == best}
 
-    def key(self, metric: str, value: Any) -> tuple[bool, float]:
-        """To sort by: the best first (small ones where there is no telling), what is no number
-        last."""
+    def key(self, metric: str, value: object) -> tuple[bool, float]:
+        """A key to sort by: the best value first, and last a value that is no number.
+
+        If the direction is not known, small values come first.
+        """
         if not is_number(value):
             return True, 0.0
-        return False, -value if self.mode(metric) == MAX else value
+        if self.mode(metric) == MAX:
+            value = -value
+        return False, value
 
 
-def is_number(value: Any) -> bool:
-    """Whether it can be compared with others: NaN cannot."""
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether a value can be compared with others. NaN cannot, and a bool is no number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)

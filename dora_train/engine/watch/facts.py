@@ -1,6 +1,6 @@
-"""What is known of an experiment: its folder, the holder of its last attempt, and its last job.
+"""The facts about an experiment: its folder, the holder of its last attempt, and its last job.
 
-`facts_of` gathers it, and `status.py` decides by it. The executor is asked once for many jobs.
+`facts_of` gathers them, and `status.py` decides by them. The executor is asked once for many jobs.
 """
 
 import time
@@ -19,48 +19,56 @@ SKEW = 900.0  # seconds by which the clock of another machine may be off
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the table of status.py looks at."""
+    """Everything that the table of status.py looks at."""
 
     run: RunState = field(default_factory=RunState)
     last: Holder | None = None  # who made the last attempt
     alive: bool | None = False  # whether it still runs; None: it cannot be asked
     job: Job | None = None
-    info: JobInfo | None = None  # None: nobody here can ask about the job
+    info: JobInfo | None = None  # None: the job cannot be asked about from here
     cancelled: str = ""  # who asked for the end of the last attempt
-    in_vain: bool = False  # a submission after the job was begun, and there never was a job of it
-    reason: Callable[[], str] = lambda: ""  # the last word of the log
+    # whether a later submission was begun that never became a job
+    in_vain: bool = False
+    reason: Callable[[], str] = lambda: ""  # the last message of the log, read only if needed
     now: float = field(default_factory=time.time)  # by the clock of the run
 
     @property
     def said(self) -> State:
-        """What the last attempt said of itself; in a copied folder, words are all there is."""
+        """The state that the last attempt wrote. `NEW` if it has written none yet.
+
+        A copied folder has no holder, so its state is taken as it is.
+        """
         if self.last is None or self.run.attempt == self.last.attempt:
             return self.run.state
         return State.NEW
 
     @property
     def by_job(self) -> bool:
-        """The last attempt was made by the last job."""
+        """Whether the last job made the last attempt."""
         if self.job is None or self.last is None:
             return False
         return bool(self.job.token) and self.last.token == self.job.token
 
     @property
     def spoke(self) -> bool:
-        """What the run said is newer than the last submission."""
+        """Whether the state of the run is newer than the last submission."""
         if self.job is None or self.by_job:
             return True
         return self.last is not None and self.last.is_after(self.job)
 
     @property
     def phase(self) -> Phase | None:
+        """The phase of the last job. None if no job was submitted."""
         if self.job is None or not self.job.job_id:
             return None
         return self.info.phase if self.info else Phase.UNKNOWN
 
 
 def is_completed(experiment: Experiment) -> bool:
-    """Whether nothing else can matter: most experiments are, and then nobody needs to be asked."""
+    """Whether an experiment is completed by its folder alone.
+
+    Most experiments are, and then no executor needs to be asked about their jobs.
+    """
     run = experiment.state()
     if run.state != State.COMPLETED:
         return False
@@ -70,29 +78,42 @@ def is_completed(experiment: Experiment) -> bool:
 def infos_of(
     jobs: Iterable[Job | None], executor: Executor | None, force: bool = False
 ) -> Mapping[str, JobInfo]:
-    """What the executor says of these jobs, by their ids; nothing of those that it cannot ask
-    about."""
+    """The executor's answer on each job, by job id.
+
+    A job that the executor cannot be asked about has none, unless it is proven gone.
+    """
     if executor is None:
         return {}
-    found = [job for job in jobs if job is not None and job.job_id]
-    here = [job for job in found if executor.answers_for(job)]
-    ids = [job_id for job in here for job_id in job.ids]
-    infos = dict(executor.jobs(ids, force)) if ids else {}
-    for job in found:
-        if job not in here and executor.lost(job):
-            infos |= {job_id: JobInfo(job_id, Phase.OVER, "GONE") for job_id in job.ids}
+    ids: list[str] = []
+    gone: list[str] = []
+    for job in jobs:
+        if job is None or not job.job_id:
+            continue
+        if executor.answers_for(job):
+            ids += job.ids
+        elif executor.lost(job):
+            gone += job.ids
+    infos: dict[str, JobInfo] = {}
+    if ids:
+        infos |= executor.jobs(ids, force)
+    for job_id in gone:
+        infos[job_id] = JobInfo(job_id, Phase.OVER, "GONE")
     return infos
 
 
 def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInfo]) -> Facts:
-    """What the folder and `infos` say."""
+    """The facts about one experiment, from its folder and from the executor's answers."""
     run, last = experiment.state(), claims.latest(experiment)
+    # most are completed, and then no process needs to be looked for
     if Facts(run, last).said == State.COMPLETED:
         return Facts(run, last, job=job)
     info = current(job, infos)
-    _, alive = claims.holder(experiment, lambda holder: _job_lives(holder, infos))
+    _, alive = claims.holder(experiment, lambda holder: _is_job_running(holder, infos))
+    # DORA_TAKE=1 gives up what cannot be asked about, but a scheduler that is silent may answer yet
     if claims.is_taken() and (info is None or info.phase != Phase.UNKNOWN):
-        alive, info = alive is True, _given_up(job, info)
+        alive = alive is True
+        if info is None and job is not None and job.job_id:
+            info = JobInfo(job.job_id, Phase.OVER, "TAKEN")
     return Facts(
         run,
         last,
@@ -106,43 +127,47 @@ def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInf
     )
 
 
-def _given_up(job: Job | None, info: JobInfo | None) -> JobInfo | None:
-    """With DORA_TAKE=1: a job that nobody here can ask about.
-
-    One that is silent for now will answer.
-    """
-    if info is None and job is not None and job.job_id:
-        return JobInfo(job.job_id, Phase.OVER, "TAKEN")
-    return info
-
-
 def _now_there(run: RunState, last: Holder | None) -> float:
-    """The time by the clock of a run, at the least: nobody is called silent for a clock's sake."""
+    """The time by the clock of the run, in seconds since the epoch. Rather too early than too late.
+
+    A clock that is wrong must not make a run look stalled.
+    """
     if last is None or run.updated is None:
         return time.time()
     if not last.same_boot():
         return time.time() - SKEW
-    if run.beat is None:  # of an earlier version
+    if run.beat is None:  # written by an earlier version
         return time.time()
-    return run.updated + time.monotonic() - run.beat  # stands still while the machine sleeps
+    # the monotonic clock stands still while the machine sleeps, as the run does
+    return run.updated + time.monotonic() - run.beat
 
 
 def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
-    """Of a job and its dependents, the one that counts: the first that is not over, or the last
-    that ran."""
+    """The answer that counts, of a job and its dependents.
+
+    It is the first that is not over, else the last that ran.
+    """
     if job is None:
         return None
     known = [infos[job_id].of(job.token) for job_id in job.ids if job_id in infos]
     if not known:
         return None
-    live = [info for info in known if info.phase != Phase.OVER]
-    ran = [info for info in known if info.word not in ("CANCELLED", "")]  # others were not needed
-    return (live or ran[-1:] or known)[0]
+    for info in known:
+        if info.phase != Phase.OVER:
+            return info
+    for info in reversed(known):
+        # a dependent that was not needed is cancelled, and one without a word never ran
+        if info.word not in ("CANCELLED", ""):
+            return info
+    return known[0]
 
 
-def _job_lives(holder: Holder, infos: Mapping[str, JobInfo]) -> bool | None:
-    """For a holder that is a job: a job that waits (again) has no process."""
+def _is_job_running(holder: Holder, infos: Mapping[str, JobInfo]) -> bool | None:
+    """Whether the job of a holder runs. None if this cannot be known here.
+
+    A job that waits, perhaps after a requeue, has no process.
+    """
     info = infos.get(holder.job_id)
-    if info is None or info.phase == Phase.UNKNOWN:
+    if info is None:
         return None
-    return info.of(holder.token).phase == Phase.RUNNING
+    return info.is_running(holder.token)

@@ -1,17 +1,18 @@
 """Watching a grid until all of it is done: in place on a terminal, a line for each change in a
 pipe.
 
-The files of the experiments are read every few seconds; the scheduler is asked seldom. What the
-scheduler had no room for goes in from here, and a search is told of each end, unless another
-command is in charge of the grid by then: a monitor that is still open after the grid file was
-edited does no harm.
+The files of the experiments are read every few seconds. The scheduler is asked seldom. Jobs that
+were held back are submitted from here as slots free up, and a search is told of each end. If
+another command has taken charge of the grid, this one only watches. So an old monitor does no harm
+after the grid file was edited.
 """
 
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import SimpleNamespace
+from typing import Any, Protocol, TypeVar
 
 from rich.live import Live
 
@@ -22,10 +23,13 @@ from ..shell import typed
 from .board import Board, console, in_place
 from .status import Status, look
 
-REDRAW = 2.0  # seconds; more where reading the files takes long
-# minutes: Dora's default of --interval, up to which the scheduler is asked as often as is polite
-DORA_INTERVAL = 5.0
-POLITE = 30.0  # seconds
+REDRAW = 2.0  # seconds between two drawings, at the least
+DORA_INTERVAL = 5.0  # minutes: Dora's default of --interval
+# Seconds between two questions to the scheduler, for intervals up to Dora's default. Any more often
+# would be a burden to a cluster.
+POLITE = 30.0
+
+Row = TypeVar("Row")
 
 
 class Watched(Protocol):
@@ -38,8 +42,8 @@ class Watched(Protocol):
     def job(self) -> Job | None: ...
 
 
-class Table(Protocol):
-    """What can be watched: see table.py, and the report's."""
+class Table(Protocol[Row]):
+    """What can be watched: see grid/table.py, and report/watch.py."""
 
     name: str
 
@@ -48,11 +52,21 @@ class Table(Protocol):
 
     @property
     def sheep(self) -> Sequence[Any]:
-        """Each is `Watched`."""
+        """Each is `Watched`, and what else its grid needs."""
 
-    def rows(self, trim: int | None = None, trim_last: bool = False) -> Any: ...
+    def rows(self, trim: int | None = None, trim_last: bool = False) -> Sequence[Row]: ...
 
-    def draw(self, rows: Any, most: int | None = None) -> Board: ...
+    def draw(self, rows: Sequence[Row], most: int | None = None) -> Board: ...
+
+
+class Options(Protocol):
+    """The options of a command that a monitor heeds, as in `dora.grid.RunGridArgs`."""
+
+    interval: float  # minutes between two questions to the scheduler
+    trim: int | None
+    trim_last: bool
+    silent: bool
+    jupyter: bool
 
 
 @dataclass(frozen=True)
@@ -60,35 +74,39 @@ class Charge:
     """What a monitor may do for its grid, and whether it still may."""
 
     holds: Callable[[], bool]
-    refill: Callable[[Sequence[Any]], None]  # puts in what waits with us
-    # of a search: asks for more; the table of all, and anew
+    refill: Callable[[Sequence[Any]], None]  # submits jobs that were held back
+    # for a search: asks for more trials; gives the table of all of them, and a new charge
     go_on: Callable[[], tuple[Table, "Charge"]] | None = None
 
 
 class Monitor:
-    """What `dora grid` shows after it has acted, and `python -m dora_train.report --watch` without
-    acting.
+    """What `dora grid` shows after it has acted, and what `python -m dora_train.report --watch`
+    shows without acting.
 
     Args:
-        moves: whether jobs that wait in this machine's queue are let start; False: nothing is ever
-            touched.
+        moves: whether to start jobs that wait in this machine's queue. If not, nothing is touched.
     """
 
-    def __init__(self, table: Table, executor: Executor | None, args: Any, moves: bool = True):
+    def __init__(
+        self,
+        table: Table,
+        executor: Executor | None,
+        args: Options | SimpleNamespace,
+        moves: bool = True,
+    ):
         self.table, self.executor, self.args, self.moves = table, executor, args, moves
         self.charge: Charge | None = None  # None: it only watches
-        command = (
-            f"{typed()} grid {{}}"
-            if moves
-            else f"{typed('python')} -m dora_train.report {{}} --watch"
-        )
-        self.again = command.format(table.name)
+        # the command that shows the same again
+        self.again = f"{typed()} grid {table.name}"
+        if not moves:
+            self.again = f"{typed('python')} -m dora_train.report {table.name} --watch"
         self._asked = float("-inf")
-        self._period = POLITE if args.interval <= DORA_INTERVAL else args.interval * 60
+        self._period = POLITE
+        if args.interval > DORA_INTERVAL:
+            self._period = args.interval * 60
 
     def refresh(self) -> None:
-        """Look at every experiment that may have changed, and ask the scheduler where it is
-        time."""
+        """Look at every experiment that may have changed, and ask the scheduler if it is time."""
         ask = time.monotonic() - self._asked >= self._period
         moving = [sheep for sheep in self.table.sheep if sheep.status.live] or self.table.sheep
         statuses = look([sheep.experiment for sheep in moving], self.executor, force=ask)
@@ -96,12 +114,12 @@ class Monitor:
             sheep.status = statuses[sheep.experiment.sig]
         if ask:
             self._asked = time.monotonic()
-            self._let_in()
+            self._start_waiting()
         if not all(sheep.status.live for sheep in moving):
             self._go_on()
 
-    def _let_in(self) -> None:
-        """Start what waits and can."""
+    def _start_waiting(self) -> None:
+        """Submit jobs that were held back, and start those of this machine's queue."""
         charge = self._still_in_charge()
         held = [sheep for sheep in self.table.sheep if sheep.status.held]
         if held and charge is not None:
@@ -110,12 +128,13 @@ class Monitor:
             self.executor.move()
 
     def _go_on(self) -> None:
-        """An experiment has ended: a search asks for what is to follow."""
+        """Ask a search for its next trials, after an experiment has ended."""
         charge = self._still_in_charge()
         if charge is not None and charge.go_on is not None:
             self.table, self.charge = charge.go_on()
 
     def _still_in_charge(self) -> Charge | None:
+        """The charge, unless another command has taken it over."""
         if self.charge is not None and not self.charge.holds():
             print(
                 f"another command brought {self.table.name} in line since: this one only watches.",
@@ -128,7 +147,7 @@ class Monitor:
         return self.table.draw(self.table.rows(self.args.trim, self.args.trim_last), most)
 
     def show(self) -> None:
-        """The table, once."""
+        """Print the table once."""
         if self.args.jupyter:
             from IPython import display  # type: ignore[import-not-found]
 
@@ -136,7 +155,7 @@ class Monitor:
         console().print(self.board())
 
     def run(self) -> None:
-        """Until nothing waits or runs.
+        """Watch until nothing waits or runs.
 
         Raises:
             SystemExit: 130, on Ctrl-C. The jobs go on.
@@ -148,16 +167,17 @@ class Monitor:
                 self._line_by_line()
         except KeyboardInterrupt:
             live = sum(sheep.status.live for sheep in self.table.sheep)
-            go_on = (
-                "1 experiment goes on; watch it"
-                if live == 1
-                else f"{live} experiments go on; watch them"
-            )
+            go_on = f"{live} experiments go on; watch them"
+            if live == 1:
+                go_on = "1 experiment goes on; watch it"
             print(f"\n{go_on} again: {self.again}", file=sys.stderr)
             sys.exit(130)
 
     def _in_place(self) -> None:
-        """As many lines as the screen has, so that it never scrolls; all of it at the end."""
+        """Draw at most as many lines as the screen has, so that it never scrolls.
+
+        At the end the whole table is printed.
+        """
         screen = console()
         with Live(self.board(screen.height), console=screen, auto_refresh=False) as live:
             self._until_done(lambda: live.update(self.board(screen.height), refresh=True))
@@ -165,40 +185,44 @@ class Monitor:
             self.show()
 
     def _line_by_line(self) -> None:
+        """Print a line for each change, and the whole table at the end."""
         before = {sheep.experiment.sig: sheep.status for sheep in self.table.sheep}
         self._until_done(lambda: self._print_changes(before))
         if not self.args.silent:
             self.show()
 
-    def _until_done(self, step: Callable[[], None]) -> None:
+    def _until_done(self, draw: Callable[[], None]) -> None:
         while True:
             started = time.monotonic()
-            step()
-            if not any(self._is_worth_waiting(sheep) for sheep in self.table.sheep):
+            draw()
+            if not any(map(self._is_worth_waiting, self.table.sheep)):
                 return
             self.refresh()
-            time.sleep(
-                max(REDRAW, 10 * (time.monotonic() - started)) if self.args.interval else 0.1
-            )
+            pause = 0.1
+            if self.args.interval:
+                # reading many files takes long: then it is done less often
+                pause = max(REDRAW, 10 * (time.monotonic() - started))
+            time.sleep(pause)
 
     def _is_worth_waiting(self, sheep: Watched) -> bool:
-        """Of a job that nobody here can be asked about, nothing will ever be heard."""
+        """Whether the end of an experiment will be seen from here, and is yet to come."""
         if not sheep.status.live or sheep.status.certain:
             return sheep.status.live
-        return (
-            self.executor is not None
-            and sheep.job is not None
-            and self.executor.answers_for(sheep.job)
-        )
+        if self.executor is None or sheep.job is None:
+            return False
+        return self.executor.answers_for(sheep.job)
 
     def _print_changes(self, before: dict[str, Status]) -> None:
-        """`14:02:31  77c01b9e  running on node7, job 8812   lr=0.3`."""
+        """Print `14:02:31  77c01b9e  running on node7, job 8812   lr=0.3` for each change.
+
+        Args:
+            before: the last status of each experiment, which is brought up to date.
+        """
         for sheep, name in zip(self.table.sheep, self.table.names, strict=True):
             sig = sheep.experiment.sig
             old, new = before.get(sig), sheep.status
-            if (
-                old is None or (old.state, old.cause) != (new.state, new.cause)
-            ) and not self.args.silent:
+            changed = old is None or (old.state, old.cause) != (new.state, new.cause)
+            if changed and not self.args.silent:
                 print(f"{time.strftime('%H:%M:%S')}  {sig}  {_news(new)}   {name}", flush=True)
             before[sig] = new
 
@@ -207,9 +231,12 @@ def _news(status: Status) -> str:
     """`running on node7, job 8812`, `interrupted by SIGTERM`."""
     if not (status.live and status.where):
         return status.why
-    return f"{status.state} on {status.where}" + (f": {status.cause}" if status.cause else "")
+    news = f"{status.state} on {status.where}"
+    if status.cause:
+        news += f": {status.cause}"
+    return news
 
 
 def exit_code(sheep: Sequence[Watched]) -> int:
-    """0: all is well, or on its way; 1: something failed."""
+    """1 if an experiment failed, timed out, was interrupted or was cancelled, else 0."""
     return int(any(one.status.state in ILL for one in sheep))

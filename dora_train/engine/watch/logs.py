@@ -1,86 +1,108 @@
-"""A log's end, and following it as it grows.
+"""The end of a log, and a log as it grows.
 
-Bytes that are no UTF-8 are shown as such, never an error.
+Bytes that are not UTF-8 are shown as replacement characters and never raise an error.
 """
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 from ..experiment import claims
+from ..experiment.claims import Holder
 from ..experiment.folder import Experiment
 from ..experiment.records import Job
 
-NOISE = ("srun:", "slurmstepd:", "submitit ", "WARNING:")  # what surrounds the line that says why
+NOISE = ("srun:", "slurmstepd:", "submitit ", "WARNING:")  # lines around the one that says why
+TAIL = 64 * 1024  # bytes: the most that is read for the last lines of a log
+FIRST_LINES = 200  # printed of a log that is already there
+PERIOD = 0.5  # seconds between two looks at a log that grows
 
 
 def log_of(experiment: Experiment, job: Job | None) -> Path | None:
-    """The log to look at: what its job printed (errors before and around the run included), else
-    the run's own."""
-    last = claims.latest(experiment)
-    by_job = job is not None and (last is None or last.token == job.token or not last.is_after(job))
-    found = [Path(job.log)] if by_job and job and job.log else []
-    return next((path for path in [*found, experiment.log] if path.exists()), None)
+    """The log to look at. None if there is no log yet.
+
+    It is the output of the last job, as errors before and after the run are only there. If an
+    attempt was made since, or that file is missing, it is the run's own log.
+    """
+    if job is not None and job.log and _is_latest(job, claims.latest(experiment)):
+        printed = Path(job.log)
+        if printed.exists():
+            return printed
+    return experiment.log if experiment.log.exists() else None
 
 
-def last_lines(path: Path, count: int = 10, size: int = 64 * 1024) -> list[str]:
-    """The last `count` lines that are not empty, read from the last `size` bytes."""
+def _is_latest(job: Job, last: Holder | None) -> bool:
+    """Whether no attempt was made since the job was submitted, except by the job."""
+    return last is None or last.token == job.token or not last.is_after(job)
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    """The last `count` lines that are not empty, from the end of the file.
+
+    Empty if the file cannot be read.
+    """
     try:
         with open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - size))
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL))
             text = file.read().decode(errors="replace")
     except OSError:
         return []
-    return list(deque((line.rstrip() for line in text.splitlines() if line.strip()), count))
+    lines = list(filter(None, map(str.rstrip, text.splitlines())))
+    return lines[-count:]
 
 
 def reason_in(path: Path | None) -> str:
-    """The last line that is the program's own word: an exception's last line, as a rule."""
-    lines = last_lines(path, 50) if path else []
-    return next((line.strip() for line in reversed(lines) if not line.startswith(NOISE)), "")
+    """The last line that the program itself printed. Mostly the last line of an exception."""
+    if path is None:
+        return ""
+    for line in reversed(last_lines(path, 50)):
+        if not line.startswith(NOISE):
+            return line.strip()
+    return ""
 
 
 def print_log(path: Path) -> None:
-    """All of it. A reader that closes the pipe early (`| head`) is no error."""
+    """Print a whole log. output.py handles a reader that closes the pipe early (`| head`)."""
     with open(path, encoding="utf-8", errors="replace") as file:
         for line in file:
             sys.stdout.write(line)
     sys.stdout.flush()
 
 
-def follow(
-    find: Callable[[], Path | None],
-    ended: Callable[[], bool],
-    period: float = 0.5,
-    lines: int = 200,
-) -> None:
-    """Print a log as it grows, as `tail -F` does, until `ended()`; another file that `find` gives
-    is taken up."""
+def follow(find: Callable[[], Path | None], ended: Callable[[], bool]) -> None:
+    """Print a log as it grows, as `tail -F` does, until `ended()`.
+
+    Args:
+        find: gives the log. If it gives another file than before, that one is followed.
+        ended: whether nothing more will be written.
+    """
     current: Path | None = None
     place = 0
     while True:
-        over = ended()  # asked first: what was written before the end is then still printed
+        # asked before the log is read: else lines written just before the end would be lost
+        over = ended()
         path = find()
         if path is not None and path != current:
-            print(*last_lines(path, lines), sep="\n", flush=True)
+            print(*last_lines(path, FIRST_LINES), sep="\n", flush=True)
             current, place = path, path.stat().st_size
         elif path is not None:
             place = _print_from(path, place)
         if over:
             return
-        time.sleep(period)
+        time.sleep(PERIOD)
 
 
 def _print_from(path: Path, place: int) -> int:
-    """Print what came after `place`, and give the new end; a file that was cut short starts
-    again."""
+    """Print the bytes after `place`. Returns the new end of the file.
+
+    A file that was cut short is printed from its start.
+    """
     try:
         with open(path, "rb") as file:
-            file.seek(0, 2)
-            file.seek(place if file.tell() >= place else 0)
+            size = file.seek(0, 2)
+            file.seek(place if size >= place else 0)
             sys.stdout.write(file.read().decode(errors="replace"))
             sys.stdout.flush()
             return file.tell()

@@ -1,47 +1,47 @@
-"""What state an experiment is in: decided here and nowhere else, by one table.
+"""The state of an experiment: decided here and nowhere else, by one table.
 
-`decide` is pure: it sees what the folder says (`state.json`, the last attempt's holder, the last
-job, the result) and what the executor says of that job (facts.py). `look` does so for many
+`decide` is pure. It is given the facts of the folder (`state.json`, the holder of the last attempt,
+the last job, the result) and the executor's answer on that job (facts.py). `look` does so for many
 experiments, with one question to the executor. The plan, the table, `dora info` and `dora launch`
-all show what this says.
+all show this state.
 
-The table; the first row that fits decides:
+In the table, the first row that fits decides:
 
 | the folder | the holder | the job | the experiment |
 | --- | --- | --- | --- |
-| its run said completed | | | completed, whoever ran it |
+| its run said completed | | | completed, by any process |
 | | alive | | running |
 | its run said an end, as this job or after it | | | that end |
 | | | running | running |
 | | | pending | waiting |
 | | | an intent without an id | waiting: being submitted |
-| | | the scheduler has no room for it | waiting: queued by us; cancelled where someone asked for it |
-| | | unknown, or nobody here can ask | running if it said so last, else waiting; not certain |
-| | cannot be asked | none, or over | running; not certain |
+| | | the scheduler has no room for it | waiting: queued by us, or cancelled if a user asked for the end |
+| | | unknown, or cannot be asked from here | running if it said so last, else waiting, not certain |
+| | cannot be asked | none, or over | running, not certain |
 | said nothing as this job | | over | by the executor's word, see `WORDS` |
 | said running or interrupted, as this job | gone | over | by the executor's word, see `WORDS` |
 | said running, or nothing though it was started | gone | | interrupted |
-| said interrupted | gone | | interrupted; cancelled where someone asked for it |
+| said interrupted | gone | | interrupted, or cancelled if a user asked for the end |
 | nothing | | | new |
 
-With DORA_TAKE=1, what nobody here can ask about counts as gone. "As this job, or after it" goes by
-the numbers of attempts and submissions, since the clocks of two machines may differ.
+With DORA_TAKE=1, a holder or a job that cannot be asked about from here counts as gone. "As this
+job, or after it" goes by the numbers of attempts and submissions, since the clocks of two machines
+may differ.
 """
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ..experiment import claims
 from ..experiment.folder import Experiment
 from ..experiment.records import Job, RunState, State
-from ..jobs.executor import Executor, Phase
+from ..jobs.executor import Executor, JobInfo, Phase
 from .facts import Facts, facts_of, infos_of, is_completed
-from .logs import log_of
+from .progress import duration
+from .progress import when as when  # the report takes it from here
 
-# The executor's word for an end that the run itself did not speak of -> what the experiment is, and
-# why.
+# The executor's word for the end of a job -> the state of the experiment, and its cause. It counts
+# if the run itself wrote no end.
 WORDS = {
     "COMPLETED": (State.INTERRUPTED, "its job ended without a word"),
     "OUT_OF_MEMORY": (State.FAILED, "out of memory"),
@@ -52,32 +52,34 @@ WORDS = {
     "NODE_FAIL": (State.INTERRUPTED, "node lost"),
     "BOOT_FAIL": (State.INTERRUPTED, "its node did not start"),
     "LOST": (State.INTERRUPTED, "all its processes are gone"),  # the local queue's word
-    "GONE": (State.INTERRUPTED, "its queue is gone"),  # a word of ours, as the next
+    # these two are words of facts.py
+    "GONE": (State.INTERRUPTED, "its queue is gone"),
     "TAKEN": (State.INTERRUPTED, "given up with DORA_TAKE=1"),
     "REVOKED": (State.INTERRUPTED, "moved to another cluster"),
     "": (State.INTERRUPTED, "its job is gone, and the scheduler does not know how"),
 }
-USUAL_WAITS = ("", "None", "Resources", "Priority")
-STALLED = 10  # times the usual time between two signs of progress
-BEAT = 10.0  # seconds: a run that steps faster writes its progress down this often
+USUAL_WAITS = ("", "None", "Resources", "Priority")  # SLURM's reasons that need no mention
+STALLED = 10  # a run is stalled after this many times its longest gap between signs of progress
+BEAT = 10.0  # seconds: a run that steps faster writes its progress this often
 
 
 @dataclass(frozen=True)
 class Status:
-    """What an experiment is, and why."""
+    """The state of an experiment, and why it is so."""
 
     state: State
     cause: str = ""
     where: str = ""  # "node7, job 8812"
     job_id: str = ""
     user: str = ""  # whose job it is
-    certain: bool = True  # False: whoever knows could not be asked
+    certain: bool = True  # False: the machine or scheduler that knows did not answer
     by_job: bool = False  # it runs, or waits, as a job that can be cancelled
-    held: bool = False  # it waits with us: there is no room at the scheduler
-    out_of_reach: bool = False  # nobody here can ever tell; DORA_TAKE=1 says that it is gone
+    held: bool = False  # not at the scheduler yet, which has no room
+    out_of_reach: bool = False  # cannot be known from here; DORA_TAKE=1 counts it as gone
 
     @property
     def live(self) -> bool:
+        """Whether it waits or runs."""
         return self.state in (State.WAITING, State.RUNNING)
 
     @property
@@ -88,42 +90,41 @@ class Status:
         return f"{self.state}: {self.cause}"
 
     def __str__(self) -> str:
-        """In one or two words, for a table's cell: the cause where that says more than the
-        state."""
+        """One or two words for a table's cell: the cause if it says more than the state."""
         if self.state == State.FAILED and self.cause:
             return self.cause
         if self.state in (State.INTERRUPTED, State.WAITING) and self.cause:
             return self.why
         if self.state == State.RUNNING and self.cause.startswith("stalled"):
             return self.cause
-        return str(self.state) + ("" if self.certain else " (?)")
+        return str(self.state) if self.certain else f"{self.state} (?)"
 
 
 def decide(facts: Facts) -> Status:
-    """The table above, row by row; a run that makes no progress is shown as such, and nothing
-    more."""
+    """The status of an experiment, by the table above.
+
+    A run that makes no progress is marked as stalled. It still counts as running.
+    """
     status = _decide(facts)
-    if (
-        status.state == State.RUNNING
-        and status.certain
-        and facts.said == State.RUNNING
-        and not status.cause
-    ):
+    running = status.state == State.RUNNING and facts.said == State.RUNNING
+    if running and status.certain and not status.cause:
         return replace(status, cause=stalled(facts.run, facts.now))
     return status
 
 
 def stalled(run: RunState, now: float) -> str:
-    """`stalled 14 min`: no progress for ten times as long as ever before in this attempt.
+    """`stalled 14 min` after ten times the longest gap of this attempt, else empty.
 
-    Empty: it goes on.
+    A gap is the time between two signs of progress.
 
-    A process that lives is no proof: a loader that waits for a dead disk lives too.
+    That the process lives proves nothing: a loader that waits for a dead disk lives, too.
     """
-    if run.gap is None or run.updated is None:  # it has not trained yet: nothing is usual
+    if run.gap is None or run.updated is None:  # not trained yet: no gap is known
         return ""
     silent = now - run.updated
-    return f"stalled {duration(silent)}" if silent > STALLED * max(run.gap, BEAT) else ""
+    if silent <= STALLED * max(run.gap, BEAT):
+        return ""
+    return f"stalled {duration(silent)}"
 
 
 def _decide(facts: Facts) -> Status:
@@ -139,14 +140,8 @@ def _decide(facts: Facts) -> Status:
         return _status(facts, State.RUNNING, where=_job_where(facts), by_job=True)
     if phase == Phase.PENDING:
         assert facts.info is not None
-        reason = facts.info.reason
-        return _status(
-            facts,
-            State.WAITING,
-            "" if reason in USUAL_WAITS else reason,
-            _job_where(facts),
-            by_job=True,
-        )
+        cause = "" if facts.info.reason in USUAL_WAITS else facts.info.reason
+        return _status(facts, State.WAITING, cause, _job_where(facts), by_job=True)
     if job is not None and job.held and not facts.spoke:
         if job.cancelled:
             return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
@@ -156,11 +151,13 @@ def _decide(facts: Facts) -> Status:
     if phase == Phase.UNKNOWN and not _has_ended(facts):
         return _unanswered(facts)
     if facts.last is not None and facts.alive is None:
-        cause = "its process is hidden" if facts.last.same_boot() else "its machine cannot be asked"
+        cause = "its machine cannot be asked"
+        if facts.last.same_boot():
+            cause = "its process is hidden"
         status = _status(facts, State.RUNNING, cause, facts.last.where(), certain=False)
         return replace(status, out_of_reach=True)
     if phase == Phase.OVER and (facts.by_job or not facts.spoke):
-        return _judged(facts, said)
+        return _judged(facts)
     if said == State.RUNNING or (said == State.NEW and facts.last is not None):
         return _interrupted(facts, "its process is gone")
     if said == State.INTERRUPTED:
@@ -169,55 +166,54 @@ def _decide(facts: Facts) -> Status:
 
 
 def _has_ended(facts: Facts) -> bool:
-    """Whether the last attempt is proven gone, and its job brings no other.
-
-    SLURM may start a job again. The local queue never does.
-    """
+    """Whether the last attempt is proven gone, and its job will start no other one."""
     assert facts.job is not None
-    once = not facts.by_job or facts.job.cluster == "local"
-    return facts.alive is False and facts.spoke and once
+    # SLURM may start a job again. The local queue never does.
+    starts_once = not facts.by_job or facts.job.cluster == "local"
+    return facts.alive is False and facts.spoke and starts_once
 
 
 def _unanswered(facts: Facts) -> Status:
-    """Of a job whose scheduler is silent for now, or that nobody here can ask about."""
+    """The status if the scheduler of the job does not answer, or cannot be asked from here."""
     job = facts.job
     assert job is not None
-    state = State.RUNNING if facts.by_job and facts.said == State.RUNNING else State.WAITING
+    state = State.WAITING
+    if facts.by_job and facts.said == State.RUNNING:
+        state = State.RUNNING
+    out_of_reach = facts.info is None
     cause = "its scheduler does not answer"
-    if facts.info is None:
+    if out_of_reach:
         cause = f"{_scheduler(job)} cannot be asked from here"
     status = _status(facts, state, cause, _job_where(facts), certain=False, by_job=True)
-    return replace(status, out_of_reach=facts.info is None)
+    return replace(status, out_of_reach=out_of_reach)
 
 
 def _scheduler(job: Job) -> str:
+    """`cluster "big"`, or `the queue of jane on node7`."""
     if job.cluster != "local":
         return f'cluster "{job.queue}"' if job.queue else "its cluster"
-    owner = f" of {job.user}" if job.user and job.user != claims.user_name() else ""
-    return f"the queue{owner} on {job.host or 'another machine'}"
+    queue = "the queue"
+    if job.user and job.user != claims.user_name():
+        queue += f" of {job.user}"
+    return f"{queue} on {job.host or 'another machine'}"
 
 
-def _judged(facts: Facts, said: State) -> Status:
-    """By the executor's word on the job; where the run said that it was interrupted, and why, that
-    is more precise."""
+def _judged(facts: Facts) -> Status:
+    """The status by the executor's word on a job that is over.
+
+    If the run wrote that it was interrupted, and why, that is more precise.
+    """
     info, job = facts.info, facts.job
     assert info is not None and job is not None
     word = info.word
     if job.cancelled and word != "COMPLETED":
         return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
-    if said == State.INTERRUPTED and word in ("FAILED", "COMPLETED", "") and facts.run.cause:
+    if facts.said == State.INTERRUPTED and word in ("FAILED", "COMPLETED", "") and facts.run.cause:
         return _interrupted(facts, facts.run.cause)
-    # A code that may be the number of a signal: a run that leaves by itself says so, as a rule.
-    unsure = not info.exact and said == State.RUNNING and 0 < info.exit_code < 32
-    signum = info.exit_code if unsure else info.signal
-    if word == "FAILED" and signum:
-        return _status(facts, State.INTERRUPTED, f"killed by signal {signum}")
     if word == "FAILED":
-        return _status(
-            facts, State.FAILED, facts.reason() or f"its job ended with code {info.exit_code}"
-        )
+        return _failed(facts, info)
     state, cause = WORDS.get(word, (State.INTERRUPTED, word.lower()))
-    # nobody wanted its end, but another job in its place
+    # cancelled to be replaced by another job, so the user did not want an end
     if state == State.CANCELLED and facts.in_vain:
         return _interrupted(facts, "its job gave way to another, which was never submitted")
     if state == State.CANCELLED and info.by:
@@ -227,8 +223,20 @@ def _judged(facts: Facts, said: State) -> Status:
     return _status(facts, state, cause)
 
 
+def _failed(facts: Facts, info: JobInfo) -> Status:
+    """The status if a job ended with a code other than 0: killed by a signal, or failed."""
+    signum = info.signal
+    # The code may be the number of a signal. A run that ends by itself writes so, and this did not.
+    if not info.exact and facts.said == State.RUNNING and 0 < info.exit_code < 32:
+        signum = info.exit_code
+    if signum:
+        return _status(facts, State.INTERRUPTED, f"killed by signal {signum}")
+    reason = facts.reason() or f"its job ended with code {info.exit_code}"
+    return _status(facts, State.FAILED, reason)
+
+
 def _interrupted(facts: Facts, cause: str) -> Status:
-    """Cancelled, where someone asked for the end."""
+    """The status if an attempt is gone: cancelled if a user asked for the end, else interrupted."""
     if facts.cancelled:
         return _status(facts, State.CANCELLED, f"cancelled by {facts.cancelled}")
     return _status(facts, State.INTERRUPTED, cause)
@@ -242,65 +250,50 @@ def _status(
     certain: bool = True,
     by_job: bool = False,
 ) -> Status:
-    job = facts.job
-    running_job = by_job or (facts.by_job and state in (State.RUNNING, State.WAITING))
-    user = (
-        job.user
-        if running_job and job
-        else facts.last.user
-        if facts.last and state == State.RUNNING
-        else ""
-    )
-    job_id = job.job_id if job and (facts.by_job or running_job) else ""
-    return Status(state, cause, where or _last_where(facts), job_id, user, certain, running_job)
+    """A status with its place, its job and its user.
 
-
-def _last_where(facts: Facts) -> str:
-    """Where it last was."""
-    return facts.last.where() if facts.last else _job_where(facts)
+    Args:
+        where: "node7, job 8812". Empty: the place of the last attempt, or of the job.
+        by_job: whether it is the job that runs or waits.
+    """
+    job, last = facts.job, facts.last
+    by_job = by_job or (facts.by_job and state in (State.RUNNING, State.WAITING))
+    job_id = user = ""
+    if last is not None and state == State.RUNNING:
+        user = last.user
+    if job is not None and by_job:
+        user = job.user
+    if job is not None and (by_job or facts.by_job):
+        job_id = job.job_id
+    if not where and last is not None:
+        where = last.where()
+    where = where or _job_where(facts)
+    return Status(state, cause, where, job_id, user, certain, by_job)
 
 
 def _job_where(facts: Facts) -> str:
+    """`node7, job 8812`, or `job 8812` if its node is not known."""
     if facts.job is None or not facts.job.job_id:
         return ""
-    node = facts.info.node if facts.info else ""
-    return f"{node}, job {facts.job.job_id}" if node else f"job {facts.job.job_id}"
+    job = f"job {facts.job.job_id}"
+    if facts.info is None or not facts.info.node:
+        return job
+    return f"{facts.info.node}, {job}"
 
 
 def look(
     experiments: Iterable[Experiment], executor: Executor | None, force: bool = False
 ) -> dict[str, Status]:
-    """The status of each experiment, by signature; the executor is asked once for all of their
-    jobs."""
+    """The status of each experiment, by signature.
+
+    The executor is asked once for all of their jobs.
+
+    Args:
+        force: ask the scheduler now, even if it was asked a moment ago.
+    """
     jobs = {experiment: experiment.job() for experiment in experiments}
-    infos = infos_of(
-        [job for experiment, job in jobs.items() if not is_completed(experiment)], executor, force
-    )
+    asked = [job for experiment, job in jobs.items() if not is_completed(experiment)]
+    infos = infos_of(asked, executor, force)
     return {
         experiment.sig: decide(facts_of(experiment, job, infos)) for experiment, job in jobs.items()
     }
-
-
-# --- in words ---
-
-
-def duration(seconds: float | None) -> str:
-    """`40 s`, `6 min`, `3 h 20`, `2 d 4 h`."""
-    if seconds is None:
-        return ""
-    minutes = round(seconds / 60)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02}" if hours < 24 else f"{hours // 24} d {hours % 24} h"
-
-
-def when(seconds: float | None) -> str:
-    """`23 Nov 14:02`, in local time."""
-    return time.strftime("%d %b %H:%M", time.localtime(seconds)) if seconds else ""
-
-
-def log_path(experiment: Experiment) -> Path | None:
-    return log_of(experiment, experiment.job())

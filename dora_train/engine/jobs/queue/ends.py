@@ -1,7 +1,7 @@
-"""What is left of the jobs of the local queue that are over: a line of JSON each, in one file.
+"""How the jobs of the local queue ended: a line of JSON for each job that is over, in one file.
 
-About 100 bytes a job, for ever, as an experiment's state may rest on how its job ended. Standard
-library only, as queue.py, which calls this while it holds the queue.
+A line has about 100 bytes and stays for ever, as the state of an experiment may depend on how its
+job ended. queue.py calls this while it holds the queue. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ from .files import append, read
 
 
 class Ends:
-    """The file, and what it holds."""
+    """The file of the ends.
+
+    Args:
+        path: the file, which may be missing.
+    """
 
     def __init__(self, path: str):
         self.path = path
 
     def add(self, ends: dict[str, dict]) -> None:
-        """Keep how these jobs ended, by their numbers."""
-        if ends:
-            append(
-                self.path, [json.dumps({"number": number} | end) for number, end in ends.items()]
-            )
+        """Add the ends of jobs, by their numbers."""
+        lines = [json.dumps({"number": number} | end) for number, end in ends.items()]
+        if lines:
+            append(self.path, lines)
 
     def all(self) -> dict[str, dict]:
-        """`{"12": {"name": "dora_5f3a91c2_...", "word": "FAILED", "code": 3, "signal": 0}}`.
+        """The ends of all jobs, by their numbers.
 
-        A line that a loss of power cut short does not count.
+        `{"12": {"name": "dora_5f3a91c2_...", "word": "FAILED", "code": 3, "signal": 0}}`. A line
+        that a loss of power cut short does not count.
         """
         ends: dict[str, dict] = {}
         for line in read(self.path).splitlines():

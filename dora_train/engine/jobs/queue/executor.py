@@ -1,10 +1,10 @@
-"""This machine as an executor: a queue of files (queue.py), worked off by small processes
+"""This machine as an executor: a queue of files (queue.py), and small processes that start its jobs
 (runner.py).
 
-A job of it runs in the folder, environment and Python of the command that queued it, in a session
-of its own: neither Ctrl-C nor the end of the terminal reaches it. All ranks of a job run here,
-however many nodes were asked for, and there are no limits of time and memory; what else only a
-cluster has is passed over, and said so.
+A job runs in the folder, environment and Python of the command that queued it. It has a session of
+its own, so neither Ctrl-C nor the end of the terminal reaches it. All of its ranks run here, for
+any number of nodes, and without limits of time and memory. Other settings that only a cluster has
+are ignored, and a message says so.
 """
 
 import os
@@ -22,21 +22,25 @@ from ... import machine
 from ...experiment import claims
 from ...experiment.claims import Holder
 from ...experiment.records import Job, from_stored
-from ..executor import JobInfo, NotSubmitted, Order, Phase, Receipt, outside, tokens
+from ..executor import JobInfo, NotSubmitted, Order, Phase, Receipt, job_log, outside, tokens
 from .files import text
+from .gpus import visible_gpus
+from .job_files import OVER, PENDING, RUNNING
 from .place import is_ours, machine_of_queue, place, trouble
-from .queue import OVER, PENDING, RUNNING, Queue
+from .queue import Queue
+from .taking import orphans, take
 
 PHASES = {PENDING: Phase.PENDING, RUNNING: Phase.RUNNING, OVER: Phase.OVER}
+# settings that only a cluster has
 FOREIGN = ("partition", "constraint", "qos", "account", "nodelist", "exclude")
 
 
 class Local:
-    """Queues jobs on this machine, and knows what became of them.
+    """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
-        jobs: how many run at a time; None: one a GPU, without GPUs as many as `threads` go into the
-            cores.
+        jobs: how many run at a time. None: one per GPU, or cores / threads without GPUs.
+        threads: the threads of each job.
         why: why jobs go here, in a few words.
     """
 
@@ -46,7 +50,7 @@ class Local:
         self._jobs, self._threads, self._why = jobs, threads, why
         self._queue = Queue(str(place()))
         self._others: dict[str, Queue] = {}  # this user's queues in other folders, by their ids
-        self._said: set[str] = set()
+        self._reported: set[str] = set()  # settings that were ignored
 
     # --- is there a queue? ---
 
@@ -55,7 +59,8 @@ class Local:
         return self._queue.id()
 
     def where(self) -> str:
-        return f"on this machine ({self._why}), {self.limit} job{'s' * (self.limit > 1)} at a time"
+        jobs = "1 job" if self.limit == 1 else f"{self.limit} jobs"
+        return f"on this machine ({self._why}), {jobs} at a time"
 
     @cached_property
     def _missing(self) -> str:
@@ -64,7 +69,9 @@ class Local:
             why = trouble(self._queue.root)
         except OSError as error:
             why = error.strerror or str(error)
-        return f"the queue cannot lie in {self._queue.root}: {why}" if why else ""
+        if not why:
+            return ""
+        return f"the queue cannot lie in {self._queue.root}: {why}"
 
     def missing(self) -> str:
         return self._missing
@@ -77,12 +84,12 @@ class Local:
         return self._queue_of(job.queue or self.queue) is not None
 
     def lost(self, job: Job) -> bool:
-        """Whether the queue of a job is proven gone: it was this user's, here, and is no more."""
+        """Whether the queue of a job, which this user had on this machine, is proven gone."""
         if job.cluster != self.name or not job.queue_folder or job.user != claims.user_name():
             return False
         maker = from_stored(Holder, job.writer)
         if maker is None or not maker.this_machine() or maker.namespace != machine.namespace():
-            return False  # the folders of another machine, or container, are not seen from here
+            return False  # the folders of another machine or container cannot be seen from here
         try:
             return Path(job.queue_folder, "id").read_text(encoding="utf-8").strip() != job.queue
         except (FileNotFoundError, NotADirectoryError):
@@ -91,9 +98,13 @@ class Local:
             return False
 
     def _queue_of(self, queue_id: str) -> Queue | None:
-        """The queue of this id, if it is one of this user's that is there."""
-        found = self._queue if queue_id == self.queue else self._others.get(queue_id)
-        return found if found is not None and queue_id and found.id() == queue_id else None
+        """The queue of this id. None if this user has no such queue any more."""
+        found = self._others.get(queue_id)
+        if queue_id == self.queue:
+            found = self._queue
+        if found is None or not queue_id or found.id() != queue_id:
+            return None
+        return found
 
     @cached_property
     def gpus(self) -> list[str]:
@@ -108,28 +119,26 @@ class Local:
     # --- submit, cancel ---
 
     def submit(self, order: Order) -> Receipt:
-        """Put a job into the line; `move` lets it start.
+        """Put a job into the line. `move` starts it.
 
         Raises:
-            NotSubmitted: it needs more GPUs than there are, or replaces a job of a cluster that has
-                yet to end.
+            NotSubmitted: it needs more GPUs than there are, or replaces a job of another queue that
+                has not ended yet.
         """
         wanted = order.parameters
         gpus = int(str(wanted.get("gres", "gpu:0")).partition(":")[2]) * wanted["nodes"]
         if gpus > len(self.gpus):
-            raise NotSubmitted(
-                f"refused: a job of {gpus} GPUs; this machine has {len(self.gpus)} to give"
-                f"{' (CUDA_VISIBLE_DEVICES)' * ('CUDA_VISIBLE_DEVICES' in os.environ)}."
-            )
-        if not all(_queue_id(job_id) == self.queue for job_id in order.after):
+            here = f"this machine has {len(self.gpus)} to give"
+            if "CUDA_VISIBLE_DEVICES" in os.environ:
+                here += " (CUDA_VISIBLE_DEVICES)"
+            raise NotSubmitted(f"refused: a job of {gpus} GPUs; {here}.")
+        # ids of another queue mean nothing here, so the job could not wait for theirs to end
+        if set(map(_queue_id, order.after)) - {self.queue}:
             raise NotSubmitted(
                 f"refused: it takes the place of job {', '.join(order.after)} of another queue, which "
                 "was asked to end; call again in a minute"
             )
-        self._pass_over(
-            [key for key in FOREIGN if wanted.get(key)]
-            + [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())]
-        )
+        self._report_ignored(wanted)
         order.folder.mkdir(parents=True, exist_ok=True)
         lines = [*wanted.get("setup", ()), *order.setup, f"exec {order.command}"]
         number = self._queue.add(
@@ -141,34 +150,28 @@ class Local:
                 "ranks": wanted["nodes"] * wanted["ntasks_per_node"],
                 "env": _environment(),
                 "umask": _umask(),
-                "folder": text(os.fsencode(os.getcwd())),
-                "script": [
-                    shutil.which("bash") or "/bin/sh",
-                    "-c",
-                    text(os.fsencode("\n".join(lines))),
-                ],
-                "logs": text(os.fsencode(order.folder.absolute())),
+                "folder": _text(os.getcwd()),
+                "script": [shutil.which("bash") or "/bin/sh", "-c", _text("\n".join(lines))],
+                "logs": _text(order.folder.absolute()),
                 "after": [_number(job_id) for job_id in order.after],
             },
             None if order.tasks is None else list(order.tasks),
         )
         return Receipt(f"{self.queue}-{number}")
 
-    def _pass_over(self, keys: list[str]) -> None:
-        """One line on standard error, the first time."""
-        if keys and not self._said.issuperset(keys):
-            self._said.update(keys)
+    def _report_ignored(self, wanted: Mapping[str, Any]) -> None:
+        """Print one line on standard error for settings that only a cluster has, the first time."""
+        keys = [key for key in FOREIGN if wanted.get(key)]
+        keys += [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())]
+        if not self._reported.issuperset(keys):
+            self._reported.update(keys)
             print(f"this machine knows no {' and no '.join(keys)}: passed over.", file=sys.stderr)
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
-        """Of the first rank; the names are those of submitit's."""
-        return order.folder / (
-            f"{job_id}_0_log.out" if task is None else f"{job_id}_{task}_0_log.out"
-        )
+        return job_log(order, job_id, task)
 
     def cancel(self, job_ids: Iterable[str]) -> None:
-        """A job that waits is gone at once; one that runs is asked to leave, and ended after a
-        grace time."""
+        """Cancel jobs. One that runs is asked to end, and killed after a grace time."""
         for job_id, token in tokens(job_ids).items():
             queue = self._queue_of(_queue_id(job_id))
             if queue is not None:
@@ -176,12 +179,11 @@ class Local:
         self.move()
 
     def move(self) -> None:
-        """Let the jobs start that can, and put somebody in the place of a runner that was
-        killed."""
+        """Start the jobs that can start, and replace runners that were killed."""
         if not self.queue:
             return
-        # is there anything to do? It is cheap to look
-        jobs = [*self._queue.take(), *self._queue.orphans()]
+        # checked here, as a look at the files is cheaper than a process; the runner takes them anew
+        jobs = [*take(self._queue), *orphans(self._queue)]
         for job in jobs:
             job.close()
         if jobs:
@@ -190,7 +192,7 @@ class Local:
     # --- ask ---
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
-        """Files are cheap to read: the answer is always of now."""
+        """The answer on each of these jobs. It is always new, as files are cheap to read."""
         numbers: dict[str, list[str]] = defaultdict(list)
         for job_id in job_ids:
             numbers[_queue_id(job_id)].append(_number(job_id))
@@ -209,16 +211,15 @@ class Local:
 
     def find(self, names: Iterable[str]) -> dict[str, str] | None:
         known = self._queue.named()
-        return {
-            name: f"{self.queue}-{known[name].partition('_')[0]}" for name in names if name in known
-        }
+        found = {}
+        for name in names:
+            if name in known:
+                found[name] = f"{self.queue}-{known[name].partition('_')[0]}"
+        return found
 
     def is_running(self, job_id: str, token: str = "") -> bool | None:
-        """Whether a job runs now, and its name holds the token; None: it is another machine's."""
-        info = self.jobs([job_id])[job_id]
-        if info.phase == Phase.UNKNOWN:
-            return None
-        return info.of(token).phase == Phase.RUNNING
+        """Whether a job runs now, and its name holds the token. None: it is another machine's."""
+        return self.jobs([job_id])[job_id].is_running(token)
 
 
 def is_local(job_id: str) -> bool:
@@ -234,71 +235,51 @@ def _number(job_id: str) -> str:
     return job_id.partition("-")[2]
 
 
-def _info(job_id: str, phase: str, what: Mapping[str, Any]) -> JobInfo:
-    word = str(what.get("word")) if phase == OVER else ""
+def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
+    """The answer on a job, from the state that the queue tells."""
     return JobInfo(
         job_id,
         PHASES[phase],
-        word,
+        str(end.get("word")) if phase == OVER else "",
         node=socket.gethostname(),
         user=claims.user_name(),
-        exit_code=what.get("code", 0),
-        signal=what.get("signal", 0),
-        name=what.get("name", ""),
+        exit_code=end.get("code", 0),
+        signal=end.get("signal", 0),
+        name=end.get("name", ""),
     )
 
 
 # --- this machine ---
 
 
-def visible_gpus() -> list[str]:
-    """`["0", "1"]`: those that CUDA_VISIBLE_DEVICES leaves, else all that the driver lists.
-
-    Torch is not asked.
-    """
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        names = [name.strip() for name in given.split(",")]
-        # CUDA stops at the first of those
-        ends = [place for place, name in enumerate(names) if name in ("", "-1")]
-        return list(dict.fromkeys(names[: ends[0]] if ends else names))
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return (
-        [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()]
-        if not done.returncode
-        else []
-    )
-
-
 def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of cores that this command may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _environment() -> dict[str, str]:
-    """This command's, without what an outer job left in it."""
-    return {
-        text(os.fsencode(key)): text(os.fsencode(value))
-        for key, value in os.environ.items()
-        if not outside(key)
-    }
+    """The environment of this command, without the variables of an outer job."""
+    return {_text(key): _text(value) for key, value in os.environ.items() if not outside(key)}
+
+
+def _text(value: str | Path) -> str:
+    """A path or a value of the environment as text that JSON can hold."""
+    return text(os.fsencode(value))
 
 
 def _umask() -> int:
-    umask = os.umask(0o022)
+    umask = os.umask(0o022)  # it can only be read by setting it
     os.umask(umask)
     return umask
 
 
 def _start_runner(queue: Queue) -> None:
-    """In a session of its own, and with no pipe of ours: it outlives this command."""
+    """Start a runner in a session of its own, as it outlives this command.
+
+    It has no pipe of this command: a reader of our output would wait for its end.
+    """
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
         "main(sys.argv[2])"
@@ -306,11 +287,12 @@ def _start_runner(queue: Queue) -> None:
     private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(private, "ab") as log:
         process = subprocess.Popen(
+            # isolated and without site-packages, so that it starts fast and stays small
             [sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
-            cwd="/",
+            cwd="/",  # else it would keep a folder in use that may be removed or unmounted
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    process.wait()  # until it has forked: what it starts then shows as running
+    process.wait()  # until it has forked: then the jobs that it starts are shown as running

@@ -1,7 +1,7 @@
-"""Files that are locked, written whole, or read if they are there: what the local queue is made of.
+"""Locks, whole writes, and reads of files that may be missing, for the local queue.
 
 A lock (flock) belongs to an open file, and to every process that inherits it. queue.py calls all of
-this; executor.py looks with it whether locks work in a folder. Standard library only, as there.
+this, and place.py checks with it whether locks work in a folder. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ from contextlib import contextmanager, suppress
 
 
 class Locks:
-    """Open files that are locked, to be kept together or let go together."""
+    """Open files that are locked. They are kept together or closed together."""
 
     def __init__(self) -> None:
         self.kept: list[int] = []
 
     def lock(self, path: str) -> bool:
+        """Lock a file. False if another process holds it."""
         fd = lock(path)
-        self.kept += [fd] if fd is not None else []
-        return fd is not None
+        if fd is None:
+            return False
+        self.kept.append(fd)
+        return True
 
     def keep(self) -> list[int]:
+        """The open files, which are not closed at the end of `opened`."""
         kept, self.kept = self.kept, []
         return kept
 
 
 @contextmanager
 def opened() -> Iterator[Locks]:
+    """Locks that are let go at the end, unless they are kept."""
     fds = Locks()
     try:
         yield fds
@@ -40,7 +45,7 @@ def opened() -> Iterator[Locks]:
 
 
 def lock(path: str) -> int | None:
-    """The open file, locked; None where another process holds it."""
+    """The open file, locked. None if another process holds it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,24 +56,24 @@ def lock(path: str) -> int | None:
 
 
 def is_locked(path: str) -> bool:
-    """Whether somebody holds the file.
+    """Whether a process holds the file.
 
-    Asked while the queue is held: the answer locks it for a moment.
+    Call it while the queue is held, as it locks the file itself for a moment.
     """
     if not os.path.exists(path):
         return False
     fd = lock(path)
-    if fd is not None:
-        os.close(fd)
-    return fd is None
+    if fd is None:
+        return True
+    os.close(fd)
+    return False
 
 
 def write(path: str, text: str) -> None:
     """Write a file whole or not at all."""
     aside = f"{path}.{os.getpid()}.tmp"
-    with open(
-        os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-    ) as file:
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with open(handle, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -76,7 +81,10 @@ def write(path: str, text: str) -> None:
 
 
 def append(path: str, lines: list[str]) -> None:
-    """Add lines to a file. A line before them that a loss of power cut short stays by itself."""
+    """Add lines to a file.
+
+    They begin with a newline, so that a line that a loss of power cut short does not join the next.
+    """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(handle, "w", encoding="utf-8") as file:
         file.write("\n".join(["", *lines, ""]))
@@ -85,10 +93,10 @@ def append(path: str, lines: list[str]) -> None:
 
 
 def make_private(folder: str) -> None:
-    """Make a folder that nobody else can look into, unless it is there.
+    """Make a folder that only this user can look into, unless it exists.
 
     Raises:
-        OSError: it cannot be made, or is there and belongs to another user.
+        OSError: it cannot be made, or it exists and belongs to another user.
     """
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
@@ -98,7 +106,7 @@ def make_private(folder: str) -> None:
 
 
 def is_private(folder: str) -> bool:
-    """Whether nobody else can look into it."""
+    """Whether only this user can look into a folder."""
     try:
         return not os.lstat(folder).st_mode & 0o077
     except OSError:
@@ -106,7 +114,7 @@ def is_private(folder: str) -> bool:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder of files. It may be gone already."""
+    """Remove a folder of files. It may already be gone."""
     with suppress(OSError):
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
@@ -114,16 +122,17 @@ def remove(folder: str) -> None:
 
 
 def text(raw_bytes: bytes) -> str:
-    """Bytes of the system (paths, an environment) as text that JSON can hold, whatever the locale
-    is."""
+    """Bytes of the system (paths, an environment) as text for JSON, in any locale."""
     return raw_bytes.decode("utf-8", "surrogateescape")
 
 
 def raw(words: str) -> bytes:
+    """The bytes that `text` was made of."""
     return words.encode("utf-8", "surrogateescape")
 
 
 def read(path: str) -> str:
+    """The text of a file, without spaces around it. Empty if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().strip()
@@ -132,6 +141,7 @@ def read(path: str) -> str:
 
 
 def listed(folder: str) -> list[str]:
+    """The names in a folder. Empty if it cannot be read."""
     try:
         return os.listdir(folder)
     except OSError:

@@ -1,6 +1,6 @@
-"""The folder of the local queue as such: how it is made, named, and held by one process at a time.
+"""The folder of the local queue: how it is made, named, and held by one process at a time.
 
-What lies in it is written in queue.py. Standard library only, as there.
+queue.py says what each file in it means. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FILES = ("id", "machine", "last", "ended", "lock", "trouble.log")
 
 
 class QueueFolder:
-    """A folder that is a queue, or may become one."""
+    """A folder that is a queue, or can become one."""
 
     def __init__(self, root: str):
         self.root = root
@@ -26,10 +26,10 @@ class QueueFolder:
         return os.path.join(self.root, *parts)
 
     def make(self, machine: str = "") -> None:
-        """Make the queue. A folder that is there already keeps its mode.
+        """Make the queue. A folder that exists keeps its mode.
 
         Args:
-            machine: what names this machine, whatever its host name is.
+            machine: an id of this machine that does not depend on its host name.
 
         Raises:
             OSError: it cannot be written, or something in it belongs to another user.
@@ -46,22 +46,22 @@ class QueueFolder:
                 write(self.path("id"), f"q{os.urandom(4).hex()}")
 
     def fits(self) -> bool:
-        """Whether the folder is a queue, or could be: it is missing, or holds nothing else."""
-        return os.path.exists(self.path("id")) or all(map(self._is_made, listed(self.root)))
+        """Whether the folder is a queue or can become one: it is missing, or holds nothing else."""
+        return os.path.exists(self.path("id")) or all(map(self._is_of_queue, listed(self.root)))
 
-    def _is_made(self, name: str) -> bool:
-        """Whether a command that makes the queue at this moment may have made this."""
+    def _is_of_queue(self, name: str) -> bool:
+        """Whether a file may be part of a queue, which another command may be making right now."""
         if name in FOLDERS:
             return is_private(self.path(name))
         return name in FILES or name.endswith(".tmp")
 
     def id(self) -> str:
-        """`q3f1a`; empty where there is no queue yet."""
+        """The name of the queue: `q3f1a`. Empty if there is no queue yet."""
         return read(self.path("id"))
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else looks or changes meanwhile."""
+        """Hold the queue, so that no other process reads or changes it meanwhile."""
         fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

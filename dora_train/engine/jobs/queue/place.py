@@ -1,4 +1,4 @@
-"""Where the queue of this machine lies, and whether a folder will do. `executor.py` calls this."""
+"""Where the folder of the local queue is, and whether locks work there. executor.py calls this."""
 
 import os
 import socket
@@ -12,11 +12,11 @@ from ...experiment.claims import user_name
 from .files import is_locked, lock, read
 from .queue import Queue
 
-PLACE = "DORA_QUEUE"  # names the folder of the queue
+PLACE = "DORA_QUEUE"  # the folder of the queue
 
 
 def place() -> Path:
-    """The folder: one a user and machine, since homes are shared by machines now and then."""
+    """The folder of the queue: one per user and machine, as machines may share a home."""
     if os.environ.get(PLACE):
         return _room_in(Path(os.environ[PLACE]).absolute())
     queues = Path(_state_folder()).absolute() / "dora_train" / "queue"
@@ -24,37 +24,43 @@ def place() -> Path:
 
 
 def _state_folder() -> str:
-    """Where a user's programs keep their state; without a home, as in some containers, a temporary
-    folder."""
+    """The folder for the state of a user's programs."""
     folder = os.path.expanduser(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
-    has_home = not folder.startswith("~")
-    return folder if has_home else os.path.join(tempfile.gettempdir(), f"state-{os.getuid()}")
+    if folder.startswith("~"):  # no home, as in some containers
+        return os.path.join(tempfile.gettempdir(), f"state-{os.getuid()}")
+    return folder
 
 
 def _room_in(folder: Path) -> Path:
-    """The folder itself; if it holds other things, as /tmp does, a folder in it."""
-    return folder if Queue(str(folder)).fits() else folder / f"dora_queue.{user_name()}"
+    """The folder itself. If it holds other files, as /tmp does, a new folder in it."""
+    if Queue(str(folder)).fits():
+        return folder
+    return folder / f"dora_queue.{user_name()}"
 
 
 def _under_another_name(queues: Path) -> Path | None:
-    """The queue that this machine made when it had another host name; None if there is none."""
+    """The queue that this machine made under another host name. None if there is none."""
     ours = machine_of_queue()
     if not ours or (queues / socket.gethostname()).exists():
         return None
     if not machine.is_local(queues):  # other machines have their queues there, too
         return None
-    known = (queues / name for name in sorted(listed(queues)))
-    return next((folder for folder in known if read(str(folder / "machine")) == ours), None)
+    for name in sorted(listed(queues)):
+        if read(str(queues / name / "machine")) == ours:
+            return queues / name
+    return None
 
 
 def machine_of_queue() -> str:
-    """What names this machine, or this container of it; empty if nothing but the host name does."""
+    """An id of this machine, or of this container on it. Empty if only the host name is known."""
     found = machine.machine_id()
-    return f"{found} {machine.namespace()}".strip() if found else ""
+    if not found:
+        return ""
+    return f"{found} {machine.namespace()}".strip()
 
 
 def is_ours(folder: str) -> bool:
-    """Whether a folder is there, and this user's."""
+    """Whether a folder exists and belongs to this user."""
     try:
         return os.stat(folder).st_uid == os.geteuid()
     except OSError:
@@ -62,22 +68,24 @@ def is_ours(folder: str) -> bool:
 
 
 def trouble(folder: str) -> str:
-    """Why locks are of no use in a folder; empty if a process that inherits one keeps it.
+    """Why locks do not work in a folder. Empty if they do.
 
-    On NFS, Linux makes POSIX locks of them, which are not inherited, or there are none at all.
+    A lock must stay with a process that inherits it. On NFS there may be no locks, or Linux makes
+    POSIX locks of them, which are not inherited.
     """
     path = os.path.join(folder, f".check.{os.getpid()}.tmp")
     try:
         fd = lock(path)
         assert fd is not None, "the file is this process's own"
-        with subprocess.Popen(
+        heir = subprocess.Popen(
             ["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, pass_fds=[fd]
-        ):
+        )
+        with heir:  # `cat` ends at the end of this block
             os.close(fd)
             inherited = is_locked(path)
-        return (
-            "" if inherited and not is_locked(path) else "locks do not work there, as on some NFS"
-        )
+        if inherited and not is_locked(path):
+            return ""
+        return "locks do not work there, as on some NFS"
     except OSError as error:
         return error.strerror or str(error)
     finally:
