@@ -4,6 +4,8 @@ Light: a grid file that asks for one is told so, with its line, long before a jo
 Lightning.
 """
 
+from collections.abc import Iterable
+
 from ..errors import UserError
 
 DORA = {
@@ -35,7 +37,29 @@ TRAINER = {  # keyword -> what takes its place
 
 
 def refuse_trainer_key(key: str) -> None:
-    """Raises: UserError if `key` is `trainer.` and a keyword that is not the user's."""
+    """Refuse a keyword of the Trainer that the user does not set here.
+
+    Args:
+        key: a dotted key. All but `trainer.NAME` pass.
+
+    Raises:
+        UserError: it says what to use instead.
+    """
     section, _, name = key.partition(".")
     if section == "trainer" and name in TRAINER:
         raise UserError(f"trainer.{name} is not set here: {TRAINER[name]}.")
+
+
+def refuse_reserved(overrides: Iterable[str]) -> None:
+    """Refuse overrides of keys that are not the user's: `dora.*`, and keywords of the Trainer.
+
+    Raises:
+        UserError: it says what to use instead.
+    """
+    for text in overrides:
+        if text.lstrip("+~").startswith("dora."):
+            raise UserError(
+                f'"{text}": dora.* is read before any override.',
+                "where things land: DORA_DIR=folder; the rest: conf/config.yaml",
+            )
+        refuse_trainer_key(text.partition("=")[0].lstrip("+").strip())

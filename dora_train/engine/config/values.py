@@ -41,6 +41,15 @@ def unflatten(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return config
 
 
+def key_of(override: str) -> str:
+    """The dotted key, or the group, of an override.
+
+    >>> key_of("+a.b=1")
+    'a.b'
+    """
+    return override.partition("=")[0].lstrip("+~").strip()
+
+
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`below` with the values of `above` over it."""
     result = dict(below)

@@ -1,78 +1,19 @@
-"""The values that an experiment was made with, beside those of today.
+"""The values of today for an experiment that comes in by its signature (`-f SIG`).
 
-The values that count are frozen: `drift` says which of them would be others now. An experiment that
-comes in by its signature (`-f SIG`) takes the rest, such as `logger` and `data.num_workers`, from
-today (`todays_values`): for an experiment like this one, with its data set, its recipe, and its own
-overrides of such keys. What of that no longer composes is left out, and said.
+The values that count are frozen (drift.py). The rest, such as `logger` and `data.num_workers`, come
+from today's configuration. It is composed for an experiment like this one: with its data set, its
+recipe, and its own overrides of such keys. A choice or override that no longer composes is left
+out, and the user is told.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..config import limits
 from ..config.compose import Composed, Composer
-from ..config.values import flatten, is_excluded, merged, same, split, unflatten
+from ..config.values import flatten, is_excluded, key_of, split, unflatten
 from ..errors import UserError
-from .folder import Experiment
 from .records import Birth
-
-
-@dataclass
-class Drift:
-    """A key whose value would now be another one than when the experiment was made."""
-
-    key: str
-    was: Any
-    now: Any  # None with `gone`
-    gone: bool = False
-
-    def __str__(self) -> str:
-        now = "is gone" if self.gone else f"is {self.now} now"
-        return f"{self.key} was {self.was}; it {now}"
-
-
-def frozen_values(
-    experiment: Experiment, config: Mapping[str, Any], counted: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    """What the experiment was made with; for younger keys, what it did or first ran with.
-
-    Args:
-        config: the configuration that its birth has, with the keys that `as_stored` adds.
-        counted: the values of today that count.
-    """
-    known = {key for key, _ in flatten(config)}
-    if all(key in known for key, _ in flatten(counted)):  # mostly: no more files are read
-        return config
-    added: dict[str, Any] = {}
-    for start in experiment.starts():
-        added = start.added | added
-    return merged(unflatten(list(added.items())), config)
-
-
-def drift(
-    frozen: Mapping[str, Any],
-    counted: Mapping[str, Any],
-    exclude: Sequence[str],
-    younger: Collection[str] = (),
-) -> list[Drift]:
-    """The keys that were frozen with another value than today's.
-
-    A key that `dora.exclude` has taken in since does not count.
-
-    Args:
-        frozen: as `frozen_values` gives them.
-        counted: the values of today that count.
-        younger: keys that `as_stored` has added; they are as they always were.
-    """
-    now = dict(flatten(counted))
-    found = []
-    for key, was in flatten(frozen):
-        if is_excluded(key, exclude) or key in younger:
-            continue
-        if key not in now or not same(now[key], was):
-            found.append(Drift(key, was, now.get(key), key not in now))
-    return found
 
 
 def todays_values(
@@ -95,14 +36,14 @@ def todays_values(
     own = [
         text
         for text in birth.argv
-        if _key(text) not in composer.groups and is_excluded(_key(text), exclude)
+        if key_of(text) not in composer.groups and is_excluded(key_of(text), exclude)
     ]
     kept = _composing(composer, groups, own)
     values = _compose(composer, [*groups, *kept, *extra]).values
     gone = [text for text in wanted if text not in groups]
-    named = {_key(text) for text in (*kept, *extra)}
+    named = {key_of(text) for text in (*kept, *extra)}
     for text in gone:
-        values = _emptied(values, _section(_key(text)), named)
+        values = _emptied(values, _section(key_of(text)), named)
     left_out = [text for text in (*wanted, *own) if text not in groups and text not in kept]
     return values, [
         f"{text} no longer fits the configuration: left out; what counts is frozen"
@@ -116,9 +57,9 @@ def chosen(composer: Composer, birth: Birth, exclude: Sequence[str]) -> dict[str
     found = birth.groups
     if not found:  # it was made before that was stored
         found = {
-            _key(text): text.partition("=")[2]
+            key_of(text): text.partition("=")[2]
             for text in birth.argv
-            if _key(text) in composer.groups
+            if key_of(text) in composer.groups
         }
         found = _inferred(composer, birth, found, exclude) | found
     defaults = composer.choices
@@ -208,10 +149,6 @@ def _emptied(values: Mapping[str, Any], section: str, named: set[str]) -> dict[s
 def _section(group: str) -> str:
     """Where Hydra puts a group's keys, unless its file says something else."""
     return group.replace("/", ".")
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~").strip()
 
 
 def _text(option: Any) -> str:
