@@ -1,7 +1,7 @@
 """Settings of Dora and of Lightning's Trainer that are not supported here, and what to use instead.
 
-Light: a grid file that asks for one is told so, with its line, long before a job would import
-Lightning.
+It imports nothing slow: a grid file that asks for one is refused, with its line, long before a job
+would import Lightning.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ DORA = {
     "post_git_save_commands": "a snapshot needs no commands",
     "use_rendezvous": "ranks meet through a port",
 }
-TRAINER = {  # keyword -> what takes its place
+TRAINER = {  # keyword -> what to use instead
     "devices": "the ranks decide: dora run -d --ddp_workers 2, torchrun, or slurm.gpus",
     "num_nodes": "the ranks decide: job.nodes",
     "strategy": "the ranks decide: one process, or DDP",
