@@ -81,7 +81,7 @@ def test_a_key_with_any_value(key: str, main: TrainMain):
         assert again.sig == sig and not main.drift(again), override
         main.create(again)
         stored = main.get_xp(main.get_argv_from_sig(sig))
-        counted = [main._counted(xp.values) for xp in (again, stored)]
+        counted = [main.frozen.counted(xp.values) for xp in (again, stored)]
         assert same(*counted) and not main.drift(stored), override
     assert refusal(main, "optim.lr=abc") and len(list(main.dora.dir.glob("xps/*"))) < len(KINDS) + 1
 

@@ -19,53 +19,40 @@ this one is right:
 | numpy's scalars, `inf` in a grid | TypeError; the text `Infinity` | numbers |
 | two experiments with the same 32 bits | one folder for both | refused, with both: `tag=WORD` |
 
-Hydra composes once for each combination of groups; values are then applied with OmegaConf, which
-also gives errors that name the key. `Composer` is used by `experiments.py`; it is the only place where a
-configuration is composed.
+Hydra composes once for each combination of groups (bases.py). Values are then put into a copy
+(apply.py), with errors that name the key. A configuration is composed here and nowhere else.
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, did_you_mean, shortened
-from ..upstream.hydra import ConfigFile, files_of
 from . import recipes
-from .keys import (
-    MISSING,
-    at,
-    fitted,
-    has_no_room,
-    holds_interpolation,
-    is_open,
-    refuse_names,
-    unknown,
-)
-from .limits import TAKES
+from .apply import apply
+from .bases import Base, Bases, as_written
+from .keys import MISSING, at, holds_interpolation
 from .overrides import option, parse, set_before_delete
-from .values import Delta, coerced, differences, flatten
+from .values import Delta, coerced, differences, dotted_keys, flatten
 
-RULE = 2  # the version of this rule, stored at birth; raise it when any signature would change
-# the group whose files stand for the values in them; rule 1 counted their names
+RULE = 2  # the version of this rule, stored at birth. Raise it when any signature would change
+# The group whose files stand for the values in them. Rule 1 counted their names.
 PRESET = "experiment"
 LEADING = ("debug", "task")  # groups whose files choose those of other groups, too
 
 
 @dataclass
 class Composed:
-    """A configuration as composed today, with what makes it differ from the defaults (excluded keys
-    included)."""
+    """A configuration as composed today, and what differs from the defaults in it.
+
+    The differences include keys that do not count in the signature.
+    """
 
     values: dict[str, Any]  # plain, interpolations resolved
     argv: list[str]
@@ -74,26 +61,185 @@ class Composed:
     former: Delta | None = None  # the delta by rule 1; None: it is the same
 
 
-@dataclass
-class _Base:
-    """What Hydra makes of one combination of groups, before any value is overridden."""
+class Composer:
+    """Composes the configuration of a project.
 
-    packed: bytes  # the DictConfig: a fresh one is out of it in 0.15 ms, `copy.deepcopy` takes 1.2
-    raw: dict[str, Any]  # plain, interpolations as they are written
-    hydra: DictConfig  # Hydra's own part, for `${hydra:...}`
-    files: list[ConfigFile]
+    Args:
+        config_dir, config_name, version_base: as Hydra's.
+    """
 
-    def cfg(self) -> DictConfig:
-        """A copy of its own, to put values into."""
-        return pickle.loads(self.packed)
+    def __init__(self, config_dir: Path, config_name: str, version_base: str | None):
+        self._bases = Bases(config_dir, config_name, version_base)
 
-    @cached_property
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The groups of the configuration, and the options of each."""
+        return self._bases.groups
+
+    @property
     def choices(self) -> dict[str, Any]:
-        """The option of each group."""
-        return OmegaConf.to_container(self.hydra.hydra.runtime.choices)  # type: ignore[return-value]
+        """The default option of each group."""
+        return self._choices(self._bases.of())
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The configuration without overrides, interpolations as they are written."""
+        return self._bases.of().raw
+
+    def keys(self) -> list[str]:
+        """Every dotted key of the configuration."""
+        return dotted_keys(self.defaults)
+
+    def options(self, group: str) -> list[str]:
+        """The files of a group, those in its sub-folders included: `paper/t2`."""
+        options = list(self.groups[group])
+        for other, names in self.groups.items():
+            if other.startswith(group + "/"):
+                folder = other.removeprefix(group + "/")
+                options += [f"{folder}/{name}" for name in names]
+        return options
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """The configuration that `overrides` give today.
+
+        Raises:
+            UserError: an unknown key, group option, a value that does not fit, or a configuration
+                that is broken.
+        """
+        parsed = self._parse(overrides)
+        options, values, texts = {}, [], []
+        for override in parsed:
+            if override.key_or_group not in self.groups:
+                values.append(override)
+                continue
+            self._check_group(override)
+            name = option(override)
+            self._check_option(override.key_or_group, name)
+            if name is not None:  # Hydra cannot choose none
+                options[override.key_or_group] = name
+                texts.append(str(override.input_line))
+        base = self._bases.of(*sorted(texts))
+        cfg = base.cfg()
+        for override in sorted(values, key=set_before_delete):
+            apply(cfg, override, self.defaults, self.groups)
+        raw = as_written(cfg)
+        if "${hydra:" in str(raw):  # only then, as it takes as long as all the rest
+            HydraConfig.instance().set_config(base.hydra)
+        delta = [*self._group_delta(options), *self._value_delta(base, cfg, raw)]
+        argv = [str(override.input_line) for override in parsed]
+        composed = Composed(_resolved(cfg), argv, delta, self._choices(base))
+        if composed.choices.get(PRESET) is not None:
+            composed.former = delta
+            composed.delta = self._delta_without_preset(base, cfg, raw, options)
+        return composed
+
+    def layers(self, overrides: Sequence[str]) -> list[dict[str, Any]]:
+        """The values that the main file, each chosen file and the overrides set, by dotted key.
+
+        A later layer wins.
+        """
+        chosen: list[str] = []
+        values = {}
+        for override in self._parse(overrides):
+            if override.key_or_group in self.groups:
+                chosen.append(str(override.input_line))
+            else:
+                values[override.key_or_group] = override.value()
+        return [*self._bases.layers(*chosen), dict(flatten(values))]
+
+    def _parse(self, overrides: Sequence[str]) -> list[Override]:
+        return parse(overrides, lambda: [*self.keys(), *self.groups])
+
+    def _choices(self, base: Base) -> dict[str, Any]:
+        """The option of each group, without Hydra's own groups."""
+        return {group: name for group, name in base.choices.items() if group in self.groups}
+
+    def _delta_without_preset(
+        self, base: Base, cfg: DictConfig, raw: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> Delta:
+        """The delta in which the file of `experiment=NAME` counts by its values."""
+        groups = {}
+        for group, name in (self._choices(base) | dict(options)).items():
+            if group.partition("/")[0] != PRESET:
+                groups[group] = name
+        without = self._bases.of(*sorted(recipes.without(base.choices, base.files, [PRESET])))
+        return [*self._group_delta(groups), *self._value_delta(without, cfg, raw)]
+
+    def _group_delta(self, options: Mapping[str, Any]) -> Delta:
+        """The choices that are neither the defaults' own, nor come with another choice."""
+        defaults = self._bases.of().choices
+        others = {group: name for group, name in options.items() if name != defaults.get(group)}
+        leading = {group: others[group] for group in LEADING if others.get(group) is not None}
+        implied = self._bases.of(*(f"{group}={name}" for group, name in leading.items())).choices
+        delta = []
+        for group, name in others.items():
+            if group in leading or name != implied.get(group):
+                delta.append((group, name))
+        return delta
+
+    def _value_delta(self, base: Base, cfg: DictConfig, raw: Mapping[str, Any]) -> Delta:
+        """The values of `cfg` that are not those of `base`.
+
+        Args:
+            raw: the values of `cfg` as they are written.
+        """
+        return [(key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
+
+    def _plain(self, cfg: DictConfig, key: str, written: object) -> object:
+        """The value of a difference: resolved if the override itself was an interpolation.
+
+        Raises:
+            UserError: it does not resolve.
+        """
+        if key.startswith("~") or written == "???" or not holds_interpolation(written):
+            return written
+        try:
+            value = OmegaConf.select(cfg, key)
+            if OmegaConf.is_config(value):
+                return OmegaConf.to_container(value, resolve=True)
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"{key}={written} does not resolve: {str(error).splitlines()[0]}"
+            ) from error
+        default = at(self.defaults, key)
+        if default is MISSING:
+            return value
+        return coerced(key, value, default, str(value))
+
+    def _check_group(self, override: Override) -> None:
+        """Check the group of an override.
+
+        Raises:
+            UserError: it has a "+" too many, or names a sub-folder. The files of that are options
+                of its group.
+        """
+        whole, text = override.key_or_group, str(override.input_line)
+        group, _, folder = whole.rpartition("/")
+        if override.is_add() and whole in self.choices:
+            raise UserError(f'"{text}": {whole} is there already; leave out the "+".')
+        if group in self.choices and whole not in self.choices and not override.is_add():
+            raise UserError(f'"{text}": write {group}={folder}/{option(override)}.')
+
+    def _check_option(self, group: str, chosen: object) -> None:
+        """Check that a group has the chosen option, or all of a list of them.
+
+        Raises:
+            UserError: it has no such option, or needs one.
+        """
+        options = self.options(group)
+        if chosen is None and self._bases.of().choices.get(group) is not None:
+            raise UserError(f"{group}=null: one is needed.", f"{group} has: {shortened(options)}.")
+        names = chosen if isinstance(chosen, list) else [chosen]
+        for name in names:
+            if name is not None and str(name) not in options:
+                file = str(name).removesuffix(".yaml").rpartition(f"{group}/")[2]
+                raise UserError(
+                    f'unknown {group} "{name}"{did_you_mean(file, options)}',
+                    f"{group} has: {shortened(options)}.",
+                )
 
 
-def resolved(cfg: DictConfig) -> dict[str, Any]:
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
     """`cfg` as plain Python, interpolations resolved.
 
     Raises:
@@ -105,275 +251,3 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"the configuration does not resolve: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _raw(cfg: DictConfig) -> dict[str, Any]:
-    """Plain Python, interpolations as they are written."""
-    return OmegaConf.to_container(cfg, resolve=False)  # type: ignore[return-value]
-
-
-def _at_raw(cfg: Any, key: str) -> Any:
-    """`at(_raw(cfg), key)`, without making all of it plain."""
-    for part in key.split("."):
-        # `in cfg` says no to a value of ???
-        if not OmegaConf.is_dict(cfg) or part not in cfg.keys():
-            return MISSING
-        cfg = dict(cfg.items_ex(resolve=False, keys=[part]))[part]
-    return OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
-
-
-class Composer:
-    """Composes `config_name` in `config_dir`, at first need, with the base of each combination of
-    groups kept.
-
-    A process that lives long must not see a half-edited configuration: whatever was composed first
-    stays.
-    """
-
-    def __init__(self, config_dir: Path, config_name: str, version_base: str | None):
-        self.config_dir, self.config_name, self.version_base = config_dir, config_name, version_base
-        self._bases: dict[tuple[str, ...], _Base] = {}
-        self._groups: dict[str, list[str]] | None = None
-        self._files: dict[tuple[str, ...], list[dict[str, Any]]] = {}  # of `layers`
-
-    @property
-    def groups(self) -> dict[str, list[str]]:
-        """The groups of the configuration, and the options of each."""
-        if self._groups is None:
-            with self._hydra():
-                hydra = GlobalHydra.instance().hydra
-                assert hydra is not None
-                self._groups = {
-                    group: list(hydra.config_loader.get_group_options(group))
-                    for group in hydra.list_all_config_groups()
-                    # Hydra's own launchers and logs have no part here
-                    if not group.startswith("hydra") and group not in recipes.CHOSEN_BY_OTHERS
-                }
-        return self._groups
-
-    @property
-    def choices(self) -> dict[str, Any]:
-        """The default option of each group."""
-        return {
-            group: option
-            for group, option in self._base(()).choices.items()
-            if group in self.groups
-        }
-
-    @property
-    def defaults(self) -> dict[str, Any]:
-        """The configuration without overrides, interpolations as they are written."""
-        return self._base(()).raw
-
-    def keys(self, groups: Sequence[str] = ()) -> list[str]:
-        """Every dotted key of the configuration."""
-        return [key for key, _ in flatten(self._base(tuple(groups)).raw)]
-
-    def compose(self, overrides: Sequence[str]) -> Composed:
-        """The configuration that `overrides` give today.
-
-        Raises:
-            UserError: an unknown key, group option, a value that does not fit, or a configuration
-                that is broken.
-        """
-        parsed = parse(overrides, lambda: [*self.keys(), *self.groups])
-        chosen = [override for override in parsed if override.key_or_group in self.groups]
-        values = [override for override in parsed if override.key_or_group not in self.groups]
-        for override in chosen:
-            self._check_group(override)
-            self._check_option(override.key_or_group, option(override))
-        # Hydra cannot choose none
-        chosen = [override for override in chosen if option(override) is not None]
-        base = self._base(tuple(sorted(str(override.input_line) for override in chosen)))
-        cfg = base.cfg()
-        for override in sorted(values, key=set_before_delete):
-            self._apply(cfg, override)
-        raw = _raw(cfg)
-        if "${hydra:" in str(raw):  # who asks for it pays for it: it takes as long as all the rest
-            HydraConfig.instance().set_config(base.hydra)
-        delta = [*self._group_delta(_options(chosen)), *self._value_delta(base, cfg, raw)]
-        choices = {group: name for group, name in base.choices.items() if group in self.groups}
-        composed = Composed(
-            resolved(cfg), [str(override.input_line) for override in parsed], delta, choices
-        )
-        if choices.get(PRESET) is not None:
-            groups = {
-                group: name
-                for group, name in (choices | _options(chosen)).items()
-                if group.partition("/")[0] != PRESET
-            }
-            without = self._base(tuple(sorted(recipes.without(base.choices, base.files, [PRESET]))))
-            composed.former = delta
-            composed.delta = [*self._group_delta(groups), *self._value_delta(without, cfg, raw)]
-        return composed
-
-    def layers(self, overrides: Sequence[str]) -> list[dict[str, Any]]:
-        """What the main file, each chosen file and the overrides set, by dotted key.
-
-        A later layer wins.
-        """
-        parsed = parse(overrides, lambda: [*self.keys(), *self.groups])
-        chosen = tuple(str(one.input_line) for one in parsed if one.key_or_group in self.groups)
-        values = [one for one in parsed if one.key_or_group not in self.groups]
-        if chosen not in self._files:
-            self._files[chosen] = self._read_files(chosen)
-        return [
-            *self._files[chosen],
-            dict(flatten({one.key_or_group: one.value() for one in values})),
-        ]
-
-    def _read_files(self, chosen: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Of the files that Hydra merges for these groups, but for those of one section
-        (conf/data)."""
-        with self._hydra():
-            files = files_of(self.config_name, chosen)
-        paths = [self.config_dir / f"{file.name}.yaml" for file in files if not file.package]
-        loaded: list[Any] = [OmegaConf.load(path) for path in paths if path.exists()]
-        return [dict(flatten(_raw(content))) for content in loaded]
-
-    def _hydra(self):
-        if not self.config_dir.is_dir():
-            raise UserError(f"there is no configuration folder {self.config_dir}.")
-        return initialize_config_dir(
-            str(self.config_dir), job_name="train", version_base=self.version_base
-        )
-
-    def _base(self, chosen: tuple[str, ...]) -> _Base:
-        if chosen not in self._bases:
-            try:
-                with self._hydra():
-                    cfg = compose(self.config_name, list(chosen), return_hydra_config=True)
-                    files = files_of(self.config_name, chosen)
-            except (HydraException, OmegaConfBaseException) as error:
-                raise _broken(error, self.config_dir) from error
-            except Exception as error:  # PyYAML's own errors: Hydra does not wrap them
-                if type(error).__module__.startswith("yaml"):
-                    raise _broken(error, self.config_dir) from error
-                raise
-            hydra = OmegaConf.create({"hydra": cfg.hydra})
-            OmegaConf.set_struct(cfg, False)
-            del cfg["hydra"]
-            base = _Base(pickle.dumps(cfg), _raw(cfg), hydra, files)
-            self._bases[chosen] = self._with_recipes_fitted(base)
-        return self._bases[chosen]
-
-    def _with_recipes_fitted(self, base: _Base) -> _Base:
-        """The same, with the values of recipes as the command line would take them: `lr: 1` is 1.0.
-
-        Raises:
-            UserError: a recipe says what the command line could not.
-        """
-        found = recipes.among(base.files, self.config_dir)
-        if not found:
-            return base
-        without = self._base(tuple(sorted(recipes.without(base.choices, base.files)))).raw
-        cfg = base.cfg()
-        for recipe in found:
-            written = dict(flatten(recipe.content))
-            for key, value in recipes.fitting(recipe, without, self.groups):
-                if at(base.raw, key) == written[key]:  # no later file has set another
-                    OmegaConf.update(cfg, key, value)
-        return _Base(pickle.dumps(cfg), _raw(cfg), base.hydra, base.files)
-
-    def _group_delta(self, options: Mapping[str, Any]) -> Delta:
-        """The choices that are neither the defaults' own, nor come with another choice."""
-        defaults = self._base(()).choices
-        others = {group: name for group, name in options.items() if name != defaults.get(group)}
-        leading = [group for group in LEADING if others.get(group) is not None]
-        implied = self._base(tuple(f"{group}={others[group]}" for group in leading)).choices
-        return [
-            (group, name)
-            for group, name in others.items()
-            if group in leading or name != implied.get(group)
-        ]
-
-    def _value_delta(self, base: _Base, cfg: DictConfig, raw: Mapping[str, Any]) -> Delta:
-        """The values of `cfg`, which is `raw` too, that are not those of `base`."""
-        return [(key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
-
-    def _check_group(self, override: Override) -> None:
-        """Raises: UserError for a "+" too many, or a sub-folder: its files are options of its
-        group."""
-        whole, text = override.key_or_group, str(override.input_line)
-        group, _, folder = whole.rpartition("/")
-        if override.is_add() and whole in self.choices:
-            raise UserError(f'"{text}": {whole} is there already; leave out the "+".')
-        if group in self.choices and whole not in self.choices and not override.is_add():
-            raise UserError(f'"{text}": write {group}={folder}/{option(override)}.')
-
-    def _check_option(self, group: str, chosen: Any) -> None:
-        options = self.options(group)
-        if chosen is None and self._base(()).choices.get(group) is not None:
-            raise UserError(f"{group}=null: one is needed.", f"{group} has: {shortened(options)}.")
-        for name in chosen if isinstance(chosen, list) else [chosen]:
-            if name is not None and str(name) not in options:
-                file = str(name).removesuffix(".yaml").rpartition(f"{group}/")[2]
-                raise UserError(
-                    f'unknown {group} "{name}"{did_you_mean(file, options)}',
-                    f"{group} has: {shortened(options)}.",
-                )
-
-    def options(self, group: str) -> list[str]:
-        """The files of a group, those in its sub-folders included: `paper/t2`."""
-        below = [
-            f"{sub.removeprefix(group + '/')}/{name}"
-            for sub, names in self.groups.items()
-            if sub.startswith(group + "/")
-            for name in names
-        ]
-        return [*self.groups[group], *below]
-
-    def _apply(self, cfg: DictConfig, override: Override) -> None:
-        key = override.key_or_group
-        default = _at_raw(cfg, key)
-        if override.is_delete():
-            if default is MISSING:
-                raise unknown(key, _raw(cfg), self.groups)
-            parent = OmegaConf.select(cfg, key.rpartition(".")[0]) if "." in key else cfg
-            del parent[key.rpartition(".")[2]]
-            return
-        text = str(override.input_line).partition("=")[2]
-        value = override.value()
-        refuse_names(key, value, text)
-        adds = override.is_add() or override.is_force_add()
-        if default is MISSING:
-            if not (adds or is_open(self.defaults, key)) or has_no_room(_raw(cfg), key):
-                if key in TAKES:  # Lightning knows it, or a port has deleted it
-                    raise UserError(f"{key} is not listed in conf/: write +{key}={text}.")
-                raise unknown(key, _raw(cfg), self.groups)
-        else:
-            if override.is_add() and not isinstance(default, dict):
-                raise UserError(
-                    f'"{override.input_line}": {key} is there already; leave out the "+".'
-                )
-            # what a recipe put here must not narrow what the key takes
-            own = at(self.defaults, key)
-            value = fitted(
-                key, value, default if own is MISSING or isinstance(own, dict) else own, text
-            )
-        OmegaConf.update(cfg, key, value, merge=True, force_add=True)
-
-    def _plain(self, cfg: DictConfig, key: str, raw: Any) -> Any:
-        """The value of a difference: resolved where the override itself was an interpolation."""
-        if key.startswith("~") or raw == "???" or not holds_interpolation(raw):
-            return raw
-        try:
-            value = OmegaConf.select(cfg, key)
-            if OmegaConf.is_config(value):
-                return OmegaConf.to_container(value, resolve=True)
-            default = at(self.defaults, key)
-            return value if default is MISSING else coerced(key, value, default, str(value))
-        except OmegaConfBaseException as error:
-            raise UserError(
-                f"{key}={raw} does not resolve: {str(error).splitlines()[0]}"
-            ) from error
-
-
-def _options(chosen: Sequence[Override]) -> dict[str, Any]:
-    """The option of each group that was chosen by an override."""
-    return {override.key_or_group: option(override) for override in chosen}
-
-
-def _broken(error: Exception, config_dir: Path) -> UserError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return UserError(f"the configuration in {config_dir.name}/ cannot be composed:", *lines[:3])

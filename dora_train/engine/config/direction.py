@@ -1,4 +1,4 @@
-"""Whether more or less of a metric is better: said with the metric's name, never guessed."""
+"""Whether more or less of a metric is better. The user says so, it is never guessed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,10 +11,10 @@ METRIC, MODE = "best.metric", "best.mode"
 
 
 def is_said(layers: Iterable[Mapping[str, Any]], metric: str = METRIC, mode: str = MODE) -> bool:
-    """Whether the mode was given with the metric, or after it.
+    """Whether the mode was given together with the metric, or after it.
 
     Args:
-        layers: the values that each file, and then the command, sets: a later layer wins. The
+        layers: the values that each file, and then the command, sets. A later layer wins. The
             first one sets both.
         metric, mode: the names of the two values in a layer.
     """

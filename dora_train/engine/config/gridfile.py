@@ -1,8 +1,7 @@
-"""The text of a grid file, as a person would have written it: what `dora_train.sweep` leaves in
-grids/.
+"""The text of a grid file as a person would write it, for `dora_train.sweep` and the report.
 
-Pure: from what is to be varied to Python. The last line holds a checksum of all above it, so that a
-file that nobody has edited since can be told from one that is somebody's work.
+Its last line holds a checksum of the text above it. So `dora_train.sweep` overwrites a file of its
+own, but not one that was edited since.
 """
 
 import hashlib
@@ -15,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-WIDTH = 120
+WIDTH, INDENT = 120, " " * 4
 SEAL = "# Written by python -m dora_train.sweep, which writes it anew until you edit it ({}).\n"
-TAKEN = {"launcher", "explorer", "case", "range", "float"}  # names that the text itself uses
+RESERVED = {"launcher", "explorer", "case", "range", "float"}  # names that the text itself uses
 
 
 @dataclass(frozen=True)
@@ -25,38 +24,44 @@ class Axis:
     """One key, and the values it takes in turn."""
 
     key: str
-    values: Sequence[Any]  # a range stays one
+    values: Sequence[Any]  # a range is written as `range(...)`
 
 
 @dataclass(frozen=True)
 class Design:
-    """What a grid varies: every case with every combination of the axes, all with the shared
-    overrides."""
+    """What a grid varies: every case with every combination of the axes.
+
+    All experiments have the shared overrides.
+    """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
     removed: Sequence[str] = ()  # overrides without a value: "~optim.momentum"
-    cases: Sequence[Mapping[str, Any]] = ()  # empty: one, that changes nothing
+    cases: Sequence[Mapping[str, Any]] = ()  # empty: one case without overrides
     axes: Sequence[Axis] = ()
 
     def points(self) -> Iterator[list[Any]]:
         """The overrides of each experiment, as a launcher takes them, in the order of the grid
         file."""
+        keys = [axis.key for axis in self.axes]
         for case in self.cases or [{}]:
             for values in itertools.product(*(axis.values for axis in self.axes)):
-                own = dict(zip((axis.key for axis in self.axes), values))
-                yield [*self.removed, dict(self.shared), dict(case), own]
+                yield [*self.removed, dict(self.shared), dict(case), dict(zip(keys, values))]
 
     @property
     def size(self) -> str:
         """`3 x 2 = 6 experiments`."""
-        sizes = [len(self.cases)] * bool(self.cases) + [len(axis.values) for axis in self.axes]
+        sizes = [len(axis.values) for axis in self.axes]
+        if self.cases:
+            sizes.insert(0, len(self.cases))
         total = math.prod(sizes)
-        product = f"{' x '.join(map(str, sizes))} = " if len(sizes) > 1 else ""
-        return f"{product}{total} experiment{'s' * (total != 1)}"
+        text = "1 experiment" if total == 1 else f"{total} experiments"
+        if len(sizes) < 2:
+            return text
+        return f"{' x '.join(map(str, sizes))} = {text}"
 
 
 def grid_text(design: Design) -> str:
-    """The whole file."""
+    """The text of the whole grid file."""
     lines = [
         f'"""{_question(design)}"""',
         "",
@@ -72,7 +77,7 @@ def grid_text(design: Design) -> str:
 
 
 def is_untouched(text: str) -> bool:
-    """Whether a file is as `grid_text` made it, today or before."""
+    """Whether a file is as `grid_text` made it, also by an earlier version."""
     body, _, seal = text.rpartition("\n\n\n")
     return seal == SEAL.format(_checksum(body + "\n"))
 
@@ -82,57 +87,59 @@ def _checksum(text: str) -> str:
 
 
 def _question(design: Design) -> str:
+    """The docstring of the file: which keys it varies, in how many experiments."""
     keys = list(
-        dict.fromkeys(
-            [key for case in design.cases for key in case] + [axis.key for axis in design.axes]
-        )
+        dict.fromkeys([*itertools.chain(*design.cases), *(axis.key for axis in design.axes)])
     )
     if not keys:
         return "A single experiment."
-    named = ", ".join(keys[:-1]) + " and " * (len(keys) > 1) + keys[-1]
+    *others, last = keys
+    named = f"{', '.join(others)} and {last}" if others else last
     text = f"What does it change to vary {named}? {design.size}."
     text = text.replace("\\", "\\\\").replace('"', '\\"')
     return "\n".join(textwrap.wrap(text, WIDTH - 6, break_long_words=False, break_on_hyphens=False))
 
 
 def _body(design: Design) -> list[str]:
-    lines = []
-    shared = [literal(text) for text in design.removed] + (
-        [literal(design.shared)] if design.shared else []
-    )
+    """The lines of the function `explorer`."""
+    lines, arguments, items, margin = [], [], [], INDENT
+    shared = list(map(literal, design.removed))
+    if design.shared:
+        shared.append(literal(design.shared))
     if shared:
-        lines += _wrapped("    launcher.bind_(", shared, ")")
-    depth = 1
+        lines += _wrapped(f"{margin}launcher.bind_(", shared, ")")
     if design.cases:
-        lines += [
-            "    for case in [",
-            *(f"        {literal(case)}," for case in design.cases),
-            "    ]:",
-        ]
-        depth += 1
+        cases = [f"{margin}{INDENT}{literal(case)}," for case in design.cases]
+        lines += [f"{margin}for case in [", *cases, f"{margin}]:"]
+        margin += INDENT
+        arguments.append("case")
     names = variables([axis.key for axis in design.axes])
     for name, axis in zip(names, design.axes):
-        lines += _loop("    " * depth + f"for {name} in ", axis.values)
-        depth += 1
-    own = ", ".join(f"{literal(axis.key)}: {name}" for name, axis in zip(names, design.axes))
-    arguments = ["case"] * bool(design.cases) + [f"{{{own}}}"] * bool(own)
-    return [*lines, *_wrapped("    " * depth + "launcher(", arguments, ")")]
+        lines += _loop(f"{margin}for {name} in ", axis.values)
+        margin += INDENT
+        items.append(f"{literal(axis.key)}: {name}")
+    if items:
+        arguments.append("{" + ", ".join(items) + "}")
+    return [*lines, *_wrapped(f"{margin}launcher(", arguments, ")")]
 
 
 def _loop(start: str, values: Sequence[Any]) -> list[str]:
+    """The head of a `for` loop."""
     if isinstance(values, range):
         return [f"{start}{_range(values)}:"]
-    return _wrapped(f"{start}[", [literal(value) for value in values], "]:")
+    return _wrapped(f"{start}[", list(map(literal, values)), "]:")
 
 
 def _range(values: range) -> str:
     if values.step != 1:
         return f"range({values.start}, {values.stop}, {values.step})"
-    return f"range({values.start}, {values.stop})" if values.start else f"range({values.stop})"
+    if values.start:
+        return f"range({values.start}, {values.stop})"
+    return f"range({values.stop})"
 
 
 def _wrapped(start: str, parts: Sequence[str], end: str) -> list[str]:
-    """On one line where that is short enough, else a part a line."""
+    """The parts between `start` and `end`: on one line if that is short enough, else a line each."""
     line = start + ", ".join(parts) + end
     if len(line) <= WIDTH:
         return [line]
@@ -141,16 +148,18 @@ def _wrapped(start: str, parts: Sequence[str], end: str) -> list[str]:
 
 
 def variables(keys: Sequence[str]) -> list[str]:
-    """A Python name for each key, no two alike: the key's last part, if that is a name and no other
-    key has it.
+    """A Python name for each key, no two alike.
+
+    It is the key's last part, if that is a name and no other key has it.
 
     >>> variables(["optim.lr", "model", "schedule.name", "optim.name"])
     ['lr', 'model', 'schedule_name', 'optim_name']
     """
     short = [_identifier(key.rpartition(".")[2]) for key in keys]
-    wanted = [
-        name if short.count(name) == 1 else _identifier(key) for key, name in zip(keys, short)
-    ]
+    wanted = list(short)
+    for place, key in enumerate(keys):
+        if short.count(wanted[place]) > 1:
+            wanted[place] = _identifier(key)
     names: list[str] = []
     for place, name in enumerate(wanted):
         taken = {*names, *wanted[:place], *wanted[place + 1 :]}
@@ -168,29 +177,27 @@ def _free_name(name: str, number: int, taken: set[str]) -> str:
 
 
 def _identifier(text: str) -> str:
+    """A Python name that is like `text`."""
     name = re.sub(r"\W", "_", text, flags=re.ASCII).strip("_") or "value"
-    return (
-        f"value_{name}" if name[0].isdigit() or keyword.iskeyword(name) or name in TAKEN else name
-    )
+    if name[0].isdigit() or keyword.iskeyword(name) or name in RESERVED:
+        return f"value_{name}"
+    return name
 
 
-def literal(value: Any) -> str:
-    """Python that gives `value` back, text in double quotes.
+def literal(value: object) -> str:
+    """Python that gives `value` back, with text in double quotes.
 
     >>> literal({"optim.lr": 0.1, "logger": ["csv"], "tag": None})
     '{"optim.lr": 0.1, "logger": ["csv"], "tag": None}'
     """
     if isinstance(value, Mapping):
-        return (
-            "{"
-            + ", ".join(f"{literal(key)}: {literal(inner)}" for key, inner in value.items())
-            + "}"
-        )
+        items = [f"{literal(key)}: {literal(inner)}" for key, inner in value.items()]
+        return "{" + ", ".join(items) + "}"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
     text = repr(value)
-    return (
-        f'"{text[1:-1]}"' if isinstance(value, str) and text[0] == "'" and '"' not in text else text
-    )
+    if isinstance(value, str) and text[0] == "'" and '"' not in text:
+        return f'"{text[1:-1]}"'
+    return text

@@ -1,73 +1,77 @@
-"""What a key of the configuration takes: whether it is there, and whether a value fits it.
+"""The rules for a key of the configuration: whether it is there, and whether a value fits it.
 
-Overrides (compose.py) and recipes (recipes.py) are held to the same rules. Works on plain nested
-dicts.
+The same rules apply to overrides (compose.py) and to recipes (recipes.py). A configuration is a
+plain nested dict here.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import UserError, did_you_mean, near, shortened
-from .values import coerced, flatten, is_interpolation
+from .values import coerced, dotted_keys, is_interpolation
 
 MISSING = object()
 
 
-def at(config: Any, key: str) -> Any:
+def at(config: Mapping[str, Any], key: str) -> Any:
     """The value at a dotted key, or `MISSING`."""
+    value: Any = config
     for part in key.split("."):
-        config = config.get(part, MISSING) if isinstance(config, Mapping) else MISSING
-    return config
+        if not isinstance(value, Mapping):
+            return MISSING
+        value = value.get(part, MISSING)
+    return value
 
 
 def is_open(defaults: Mapping[str, Any], key: str) -> bool:
-    """Whether `key` lies below one whose default is `{}`: such a dict takes any keyword."""
-    return any(at(defaults, parent) == {} for parent in _parents(key))
+    """Whether `key` lies below one whose default is `{}`. Such a dict takes any keyword."""
+    return {} in _values_above(defaults, key)
 
 
 def has_no_room(config: Mapping[str, Any], key: str) -> bool:
-    """Whether `key` lies below one that holds a value: a dict would take that value's place."""
-    held = [at(config, parent) for parent in _parents(key)]
-    return any(
-        value is not None and value is not MISSING and not isinstance(value, Mapping)
-        for value in held
-    )
+    """Whether `key` lies below one that holds a value. A dict would replace that value."""
+    for value in _values_above(config, key):
+        if value is not None and value is not MISSING and not isinstance(value, Mapping):
+            return True
+    return False
 
 
 def takes_a_dict(defaults: Mapping[str, Any], key: str) -> bool:
-    """Whether `key` lies below one whose default is blank: that takes a dict as well as a value."""
-    return any(at(defaults, parent) is None for parent in _parents(key))
+    """Whether `key` lies below one whose default is blank. That takes a dict as well as a value."""
+    return None in _values_above(defaults, key)
 
 
-def _parents(key: str) -> list[str]:
-    """`["a", "a.b"]` for `a.b.c`."""
+def _values_above(config: Mapping[str, Any], key: str) -> list[Any]:
+    """The values at `a` and `a.b` for `a.b.c`, or `MISSING`."""
     parts = key.split(".")
-    return [".".join(parts[:end]) for end in range(1, len(parts))]
+    return [at(config, ".".join(parts[:end])) for end in range(1, len(parts))]
 
 
 def unknown(key: str, config: Mapping[str, Any], groups: Iterable[str] = ()) -> UserError:
     """The error for a key that `config` does not have.
 
     Args:
-        groups: of the configuration: their names can be overridden like keys.
+        groups: of the configuration. Their names can be overridden like keys.
     """
-    known = [name for name, _ in flatten(config)]
+    known = dotted_keys(config)
     section = key.rpartition(".")[0]
     has = at(config, section)
+    valid = ""
     if section and isinstance(has, Mapping):
         valid = f"{section} has: {shortened(has)}."
-    else:
-        sections = sorted({*config, *(group for group in groups if "/" not in group)})
-        valid = "" if near(key, known) else f"the keys are: {shortened(sections, 30)}."
+    elif not near(key, known):
+        top_level = {group for group in groups if "/" not in group}
+        valid = f"the keys are: {shortened(sorted({*config, *top_level}), 30)}."
     return UserError(f'unknown key "{key}"{did_you_mean(key, [*known, *groups])}', valid)
 
 
-# Keys whose null means something, though their default is a number.
-MAY_BE_NULL = ("trainer.check_val_every_n_epoch",)  # val_check_interval counts on over the epochs
+# Keys whose null means something, though their default is a number. With this one null,
+# val_check_interval counts batches across epochs.
+MAY_BE_NULL = ("trainer.check_val_every_n_epoch",)
 
 
-def fitted(key: str, value: Any, default: Any, text: str) -> Any:
-    """`value` as the type of the key's default, within dicts key by key.
+def fitted(key: str, value: object, default: object, text: str) -> object:
+    """`value` as the type of the key's default. In a dict, each value gets the type of its key.
 
     Args:
         text: the value as the user wrote it.
@@ -81,20 +85,27 @@ def fitted(key: str, value: Any, default: Any, text: str) -> Any:
         return coerced(key, value, default, text)
     if not default:
         return value
+    known = [f"{key}.{name}" for name in default]
     for name in value:
+        path = f"{key}.{name}"
         if name not in default:
-            path = f"{key}.{name}"
-            raise UserError(
-                f'unknown key "{path}"{did_you_mean(path, [f"{key}.{name}" for name in default])}'
-            )
-    return {
-        name: fitted(f"{key}.{name}", inner, default[name], str(inner))
-        for name, inner in value.items()
-    }
+            raise UserError(f'unknown key "{path}"{did_you_mean(path, known)}')
+    result = {}
+    for name, inner in value.items():
+        result[name] = fitted(f"{key}.{name}", inner, default[name], str(inner))
+    return result
 
 
-def refuse_names(key: str, value: Any, text: str) -> None:
-    """Raises: UserError if a dict in `value` has a key that JSON would give back as another one."""
+def refuse_names(key: str, value: object, text: str) -> None:
+    """Refuse a dict with a key that JSON would give back as another one.
+
+    Args:
+        value: of the override. Dicts are looked for in it at any depth.
+        text: the value as the user wrote it.
+
+    Raises:
+        UserError: a key is no text, or has a dot.
+    """
     if isinstance(value, list):
         for inner in value:
             refuse_names(key, inner, text)
@@ -106,10 +117,10 @@ def refuse_names(key: str, value: Any, text: str) -> None:
         refuse_names(key, inner, text)
 
 
-def holds_interpolation(value: Any) -> bool:
+def holds_interpolation(value: object) -> bool:
     """Whether `${...}` stands anywhere in `value`."""
     if isinstance(value, Mapping):
-        return any(holds_interpolation(inner) for inner in value.values())
+        return any(map(holds_interpolation, value.values()))
     if isinstance(value, list):
-        return any(holds_interpolation(inner) for inner in value)
+        return any(map(holds_interpolation, value))
     return is_interpolation(value)

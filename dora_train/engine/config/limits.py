@@ -1,7 +1,8 @@
-"""What the engine's own keys take, beyond the type of their default: said before a folder is made.
+"""The values that the engine's own keys take, beyond the type of their default.
 
-`experiments.py` asks when overrides come in and at an experiment's birth, `run/checks.py` at each start.
-The front page's keys (data, model, optim, schedule, loss) have checks of their own, see train.py.
+They are checked before a folder is made: when overrides come in (`experiment/lookup.py`), when an
+experiment is made (`experiment/early_checks.py`), and at each start (`run/checks.py`). The
+researcher's keys (data, model, optim, schedule, loss) have checks of their own, see train.py.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,38 +10,38 @@ from typing import Any, NamedTuple
 
 from ..errors import UserError
 from .keys import MISSING, at, unknown
-from .quoting import quoted
+from .quoting import unquoted
+from .values import is_number
 
 
 class Rule(NamedTuple):
     """One condition on a value."""
 
-    words: str  # what is said of a value that does not fit
+    words: str  # the message for a value that does not fit
     fits: Callable[[Any], bool]
 
 
-def is_number(value: Any) -> bool:
-    """Whether `value` is a number; true and false are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return is_number(value) and isinstance(value, int)
 
 
-def _is_time(value: Any) -> bool:
-    """Whether Lightning's Timer may take it: it speaks clearly of a text in another format."""
+def _is_time(value: object) -> bool:
+    """Whether Lightning's Timer may take it.
+
+    Any text passes: of one in another format, Lightning's own error is clear.
+    """
     if isinstance(value, Mapping):
         return bool(value) and all(is_number(part) and part >= 0 for part in value.values())
     return isinstance(value, str)
 
 
-def _lasts(value: Any) -> bool:
-    """Whether a time is more than none."""
-    return bool(value.strip("0:")) if isinstance(value, str) else any(value.values())
+def _is_longer_than_none(time: str | Mapping[str, float]) -> bool:
+    if isinstance(time, str):
+        return bool(time.strip("0:"))
+    return any(time.values())
 
 
-def _is_metric(value: Any) -> bool:
+def _is_metric(value: object) -> bool:
     split, _, name = str(value).partition(".")
     return split in ("train", "valid") and bool(name)
 
@@ -77,7 +78,7 @@ SHARE = Rule(
     lambda value: value <= 1 or float(value).is_integer(),
 )
 TIME = Rule("it takes DD:HH:MM:SS, e.g. 00:01:30:00 for an hour and a half.", _is_time)
-SOME_TIME = Rule("nothing would be trained.", _lasts)
+SOME_TIME = Rule("nothing would be trained.", _is_longer_than_none)
 METRIC = Rule("it is a metric of history.json, e.g. valid.acc or train.loss.", _is_metric)
 EPOCHS = Rule(
     "it takes a whole number of epochs, or null for none.",
@@ -92,8 +93,8 @@ CODE = Rule(
     lambda value: value in ("snapshot", "live"),
 )
 A_JOB = "a job needs at least 0 GPUs and 1 node."
-MANY = at_most(1_000_000)  # beyond it somebody's arithmetic overflows
-THREADS = at_most(1024)  # the system ends a process that asks for more than it has, without a word
+MANY = at_most(1_000_000)  # with larger numbers, the arithmetic of a library or SLURM overflows
+THREADS = at_most(1024)  # the system ends a process that asks for too many, without a message
 
 
 def _keys(section: str, names: str) -> list[str]:
@@ -120,7 +121,8 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "slurm.mem_per_gpu": (NUMBER, MANY),
     "slurm.time": (WHOLE, at_least(1), at_most(10_000_000)),
     **dict.fromkeys(_keys("slurm", "partition account qos constraint comment"), blank_or(TEXT)),
-    # Lightning's Trainer. What it refuses in clear words is left to it (checks.check_trainer).
+    # Lightning's Trainer. Values that it refuses with a clear message are left to it
+    # (run/checks.py).
     **dict.fromkeys(_keys("trainer", "max_epochs max_steps"), blank_or(SOMETHING)),
     **dict.fromkeys(
         _keys("trainer", "min_epochs min_steps log_every_n_steps"), blank_or(WHOLE, at_least(0))
@@ -149,24 +151,27 @@ OWN = ("best", "early_stopping", "ema", "checkpoint", "local", "job")  # read by
 
 
 def check_values(values: Mapping[str, Any]) -> None:
-    """Raises: UserError for a value that no run takes. A key that is not there is left out."""
+    """Check the engine's own keys of a configuration. A key that is not there is left out.
+
+    Raises:
+        UserError: a value that no run takes.
+    """
     for key, rules in TAKES.items():
         value = at(values, key)
         for rule in rules:
             if value is not MISSING and not rule.fits(value):
-                shown = value if isinstance(value, str) else quoted(value)
-                raise UserError(f"{key}={shown}: {rule.words}")
+                raise UserError(f"{key}={unquoted(value)}: {rule.words}")
 
 
 def check_changes(delta: Iterable[Sequence[Any]], defaults: Mapping[str, Any]) -> None:
-    """Whether overrides leave all keys that a run reads, and add none that nothing reads.
+    """Check that overrides remove no key that a run reads, and add none that nothing reads.
 
     Args:
-        delta: what they changed; `~KEY` for a key that they removed.
+        delta: the keys that they changed, with their values. `~KEY` is a key that they removed.
         defaults: the configuration without overrides.
 
     Raises:
-        UserError: they do not.
+        UserError: they do one of the two.
     """
     for key, value in delta:
         if key.startswith("~"):

@@ -1,4 +1,4 @@
-"""The words of a command as Hydra's parser reads them: `optim.lr=0.1`, `data=mnist`, `+a.b=8`."""
+"""The overrides of a command as Hydra's parser reads them: `optim.lr=0.1`, `data=mnist`, `+a.b=8`."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
@@ -12,13 +12,13 @@ from ..errors import UserError, did_you_mean, refuse_undecoded
 
 
 def parse(texts: Sequence[str], known: Callable[[], Sequence[str]]) -> list[Override]:
-    """Each key once: the last one counts.
+    """The overrides, each key once. Of several overrides of one key, the last one counts.
 
     Args:
-        known: the keys and groups there are, for a hint.
+        known: gives the keys and groups that there are, for a hint.
 
     Raises:
-        UserError: a word that is no override, or one of several values.
+        UserError: a text that is no override, or an override with several values.
     """
     last: dict[str, Override] = {}
     for text in texts:
@@ -31,14 +31,15 @@ def parse(texts: Sequence[str], known: Callable[[], Sequence[str]]) -> list[Over
 def _parse_one(text: str, known: Callable[[], Sequence[str]]) -> Override:
     refuse_undecoded(text, "for a path, make a link with another name")
     if "=" not in text and not text.startswith("~"):
-        hint = "" if text in known() else did_you_mean(text, known())[1:]
+        hint = ""
+        if text not in known():
+            hint = did_you_mean(text, known())[1:]
         raise UserError(f'"{text}" has no value: write {text or "KEY"}=VALUE.{hint}')
     try:
         override = _read(_quoted_if_foreign(text))
     except HydraException as error:
-        reason = (
-            str(error).splitlines()[0].partition(" expecting ")[0]
-        )  # its list of tokens helps nobody
+        # Hydra's list of the tokens that it expects does not help a user.
+        reason = str(error).splitlines()[0].partition(" expecting ")[0]
         raise UserError(
             f'cannot read "{text}": {reason}', "quote special letters, e.g. 'tag=\"a, b\"'"
         ) from error
@@ -59,7 +60,9 @@ def _parser() -> OverridesParser:
 
 @lru_cache(maxsize=10_000)
 def _read(text: str) -> Override:
-    """0.1 ms, and the experiments of a grid have most of their overrides in common.
+    """An override as Hydra's parser reads it.
+
+    Cached: it takes 0.1 ms, and the experiments of a grid have most of their overrides in common.
 
     Raises:
         HydraException: it cannot be read.
@@ -68,7 +71,7 @@ def _read(text: str) -> Override:
 
 
 def _quoted_if_foreign(text: str) -> str:
-    """`tag=é` as `tag='é'`: Hydra's grammar knows ASCII only outside quotes."""
+    """`tag=é` as `tag='é'`: outside quotes, Hydra's grammar knows ASCII only."""
     key, _, value = text.partition("=")
     if value.isascii() or any(letter in value for letter in "\"'[]{}\\"):
         return text
@@ -76,10 +79,16 @@ def _quoted_if_foreign(text: str) -> str:
 
 
 def option(override: Override) -> Any:
-    """The file that an override chooses; None: none (`debug=null`, `~debug`, `debug=[]`)."""
-    return None if override.is_delete() else override.value() or None
+    """The file that an override of a group chooses. None: no file (`debug=null`, `~debug`,
+    `debug=[]`)."""
+    if override.is_delete():
+        return None
+    return override.value() or None
 
 
 def set_before_delete(override: Override) -> bool:
-    """To sort by. Values first: `~optim optim.lr=1` and its reverse are the same experiment."""
+    """A key to sort overrides by, which puts those that remove a key last.
+
+    So `~optim optim.lr=1` and `optim.lr=1 ~optim` are the same experiment.
+    """
     return override.is_delete()

@@ -1,7 +1,7 @@
-"""Recipes, the files of conf/experiment and conf/debug: held to the rules of the command line.
+"""Recipes, the files of conf/experiment and conf/debug: the rules of the command line apply to them.
 
-Hydra merges the keys of a chosen file unseen: a misspelt one would be taken, counted in the
-signature, and read by nothing. `compose.py` asks here once for each combination of files.
+Hydra merges the keys of a chosen file without a check. A misspelt key would count in the signature,
+and nothing would read it. `bases.py` asks here once for each combination of files.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,16 +16,14 @@ from ..errors import UserError, near
 from ..upstream.hydra import ConfigFile
 from .keys import MISSING, at, fitted, is_open, takes_a_dict, unknown
 from .limits import TRAINER_TAKES
-from .quoting import quoted
+from .quoting import unquoted
 from .refused import refuse_trainer_key
-from .values import flatten, unflatten
+from .values import dotted_keys, flatten, unflatten
 
 GROUPS = ("experiment", "debug")  # the folders of recipes
-CHOSEN_BY_OTHERS = ("debug_of",)  # conf/config.yaml derives its file: nobody types it
-BEYOND = {
-    "trainer": TRAINER_TAKES,
-    "slurm": tuple(vars(SlurmConfig())),
-}  # keys that config.yaml need not name
+CHOSEN_BY_OTHERS = ("debug_of",)  # conf/config.yaml derives its file: it is no group for users
+# Keys of a section that config.yaml need not name.
+BEYOND = {"trainer": TRAINER_TAKES, "slurm": tuple(vars(SlurmConfig()))}
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Recipe:
     """A file that was chosen by name."""
 
     file: str  # "conf/experiment/paper/t2.yaml"
-    package: str  # where its keys land; empty: beside those of config.yaml
+    package: str  # the section that its keys belong to. Empty: none, as for config.yaml
     content: Mapping[str, Any]
 
 
@@ -47,7 +45,11 @@ def _group(name: str) -> str:
 
 
 def _read(file: ConfigFile, folder: Path) -> Recipe:
-    """Raises: UserError if the file is empty."""
+    """Read a recipe.
+
+    Raises:
+        UserError: the file is empty.
+    """
     content: Any = OmegaConf.to_container(
         OmegaConf.load(folder / f"{file.name}.yaml"), resolve=False
     )
@@ -63,20 +65,23 @@ def _read(file: ConfigFile, folder: Path) -> Recipe:
 def without(
     choices: Mapping[str, Any], files: Sequence[ConfigFile], left_out: Collection[str] = GROUPS
 ) -> Iterator[str]:
-    """The overrides that choose all files but those of the groups `left_out`."""
+    """The overrides that choose all files but those of the groups `left_out`.
+
+    Args:
+        choices: the option of each group.
+        files: of the configuration with these choices.
+    """
     parents = {file.name: file.parent for file in files}
     for group, option in choices.items():
         if group in CHOSEN_BY_OTHERS:
-            if "debug" in left_out:  # its file could not be derived; one that is not there is none
+            if "debug" in left_out:  # its file could not be derived without a choice of debug
                 yield f"{group}=none"
-            continue
-        if group in left_out:
+        elif group in left_out:
             yield f"~{group}"
         elif option is not None and _group(group) not in (*left_out, "hydra"):
-            added = (
-                _group(parents.get(f"{group}/{option}", "")) in GROUPS
-            )  # by a recipe: config.yaml has no such group
-            yield f"+{group}={option}" if added else f"{group}={option}"
+            # Hydra wants a "+" for a group that a recipe has added: config.yaml does not have it.
+            is_added = _group(parents.get(f"{group}/{option}", "")) in GROUPS
+            yield f"+{group}={option}" if is_added else f"{group}={option}"
 
 
 def fitting(
@@ -86,7 +91,7 @@ def fitting(
 
     Args:
         defaults: the configuration without recipes, interpolations as they are written.
-        groups: of the configuration.
+        groups: the names of the configuration's groups.
 
     Raises:
         UserError: an unknown key, a value that does not fit, or keys that nothing reads.
@@ -99,15 +104,18 @@ def fitting(
         )
     try:
         _check_names(recipe.content)
-        return [
-            (key, _fitted(key, value, defaults, groups)) for key, value in flatten(recipe.content)
-        ]
+        keys = flatten(recipe.content)
+        return [(key, _fitted(key, value, defaults, groups)) for key, value in keys]
     except UserError as error:
         raise UserError(f"{recipe.file}: {error}") from error
 
 
 def _check_names(content: Mapping[Any, Any]) -> None:
-    """Raises: UserError for `optim.lr: 0.1`, a path in an override only, and for `1: 2`."""
+    """Refuse `optim.lr: 0.1`, which is a path in an override only, and `1: 2`.
+
+    Raises:
+        UserError: a key is no text, or has a dot.
+    """
     for name, value in content.items():
         if not isinstance(name, str):
             raise UserError(f"the key {name!r} is no text: write it in quotes.")
@@ -121,8 +129,12 @@ def _check_names(content: Mapping[Any, Any]) -> None:
             _check_names(value)
 
 
-def _fitted(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterable[str]) -> Any:
-    """Raises: UserError if nothing reads the key, or the value does not fit."""
+def _fitted(key: str, value: object, defaults: Mapping[str, Any], groups: Iterable[str]) -> object:
+    """The value of a recipe's key in the type of its default.
+
+    Raises:
+        UserError: nothing reads the key, or the value does not fit.
+    """
     section, _, name = key.partition(".")
     if section == "hydra":
         return value
@@ -138,15 +150,10 @@ def _fitted(key: str, value: Any, defaults: Mapping[str, Any], groups: Iterable[
         refuse_trainer_key(key)
         if name in BEYOND.get(section, ()) or is_open(defaults, key) or takes_a_dict(defaults, key):
             return value
-        is_own = section not in defaults and not near(key, [name for name, _ in flatten(defaults)])
-        raise UserError(
-            str(unknown(key, defaults, groups)),
-            "a key of your own: write it into conf/config.yaml as well" if is_own else "",
-        )
+        hint = ""
+        if section not in defaults and not near(key, dotted_keys(defaults)):
+            hint = "a key of your own: write it into conf/config.yaml as well"
+        raise UserError(str(unknown(key, defaults, groups)), hint)
     if value is None and isinstance(default, Mapping) and default:
         raise UserError(f"{key} is blank: give it keys, or leave it out.")
-    return fitted(key, value, default, _text(value))
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else quoted(value)
+    return fitted(key, value, default, unquoted(value))

@@ -1,8 +1,10 @@
 """Settings of Dora and of Lightning's Trainer that are not supported here, and what to use instead.
 
-Light: a grid file that asks for one is told so, with its line, long before a job would import
-Lightning.
+It imports nothing slow: a grid file that asks for one is refused, with its line, long before a job
+would import Lightning.
 """
+
+from collections.abc import Iterable
 
 from ..errors import UserError
 
@@ -13,7 +15,7 @@ DORA = {
     "post_git_save_commands": "a snapshot needs no commands",
     "use_rendezvous": "ranks meet through a port",
 }
-TRAINER = {  # keyword -> what takes its place
+TRAINER = {  # keyword -> what to use instead
     "devices": "the ranks decide: dora run -d --ddp_workers 2, torchrun, or slurm.gpus",
     "num_nodes": "the ranks decide: job.nodes",
     "strategy": "the ranks decide: one process, or DDP",
@@ -35,7 +37,29 @@ TRAINER = {  # keyword -> what takes its place
 
 
 def refuse_trainer_key(key: str) -> None:
-    """Raises: UserError if `key` is `trainer.` and a keyword that is not the user's."""
+    """Refuse a keyword of the Trainer that the user does not set here.
+
+    Args:
+        key: a dotted key. All but `trainer.NAME` pass.
+
+    Raises:
+        UserError: it says what to use instead.
+    """
     section, _, name = key.partition(".")
     if section == "trainer" and name in TRAINER:
         raise UserError(f"trainer.{name} is not set here: {TRAINER[name]}.")
+
+
+def refuse_reserved(overrides: Iterable[str]) -> None:
+    """Refuse overrides of keys that are not the user's: `dora.*`, and keywords of the Trainer.
+
+    Raises:
+        UserError: it says what to use instead.
+    """
+    for text in overrides:
+        if text.lstrip("+~").startswith("dora."):
+            raise UserError(
+                f'"{text}": dora.* is read before any override.',
+                "where things land: DORA_DIR=folder; the rest: conf/config.yaml",
+            )
+        refuse_trainer_key(text.partition("=")[0].lstrip("+").strip())

@@ -1,15 +1,15 @@
-"""A configuration as plain nested dicts: dotted keys, what counts in a signature, what fits a
-default, what differs.
+"""A configuration as plain nested dicts: dotted keys, values that count in a signature, values that
+fit a default, differences.
 
-Light: standard library alone. `compose.py` composes them; loggers, the grid and the report take
-them apart.
+It needs the standard library alone. `compose.py` makes such dicts. Loggers, the grid and the report
+read them.
 """
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import UserError
 
@@ -17,7 +17,7 @@ Delta = list[tuple[str, Any]]
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; lists and empty dicts are values.
+    """The dotted keys with their values. Lists and empty dicts are values.
 
     >>> list(flatten({"a": {"b": 1, "c": {}}}))
     [('a.b', 1), ('a.c', {})]
@@ -27,6 +27,11 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def dotted_keys(config: Mapping[str, Any]) -> list[str]:
+    """The keys that `flatten` gives."""
+    return [key for key, _ in flatten(config)]
 
 
 def unflatten(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -41,25 +46,42 @@ def unflatten(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return config
 
 
+def key_of(override: str) -> str:
+    """The dotted key, or the group, of an override.
+
+    >>> key_of("+a.b=1")
+    'a.b'
+    """
+    return override.partition("=")[0].lstrip("+~").strip()
+
+
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """`below` with the values of `above` over it."""
+    """A new dict with the keys of both. Where both have a value, that of `above` wins."""
     result = dict(below)
     for key, value in above.items():
         inner = result.get(key)
-        both = isinstance(value, Mapping) and isinstance(inner, Mapping)
-        result[key] = merged(inner, value) if both else copy.deepcopy(value)  # type: ignore[arg-type]
+        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+            result[key] = merged(inner, value)
+        else:
+            result[key] = copy.deepcopy(value)
     return result
 
 
 def split(
     config: Mapping[str, Any], exclude: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The part of `config` that counts in the signature, and the part under the patterns of
-    `dora.exclude`."""
+    """The part of `config` that counts in the signature, and the rest.
+
+    Args:
+        exclude: patterns of the keys that do not count, as in `dora.exclude`.
+    """
     counted: Delta = []
     excluded: Delta = []
     for key, value in flatten(config):
-        (excluded if is_excluded(key, exclude) else counted).append((key, value))
+        if is_excluded(key, exclude):
+            excluded.append((key, value))
+        else:
+            counted.append((key, value))
     return unflatten(counted), unflatten(excluded)
 
 
@@ -70,13 +92,14 @@ def is_excluded(key: str, exclude: Sequence[str]) -> bool:
 
 @lru_cache(maxsize=10_000)
 def _matches(key: str, patterns: tuple[str, ...]) -> bool:
-    """A grid asks a thousand times for the same seventy keys."""
+    """Cached: a grid asks a thousand times for the same seventy keys."""
     return any(fnmatch(key, pattern) for pattern in patterns)
 
 
-def coerced(key: str, value: Any, default: Any, text: str) -> Any:
-    """`value` as the type of the key's default, where nothing is lost by it; a null default takes
-    anything.
+def coerced(key: str, value: object, default: object, text: str) -> object:
+    """`value` as the type of the key's default, if nothing is lost by it.
+
+    A key whose default is null takes any value.
 
     Args:
         text: the value as the user wrote it, for a key that holds text.
@@ -89,36 +112,45 @@ def coerced(key: str, value: Any, default: Any, text: str) -> Any:
     if isinstance(default, bool):
         fits = isinstance(value, bool)
     elif isinstance(default, int):
-        fits = _is_number(value) and float(value).is_integer()
-        value = int(value) if fits else value
+        fits = is_number(value) and float(value).is_integer()
     elif isinstance(default, float):
-        fits = _is_number(value)
-        value = float(value) if fits else value
+        fits = is_number(value)
     elif isinstance(default, str):
         fits = value is None or isinstance(value, (str, int, float))
-        value = text if fits and not isinstance(value, (str, type(None))) else value
     elif isinstance(default, dict):
         fits = value is None or isinstance(value, dict)
     else:
         fits = isinstance(value, type(default))
     if not fits:
+        remark = f" (default: {_shown(default)})."
         if isinstance(default, dict) and "name" in default:
-            raise UserError(
-                f"{key}={text}: it takes {_kind(default)}. Did you mean {key}.name={text}?"
-            )
-        raise UserError(f"{key}={text}: it takes {_kind(default)} (default: {_shown(default)}).")
+            remark = f". Did you mean {key}.name={text}?"
+        raise UserError(f"{key}={text}: it takes {_kind(default)}{remark}")
+    return _converted(value, default, text)
+
+
+def _converted(value: object, default: object, text: str) -> object:
+    """A value that fits a default, as its type."""
+    if is_number(value) and not isinstance(default, bool):
+        if isinstance(default, int):
+            return int(value)
+        if isinstance(default, float):
+            return float(value)
+    if isinstance(default, str) and value is not None and not isinstance(value, str):
+        return text
     return value
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is a number. True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def is_interpolation(value: Any) -> bool:
+def is_interpolation(value: object) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-def _kind(default: Any) -> str:
+def _kind(default: object) -> str:
     kinds = {
         bool: "true or false",
         int: "a whole number",
@@ -130,16 +162,15 @@ def _kind(default: Any) -> str:
     return kinds.get(type(default), type(default).__name__)
 
 
-def _shown(value: Any) -> str:
-    return (
-        {True: "true", False: "false"}.get(value, str(value))
-        if isinstance(value, bool)
-        else str(value)
-    )
+def _shown(value: object) -> str:
+    """A value in a message, with true and false as YAML writes them."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value)
 
 
 def differences(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Delta:
-    """Dotted keys of `other` whose value is not that of `base`, as stock Dora lists them.
+    """The dotted keys of `other` whose value is not that of `base`, as stock Dora lists them.
 
     A key that is gone is listed as `~key`.
     """
@@ -155,8 +186,8 @@ def differences(base: Mapping[str, Any], other: Mapping[str, Any], prefix: str =
     return delta
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, where a NaN equals a NaN."""
+def same(one: object, other: object) -> bool:
+    """Whether two values are equal. A NaN equals a NaN."""
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, Mapping) and isinstance(other, Mapping):
@@ -164,9 +195,7 @@ def same(one: Any, other: Any) -> bool:
     return one == other or (one != one and other != other)
 
 
-def _equal(one: Any, other: Any) -> bool:
-    return (
-        type(one) is type(other)
-        and one == other
-        or (_is_number(one) and _is_number(other) and one == other)
-    )
+def _equal(one: object, other: object) -> bool:
+    """Whether two values are equal and of one type. All numbers are of one type."""
+    same_type = type(one) is type(other) or (is_number(one) and is_number(other))
+    return same_type and one == other

@@ -1,4 +1,4 @@
-"""Where Dora meets this project: the decorator on `main`, and what each verb does.
+"""Where Dora meets this project.
 
 main.py    the decorator: an experiment from overrides, from a signature, from a job
 verbs.py   what each of Dora's verbs does here

@@ -1,14 +1,15 @@
-"""`dora info`: finds the experiment that the command names, and shows what was asked for.
+"""`dora info`: finds the experiment that the command names, and shows what its flags ask for.
 
 Nothing is composed for `-f SIG` and `-j JOB`. Nothing changes, unless `-C` asks for it.
 """
 
+import argparse
 import shlex
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError
 from ..experiment.folder import Experiment
+from ..experiment.xp import XP
 from ..experiments import Experiments
 from ..grid.stop import cancel
 from ..jobs.choose import asked
@@ -17,8 +18,12 @@ from ..watch.info import find_job, follow_experiment, lines, log_to_show, metric
 from ..watch.logs import print_log
 
 
-def info(main: Experiments, args: Any, executor: Executor | None = None) -> int:
-    """Do what `dora info` was asked for.
+def info(main: Experiments, args: argparse.Namespace, executor: Executor | None = None) -> int:
+    """Show one experiment, or cancel it, as the flags ask.
+
+    Args:
+        args: of `dora info`, as Dora's parser reads them.
+        executor: the scheduler to ask. None: the one that the configuration names.
 
     Returns:
         The exit code.
@@ -41,7 +46,7 @@ def info(main: Experiments, args: Any, executor: Executor | None = None) -> int:
     return 0
 
 
-def find(main: Experiments, args: Any) -> Experiment:
+def find(main: Experiments, args: argparse.Namespace) -> Experiment:
     """The experiment that the command names: `-j JOB`, `-f SIG`, or overrides.
 
     Raises:
@@ -51,15 +56,22 @@ def find(main: Experiments, args: Any) -> Experiment:
         if args.argv or args.from_sig:
             raise UserError("-j names the experiment: no overrides and no -f beside it.")
         return find_job(Path(main.dora.dir), args.job_id)
-    if args.from_sig is not None and not args.argv:
-        experiment = main.experiment(main.get_xp_from_sig(args.from_sig))
-    else:
-        argv = main.get_argv_from_sig(args.from_sig) + args.argv if args.from_sig else args.argv
-        experiment = main.experiment(main.get_xp(argv))
-    words = [*(["-f", args.from_sig] if args.from_sig else []), *args.argv]
+    experiment = main.experiment(_named(main, args.from_sig, args.argv))
     if not (experiment.exists() or experiment.argv() is not None):
+        words = list(args.argv)
+        if args.from_sig:
+            words = ["-f", args.from_sig, *words]
         raise UserError(
             f"XP {experiment.sig} was never started.",
             f"start it: dora run {shlex.join(words)}".rstrip(),
         )
     return experiment
+
+
+def _named(main: Experiments, sig: str | None, argv: list[str]) -> XP:
+    """The experiment of `-f SIG`, of overrides, or of both."""
+    if sig is not None and not argv:
+        return main.get_xp_from_sig(sig)
+    if sig:
+        return main.get_xp(main.get_argv_from_sig(sig) + argv)
+    return main.get_xp(argv)

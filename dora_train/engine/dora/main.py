@@ -1,8 +1,8 @@
 """The decorator on `main` in train.py: where Dora's command, a job on a node and a rank of a run
 come in.
 
-Torch and Lightning are imported by `run/`, once an experiment is entered; reading one costs nothing
-of that.
+`run/` imports torch and Lightning when an experiment is entered. A command that only reads does not
+wait for them.
 """
 
 import os
@@ -29,7 +29,7 @@ from ..experiment.xp import XP
 from ..experiments import Check, Experiments, Stored
 from ..run.signals import Signals
 from ..run.spawn import end_with_parent
-from ..upstream.dora import command_line, config_folder, install, is_dora_command
+from ..upstream.dora import config_folder, install, own_command
 from . import verbs
 
 
@@ -45,11 +45,11 @@ def hydra_main(
 
     Args:
         config_name, config_path, version_base: as Hydra's.
-        checks: each is called before a folder is made, with the configuration's values of its
-            parameters' names; raises ValueError, whose message the user sees, where they ask for
-            what is not there.
-        as_stored: adds keys to the configuration of an older experiment, if today's default is not
-            what was done before the key existed.
+        checks: run before a folder is made. Each receives the configuration's values that its
+            parameters name, once for each combination. It raises ValueError if they ask for
+            something that is not there. The user sees the message.
+        as_stored: adds keys to the configuration of an older experiment, if a run did something
+            else than today's default before the key existed.
         files_of_data: what the data set consists of (see contents.py), from the values of `data`
             and without reading it. A resume compares it before it decodes files that have changed.
     """
@@ -71,23 +71,23 @@ class TrainMain(Experiments):
         as_stored: Stored = dict,
         files_of_data: Callable[[Any], Contents] | None = None,
     ):
-        # Dora replaces sys.argv before it calls main, and tells torchrun's ranks nothing of -f and
-        # --clear.
-        self.command = command_line() if is_dora_command() else None
+        # Read now: Dora replaces sys.argv before it calls main.
+        self.command = own_command()
         is_run = getattr(self.command, "command", "") == "run"
         if self.command is not None:
             output.prepare(never_fails=is_run)
-        self.signals = Signals().install() if is_run else None
-        if self.signals:
+        self.signals: Signals | None = None
+        if is_run:
+            self.signals = Signals().install()
             end_with_parent()
         folder = config_folder(main, config_path)
-        self._dora_block, self._config_error = _own_block(folder / f"{config_name}.yaml")
+        block = _dora_block(folder / f"{config_name}.yaml")
         super().__init__(
             main,
             config_name,
             config_path,
             version_base,
-            _dora_config(self._dora_block),
+            _dora_config(block),
             checks,
             as_stored,
             files_of_data,
@@ -98,27 +98,29 @@ class TrainMain(Experiments):
 
     @property
     def clear_asked(self) -> bool:
-        """Whether this process's command is to begin anew; a rank that `dora run -d` started is
+        """Whether this process's command has `--clear`. A rank that `dora run -d` started does
         not."""
         return bool(getattr(self.command, "clear", False))
 
     def __call__(self) -> Any:
         """Run the experiment of this process's command."""
-        _ = self.code  # read now: from here on, what a run imports is imported
+        _ = self.code  # read now: the modules of the project are imported from here on
         from ..run.session import run
 
         return run(self, self.requested(), self.signals, clear=self.clear_asked)
 
     def requested(self) -> XP:
         """The experiment that this process's command names."""
-        if getattr(self.command, "command", "") != "run":
+        command = self.command
+        if command is None or command.command != "run":
             return self.get_xp(sys.argv[1:])
-        argv = list(self.command.argv)  # type: ignore[union-attr]
-        sig = self.command.from_sig  # type: ignore[union-attr]
-        return self.get_xp(self.get_argv_from_sig(sig) + argv if sig else argv)
+        argv = list(command.argv)
+        if command.from_sig:
+            argv = self.get_argv_from_sig(command.from_sig) + argv
+        return self.get_xp(argv)
 
     def run_job(self, experiment: Experiment, token: str, signals: Signals) -> Any:
-        """Run an experiment as the job that was submitted with this token: nothing is composed.
+        """Run an experiment as the job that was submitted with this token. Nothing is composed.
 
         Raises:
             UserError: the folder holds no experiment.
@@ -142,31 +144,37 @@ class TrainMain(Experiments):
         return Marks()
 
     def marks(self, watched: Iterable[Watched]) -> Mapping[str, str]:
-        """By the verdicts of the report."""
+        """As there, by the verdicts of the report."""
         return self._marks.of(watched)
 
     def check_anew(self, xp: XP) -> None:
-        """As there, and the loggers: a job that asks for one that is not installed would fail."""
+        """As there, and whether the loggers are installed: without them a job would fail."""
         super().check_anew(xp)
         from ..run.loggers import check_loggers  # it imports Lightning, which takes seconds
 
         check_loggers(list(xp.values.get("logger") or []))
 
 
-def _own_block(file: Path) -> tuple[dict[str, Any], str]:
-    """The `dora:` block alone, and why it could not be read: reading verbs must not need the whole
-    configuration."""
+def _dora_block(file: Path) -> dict[str, Any]:
+    """The `dora:` block of a configuration, or its most common values if it cannot be read.
+
+    A verb that reads results must work also if the configuration is broken.
+    """
     try:
-        content = OmegaConf.load(file)
-        block = OmegaConf.select(content, "dora", default=None)
-        return (OmegaConf.to_container(block, resolve=True) if block is not None else {}), ""  # type: ignore[return-value]
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-        fallback = {"dir": os.environ.get("DORA_DIR", "outputs"), "grid_package": "grids"}
-        return fallback, str(error).splitlines()[0]
+        block = OmegaConf.select(OmegaConf.load(file), "dora", default=None)
+        if block is None:
+            return {}
+        return OmegaConf.to_container(block, resolve=True)  # type: ignore[return-value]
+    except (OSError, yaml.YAMLError, OmegaConfBaseException):
+        return {"dir": os.environ.get("DORA_DIR", "outputs"), "grid_package": "grids"}
 
 
 def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
-    """Raises: UserError for a setting that Dora does not have, or that is replaced here."""
+    """Dora's own settings, from the `dora:` block of the configuration.
+
+    Raises:
+        UserError: Dora has no such setting, or it is not supported here.
+    """
     config = DoraConfig()
     for key, value in block.items():
         if key in DORA and value:
@@ -178,8 +186,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]
-    # in Dora's words: jobs run a snapshot; --no_git_save takes the live files
-    config.git_save = True
+    config.git_save = True  # jobs run a snapshot; `--no_git_save` sets it to False
     return config
 
 

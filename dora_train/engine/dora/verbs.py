@@ -1,5 +1,6 @@
 """What each of Dora's verbs does here. `install` puts these where Dora's command looks them up."""
 
+import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,72 +11,75 @@ from ..experiment.share import Imported, exported
 from ..upstream.dora import current_xp
 
 if TYPE_CHECKING:
+    from dora import Explorer
+
+    from ..grid.sheep import Sheep
     from .main import TrainMain
 
 
 def prepare_run(argv: Sequence[str], main: "TrainMain", clear: bool = False) -> None:
-    """Before `dora run`: flags that would be passed over in silence.
-
-    The run itself looks at the rest.
+    """Refuse flags of `dora run` that Dora would ignore. The run itself checks the rest.
 
     Raises:
         UserError: --ddp_workers without -d, or less than one.
     """
-    workers = main.command.ddp_workers if main.command is not None else None
-    if workers and not main.command.ddp:  # type: ignore[union-attr]
+    command = main.command
+    if command is None or command.ddp_workers is None:
+        return
+    if command.ddp_workers and not command.ddp:
         raise UserError("--ddp_workers goes with -d: dora run -d --ddp_workers 2")
-    if workers is not None and workers < 1:
-        raise UserError(f"--ddp_workers {workers}: it takes 1 or more.")
+    if command.ddp_workers < 1:
+        raise UserError(f"--ddp_workers {command.ddp_workers}: it takes 1 or more.")
 
 
 def run_ranks(main: "TrainMain", argv: Sequence[str], num_workers: int | None = None) -> None:
-    """`dora run -d`."""
+    """`dora run -d`: start a rank for each GPU, or as many as the user asks for."""
     from ..run.signals import Signals
     from ..run.spawn import run_ranks as run_local_ranks
 
-    overrides = main.command.argv if main.command is not None else argv
+    # Dora has added the overrides that `-f SIG` stands for. The ranks get those of the command.
+    overrides = getattr(main.command, "argv", argv)
     signals = main.signals or Signals().install()
     run_local_ranks(main, main.requested(), overrides, num_workers, main.clear_asked, signals)
 
 
-def find_explorer(args: Any, main: "TrainMain") -> Any:
+def find_explorer(args: argparse.Namespace, main: "TrainMain") -> "Explorer":
     """The explorer of `dora grid NAME`."""
     from ..grid.sync import find_explorer as find
 
     return find(args, main)
 
 
-def run_grid(*args: Any, **kwargs: Any) -> Any:
+def run_grid(main: "TrainMain", *args: Any, **kwargs: Any) -> "list[Sheep]":
     """`dora grid`, and Dora's function of this name for notebooks."""
     from ..grid.sync import run_grid as sync
 
-    return sync(*args, **kwargs)
+    return sync(main, *args, **kwargs)
 
 
-def is_ours(main: Any, *args: Any, **kwargs: Any) -> bool:
+def is_ours(main: object, *args: object, **kwargs: object) -> bool:
     """Whether a function of Dora is called with the `main` of this project."""
     from ..experiments import Experiments
 
     return isinstance(main, Experiments)
 
 
-def in_our_run(*args: Any, **kwargs: Any) -> bool:
-    """Whether this process is in `main` of an experiment of ours, whatever a function is called
-    with."""
+def in_our_run(*args: object, **kwargs: object) -> bool:
+    """Whether this process is in `main` of an experiment of ours. The arguments do not matter."""
     from ..experiment.xp import XP
 
     return isinstance(current_xp(), XP)
 
 
-def shepherd(main: Any, *args: Any, **kwargs: Any) -> type | None:
-    """The class that `dora.shep.Shepherd(main)` makes; None: Dora's own."""
+def shepherd(main: object, *args: object, **kwargs: object) -> type | None:
+    """The class that `dora.shep.Shepherd(main)` makes. None: Dora's own."""
     from ..grid.shepherd import Shepherd
 
     return Shepherd if is_ours(main) else None
 
 
-def sheep(xp: Any, *args: Any, **kwargs: Any) -> type | None:
-    """The class that `dora.Sheep(xp)` makes; None: Dora's own."""
+def sheep(xp: object, *args: object, **kwargs: object) -> type | None:
+    """The class that `dora.Sheep(xp)` makes. None: Dora's own."""
     from ..experiment.xp import XP
     from ..grid.sheep import Sheep
 
@@ -85,7 +89,7 @@ def sheep(xp: Any, *args: Any, **kwargs: Any) -> type | None:
 def distrib(name: str) -> Callable:
     """The function of run/distrib.py that does what `dora.distrib` has under this name."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         from ..run import distrib as ours
 
         return getattr(ours, name)(*args, **kwargs)
@@ -93,10 +97,13 @@ def distrib(name: str) -> Callable:
     return call
 
 
-def refuse_preemption_callback(callback: Any) -> None:
-    """Raises: UserError, always:
+def refuse_preemption_callback(callback: object) -> None:
+    """Refuse Dora's `register_preemption_callaback`.
 
-    Dora calls it in a signal's handler, where nothing is done here.
+    Dora calls such a function in a signal's handler. Here a handler only sets a flag.
+
+    Raises:
+        UserError: always.
     """
     raise UserError(
         "dora.shep.register_preemption_callaback is not supported: a run that is signalled saves a "
@@ -105,14 +112,14 @@ def refuse_preemption_callback(callback: Any) -> None:
     )
 
 
-def info(main: "TrainMain", args: Any) -> int | None:
+def info(main: "TrainMain", args: argparse.Namespace) -> int:
     """`dora info`."""
     from .info import info as show
 
     return show(main, args)
 
 
-def launch(main: "TrainMain", args: Any) -> int | None:
+def launch(main: "TrainMain", args: argparse.Namespace) -> int:
     """`dora launch`."""
     from ..grid.launch import launch as submit
 
@@ -120,8 +127,10 @@ def launch(main: "TrainMain", args: Any) -> int | None:
 
 
 def export(dump: Callable) -> Callable:
-    """Dora's `dump`, with metrics where they are asked for, and an error where there is nothing to
-    export."""
+    """Dora's `dump`, with metrics if the user asks for them.
+
+    It refuses to export nothing.
+    """
 
     def dump_some(all_argv: list) -> str:
         if not all_argv:
@@ -132,32 +141,36 @@ def export(dump: Callable) -> Callable:
 
 
 def import_(load: Callable) -> Callable:
-    """Dora's `load`, with an error where its input is no export."""
+    """Dora's `load`, which refuses input that is no export."""
 
-    def load_checked(text: str) -> Any:
+    def load_checked(text: str) -> list[list[str]]:
         try:
             all_argv = load(text)
         except Exception as error:  # base64, zlib and JSON each have their own
             raise UserError(
                 "what came in is no export of Dora: paste what dora export printed, whole."
             ) from error
-        if not isinstance(all_argv, list) or not all(
-            _is_argv(argv) or isinstance(argv, dict) for argv in all_argv
-        ):
+        if not isinstance(all_argv, list) or not all(map(_is_exported, all_argv)):
             raise UserError("what came in is no export of Dora: it holds no list of overrides.")
-        return [Imported(argv) if isinstance(argv, dict) else argv for argv in all_argv]
+        return [Imported(one) if isinstance(one, dict) else one for one in all_argv]
 
     return load_checked
 
 
-def _is_argv(argv: Any) -> bool:
-    return isinstance(argv, list) and all(isinstance(word, str) for word in argv)
+def _is_exported(one: object) -> bool:
+    """Whether it is what `exported` gives: a record, or overrides."""
+    if isinstance(one, list):
+        return all(isinstance(word, str) for word in one)
+    return isinstance(one, dict)
 
 
 def finite_metrics(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted names; None for NaN and infinity, which `dora.hiplot` 0.1.13 sends as no browser can
-    read them."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in flatten(metrics)
-    }
+    """The metrics by dotted name, with None for NaN and infinity.
+
+    `dora.hiplot` 0.1.13 would send those in a form that no browser can read.
+    """
+    found = dict(flatten(metrics))
+    for key, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            found[key] = None
+    return found

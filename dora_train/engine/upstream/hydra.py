@@ -1,4 +1,4 @@
-"""What Hydra has no public name for: the files of a configuration, and where its parser stopped."""
+"""Private parts of Hydra: the files of a configuration, and the column where its parser stopped."""
 
 import traceback
 from collections.abc import Sequence
@@ -32,11 +32,12 @@ def files_of(config_name: str, overrides: Sequence[str]) -> list[ConfigFile]:
 
 
 def column_of(error: Exception) -> int | None:
-    """Where in an override Hydra's parser stopped, from 0; None where it does not say.
+    """Where in an override Hydra's parser stopped, from 0. None if it is not known.
 
-    hydra-core 1.3.8's listener is told the column, and drops it: it is still in the frame that
-    raised.
+    hydra-core 1.3.8's listener is told the column, and drops it. It is still in the frame that
+    raised the error.
     """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    column = frames[-1].f_locals.get("column") if frames else None
+    column = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        column = frame.f_locals.get("column")
     return column if isinstance(column, int) else None

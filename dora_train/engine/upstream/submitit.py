@@ -1,4 +1,4 @@
-"""What submitit has no public name for: the script of a job, and SLURM's lists of hosts."""
+"""Private parts of submitit: the script of a job, and SLURM's lists of hosts."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,24 +6,24 @@ from typing import Any
 
 
 def hosts_of(node_list: str) -> list[str]:
-    """SLURM's short form as names:
-
-    `n[1-2]` -> n1, n2 (submitit 1.5.4 has no public name for it).
-    """
+    """The names in SLURM's short form: `["n1", "n2"]` of `n[1-2]` (submitit 1.5.4)."""
     from submitit.slurm.slurm import _parse_node_list
 
     return _parse_node_list(node_list)
 
 
 def batch_file(folder: Path, command: str, parameters: Mapping[str, Any], array: int) -> Path:
-    """Write the script that sbatch takes, for a line of shell, as submitit writes it.
+    """Write the script for sbatch that runs a line of shell, as submitit writes it.
 
-    submitit 1.5.4 submits pickles only: one would be named after the job's id once that is known,
-    and a kill in between loses the job. It also waits for sbatch without an end. `map_count`, of
-    `parameters`, makes an array (its own array executor loses `python=`).
+    submitit 1.5.4 submits pickles only. It names one after the job's id, when that is known: a kill
+    before that loses the job. It also waits for sbatch without a limit.
 
     Args:
-        array: the number of tasks of an array; 0: a single job.
+        parameters: of submitit's SlurmExecutor.
+        array: the number of tasks of an array. 0: a single job.
+
+    Returns:
+        The path of the script, below `folder`.
     """
     import uuid
 
@@ -31,7 +31,7 @@ def batch_file(folder: Path, command: str, parameters: Mapping[str, Any], array:
 
     executor = SlurmExecutor(folder=folder)
     executor.update_parameters(**parameters)
-    if array:
+    if array:  # submitit's own array executor loses `python=`
         executor.parameters["map_count"] = array
     name = uuid.uuid4().hex
     path = folder / f".submission_file_{name}.sh"

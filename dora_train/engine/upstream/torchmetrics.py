@@ -1,6 +1,6 @@
-"""What a torchmetrics object has gathered so far, also if its states are not persistent.
+"""The sums that a torchmetrics object has so far, to be stored in a checkpoint.
 
-Its own `state_dict` leaves out states that are not persistent, and how often it was updated. Tried
+Its own `state_dict` leaves out the states that are not persistent, and the number of updates. Tried
 with torchmetrics 1.9.
 """
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torchmetrics import Metric
+
+State = torch.Tensor | list[torch.Tensor]
 
 
 def was_updated(metric: Metric) -> bool:
@@ -22,24 +24,32 @@ def states_of(metric: Metric) -> dict[str, Any]:
 
 
 def add_states(metric: Metric, kept: Mapping[str, Any]) -> None:
-    """Let a metric gather on from `states_of`; several add up as those of ranks do."""
+    """Add the states of `states_of` to a metric, as torchmetrics adds those of two ranks."""
     for name, value in kept["states"].items():
         value = _copied(value, metric.device)
         if was_updated(metric):
-            value = _joined(getattr(metric, name), value, metric._reductions[name])
+            value = _joined(metric, name, value)
         setattr(metric, name, value)
     metric._update_count += kept["update_count"]
     metric._computed = None
 
 
-def _joined(one: Any, other: Any, reduction: Any) -> Any:
-    """The states of two ranks as one, as torchmetrics would reduce them."""
-    if isinstance(one, list):
-        return one + other
-    return one if reduction is None else reduction(torch.stack([one, other]))
+def _joined(metric: Metric, name: str, other: State) -> State:
+    """A state of a metric with that of another rank, as torchmetrics would reduce them."""
+    one, reduction = getattr(metric, name), metric._reductions[name]
+    if isinstance(one, list) or isinstance(other, list):
+        return [*one, *other]
+    if reduction is None:
+        return one
+    assert callable(reduction)  # torchmetrics replaces the name of a reduction by its function
+    return reduction(torch.stack([one, other]))
 
 
-def _copied(value: Any, device: torch.device | None = None) -> Any:
+def _copied(value: State, device: torch.device | None = None) -> State:
     if isinstance(value, list):
-        return [_copied(part, device) for part in value]
+        return [_copied_tensor(part, device) for part in value]
+    return _copied_tensor(value, device)
+
+
+def _copied_tensor(value: torch.Tensor, device: torch.device | None) -> torch.Tensor:
     return value.detach().to(device or value.device).clone()
