@@ -152,13 +152,12 @@ def speed(images: int, per_sample: int, rounds: int, batch_size: int) -> dict[st
                 assert batch[0].dtype == torch.float32
             wall, cpu = time.perf_counter() - began, _cpu_seconds() - before
             turns.setdefault(name, []).append(Turn(count / wall, cpu / count * 1e6))
-    return {
-        name: Turn(
-            statistics.median(turn.rate for turn in found[1:]),
-            statistics.median(turn.cpu for turn in found[1:]),
-        )
-        for name, found in turns.items()
-    }
+    medians = {}
+    for name, found in turns.items():
+        rate = statistics.median(turn.rate for turn in found[1:])
+        cpu = statistics.median(turn.cpu for turn in found[1:])
+        medians[name] = Turn(rate, cpu)
+    return medians
 
 
 def _cpu_seconds() -> float:

@@ -33,7 +33,7 @@ from dora_train.engine.run.exact_loader import batches_from
 
 
 class Flipped(Dataset):
-    """Images [3, 32, 32] float32; half of the readings are mirrored."""
+    """Images [3, 32, 32] float32. Half of the readings are mirrored."""
 
     def __init__(self, size: int):
         self.size, self.image = size, torch.rand(3, 32, 32)

@@ -79,11 +79,14 @@ def sig(values: Mapping[str, Any]) -> str:
 
 
 def grid_points() -> list[dict[str, Any]]:
-    middles = [
-        [SPACE[key].rounded(SPACE[key].at((place + 0.5) / count)) for place in range(count)]
-        for key, count in GRID.items()
-    ]
+    middles = [middles_of(key, count) for key, count in GRID.items()]
     return [dict(zip(GRID, values)) for values in itertools.product(*middles)]
+
+
+def middles_of(key: str, count: int) -> list[Any]:
+    """The middles of `count` equal parts of a dimension."""
+    dimension = SPACE[key]
+    return [dimension.rounded(dimension.at((place + 0.5) / count)) for place in range(count)]
 
 
 def searched(

@@ -77,11 +77,10 @@ def main() -> None:
     for name, times in (("bare script", bare[1:]), ("dora run", ours[1:])):
         wall, cpu = (statistics.median(column) for column in zip(*times))
         print(f"{name:<20} {wall:>7.2f} {cpu:>7.2f}")
-    ratios = [
-        statistics.median(one[at] / two[at] for one, two in zip(ours[1:], bare[1:]))
-        for at in (0, 1)
-    ]
-    print(f"{'ratio':<20} {ratios[0]:>7.2f} {ratios[1]:>7.2f}")
+    pairs = list(zip(ours[1:], bare[1:]))
+    wall = statistics.median(mine[0] / theirs[0] for mine, theirs in pairs)
+    cpu = statistics.median(mine[1] / theirs[1] for mine, theirs in pairs)
+    print(f"{'ratio':<20} {wall:>7.2f} {cpu:>7.2f}")
 
 
 if __name__ == "__main__":

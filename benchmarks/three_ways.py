@@ -24,7 +24,12 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dora_train.data.batches import Batch, Batches
 
 WAYS = ("basic", "basic again", "pl_hydra", "dora")
 TURN = 5  # steps
@@ -41,7 +46,7 @@ MALLOC = {
 
 
 class Clock:
-    """Notes the time that was this process's own at each step, and waits for its turn."""
+    """Reports the time that this process has used at each step, and waits for its turn."""
 
     def __init__(self, orders: int, reports: int):
         self.orders, self.reports = orders, reports
@@ -66,7 +71,7 @@ class Clock:
 class Timed:
     """The training batches, with the clock at each."""
 
-    def __init__(self, batches: Any, clock: Clock):
+    def __init__(self, batches: "Batches", clock: Clock):
         self._batches, self._clock = batches, clock
 
     def __getattr__(self, name: str) -> Any:
@@ -75,8 +80,10 @@ class Timed:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def epoch(self, epoch: int = 0, start: int = 0, *args: Any, **kwargs: Any) -> Any:
-        for index, batch in enumerate(self._batches.epoch(epoch, start, *args, **kwargs)):
+    def epoch(
+        self, epoch: int = 0, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> "Iterator[Batch]":
+        for index, batch in enumerate(self._batches.epoch(epoch, start, rank, world_size)):
             if index == 0:
                 self._clock.tick(epoch, 0)
             yield batch
@@ -104,7 +111,9 @@ def be(way: str, orders: int, reports: int, argv: list[str]) -> None:
         "pl_hydra": "pl_hydra.train",
         "dora": "dora",
     }[way]
-    sys.argv = [module, *(["run"] if way == "dora" else []), *argv]
+    if way == "dora":
+        argv = ["run", *argv]
+    sys.argv = [module, *argv]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
@@ -113,15 +122,11 @@ def be(way: str, orders: int, reports: int, argv: list[str]) -> None:
 
 def arguments(way: str, given: argparse.Namespace) -> list[str]:
     if way.startswith("basic"):
-        return [
-            "--epochs",
-            str(given.epochs),
-            "--threads",
-            str(given.threads),
-            "--model",
-            given.model,
-            *(["--model-args", *given.model_args] if given.model_args else []),
-        ]
+        words = ["--epochs", str(given.epochs), "--threads", str(given.threads)]
+        words += ["--model", given.model]
+        if given.model_args:
+            words += ["--model-args", *given.model_args]
+        return words
     return [
         f"trainer.max_epochs={given.epochs}",
         f"threads={given.threads}",
@@ -167,7 +172,7 @@ class Racer:
         self._lines = os.fdopen(self._reports)
 
     def turn(self) -> bool:
-        """Let it do its next steps; False where it has reached its end."""
+        """Let it do its next steps. False if it has ended."""
         os.write(self._orders, b".")
         for line in self._lines:
             if line.startswith("your turn"):
@@ -218,21 +223,18 @@ HEAD = (
 
 
 def report(rounds: list[dict[str, Racer]], samples: int) -> list[str]:
-    """A markdown table: images/s, and how much longer than basic the same steps took; medians, and
-    range, of rounds."""
+    """A markdown table: images/s, and how much longer than `basic` the same steps took.
+
+    Each cell has the median and the range over the rounds.
+    """
     lines = [f"| {' | '.join(HEAD)} |", f"|{' --- |' * len(HEAD)}"]
     # Lightning does not ask for one after the last
     batches = max(tick[1] for tick in rounds[0]["basic"].ticks)
     for way in WAYS:
         racers, basics = [racers[way] for racers in rounds], [racers["basic"] for racers in rounds]
-        step, cpu, epoch = (
-            statistics.median(statistics.median(seconds) for seconds in all_rounds)
-            for all_rounds in (
-                [racer.steps(2) for racer in racers],
-                [racer.steps(3) for racer in racers],
-                [racer.epochs(2) for racer in racers],
-            )
-        )
+        step = median_of_medians([racer.steps(2) for racer in racers])
+        cpu = median_of_medians([racer.steps(3) for racer in racers])
+        epoch = median_of_medians([racer.epochs(2) for racer in racers])
         costs = [
             [over(racer.steps(2), basic.steps(2)) for racer, basic in zip(racers, basics)],
             [over(racer.steps(3), basic.steps(3)) for racer, basic in zip(racers, basics)],
@@ -244,6 +246,10 @@ def report(rounds: list[dict[str, Racer]], samples: int) -> list[str]:
             f"{shown[1]} | {samples / epoch:,.0f} | {shown[2]} |"
         )
     return lines
+
+
+def median_of_medians(rounds: list[list[float]]) -> float:
+    return statistics.median(map(statistics.median, rounds))
 
 
 def over(mine: list[float], basic: list[float]) -> float:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,8 @@ def digits() -> None:
     """Four learning rates of `small` on the digits, six seeds each: what each method says of the
     test accuracy."""
     with tempfile.TemporaryDirectory() as folder:
-        values = np.array([[trained(Path(folder), rate, seed) for seed in SEEDS] for rate in RATES])
+        runs = [trained(Path(folder), rate, seed) for rate, seed in product(RATES, SEEDS)]
+    values = np.array(runs).reshape(len(RATES), len(SEEDS))
     print(f"test accuracy of {len(RATES)} x {len(SEEDS)} runs of {EPOCHS} epochs\n")
     print(
         f"| optim.lr | mean | standard deviation | behind | its interval | {' | '.join(METHODS)} |"

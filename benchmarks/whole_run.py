@@ -22,9 +22,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -36,6 +35,7 @@ from rich.console import Console  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from dora_train.data import load_data  # noqa: E402
+from dora_train.data.batches import Batch  # noqa: E402
 from dora_train.engine.experiment.folder import Experiment  # noqa: E402
 from dora_train.engine.experiment.records import RunState  # noqa: E402
 from dora_train.engine.run import session as sessions  # noqa: E402
@@ -53,21 +53,21 @@ WARM = 10  # batches before the clock starts
 
 
 class Ready:
-    """Batches that are in memory already, as many as asked for; notes when the clock starts."""
+    """Batches that are in memory, `steps` of them. `began` is the time of the first that counts."""
 
-    def __init__(self, batches: list[Any], steps: int):
+    def __init__(self, batches: list[Batch], steps: int):
         self.batches, self.steps, self.began = batches, steps, 0.0
 
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Batch]:
         for step in range(self.steps):
             if step == WARM:
                 self.began = time.perf_counter()
             yield self.batches[step % len(self.batches)]
 
-    def epoch(self, *_: Any) -> Iterator[Any]:
+    def epoch(self, *_: int) -> Iterator[Batch]:
         return iter(self)
 
     def size_of(self, index: int) -> int:
@@ -75,23 +75,23 @@ class Ready:
 
 
 class Plain(pl.LightningModule):
-    """The least that there can be."""
+    """A module that does as little as a module can."""
 
     def __init__(self, network: torch.nn.Module):
         super().__init__()
         self.network = network
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         return F.cross_entropy(self.network(batch[0]), batch[1])
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         return optimizer_of(self.network)
 
 
 class Stock(Plain):
-    """As Lightning's documentation writes one."""
+    """A module as in Lightning's documentation."""
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         logits = self.network(batch[0])
         loss = F.cross_entropy(logits, batch[1])
         acc = (logits.argmax(1) == batch[1]).float().mean()
@@ -174,8 +174,8 @@ def seconds_a_step(way: Callable, network: torch.nn.Module, ready: Ready) -> flo
         return (time.perf_counter() - ready.began) / (len(ready) - WARM)
 
 
-def measure(width: int, steps: int, rounds: int, batches: list[Any]) -> str:
-    """A row of the table: medians of the rounds, in each of which the four take turns."""
+def measure(width: int, steps: int, rounds: int, batches: list[Batch]) -> str:
+    """A row of the table: medians of the rounds. The four take turns in each round."""
     network = build_model("small", 10, 8, width=width)
     ways = (bare, ours, alone, stock)
     found = []
@@ -185,12 +185,16 @@ def measure(width: int, steps: int, rounds: int, batches: list[Any]) -> str:
         found.append([times[way] for way in ways])
     plain, *others = zip(*found[1:])
     ratio = [one / other for one, other in zip(plain, others[0])]
-    added = [[one - other for one, other in zip(way, plain)] for way in others]
+    added = [differences(way, plain) for way in others]
     share = statistics.median(added[0]) / statistics.median(added[-1])
     return (
         f"| {width} | {statistics.median(plain):.2f} | {spread(ratio, '.3f')} | "
         f"{' | '.join(spread(way, '+.2f') for way in added)} | {share:.2f} |"
     )
+
+
+def differences(ones: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [one - other for one, other in zip(ones, others)]
 
 
 def spread(values: list[float], style: str) -> str:

@@ -1,11 +1,12 @@
-"""What the researcher's rooms raise for something that the user can mend; it imports nothing: the
-engine may know it.
+"""The error of the researcher's files for problems with data. It imports nothing.
 
-A value that makes no sense is a plain ValueError out of a `check_...`, before anything is on disk.
-What shows only when files are opened or fetched is a `DataError`: its message is all that the user
-needs to see, without a traceback.
+So the engine may import it. It shows the message without a traceback.
+
+A value of the configuration that makes no sense is a plain ValueError: a `check_...` raises it
+before anything is written. A `DataError` is for problems that only show when files are opened or
+downloaded.
 """
 
 
 class DataError(ValueError):
-    """Images, labels or weights that cannot be read or fetched; the message says what to do."""
+    """Images, labels or weights cannot be read or downloaded. The message says what to do."""

@@ -1,25 +1,25 @@
-"""`python -m dora_train.snapshots`: get back the files of an experiment; list and remove snapshots.
+"""`python -m dora_train.snapshots`: restore the files of an experiment, list and remove snapshots.
 
 The files come from the archive that the experiment keeps. Experiments of earlier versions have
-none: theirs come from the snapshot, or from the commit and the patch. Only this command removes a
-snapshot, and never one that a job may still start from.
+none. Their files come from the snapshot, or from the commit and the patch. Only this command
+removes a snapshot, and it keeps each one that a job may still start from.
 """
 
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .commit_files import check_out
 from .engine import output
 from .engine.access import listed as listed_in
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.experiment.code import in_words
 from .engine.experiment.find import ROOT, find, outputs
 from .engine.experiment.folder import CODES, XPS, Experiment
-from .engine.experiment.project import git
 from .engine.experiment.records import Start, State
 from .engine.experiment.snapshot import Files, discard, everything, lay_out, name_of, unpacked
 from .engine.jobs.choose import asked
@@ -33,7 +33,7 @@ examples:
   %(prog)s 5f3a there --code 9b  another code of those that it ran
   %(prog)s --remove 9b1c 77d0    these snapshots
 """
-# goes on with the code that it was submitted with
+# An experiment in one of these states runs on with the code that it was submitted with.
 NEEDED = {State.WAITING, State.RUNNING, State.INTERRUPTED}
 
 
@@ -64,10 +64,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do what the command asks for.
+    """Restore files, remove snapshots or list them, as the options say.
+
+    Args:
+        argv: without the name of the program. None: `sys.argv`.
 
     Raises:
-        UserError: a name that means nothing, files that are lost, a snapshot that is needed.
+        UserError: a name is unknown, files are lost, or a snapshot is needed.
     """
     args = parser().parse_args(argv)
     if args.remove and not args.sig:
@@ -87,10 +90,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def restore(dora_dir: Path, sig: str, folder: Path, name: str = "") -> str:
-    """Write the files that an experiment ran into a new folder. Returns what was done, in words.
+    """Write the files that an experiment ran into a new folder.
+
+    Args:
+        name: the beginning of a hash or a commit. Empty: the code that it ran last.
+
+    Returns:
+        A line that says which files they are, and where they were found.
 
     Raises:
-        UserError: the folder is in use, there is no such code, or its files are lost.
+        UserError: the folder is not empty, there is no such code, or its files are lost.
     """
     experiment = find(dora_dir, sig)
     start = chosen(experiment, name)
@@ -101,7 +110,8 @@ def restore(dora_dir: Path, sig: str, folder: Path, name: str = "") -> str:
         lay_out(files, folder.absolute())
     except OSError as error:
         raise UserError(f"cannot write {shown_path(folder)}: {error.strerror or error}.") from error
-    words = ", ".join(filter(None, [f"what XP {experiment.sig} ran", in_words([start])]))
+    code = in_words([start])
+    words = f"what XP {experiment.sig} ran, {code}" if code else f"what XP {experiment.sig} ran"
     return f"{shown_path(folder)}: {words}, from {source}"
 
 
@@ -116,11 +126,7 @@ def chosen(experiment: Experiment, name: str = "") -> Start:
         raise UserError(f"XP {experiment.sig} does not say which code it ran.")
     if not name:
         return codes[-1]
-    found = {
-        _id(start): start
-        for start in codes
-        if any(str(start.code.get(key) or "").startswith(name) for key in ("hash", "commit"))
-    }
+    found = {_id(start): start for start in codes if _begins_with(start, name)}
     if len(found) != 1:
         count = "several codes" if found else "no code"
         raise UserError(
@@ -130,15 +136,21 @@ def chosen(experiment: Experiment, name: str = "") -> Start:
     return next(iter(found.values()))
 
 
+def _begins_with(start: Start, name: str) -> bool:
+    """Whether the hash or the commit of a code begins with `name`."""
+    hash_, commit = start.code.get("hash") or "", start.code.get("commit") or ""
+    return str(hash_).startswith(name) or str(commit).startswith(name)
+
+
 def _id(start: Start) -> str:
     return str(start.code.get("hash") or start.code.get("commit") or "a code without a name")
 
 
 def files_of(dora_dir: Path, experiment: Experiment, start: Start) -> tuple[Files, str]:
-    """The files whose hash is that of `start`, and where they were found.
+    """The files whose hash is that of `start`, and a word for the place where they were found.
 
     Raises:
-        UserError: they are lost, or what is left are other files: better none than those.
+        UserError: they are lost, or the files that are left have another hash.
     """
     name = str(start.code.get("hash") or "")
     if not name:
@@ -159,7 +171,7 @@ def files_of(dora_dir: Path, experiment: Experiment, start: Start) -> tuple[File
 
 
 def _from_commit(experiment: Experiment, start: Start) -> Files:
-    """How earlier versions kept the files.
+    """The files of a commit with a patch: earlier versions of this project kept them so.
 
     Raises:
         UserError: the commit or the patch is missing.
@@ -182,86 +194,60 @@ def _from_commit(experiment: Experiment, start: Start) -> Files:
         return everything(Path(folder, "files"))
 
 
-def check_out(repository: Path, commit: str, patch: Path | None, folder: Path) -> None:
-    """Write the files of a commit into a new folder, and apply a patch to them.
-
-    Raises:
-        UserError: git does not know the commit, or the patch does not fit it.
-    """
-    git_dir = git(repository, "rev-parse", "--absolute-git-dir")
-    prefix = (git(repository, "rev-parse", "--show-prefix") or "").removesuffix("\n")
-    if git_dir is None:
-        raise UserError(
-            f"no snapshot of it is left. {shown_path(repository)} is no git repository.",
-            "call this from a clone of the project",
-        )
-    folder.mkdir()
-    env = {
-        "GIT_DIR": git_dir.removesuffix("\n"),
-        "GIT_WORK_TREE": str(folder),
-        "GIT_INDEX_FILE": str(folder.with_name("index")),
-    }
-    if commit and git(folder, "read-tree", f"{commit}:{prefix}", **env) is None:
-        raise UserError(
-            f"no snapshot of it is left. Commit {commit[:9]} is not in this clone.",
-            "perhaps in another clone of it: git fetch, and the same command again",
-        )
-    if commit and git(folder, "checkout-index", "--all", **env) is None:
-        raise UserError(f"git could not write the files of commit {commit[:9]}.")
-    if patch and git(folder, "apply", "--whitespace=nowarn", str(patch.absolute()), **env) is None:
-        raise UserError(f"{shown_path(patch)} does not fit commit {commit[:9]}.")
-
-
 # --- snapshots ---
 
 
 @dataclass
 class Snapshot:
-    """One folder under `codes/`, and the experiments that ran it, or are to."""
+    """One folder under `codes/`, and the experiments that have to do with it.
+
+    Attributes:
+        runs: the signatures of experiments that ran it, or whose job has it.
+        needed: the experiments that will run it at their next start, by signature.
+    """
 
     path: Path
     commit: str = ""
     runs: set[str] = field(default_factory=set)
-    needed: dict[str, Status] = field(default_factory=dict)  # whose next start is from it
+    needed: dict[str, Status] = field(default_factory=dict)
 
     def line(self) -> str:
         size = sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
         made = time.strftime("%d %b %H:%M", time.localtime(self.path.stat().st_ctime))
+        noun = "XP " if len(self.runs) == 1 else "XPs"
         return (
             f"{self.path.name}  {size / 2**20:7.1f} MB  {made}  {self.commit[:9] or '-':<9}  "
-            f"{len(self.runs):>5} {'XP ' if len(self.runs) == 1 else 'XPs'}  {len(self.needed):>5} unfinished"
+            f"{len(self.runs):>5} {noun}  {len(self.needed):>5} unfinished"
         )
 
 
 def snapshots(dora_dir: Path) -> dict[str, Snapshot]:
-    """All there are, by name."""
+    """All snapshots, by name."""
     names = [name for name in sorted(listed_in(dora_dir / CODES)) if not name.startswith(".")]
     folders = [dora_dir / CODES / name for name in names]
     found = {folder.name: Snapshot(folder) for folder in folders if folder.is_dir()}
     if not found:
         return {}
     experiments = {path.name: Experiment(path) for path in (dora_dir / XPS).glob("[!.]*")}
+    # Forced, as a status that is a few seconds old may hide a job that needs a snapshot.
     statuses = look(experiments.values(), asked(), force=True)
     for sig, experiment in experiments.items():
         job = experiment.job()
-        codes: list[dict[str, Any]] = [start.code for start in experiment.starts()] + (
-            [job.code] if job else []
-        )
+        codes: list[dict[str, Any]] = [start.code for start in experiment.starts()]
+        if job:
+            codes.append(job.code)
         for code in codes:
             if snapshot := found.get(str(code.get("hash") or "")):
                 snapshot.runs.add(sig)
                 snapshot.commit = str(code.get("commit") or "")
-        if (
-            job
-            and (statuses[sig].state in NEEDED or job.held)
-            and str(job.code.get("hash")) in found
-        ):
-            found[str(job.code["hash"])].needed[sig] = statuses[sig]
+        if job and (statuses[sig].state in NEEDED or job.held):
+            if snapshot := found.get(str(job.code.get("hash"))):
+                snapshot.needed[sig] = statuses[sig]
     return found
 
 
 def listed(dora_dir: Path) -> list[str]:
-    """A line each."""
+    """One line for each snapshot."""
     lines = [snapshot.line() for snapshot in snapshots(dora_dir).values()]
     return lines or [
         f"no snapshots under {shown_path(dora_dir / CODES)}: dora grid and dora launch make them."
@@ -269,32 +255,36 @@ def listed(dora_dir: Path) -> list[str]:
 
 
 def remove(dora_dir: Path, names: Sequence[str]) -> None:
-    """Remove snapshots, given by the beginning of their names; all of them, or none.
+    """Remove the snapshots whose names begin with `names`. Nothing is removed if one cannot be.
 
     Raises:
-        UserError: there is no such snapshot, or several; or an unfinished experiment needs it.
+        UserError: a name fits no snapshot, or several. Or an unfinished experiment needs one.
     """
     known = snapshots(dora_dir)
-    chosen_: list[Snapshot] = []
-    for name in names:
-        found = [snapshot for key, snapshot in known.items() if key.startswith(name)]
-        if len(found) != 1 or not name:
-            raise UserError(
-                f'{"several snapshots begin" if found else "no snapshot begins"} with "{name}".',
-                f"there is: {shortened(known, 8)}." if known else "",
-            )
-        if found[0].needed:
-            sig, status = next(iter(found[0].needed.items()))
-            more = f" (and {len(found[0].needed) - 1} more)" if len(found[0].needed) > 1 else ""
-            raise UserError(
-                f"snapshot {found[0].path.name} is needed: XP {sig} is {status.state}{more}. Nothing was "
-                "removed.",
-                f"stop it: dora info -f {sig} -C     or let it end",
-            )
-        chosen_ += found
-    for snapshot in {one.path: one for one in chosen_}.values():
-        discard(snapshot.path)
-        print(f"removed {snapshot.path.name}")
+    paths = [_removable(known, name).path for name in names]
+    for path in dict.fromkeys(paths):  # two names may begin the same snapshot
+        discard(path)
+        print(f"removed {path.name}")
+
+
+def _removable(known: Mapping[str, Snapshot], name: str) -> Snapshot:
+    found = [snapshot for key, snapshot in known.items() if key.startswith(name)]
+    if len(found) != 1 or not name:
+        count = "several snapshots begin" if found else "no snapshot begins"
+        raise UserError(
+            f'{count} with "{name}".', f"there is: {shortened(known, 8)}." if known else ""
+        )
+    [snapshot] = found
+    if snapshot.needed:
+        sig, status = next(iter(snapshot.needed.items()))
+        others = len(snapshot.needed) - 1
+        more = f" (and {others} more)" if others else ""
+        raise UserError(
+            f"snapshot {snapshot.path.name} is needed: XP {sig} is {status.state}{more}. Nothing was "
+            "removed.",
+            f"stop it: dora info -f {sig} -C     or let it end",
+        )
+    return snapshot
 
 
 if __name__ == "__main__":

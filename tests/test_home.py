@@ -15,7 +15,7 @@ from dora_train.data import check_data, load_data
 from dora_train.data.cache import cache_folder
 from dora_train.data.home import expanded, user_folder
 from dora_train.data_error import DataError
-from dora_train.model import _downloaded
+from dora_train.pretrained import downloaded
 
 
 @pytest.fixture
@@ -73,9 +73,7 @@ def test_a_folder_that_another_user_has_made(homeless: Path, monkeypatch: pytest
         user_folder(".cache")
 
 
-def test_trained_weights_have_a_place_without_a_home(
-    homeless: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_pretrained_have_a_place_without_a_home(homeless: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*args, **kwargs):
         raise OSError("no network")
 
@@ -84,4 +82,4 @@ def test_trained_weights_have_a_place_without_a_home(
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr("torchvision.models.get_model", refuse)
     with pytest.raises(DataError, match=f"put the file into {homeless}/dora_train-"):
-        _downloaded("resnet18", torchvision.models.ResNet18_Weights.DEFAULT)
+        downloaded("resnet18", torchvision.models.ResNet18_Weights.DEFAULT)

@@ -1,25 +1,25 @@
 """Experiments compared: `python -m dora_train.report NAME...`, and `frame` for notebooks.
 
-It reads stored files alone. A map: nothing is imported here unless it is needed, and nothing of
-it imports torch, Dora, Hydra or Lightning.
+The report only reads stored files. This page imports its parts only if they are needed, and none of
+them imports torch, Dora, Hydra or Lightning.
 
     __main__.py    the command
-    report.py      from names and options to what is shown
-    names.py       which experiments a name means
+    report.py      from names and options to runs, settings and tables
+    names.py       which experiments a name stands for
     runs.py        one experiment, as its folder has it
     parameters.py  which values tell runs apart
     query.py       --where, --sort
-    settings.py    runs that differ in their seed alone, together
+    settings.py    runs that differ only in their seed, together
     verdict.py     `compare`: which setting is the best, and which are worse
     max_t.py       the statistics behind it
     ranking.py     the settings of a report, compared by one metric
-    conclusion.py  what a ranking says, in words
+    conclusion.py  a ranking in words
     additions.py   the seeds that would decide it, as lines of a grid file
     marks.py       the verdict in a live table
-    sheet.py       the table of runs; ranking_sheet.py: of settings
+    sheet.py       the table of runs, and ranking_sheet.py that of settings
     records.py     the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
-    page.py        the page of --html; assets/ is its look and its script
+    page.py        the page of --html. assets/ holds its style and its scripts
     trials.py      the searches on the page
     hiplot.py      the page of --hiplot
     diff.py        two experiments, or two settings, side by side
@@ -42,7 +42,7 @@ def compare(
     mode: str = "max",
     level: float = 0.05,
 ) -> "dict[K, Comparison]":
-    """Which setting is the best, and which are worse: see `verdict.compare`, which this is.
+    """The verdict on each setting: which is the best, and which are worse. See `verdict.compare`.
 
     Args:
         values: {setting: {seed: value}}.
@@ -55,16 +55,16 @@ def compare(
 
 
 def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "DataFrame":
-    """Experiments as a pandas DataFrame: a row each, with its state, parameters and metrics.
+    """A pandas DataFrame with one row per experiment: its state, its parameters, its metrics.
 
     Args:
-        names: grids, or beginnings of signatures; none: every experiment.
+        names: grids, or beginnings of signatures. None: every experiment.
         over: keys to group over, e.g. `["seed"]`: a row is then a setting. Its metrics are
-            `test.acc.mean`, `.std`, `.n`, `.low`, `.high`, and the verdict stands beside them.
+            `test.acc.mean`, `.std`, `.n`, `.low`, `.high`, and the verdict is a column.
         where: conditions, e.g. `["optim.lr=0.1"]`.
 
     Raises:
-        UserError: a name or a condition means nothing; pandas is not installed.
+        UserError: a name or a key is unknown, or pandas is not installed.
     """
     from ..engine.errors import UserError
     from ..engine.experiment.find import outputs

@@ -84,10 +84,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Do what the command asks for.
+    """Print a report, or write it to a file, as the options say.
+
+    Args:
+        argv: without the name of the program. None: `sys.argv`.
 
     Raises:
-        UserError: a name, a key or a condition that means nothing.
+        UserError: a name or a key is unknown, or a file cannot be written.
     """
     args = parser().parse_args(argv)
     metrics = [name.strip() for name in args.metrics.split(",") if name.strip()]
@@ -110,12 +113,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.diff:
         _print(_diff(report))
     else:
-        _print(
-            FORMATS[args.format](report.sheet(), report.records()), is_data=args.format != "text"
-        )
+        text = FORMATS[args.format](report.sheet(), report.records())
+        _print(text, is_data=args.format != "text")
 
 
 def _diff(report: Report) -> str:
+    """Two runs side by side, or their settings if the report is grouped."""
     from . import diff
 
     if len(report.names) != 2:
@@ -132,7 +135,7 @@ def _diff(report: Report) -> str:
 
 
 def _print(text: str, is_data: bool = False) -> None:
-    """Data is UTF-8 whatever the terminal's encoding is: it goes into a file."""
+    """Print text in the encoding of the terminal. Data is UTF-8, as it often goes into a file."""
     with output.to_a_reader():
         if is_data:
             sys.stdout.buffer.write(text.encode("utf-8", "replace"))
@@ -142,14 +145,18 @@ def _print(text: str, is_data: bool = False) -> None:
 
 
 def write(path: str, text: str, report: Report) -> None:
-    """Raises: UserError where there is no place for it."""
+    """Write a page, and print its size.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     try:
         Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
-    print(
-        f"{path}: {len(report.runs)} experiment{'s' * (len(report.runs) != 1)}, {len(text.encode()) / 1e6:.1f} MB"
-    )
+    count = len(report.runs)
+    noun = "experiment" if count == 1 else "experiments"
+    print(f"{path}: {count} {noun}, {len(text.encode()) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

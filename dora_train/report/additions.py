@@ -3,30 +3,38 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
-from typing import Any
 
 from ..engine.config.gridfile import literal, variables
 from .ranking import Ranked, Ranking, is_finite
 from .runs import Run
 from .verdict import BEST
 
-MOST_LINES = 20  # calls of a launcher; more are said, not shown
+MOST_LINES = 20  # lines of Python that are shown; the others are counted
 
 
 @dataclass(frozen=True)
 class Additions:
-    """Seeds to add, for each setting of a ranking, in its order."""
+    """The seeds to add to each setting of a ranking.
 
-    key: str  # seed
-    seeds: list[list[int]]  # one list for each setting, often empty
-    trouble: str = ""  # why there are none although some are needed
+    Attributes:
+        key: the key that they are values of, e.g. `seed`.
+        seeds: one list for each setting, in the order of the ranking. Most are empty.
+        trouble: why there are none although some are needed. Else empty.
+    """
+
+    key: str
+    seeds: list[list[int]]
+    trouble: str = ""
 
     def __bool__(self) -> bool:
         return any(self.seeds)
 
 
 def additions(ranking: Ranking) -> Additions:
-    """The seeds to add, so that each undecided setting shares enough of them with the best one."""
+    """The seeds to add, so that each undecided setting shares enough of them with the best one.
+
+    A setting and the best one are compared seed by seed if they share seeds. That needs fewer runs.
+    """
     nothing: list[list[int]] = [[] for _ in ranking.entries]
     needy = [one for one in ranking.entries if one.found.needs and _can_run(one)]
     if not ranking.mode or not needy or len(ranking.entries) < 2:
@@ -38,7 +46,7 @@ def additions(ranking: Ranking) -> Additions:
     return Additions(key, _chosen(ranking, key))
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -48,11 +56,12 @@ def _can_run(one: Ranked) -> bool:
 
 
 def _coming(one: Ranked) -> list[Run]:
-    """Its runs that will bring a value without being retried."""
+    """Its runs that have not ended: they will bring a value without a retry."""
     return [run for run in one.setting.runs if not run.status.state.ended]
 
 
 def _chosen(ranking: Ranking, key: str) -> list[list[int]]:
+    """The seeds to add to each setting. The best setting comes first, as in the ranking."""
     best, *others = ranking.entries
     fresh = 1 + max(run.value(key) for run in ranking.runs)
     tried = _seeds(best.setting.runs, key)
@@ -70,21 +79,24 @@ def _chosen(ranking: Ranking, key: str) -> list[list[int]]:
 
 
 def _pairs(one: Ranked, best: Ranked, ranking: Ranking, fresh: int) -> set[int]:
-    """The seeds that the two are to share besides those that they share already.
+    """The seeds that the two should share besides those that they share already.
 
-    A seed that one of them has costs one run, a fresh one costs two.
+    Seeds that one of them has come first, since such a seed costs one run. A new one costs two.
+
+    Args:
+        fresh: the lowest seed that no run has, with all higher ones.
     """
     if not _can_run(one):
         return set()
     [key] = ranking.over
-    half = _ready(one, ranking.metric, key) ^ _ready(best, ranking.metric, key)
+    of_one_alone = _ready(one, ranking.metric, key) ^ _ready(best, ranking.metric, key)
     tried = _seeds(best.setting.runs, key) & _seeds(one.setting.runs, key)
-    candidates = chain(sorted(half - tried), count(fresh))
+    candidates = chain(sorted(of_one_alone - tried), count(fresh))
     return set(islice(candidates, _wanted(one)))
 
 
 def _ready(one: Ranked, metric: str, key: str) -> set[int]:
-    """The seeds that have a value."""
+    """The seeds of a setting that have a value."""
     finished = one.setting.finished
     return _seeds([run for run in finished if is_finite(run, metric)], key)
 
@@ -94,7 +106,7 @@ def _seeds(runs: Sequence[Run], key: str) -> set[int]:
 
 
 def _wanted(one: Ranked) -> int:
-    """How many runs to add. Those that are on their way count already."""
+    """How many runs to add. Runs that have not ended are subtracted."""
     return max(0, (one.found.needs or 0) - len(_coming(one)))
 
 
@@ -102,7 +114,7 @@ def _wanted(one: Ranked) -> int:
 
 
 def lines(ranking: Ranking, added: Additions) -> list[str]:
-    """Python for the end of `explorer(launcher)`; settings that get the same seeds share a loop."""
+    """Python for the end of `explorer(launcher)`. Settings that get the same seeds share a loop."""
     loops: dict[tuple[int, ...], list[Run]] = {}
     for one, seeds in zip(ranking.entries, added.seeds):
         if seeds:
@@ -122,23 +134,29 @@ def _sequence(seeds: Sequence[int]) -> str:
 
 
 def _arguments(run: Run, key: str, name: str) -> str:
-    """What makes the run, with another seed: a dict, and as text what a dict cannot say."""
-    values: dict[str, Any] = {}
+    """The arguments of a launcher that make this run with another seed.
+
+    Args:
+        key: of the seed.
+        name: the variable that holds the seed.
+    """
+    values: dict[str, str] = {}
     words: list[str] = []
     for word in run.argv:
         own = word.partition("=")[0]
         if own.lstrip("+") == key:
             continue
         if own in run.delta and not own.startswith("~"):
-            values[own] = run.delta[own]
-        else:
+            values[own] = literal(run.delta[own])
+        else:  # a dict has no way to add or to remove a key
             words.append(literal(word))
-    pairs = [f"{literal(one)}: {literal(value)}" for one, value in values.items()]
-    return ", ".join([*words, "{" + ", ".join([*pairs, f"{literal(key)}: {name}"]) + "}"])
+    pairs = {**values, key: name}.items()
+    shown_pairs = [f"{literal(one)}: {value}" for one, value in pairs]
+    return ", ".join([*words, "{" + ", ".join(shown_pairs) + "}"])
 
 
 def heading(ranking: Ranking) -> str:
-    """Where the lines go."""
+    """The line that says which file to append to: the file of the one grid that has all runs."""
     grids = [set(run.grids) for run in ranking.runs]
     shared = sorted(set.intersection(*grids)) if grids else []
     if len(shared) != 1:
@@ -148,7 +166,7 @@ def heading(ranking: Ranking) -> str:
 
 
 def shown(ranking: Ranking, added: Additions) -> list[str]:
-    """The lines under their heading, not more than a screen of them; empty if no seed is needed."""
+    """The lines under their heading, at most `MOST_LINES` of them. Empty if no seed is needed."""
     if added.trouble:
         return [added.trouble]
     if not added:

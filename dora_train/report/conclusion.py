@@ -1,4 +1,4 @@
-"""What a comparison of settings says, in words: one sentence, and remarks below it."""
+"""The result of a comparison of settings in words: one sentence, and remarks below it."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ EPOCHS = {"valid": "validation {} of the last epoch", "train": "train {} of the 
 
 
 def conclusion(ranking: Ranking) -> str:
-    """The result in one sentence, whatever is missing."""
+    """The result in one sentence. If there is none yet, the sentence says why."""
     entries = ranking.entries
     known = [one for one in entries if one.found.n]
     if not ranking.metric:
@@ -21,24 +21,26 @@ def conclusion(ranking: Ranking) -> str:
         return _without_direction(ranking)
     if len(entries) == 1:
         return "There is one setting only: nothing to compare it with."
-    if len([one for one in entries if one.found.n > 1]) < 2:
+    with_spread = [one for one in entries if one.found.n > 1]
+    if len(with_spread) < 2:
         return _too_few(known, _noun(ranking))
     return f"{_decided(ranking)}{_undecided(ranking)}."
 
 
 def described(metric: str) -> str:
-    """`test acc of the best epoch`: which set, and which epoch."""
+    """`test acc of the best epoch`: the set and the epoch that a metric is measured on."""
     split, _, name = metric.partition(".")
     if metric.startswith(TEST):
         return f"test {name} of the best epoch"
+    if split == "best" and name.startswith("train."):
+        return f"{name.replace('.', ' ')} of the best epoch"
     if split == "best":
-        chosen = name if name.startswith("train.") else f"validation {name}"
-        return f"{chosen.replace('.', ' ')} of the best epoch"
+        return f"validation {name.replace('.', ' ')} of the best epoch"
     return EPOCHS.get(split, "{}").format(name or metric)
 
 
 def _noun(ranking: Ranking) -> str:
-    """What is counted: seeds, if runs are grouped over them."""
+    """The word for the runs of a setting: `seed` if runs are grouped over the seed alone."""
     return "seed" if list(ranking.over) == ["seed"] else "run"
 
 
@@ -53,7 +55,11 @@ def _without_direction(ranking: Ranking) -> str:
 
 
 def _too_few(known: Sequence[Ranked], noun: str) -> str:
-    """Fewer than two settings have a spread."""
+    """The sentence if fewer than two settings have a spread.
+
+    Args:
+        known: the settings that have a value.
+    """
     first = known[0]
     if len(known) == 1:
         return f"Only {first.name} has a result: there is nothing to compare it with yet."
@@ -70,19 +76,24 @@ def _decided(ranking: Ranking) -> str:
     """`lr=0.1 is better than 5 of the 7 other settings`."""
     best, worse = ranking.of_verdict(BEST), ranking.of_verdict(WORSE)
     others = len(ranking.entries) - len(best)
-    leader, verb = _listed(best), "is" if len(best) == 1 else "are"
-    level = "" if len(best) == 1 else "level, and "
     if not others:
         count = "Both" if len(best) == 2 else f"All {len(best)}"
         return f"{count} settings are level in {described(ranking.metric)}"
+    leader = f"{_listed(best)} is"
+    if len(best) > 1:
+        leader = f"{_listed(best)} are level, and"
     if not worse:
-        return f"{leader} {verb} {level}ahead, which may be chance"
+        return f"{leader} ahead, which may be chance"
     if others == 1:
-        return f"{leader} {verb} {level}better than {worse[0].name}"
-    how_many = f"{len(worse)} of the {others}"
-    if len(worse) == others:
-        how_many = "both" if others == 2 else f"all {others}"
-    return f"{leader} {verb} {level}better than {how_many} other settings"
+        return f"{leader} better than {worse[0].name}"
+    return f"{leader} better than {_share(len(worse), others)} other settings"
+
+
+def _share(count: int, total: int) -> str:
+    """`5 of the 7`, `both`, `all 7`."""
+    if count < total:
+        return f"{count} of the {total}"
+    return "both" if total == 2 else f"all {total}"
 
 
 def _undecided(ranking: Ranking) -> str:
@@ -92,32 +103,36 @@ def _undecided(ranking: Ranking) -> str:
     several = [one for one in undecided if one.found.n > 1]
     single = [one for one in undecided if one.found.n == 1]
     none = [one for one in undecided if not one.found.n]
-    parts = [_needed(several, noun)] if several else []
-    parts += [f"{_has(len(single))} one {noun} only"] if single else []
-    parts += [f"{_has(len(none))} no result"] if none else []
-    return "".join(f"; {part}" for part in parts)
+    found = ""
+    if several:
+        found += f"; {_needed(several, noun)}"
+    if single:
+        found += f"; {len(single)} {_verb(len(single), 'has', 'have')} one {noun} only"
+    if none:
+        found += f"; {len(none)} {_verb(len(none), 'has', 'have')} no result"
+    return found
 
 
 def _needed(undecided: Sequence[Ranked], noun: str) -> str:
     """How many more seeds would tell, and for how many of the settings."""
     count = len(undecided)
     needs = [one.found.needs for one in undecided if one.found.needs is not None]
-    start = f"{count} {'is' if count == 1 else 'are'} undecided"
+    start = f"{count} {_verb(count, 'is', 'are')} undecided"
     if not needs:
         return f"{start}, and {MOST_NEEDED} more {noun}s each would probably not tell"
     low, high = min(needs), max(needs)
-    wanted = f"{low}" if low == high else f"{low} to {high}"
-    plural = "" if high == 1 else "s"
-    some = "" if len(needs) == count else f" for {len(needs)} of them"
-    return f"{start}: {wanted} more {noun}{plural} each would probably tell{some}"
+    wanted = f"{low} more {noun}" if low == high else f"{low} to {high} more {noun}"
+    plural = _verb(high, "", "s")
+    some = f" for {len(needs)} of them" if len(needs) < count else ""
+    return f"{start}: {wanted}{plural} each would probably tell{some}"
 
 
-def _has(count: int) -> str:
-    return f"{count} {'has' if count == 1 else 'have'}"
+def _verb(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many
 
 
 def _listed(entries: Sequence[Ranked]) -> str:
-    """Two are named, of more the first."""
+    """`lr=0.1 and lr=0.2`, or `lr=0.1 and 3 others` if there are more than two settings."""
     names = [one.name for one in entries]
     if len(names) <= 2:
         return " and ".join(names)
@@ -128,8 +143,10 @@ def _listed(entries: Sequence[Ranked]) -> str:
 
 
 def remarks(ranking: Ranking) -> list[str]:
-    """What was compared and how, and what is not in any mean."""
-    found = [_method(ranking)] if ranking.metric else []
+    """How the settings were compared, and which runs are in no mean."""
+    found = []
+    if ranking.metric:
+        found.append(_method(ranking))
     if any(one.found.std is not None for one in ranking.entries):
         over = ", ".join(ranking.over) or "runs"
         found.append(f"± standard deviation over {over}; 95%: interval of the mean (Student's t).")
@@ -151,9 +168,11 @@ def _method(ranking: Ranking) -> str:
 
 
 def _left_out(ranking: Ranking) -> list[str]:
+    """The runs that are in no mean, counted by the reason."""
     runs = ranking.runs
-    unfinished = len([run for run in runs if not run.finished])
-    without = [run for run in runs if run.finished and not is_finite(run, ranking.metric)]
+    finished = [run for run in runs if run.finished]
+    unfinished = len(runs) - len(finished)
+    without = [run for run in finished if not is_finite(run, ranking.metric)]
     counted = sum(one.found.n + one.found.missing for one in ranking.entries)
     found = []
     if unfinished:
@@ -170,6 +189,7 @@ def _left_out(ranking: Ranking) -> list[str]:
 
 
 def _count(count: int, noun: str, one: str, many: str) -> str:
+    """`1 run has`, `3 runs have`; `one` and `many` are the verb."""
     return f"{count} {noun} {one}" if count == 1 else f"{count} {noun}s {many}"
 
 

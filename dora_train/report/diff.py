@@ -13,15 +13,15 @@ from .formats import as_text
 from .parameters import setting, text
 from .ranking import metric_of, ranking
 from .report import Report
-from .runs import Run
+from .runs import Run, keys_of
 from .settings import group, seeds
 
-Pair = tuple[str, Any, Any]
+Pair = tuple[str, Any, Any]  # name, value of the one run, value of the other
 LASTING = ("values", "code", "versions")  # parts that are the same for all runs of a setting
 
 
 def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
-    """(name, value of the one, value of the other) of all that differs, by part."""
+    """All that differs between two runs, by part. A part without a difference is empty."""
     return {
         "values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
         "code": _pairs(*_codes(one, other)),
@@ -33,36 +33,27 @@ def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Pair]:
-    keys = dict.fromkeys([*one, *other])
-    return [
-        (key, one.get(key), other.get(key))
-        for key in keys
-        if not _same(one.get(key), other.get(key))
-    ]
+    pairs = [(key, one.get(key), other.get(key)) for key in keys_of([one, other])]
+    return [pair for pair in pairs if not _same(*pair[1:])]
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     both_nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
     return both_nan or a == b
 
 
 def _codes(*runs: Run) -> list[dict[str, Any]]:
-    """By their content as well, where all of them know it."""
-    exact = all(start.code.get("hash") for run in runs for start in run.codes)
-    return [
-        {
-            "commit": in_words(run.codes),
-            "changed files": ", ".join(_changed(run)),
-            "content": ", ".join(start.code["hash"] for start in run.codes) if exact else "",
-        }
-        for run in runs
-    ]
-
-
-def _changed(run: Run) -> list[str]:
-    return list(
-        dict.fromkeys(name for start in run.codes for name in start.code.get("dirty") or [])
-    )
+    """Commit and changed files of each run, and the hashes of its files if all runs have them."""
+    hashes = [[start.code.get("hash") for start in run.codes] for run in runs]
+    exact = all(map(all, hashes))
+    found = []
+    for run, of_run in zip(runs, hashes):
+        content = ", ".join(map(str, of_run)) if exact else ""
+        changed = keys_of(start.code.get("dirty") or [] for start in run.codes)
+        found.append(
+            {"commit": in_words(run.codes), "changed files": ", ".join(changed), "content": content}
+        )
+    return found
 
 
 def _versions(run: Run) -> dict[str, str]:
@@ -78,7 +69,7 @@ def _run(run: Run) -> dict[str, Any]:
 
 
 def _history(one: Run, other: Run) -> list[Pair]:
-    """The first epoch whose numbers are not the same."""
+    """The first epoch whose numbers differ, or else the numbers of epochs if these differ."""
     for epoch, (mine, theirs) in enumerate(zip(one.history, other.history), 1):
         if mine != theirs:
             return [("first differs at epoch", epoch, epoch)]
@@ -88,7 +79,7 @@ def _history(one: Run, other: Run) -> list[Pair]:
 
 
 def of_runs(one: Run, other: Run) -> str:
-    """A part a paragraph, a difference a line, and a verdict; what does not differ is named."""
+    """A paragraph for each part that differs, a line that names the others, and a verdict."""
     found = differences(one, other)
     lines = [f"{one.sig}  {one.command}", f"{other.sig}  {other.command}", *_listed(found)]
     same = [part for part, pairs in found.items() if not pairs]
@@ -98,33 +89,38 @@ def of_runs(one: Run, other: Run) -> str:
 
 
 def _listed(found: Mapping[str, Sequence[Pair]]) -> list[str]:
-    width = max((len(name) for pairs in found.values() for name, _, _ in pairs), default=0)
+    """For each part with differences: an empty line, its name, and a line for each difference."""
+    width = 0
+    for pairs in found.values():
+        width = max([width, *(len(name) for name, _, _ in pairs)])
     lines = []
     for part, pairs in found.items():
         if pairs:
             lines += ["", part]
-            lines += [
-                f"  {name:<{width}}  {_change(a, b, part == 'result')}" for name, a, b in pairs
-            ]
+        for name, a, b in pairs:
+            lines.append(f"  {name:<{width}}  {_change(a, b, part == 'result')}")
     return lines
 
 
 def _verdict(*runs: Run) -> list[str]:
-    """What two runs say of their settings: little, as they are one seed each."""
+    """What two runs say of their settings. That is little, as they are one seed each."""
     over = seeds(runs)
     better = Better.of(run.birth for run in runs)
     found = ranking(group(runs, over), metric_of(runs, better), better, over)
     if len(found.entries) == 1:
-        lines = ["They differ in no value but the seed: these are two runs of one setting."]
-    else:
-        lines = [conclusion(found), *remarks(found)[:1]]
-    sigs = " ".join(run.sig for run in runs)
-    hint = f"With all seeds of both settings: python -m dora_train.report --diff {sigs} --over seed"
-    return [*lines, *([hint] if over and len(found.entries) == 2 else [])]
+        return ["They differ in no value but the seed: these are two runs of one setting."]
+    lines = [conclusion(found), *remarks(found)[:1]]
+    if over:
+        sigs = " ".join(run.sig for run in runs)
+        lines.append(
+            "With all seeds of both settings: "
+            f"python -m dora_train.report --diff {sigs} --over seed"
+        )
+    return lines
 
 
 def of_settings(report: Report) -> str:
-    """The settings that two names stand for, each with all its runs, wherever they are.
+    """The settings that two names stand for, each with all its runs, whatever grid they are of.
 
     Args:
         report: of two names, each a signature or a grid, grouped over some keys.
@@ -142,12 +138,16 @@ def of_settings(report: Report) -> str:
     every.runs = [run for run in every.runs if setting(run, over) in wanted]
     found = {part: pairs for part, pairs in differences(first, second).items() if part in LASTING}
     found["values"] = [pair for pair in found["values"] if pair[0] not in over]
-    every.names = report.names
+    every.names = report.names  # the title of the table
     return "\n".join([*_listed(found)[1:], "", as_text(every.sheet(), [])])
 
 
 def _member(report: Report) -> Run:
-    """A run of the only setting of a report. Raises: UserError if there are several."""
+    """A run of the only setting of a report.
+
+    Raises:
+        UserError: there are several settings.
+    """
     over = report.over_keys
     count = len({setting(run, over) for run in report.runs})
     if count > 1:
@@ -158,8 +158,10 @@ def _member(report: Report) -> Run:
     return report.runs[0]
 
 
-def _change(a: Any, b: Any, measured: bool) -> str:
+def _change(a: object, b: object, measured: bool) -> str:
     """`0.1 -> 0.3`; of numbers that were measured, the difference as well."""
     if measured and isinstance(a, float) and isinstance(b, float):
         return f"{a:.6g} -> {b:.6g}  ({b - a:+.2g})"
-    return f"{a}" if a == b else f"{text(a) or '(none)'} -> {text(b) or '(none)'}"
+    if a == b:
+        return f"{a}"
+    return f"{text(a) or '(none)'} -> {text(b) or '(none)'}"

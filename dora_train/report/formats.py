@@ -10,6 +10,7 @@ from typing import Any
 from ..engine.watch.board import console
 from . import parameters
 from .records import finite, flattened
+from .runs import keys_of
 from .sheet import Sheet
 
 LATEX = {
@@ -31,7 +32,7 @@ Records = Sequence[dict[str, Any]]
 
 
 def as_text(sheet: Sheet, records: Records) -> str:
-    """As wide as the terminal, in its colours; in a pipe as wide as need be, without."""
+    """The table in colours and as wide as the terminal, or plain and of any width in a pipe."""
     screen = console()
     with screen.capture() as captured:
         screen.print(sheet.board())
@@ -39,22 +40,22 @@ def as_text(sheet: Sheet, records: Records) -> str:
             screen.print(f"\n{sheet.conclusion}", style="bold")
         for note in sheet.notes:
             screen.print(note, style="dim")
-        for line in ["", *sheet.additions] if sheet.additions else []:
+        if sheet.additions:
+            screen.print()
+        for line in sheet.additions:
+            # These are lines of Python. A break in the middle would make them invalid.
             screen.print(line, soft_wrap=True)
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
 def as_csv(sheet: Sheet, records: Records) -> str:
-    """Every digit, parameters by their whole keys."""
-    rows = [
-        {key: parameters.text(value) for key, value in row.items()} for row in flattened(records)
-    ]
+    """Numbers with all their digits, parameters by their whole keys."""
+    rows = flattened(records)
     file = io.StringIO()
-    writer = csv.DictWriter(
-        file, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n"
-    )
+    writer = csv.DictWriter(file, keys_of(rows), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({key: parameters.text(value) for key, value in row.items()})
     return file.getvalue()
 
 
@@ -63,25 +64,36 @@ def as_json(sheet: Sheet, records: Records) -> str:
 
 
 def as_markdown(sheet: Sheet, records: Records) -> str:
-    """GitHub's table; the best of each column in bold."""
+    """A table for GitHub, with the best of each column in bold."""
     titles, sides, rows = _cells(sheet, _in_markdown, "**{}**")
-    lines = [titles, [":--" if side == "l" else "--:" for side in sides], *rows]
+    rules = {"l": ":--", "r": "--:"}
+    lines = [titles, [rules[side] for side in sides], *rows]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    said = [f"**{_in_markdown(sheet.conclusion)}**"] if sheet.conclusion else []
-    said += [_in_markdown(note) for note in sheet.notes]
+    return table + "".join(f"\n{part}\n" for part in _below_in_markdown(sheet))
+
+
+def _below_in_markdown(sheet: Sheet) -> list[str]:
+    """The paragraphs below the table."""
+    found = []
+    if sheet.conclusion:
+        found.append(f"**{_in_markdown(sheet.conclusion)}**")
+    found += map(_in_markdown, sheet.notes)
     if sheet.additions:
         heading, *code = sheet.additions
-        said.append(_in_markdown(heading))
-        said += ["\n".join(["```python", *code, "```"])] if code else []
-    return table + "".join(f"\n{part}\n" for part in said)
+        found.append(_in_markdown(heading))
+        if code:
+            found.append("\n".join(["```python", *code, "```"]))
+    return found
 
 
 def as_latex(sheet: Sheet, records: Records) -> str:
-    """A tabular for the package booktabs; the best of each column in bold, the rest as comments."""
+    """A tabular for the package booktabs, with the best in bold and the other texts as comments."""
     titles, sides, rows = _cells(sheet, _in_latex, r"\textbf{{{}}}")
-    said = [sheet.conclusion] if sheet.conclusion else []
+    comments = [*sheet.notes, *sheet.additions]
+    if sheet.conclusion:
+        comments.insert(0, sheet.conclusion)
     lines = [
-        *(f"% {line}" for line in [*said, *sheet.notes, *sheet.additions]),
+        *(f"% {line}" for line in comments),
         rf"\begin{{tabular}}{{{''.join(sides)}}}",
         r"  \toprule",
         rf"  {' & '.join(titles)} \\",
@@ -96,23 +108,24 @@ def as_latex(sheet: Sheet, records: Records) -> str:
 def _cells(
     sheet: Sheet, escaped: Callable[[str], str], bold: str
 ) -> tuple[list[str], list[str], list[list[str]]]:
-    """(titles, "l" or "r" for each column, rows), all escaped."""
+    """(titles, "l" or "r" for each column, rows), all escaped.
+
+    Args:
+        bold: a format for the best cells of a column.
+    """
     board = sheet.board()
     columns = board.filled()
     best = [board.best(column) for column in columns]
-    rows = [
-        [
-            bold.format(cell) if at in marked and cell else cell
-            for column, marked in zip(columns, best)
-            for cell in [escaped(board.cell(column, line))]
-        ]
-        for at, line in enumerate(sheet.lines)
-    ]
-    return (
-        [escaped(column.title) for column in columns],
-        ["r" if column.right else "l" for column in columns],
-        rows,
-    )
+    rows = []
+    for at, line in enumerate(sheet.lines):
+        row = []
+        for column, marked in zip(columns, best):
+            cell = escaped(board.cell(column, line))
+            row.append(bold.format(cell) if cell and at in marked else cell)
+        rows.append(row)
+    titles = [escaped(column.title) for column in columns]
+    sides = ["r" if column.right else "l" for column in columns]
+    return titles, sides, rows
 
 
 def _in_markdown(text: str) -> str:

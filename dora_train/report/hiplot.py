@@ -1,6 +1,6 @@
-"""HiPlot's static page: a point a run, with parameters and metrics.
+"""HiPlot's static page: one point for each run, with its parameters and metrics.
 
-An extra: HiPlot is maintained no longer.
+HiPlot is an extra requirement, because it is no longer maintained.
 """
 
 import math
@@ -13,7 +13,7 @@ from .report import Report
 
 
 def page(report: Report) -> str:
-    """One HTML file of HiPlot's own.
+    """The content of HiPlot's HTML file.
 
     Raises:
         UserError: HiPlot is not installed.
@@ -38,12 +38,15 @@ def page(report: Report) -> str:
 
 
 def _harmless(point: dict[str, Any]) -> dict[str, Any]:
-    """HiPlot 0.1.33 takes text for HTML, in its script and in its table: a tag in a value would be
-    one."""
-    return {
-        _without_tags(key): _without_tags(value) if isinstance(value, str) else value
-        for key, value in point.items()
-    }
+    """The point without characters that HTML gives a meaning to.
+
+    HiPlot 0.1.33 writes names and texts into its page unescaped, so that a tag in a value would
+    become a part of the page.
+    """
+    found = {}
+    for key, value in point.items():
+        found[_without_tags(key)] = _without_tags(value) if isinstance(value, str) else value
+    return found
 
 
 def _without_tags(text: str) -> str:
@@ -51,15 +54,16 @@ def _without_tags(text: str) -> str:
 
 
 def values(report: Report) -> list[dict[str, Any]]:
-    """What HiPlot shows of each run."""
+    """Signature, state, parameters and metrics of each run."""
     keys = differing(report.runs)
     found = []
     for run in report.runs:
         record = of_run(run, keys, report.metrics)
-        parameters = {
-            key: value if isinstance(value, (int, float)) else text(value)
-            for key, value in record["parameters"].items()
-        }
-        metrics = {name: value for name, value in record["metrics"].items() if math.isfinite(value)}
-        found.append({"sig": run.sig, "state": record["state"], **parameters, **metrics})
+        point = {"sig": run.sig, "state": record["state"]}
+        for key, value in record["parameters"].items():
+            point[key] = value if isinstance(value, (int, float)) else text(value)
+        for name, value in record["metrics"].items():
+            if math.isfinite(value):
+                point[name] = value
+        found.append(point)
     return found

@@ -8,7 +8,7 @@ from ..engine.experiment.records import State
 from ..engine.watch.best import Better
 from ..engine.watch.status import Status
 from .ranking import metric_of, ranking
-from .runs import Run, read_one
+from .runs import Run, joined, read_one
 from .settings import group, seeds
 from .verdict import BEST, WORSE
 
@@ -24,30 +24,38 @@ class Watched(Protocol):
 
 
 class Marks:
-    """The marks of a table that is drawn again and again; they change if another run finishes."""
+    """The marks of a table that is drawn again and again. They change when a run finishes."""
 
     def __init__(self) -> None:
-        self._runs: dict[str, Run] = {}  # the finished ones
+        self._finished: dict[str, Run] = {}
         self._words: dict[str, str] = {}
 
     def of(self, sheep: Iterable[Watched]) -> dict[str, str]:
-        """`best` or `worse` by signature, of finished runs. A run without a verdict has none."""
+        """`best` or `worse` by signature, of finished runs. A run without a verdict is left out."""
         done = {one.experiment.sig: one for one in sheep if one.status.state == State.COMPLETED}
-        if done.keys() != self._runs.keys():
-            self._runs = {
-                sig: self._runs.get(sig) or read_one(one.experiment, one.status)
-                for sig, one in done.items()
-            }
-            self._words = words(list(self._runs.values()))
+        # The table is drawn every few seconds. A comparison draws thousands of random numbers.
+        if done.keys() != self._finished.keys():
+            self._finished = {sig: self._read(one) for sig, one in done.items()}
+            self._words = words(list(self._finished.values()))
         return self._words
+
+    def _read(self, one: Watched) -> Run:
+        """A finished run, which is read once."""
+        return self._finished.get(one.experiment.sig) or read_one(one.experiment, one.status)
 
 
 def words(runs: Sequence[Run]) -> dict[str, str]:
-    """Nothing at all if no setting is worse: the highest of several equal ones is no winner."""
+    """`best` or `worse` by signature.
+
+    Empty if no setting is worse: the highest of several equal settings is no winner.
+    """
     over = seeds(runs)
     better = Better.of(run.birth for run in runs)
     found = ranking(group(runs, over), metric_of(runs, better), better, over)
     if not found.of_verdict(WORSE):
         return {}
-    marked = [*found.of_verdict(BEST), *found.of_verdict(WORSE)]
-    return {run.sig: one.verdict for one in marked for run in one.setting.runs}
+    marks: dict[str, str] = {}
+    for verdict in (BEST, WORSE):
+        runs_of_verdict = joined(one.setting.runs for one in found.of_verdict(verdict))
+        marks |= {run.sig: verdict for run in runs_of_verdict}
+    return marks

@@ -1,8 +1,8 @@
 """The statistics behind a verdict: how far settings are behind the best one, and what chance does.
 
-`verdict.py` calls `behind_best` on what was measured, and `critical` for the distances to expect if
-nothing differs. numpy and scipy are imported inside the functions: the report is a command that
-most often needs neither.
+`verdict.py` calls `behind_best` on the measured values, and `critical` for the distances that occur
+if no setting differs. numpy and scipy are imported inside the functions, because most calls of the
+report need neither.
 
 The method, in the order of its steps:
 
@@ -11,12 +11,12 @@ The method, in the order of its steps:
 2. With few seeds, an estimated variance is often far too small by chance. Each is therefore moved
    towards the average variance of all comparisons, as if that were known with `PRIOR_FREEDOM`
    degrees of freedom (Smyth, Statistical Applications in Genetics and Molecular Biology 3, 2004).
-   Two settings alone have no average: theirs stays.
-3. The best mean is the best of many by chance as well. What counts is the largest statistic of all
-   settings against the best one, and it is compared with the same number from data that have no
-   difference, drawn thousands of times with the same seeds missing (max-t; the idea is that of
-   Hsu's comparisons with the best, Annals of Statistics 12, 1984, but here no setting is declared
-   worse by mistake in 95 of 100 grids even if all of them are equal).
+   Two settings alone have no average, so their variance stays as it is.
+3. One of many settings has the best mean by chance, even if all are equal. Therefore the largest
+   statistic of all settings against the best one is used. It is compared with the same number from
+   random data without a difference, drawn thousands of times with the same seeds missing (max-t).
+   So in 95 of 100 grids no setting is called worse by mistake, even if all of them are equal. The
+   idea is that of Hsu's comparisons with the best (Annals of Statistics 12, 1984).
 4. Once the worst setting is found to be worse, the next one is compared with fewer rivals
    (step-down: Romano and Wolf, Econometrica 73, 2005).
 """
@@ -33,22 +33,27 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 ENOUGH_SHARED = 3  # seeds that two settings must share to be compared seed by seed
-PRIOR_FREEDOM = (
-    2.0  # degrees of freedom of the average variance; error rates and power: benchmarks/verdicts.py
-)
-DRAWS = 20_000  # of data without a difference: a probability of 5% is then known to 0.3%
-CHUNK = 2_000_000  # numbers that are worked on at a time
+# Degrees of freedom of the average variance. Error rates and power: benchmarks/verdicts.py.
+PRIOR_FREEDOM = 2.0
+DRAWS = 20_000  # of data without a difference. A probability of 5% is then known to 0.3%.
+CHUNK = 2_000_000  # numbers in memory at a time
 
 
 @dataclass(frozen=True)
 class Distances:
-    """How far settings are behind the best one. All arrays end with one value for each setting."""
+    """How far settings are behind the best one.
 
-    best: ndarray  # [...] int64: which setting has the highest mean
-    # [..., settings] float64: the best mean minus this one, on the seeds that are compared
+    Attributes:
+        best: [...] int64, the setting with the highest mean.
+        difference: [..., settings] float64, the best mean minus this one, on the compared seeds.
+        error: [..., settings] float64, the standard error of that difference.
+        paired: [..., settings] bool, whether it is compared on shared seeds.
+    """
+
+    best: ndarray
     difference: ndarray
-    error: ndarray  # [..., settings] float64: the standard error of that difference
-    paired: ndarray  # [..., settings] bool: compared on shared seeds
+    error: ndarray
+    paired: ndarray
 
     @property
     def t(self) -> ndarray:
@@ -67,8 +72,8 @@ def behind_best(values: ndarray, known: ndarray) -> Distances:
     """How far each setting is behind the highest mean.
 
     Args:
-        values: [..., settings, seeds] float64, larger is better; anything finite where a value is
-            not known.
+        values: [..., settings, seeds] float64, larger is better. A value that is not known may be
+            any finite number.
         known: [settings, seeds] bool. Each setting has at least two values.
     """
     import numpy as np
@@ -90,10 +95,13 @@ def behind_best(values: ndarray, known: ndarray) -> Distances:
 
 
 def _paired(centred: ndarray, known: ndarray, best: ndarray) -> tuple[ndarray, ndarray]:
-    """What the seeds that a setting shares with the best one add to the difference of the means.
+    """Corrects the difference of the means so that it is that of the shared seeds.
+
+    Args:
+        centred: [..., settings, seeds], the values minus the mean of their setting. 0 if not known.
 
     Returns:
-        (the addition, the squared standard error of the difference): each [..., settings].
+        (correction, squared standard error of the difference), each [..., settings].
     """
     import numpy as np
 
@@ -111,9 +119,13 @@ def _paired(centred: ndarray, known: ndarray, best: ndarray) -> tuple[ndarray, n
 
 
 def _of_all_pairs(centred: ndarray, known: ndarray) -> tuple[ndarray, int]:
-    """(the squares of all paired differences around their means [..., 1], their freedom).
+    """The squares of the paired differences of all pairs of settings, around their means.
 
-    Settings with the same seeds are added up as one: there are many settings, and few such groups.
+    Settings with the same seeds form a group, and a pair of groups is computed at once: there are
+    many settings, and few groups.
+
+    Returns:
+        (the sum of the squares [..., 1], its degrees of freedom).
     """
     import numpy as np
 
@@ -139,15 +151,18 @@ def _of_all_pairs(centred: ndarray, known: ndarray) -> tuple[ndarray, int]:
 
 
 def _around_mean(rows: ndarray, common: ndarray) -> tuple[ndarray, ndarray]:
-    """(the squares around each row's mean [..., 1], the rows added up [..., seeds]), on some
-    seeds."""
+    """Sums over rows, whose means are subtracted, on the seeds that are `common`.
+
+    Returns:
+        (the sum of all squares [..., 1], the sum of the rows [..., seeds]).
+    """
     rows = rows[..., common]
     rows = rows - rows.mean(-1, keepdims=True)
     return (rows**2).sum((-1, -2))[..., None], rows.sum(-2)
 
 
 def _own(squares: ndarray, freedom: ndarray) -> ndarray:
-    """The variances of settings by themselves."""
+    """The variances of single settings, moderated if there are more than two."""
     if len(freedom) <= 2:
         return squares / freedom
     return _moderated(squares, freedom, squares.sum(-1, keepdims=True), freedom.sum())
@@ -169,8 +184,8 @@ def critical(t: ndarray, known: ndarray, level: float) -> tuple[list[float], flo
         level: the probability of declaring any setting worse if all are equal.
 
     Returns:
-        (one number for each setting, compared with those that are not further behind; the number
-        for all settings at once, which makes intervals simultaneous).
+        (limits, limit): one limit for each setting, when it is compared with the settings that are
+        not further behind, and the limit for all settings at once, for simultaneous intervals.
     """
     import numpy as np
 
@@ -186,12 +201,12 @@ def critical(t: ndarray, known: ndarray, level: float) -> tuple[list[float], flo
 
 
 def critical_of_two(values: ndarray, known: ndarray, level: float) -> float:
-    """The same for two settings, exactly:
+    """The same for two settings, where Student's t is exact.
 
-    Student's t. Either may be the best one by chance, hence both tails.
+    Either setting may be the best one by chance, so both tails count.
 
     Args:
-        values, known: [2, seeds], as of `behind_best`.
+        values, known: [2, seeds], as `behind_best` takes them.
     """
     from scipy.special import stdtrit
 
@@ -199,8 +214,11 @@ def critical_of_two(values: ndarray, known: ndarray, level: float) -> float:
 
 
 def freedom_of_two(values: ndarray, known: ndarray) -> float:
-    """Of paired values one less than the pairs, else by Welch and Satterthwaite (Biometrics
-    Bulletin 2, 1946)."""
+    """The degrees of freedom of the comparison of two settings.
+
+    For paired values, one less than the number of pairs. Else by Welch and Satterthwaite
+    (Biometrics Bulletin 2, 1946).
+    """
     import numpy as np
 
     shared = known.all(0).sum()
@@ -215,12 +233,10 @@ def freedom_of_two(values: ndarray, known: ndarray) -> float:
 
 @lru_cache(maxsize=16)
 def _drawn(known_bytes: bytes, shape: tuple[int, int]) -> ndarray:
-    """[settings, DRAWS] float64: statistics of normal data without a difference.
+    """The statistics of random data without a difference: [settings, DRAWS] float64.
 
-    The seed of the draws is fixed.
-
-    Equal variances, and no effect of the seeds: such an effect falls out of a paired difference
-        anyway.
+    The data are normal with equal variances. Their seed is fixed, so that a report gives the same
+    verdicts each time. Seeds have no effect on the values: a paired difference would remove it.
     """
     import numpy as np
 

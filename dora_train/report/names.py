@@ -1,4 +1,4 @@
-"""From the names on a command line to experiments: grids, and beginnings of signatures, mixed."""
+"""From the names on a command line to experiments. A name is a grid, or begins a signature."""
 
 import os
 import sys
@@ -10,12 +10,13 @@ from ..engine.errors import UserError, did_you_mean, shortened
 from ..engine.experiment.find import closed, find, readable
 from ..engine.experiment.folder import GRIDS, XPS, Experiment, is_signature
 from ..engine.words import shown_path
+from .runs import keys_of
 
 
 class Outputs:
-    """The folder where everything lies:
+    """The folder of all results.
 
-    `xps/`, and `grids/` with a link for each experiment that a grid names.
+    It holds `xps/` with the experiments, and `grids/` with a link for each experiment of a grid.
     """
 
     def __init__(self, folder: Path):
@@ -26,37 +27,37 @@ class Outputs:
         return sorted(name for name in listed(folder) if os.path.isdir(folder / name))
 
     def experiments(self, names: Sequence[str]) -> dict[Experiment, list[str]]:
-        """The experiments that `names` mean, each once and in this order, with the grids that name
-        it; all for none.
+        """The experiments that `names` stand for, each with the grids that it is in.
+
+        Each comes once, in the order of the names. Without a name, all experiments are meant.
 
         Raises:
             UserError: a name is neither a grid nor the beginning of one signature.
         """
-        sigs = [sig for name in names for sig in self._meant(name)] if names else self._all()
+        sigs = keys_of(map(self._meant, names)) if names else self._all()
         if not sigs:
             raise UserError(
                 f"there is no experiment in {', '.join(names) or shown_path(self.folder)} yet."
             )
         grids = self._grids_by_sig()
-        return {
-            Experiment(self.folder / XPS / sig): grids.get(sig, []) for sig in dict.fromkeys(sigs)
-        }
+        return {Experiment(self.folder / XPS / sig): grids.get(sig, []) for sig in sigs}
 
     def _meant(self, name: str) -> list[str]:
-        if name in self.grids():
+        """The signatures that a name stands for."""
+        known = self.grids()
+        if name in known:
             return self._named_by(name)
         if 0 < len(name) <= 8 and not set(name) - set("0123456789abcdef"):
             return [find(self.folder, name).sig]
-        known = self.grids()
+        hint = f"no grid was started yet under {shown_path(self.folder)}: dora grid NAME"
+        if known:
+            hint = f"{shown_path(self.folder / GRIDS)} has: {shortened(known)}."
         raise UserError(
-            f'"{name}" is neither a grid nor a signature{did_you_mean(name, known)}',
-            f"{shown_path(self.folder / GRIDS)} has: {shortened(known)}."
-            if known
-            else f"no grid was started yet under {shown_path(self.folder)}: dora grid NAME",
+            f'"{name}" is neither a grid nor a signature{did_you_mean(name, known)}', hint
         )
 
     def _all(self) -> list[str]:
-        """Those that this user may read. Others' are left out, which is said once."""
+        """The signatures that this user may read. A line names those that are left out."""
         hidden = closed(self.folder)
         if hidden:
             print(f"left out, as you may not read them: {shortened(hidden, 8)}.", file=sys.stderr)
@@ -64,6 +65,7 @@ class Outputs:
         return [one.sig for one in made]
 
     def _named_by(self, grid: str) -> list[str]:
+        """The signatures of a grid."""
         return sorted(name for name in listed(self.folder / GRIDS / grid) if is_signature(name))
 
     def _grids_by_sig(self) -> dict[str, list[str]]:

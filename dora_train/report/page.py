@@ -1,9 +1,9 @@
-"""The report as a page: one file, no network.
+"""The report as a page: one HTML file that needs no network.
 
-What it shows is put together here; assets/ draws it in the browser.
+The numbers are collected here. The scripts in assets/ draw them in the browser.
 
-Drawn by our own script, of a few hundred lines, and not by Plotly: that brings 4.8 MB into each
-page, knows no dark mode, and draws 500 curves in seconds.
+The scripts are our own, a few hundred lines. Plotly would add 4.8 MB to each page, it has no dark
+mode, and it takes seconds to draw 500 curves.
 """
 
 import html
@@ -12,6 +12,7 @@ import math
 import re
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +30,24 @@ from .ranking import Ranked
 from .ranking_sheet import missing
 from .records import finite
 from .report import Report
-from .runs import Run, flat
+from .runs import Run, keys_of, numbers
 from .settings import Setting
 from .trials import searches
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("charts.js", "trials.js", "intervals.js", "page.js")
-MOST_NUMBERS = 600_000  # of all curves together: some 5 MB; what is above is thinned out
-MOST_CLASSES = (
-    20  # of a confusion matrix that is shown as one; above, the most frequent confusions are
-)
+# Numbers of all curves together, some 5 MB. If there are more, only every n-th epoch is drawn.
+MOST_NUMBERS = 600_000
+# A confusion matrix of more classes is not shown. Its most frequent confusions are.
+MOST_CLASSES = 20
 CONFUSIONS = 15
-OWN = ("best.", "test.")  # metrics that are no curves
+
+# The metrics of one run, one dict for each entry of its history.
+History = list[dict[str, float]]
 
 
 def page(report: Report) -> str:
-    """The whole HTML file."""
+    """The content of the HTML file."""
     title = " ".join(report.names) or "all experiments"
     data = json.dumps(
         finite(content(report, title)), ensure_ascii=False, allow_nan=False, separators=(",", ":")
@@ -52,7 +55,7 @@ def page(report: Report) -> str:
     parts = {
         "title": html.escape(title),
         "style": _asset("page.css"),
-        "data": data.replace("<", "\\u003c"),
+        "data": data.replace("<", "\\u003c"),  # a value may hold "</script>"
         "script": "".join(map(_asset, SCRIPTS)),
     }
     return re.sub(r"@@(\w+)@@", lambda mark: parts[mark[1]], _asset("page.html"))
@@ -63,7 +66,7 @@ def _asset(name: str) -> str:
 
 
 def content(report: Report, title: str) -> dict[str, Any]:
-    """All that the script knows. Runs and settings name each other by their place."""
+    """All data of the page. A run or a setting is referred to by its place in its list."""
     runs = report.runs
     keys = differing(runs)
     names = titles(keys)
@@ -71,6 +74,7 @@ def content(report: Report, title: str) -> dict[str, Any]:
     common = _common(runs)
     entries = report.entries
     curves, stride = _curves([one.setting for one in entries])
+    has_epochs = all(epochs_in(run.history) for run in runs if run.history)
     return {
         "title": title,
         "made": when(time.time()),
@@ -91,7 +95,7 @@ def content(report: Report, title: str) -> dict[str, Any]:
         "classes": _classes(runs),
         "curves": curves,
         "stride": stride,
-        "axis": "epoch" if all(epochs_in(run.history) for run in runs if run.history) else "entry",
+        "axis": "epoch" if has_epochs else "entry",
         "searches": searches(report),
     }
 
@@ -102,7 +106,7 @@ def content(report: Report, title: str) -> dict[str, Any]:
 def _setting(one: Ranked, report: Report, place: Mapping[Run, int]) -> dict[str, Any]:
     keys = [key for key in differing(report.runs) if key not in report.over_keys]
     low, high = one.found.difference_interval or (None, None)
-    metrics = dict.fromkeys([*report.metrics, *([report.compared] if report.compared else [])])
+    metrics = keys_of([report.metrics, filter(None, [report.compared])])
     return {
         "name": one.name,
         "values": {key: _value(one.setting.value(key)) for key in keys},
@@ -124,82 +128,67 @@ def _summary(setting: Setting, name: str, over: Sequence[str]) -> list[Any] | No
 
 
 def _curves(settings: Sequence[Setting]) -> tuple[dict[str, list[Any]], int]:
-    """({metric: one curve a setting}, every which epoch is drawn).
+    """({metric: one curve for each setting}, stride): every stride-th epoch is drawn.
 
-    A curve: mean, and for several runs low, high, n.
+    A setting that does not have the metric has None in the place of its curve.
     """
-    histories = [
-        [dict(enumerate(map(_flat_numbers, run.history))) for run in one.runs] for one in settings
-    ]
-    lengths = [max(map(len, each), default=0) for each in histories]
-    metrics = list(
-        dict.fromkeys(
-            name for each in histories for run in each for entry in run.values() for name in entry
-        )
-    )
-    numbers = sum(
-        length * (1 if len(each) < 2 else 4) for length, each in zip(lengths, histories)
-    ) * len(metrics)
-    stride = max(1, math.ceil(numbers / MOST_NUMBERS))
-    return {
-        name: [
-            _curve(each, name, range(0, length, stride)) for each, length in zip(histories, lengths)
-        ]
-        for name in metrics
-    }, stride
+    histories = [[_history(run) for run in one.runs] for one in settings]
+    lengths = [max(map(len, of_setting), default=0) for of_setting in histories]
+    entries = chain.from_iterable(chain.from_iterable(histories))
+    metrics = keys_of(entries)
+    count = 0
+    for of_setting, length in zip(histories, lengths):
+        lines = 1 if len(of_setting) < 2 else 4  # see `_curve`
+        count += length * lines * len(metrics)
+    stride = max(1, math.ceil(count / MOST_NUMBERS))
+    curves: dict[str, list[Any]] = {name: [] for name in metrics}
+    for of_setting, length in zip(histories, lengths):
+        for name in metrics:
+            curves[name].append(_curve(of_setting, name, range(0, length, stride)))
+    return curves, stride
 
 
-def _curve(
-    histories: Sequence[dict[int, dict[str, float]]], name: str, at: range
-) -> dict[str, list] | None:
-    each = [
-        [history[epoch][name] for history in histories if name in history.get(epoch, {})]
-        for epoch in at
-    ]
+def _history(run: Run) -> History:
+    return [dict(numbers(metrics_of(entry))) for entry in run.history]
+
+
+def _curve(histories: Sequence[History], name: str, epochs: range) -> dict[str, list] | None:
+    """The mean of the runs in each epoch. If there are several: lowest, highest and number, too.
+
+    None if no run has the metric.
+    """
+    each = [_values_at(histories, epoch, name) for epoch in epochs]
     if not any(each):
         return None
-    finite_ = [[value for value in values if math.isfinite(value)] for values in each]
-    curve = {"mean": [_short(sum(values) / len(values)) if values else None for values in finite_]}
+    known = [list(filter(math.isfinite, values)) for values in each]
+    curve: dict[str, list] = {"mean": [_mean(values) for values in known]}
     if len(histories) > 1:
-        curve |= {
-            "low": [_short(min(values, default=None)) for values in finite_],
-            "high": [_short(max(values, default=None)) for values in finite_],
-            "n": [len(values) for values in finite_],
-        }
+        curve["low"] = [_short(min(values, default=None)) for values in known]
+        curve["high"] = [_short(max(values, default=None)) for values in known]
+        curve["n"] = list(map(len, known))
     return curve
 
 
-def _flat_numbers(entry: dict) -> dict[str, float]:
-    return {
-        name: value
-        for name, value in flat(metrics_of(entry))
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+def _values_at(histories: Sequence[History], epoch: int, name: str) -> list[float]:
+    long_enough = [history[epoch] for history in histories if epoch < len(history)]
+    return [entry[name] for entry in long_enough if name in entry]
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return _short(sum(values) / len(values)) if values else None
 
 
 def _short(value: float | None) -> float | None:
-    """Five digits are more than a screen shows."""
+    """The value with five digits: more than a screen shows, and a third of the bytes."""
     return None if value is None else float(f"{value:.5g}")
 
 
 # --- runs and their cards ---
 
 
-def _run(run: Run, keys: Sequence[str], common: dict[str, Any]) -> dict[str, Any]:
-    birth, state = run.birth, run.state
-    log = log_of(run.experiment, run.experiment.job())
-    facts = {
-        "epochs": epochs(state, run.epochs),
-        "where": run.status.where,
-        "ended": when(state.ended) if not run.status.live else "",
-        "grids": ", ".join(run.grids),
-        "code": in_words(run.codes),
-        "versions": ", ".join(f"{name} {version}" for name, version in birth.versions.items())
-        if birth
-        else "",
-        "folder": shown_path(run.experiment.folder),
-        "log": shown_path(log) if log else "",
-    }
+def _run(run: Run, keys: Sequence[str], common: Mapping[str, Any]) -> dict[str, Any]:
+    """Args: keys: the columns of the table. common: values that the card leaves out."""
+    facts = _facts(run)
     return {
         "sig": run.sig,
         "state": str(run.status.state),
@@ -216,46 +205,59 @@ def _run(run: Run, keys: Sequence[str], common: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _common(runs: Sequence[Run]) -> dict[str, Any]:
-    """The values that all runs have in common."""
-    first, *others = runs
+def _facts(run: Run) -> dict[str, str]:
+    """Texts for the card of a run. An empty text means that nothing is known."""
+    log = log_of(run.experiment, run.experiment.job())
+    versions = run.birth.versions if run.birth else {}
     return {
-        key: value
-        for key, value in first.config.items()
-        if all(key in run.config and run.config[key] == value for run in others)
+        "epochs": epochs(run.state, run.epochs),
+        "where": run.status.where,
+        "ended": "" if run.status.live else when(run.state.ended),
+        "grids": ", ".join(run.grids),
+        "code": in_words(run.codes),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "folder": shown_path(run.experiment.folder),
+        "log": shown_path(log) if log else "",
     }
 
 
-def _value(value: Any) -> Any:
-    """A number as it is, for an axis; anything else as text."""
+def _common(runs: Sequence[Run]) -> dict[str, Any]:
+    """The values that all runs have in common."""
+    common = dict(runs[0].config)
+    for run in runs[1:]:
+        for key in list(common):
+            if key not in run.config or run.config[key] != common[key]:
+                del common[key]
+    return common
+
+
+def _value(value: object) -> Any:
+    """A number as it is, for an axis. Anything else as text."""
     return value if is_number(value) else text(value)
 
 
 def _confusion(run: Run) -> dict[str, Any] | None:
-    """A matrix, or of many classes the most frequent confusions: [true, given, count]."""
+    """The matrix, or the most frequent confusions [true, given, count] if there are many classes."""
     matrix = run.experiment.confusion()
-    if matrix is None or len(matrix) <= MOST_CLASSES:
-        return None if matrix is None else {"matrix": matrix}
-    wrong = [
-        [row, column, count]
-        for row, counts in enumerate(matrix)
-        for column, count in enumerate(counts)
-        if row != column and count
-    ]
-    return {
-        "most": sorted(wrong, key=lambda triple: -triple[2])[:CONFUSIONS],
-        "of": sum(map(sum, matrix)),
-    }
+    if matrix is None:
+        return None
+    if len(matrix) <= MOST_CLASSES:
+        return {"matrix": matrix}
+    wrong = []
+    for row, counts in enumerate(matrix):
+        for column, count in enumerate(counts):
+            if row != column and count:
+                wrong.append([row, column, count])
+    wrong.sort(key=lambda triple: -triple[2])
+    return {"most": wrong[:CONFUSIONS], "of": sum(map(sum, matrix))}
 
 
 def _classes(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The names of a data set's classes, by signature; each list once, and by its first run."""
+    """The names of the classes that each run told apart, by signature."""
     found: dict[str, list[str]] = {}
     for run in runs:
         inputs = run.experiment.inputs()
         names = inputs.get("classes") if isinstance(inputs, dict) else None
         if isinstance(names, list):
-            found[run.sig] = next(
-                (known for known in found.values() if known == names), list(map(str, names))
-            )
+            found[run.sig] = list(map(str, names))
     return found

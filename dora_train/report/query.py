@@ -4,23 +4,25 @@ A key may be short: `lr` means `optim.lr`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import product
 from typing import Any
 
 from ..engine.errors import UserError, did_you_mean, shortened
 from ..engine.watch.best import Better, is_number
 from . import parameters
-from .runs import Run
+from .runs import Run, metric_names
 
-OWN = {
+# Keys that are neither a metric nor a value of the configuration.
+OWN: dict[str, Callable[[Run], Any]] = {
     "sig": lambda run: run.sig,
     "state": lambda run: str(run.status.state),
     "grid": lambda run: run.grids,
     "epochs": lambda run: run.epochs,
 }
-OPERATORS = {
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
     "<": lambda a, b: a < b,
@@ -31,21 +33,23 @@ OPERATORS = {
 
 
 def value(run: Run, key: str) -> Any:
-    """Of a key as `full_key` gives it."""
+    """A run's value of a key. The key is whole, as `full_key` returns it."""
     if key in OWN:
         return OWN[key](run)
-    return run.metrics[key] if key in run.metrics else run.value(key)
+    if key in run.metrics:
+        return run.metrics[key]
+    return run.value(key)
 
 
 def full_key(key: str, runs: Sequence[Run]) -> str:
-    """The key that `key` means among what these runs have.
+    """The whole key that `key` stands for, among the keys of these runs.
 
     Raises:
-        UserError: none, or several.
+        UserError: no key ends with it, or several do.
     """
-    known = dict.fromkeys(
-        [*OWN, *(name for run in runs for name in [*run.metrics, *run.config, *run.choices])]
-    )
+    known = dict.fromkeys(OWN)
+    for run in runs:
+        known |= dict.fromkeys([*run.metrics, *run.config, *run.choices])
     if key in known:
         return key
     ends = [name for name in known if name.endswith(f".{key}")]
@@ -53,7 +57,7 @@ def full_key(key: str, runs: Sequence[Run]) -> str:
         return ends[0]
     if ends:
         raise UserError(f'"{key}" is {" or ".join(ends[:6])}: give the whole key.')
-    metrics = dict.fromkeys(name for run in runs for name in run.metrics)
+    metrics = metric_names(runs)
     near = did_you_mean(key, [*known, *(name.rpartition(".")[2] for name in known)])
     raise UserError(
         f'unknown key "{key}"{near}',
@@ -63,7 +67,7 @@ def full_key(key: str, runs: Sequence[Run]) -> str:
 
 @dataclass(frozen=True)
 class Condition:
-    """`KEY OPERATOR VALUE[,VALUE]`; text may hold `*`."""
+    """`KEY OPERATOR VALUE[,VALUE]`. A value that is compared as text may hold `*`."""
 
     key: str
     operator: str
@@ -71,7 +75,11 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        """Raises: UserError for what is no condition."""
+        """The condition that `text` states.
+
+        Raises:
+            UserError: it cannot be read as a condition.
+        """
         match = re.fullmatch(
             r"\s*([\w.~/-]+)\s*(!=|<=|>=|=|<|>)=?\s*(.*?)\s*", text, flags=re.DOTALL
         )
@@ -83,17 +91,18 @@ class Condition:
         key, operator, wanted = match.groups()
         return cls(key, operator, wanted.split(","))
 
-    def holds(self, found: Any) -> bool:
-        """Of several values one must fit; with `!=`, none may be equal."""
-        each = [
-            self._fits(one, wanted)
-            for one in (found if isinstance(found, list) else [found])
-            for wanted in self.values
-        ]
+    def holds(self, found: object) -> bool:
+        """Whether one of the values fits, or none of them is equal if the operator is `!=`.
+
+        Args:
+            found: a run's value. Of a list, each element is tried.
+        """
+        candidates = found if isinstance(found, list) else [found]
+        each = [self._fits(one, wanted) for one, wanted in product(candidates, self.values)]
         return all(each) if self.operator == "!=" else any(each)
 
-    def _fits(self, found: Any, wanted: str) -> bool:
-        if is_number(found) and not isinstance(found, bool):
+    def _fits(self, found: object, wanted: str) -> bool:
+        if is_number(found):
             try:
                 return OPERATORS[self.operator](found, float(wanted))
             except ValueError:
@@ -106,10 +115,10 @@ class Condition:
 
 
 def filtered(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
-    """Those for which all conditions hold.
+    """The runs for which all conditions hold.
 
     Raises:
-        UserError: a condition that cannot be read, or holds for none.
+        UserError: a condition cannot be read, or holds for no run.
     """
     left = list(runs)
     for text in conditions:
@@ -123,17 +132,24 @@ def filtered(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
 
 
 def main_metric(runs: Sequence[Run], better: Better) -> str:
-    """The one that tells which run is best: what they were told, as of their best epoch; else the
-    first that can."""
-    found = dict.fromkeys(name for run in runs for name in run.metrics)
-    wanted = [name for name in dict.fromkeys(run.main_metric for run in runs) if name in found]
-    return next(iter([*wanted, *(name for name in reversed(found) if better.mode(name))]), "")
+    """The metric that says which run is best: the one that chose their best epochs.
+
+    If no run has it, the last metric whose direction is known. Empty if there is none.
+    """
+    found = metric_names(runs)
+    for run in runs:
+        if run.main_metric in found:
+            return run.main_metric
+    for name in reversed(found):
+        if better.mode(name):
+            return name
+    return ""
 
 
 def ordered(runs: Sequence[Run], key: str, better: Better) -> list[Run]:
-    """By a metric: the best first, unfinished runs after the finished ones.
+    """The runs sorted by a metric: the best first, unfinished runs after the finished ones.
 
-    By anything else: ascending.
+    By any other key they are sorted in ascending order. An empty key leaves them as they are.
     """
     if not key:
         return list(runs)
@@ -144,7 +160,10 @@ def ordered(runs: Sequence[Run], key: str, better: Better) -> list[Run]:
     return sorted(runs, key=lambda run: _ascending(value(run, key)))
 
 
-def _ascending(found: Any) -> tuple[int, Any]:
+def _ascending(found: object) -> tuple[int, Any]:
+    """To sort by: numbers first, then texts, then runs that have no value."""
     if is_number(found):
         return 0, found
-    return (2, "") if found is None else (1, parameters.text(found))
+    if found is None:
+        return 2, ""
+    return 1, parameters.text(found)

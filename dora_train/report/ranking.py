@@ -1,7 +1,7 @@
 """The settings of a report compared by one metric: their order, and the verdict on each.
 
-Everything that the report says of settings comes from here: the table, the page, the files and
-the mark in the live table. The words are in `conclusion.py`, the seeds to add in `additions.py`.
+The table, the page, the files and the mark in the live table all take their verdicts from here.
+`conclusion.py` puts them into words, and `additions.py` says which seeds to add.
 """
 
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from ..engine.watch.best import MAX, Better
 from . import query
 from .parameters import differing, names
-from .runs import Run
+from .runs import Run, joined, metric_names
 from .settings import Setting
 from .verdict import BEST, LIMIT, Comparison, compare
 
@@ -46,7 +46,7 @@ class Ranking:
 
     @property
     def runs(self) -> list[Run]:
-        return [run for one in self.entries for run in one.setting.runs]
+        return joined(one.setting.runs for one in self.entries)
 
     def of_verdict(self, verdict: str) -> list[Ranked]:
         return [one for one in self.entries if one.verdict == verdict]
@@ -65,40 +65,50 @@ def ranking(
     mode = better.mode(metric) if metric else ""
     disagree = better.told.get(metric.rpartition(".")[2]) == ""
     values = {at: one.reached(metric, over) for at, one in enumerate(settings)}
-    found = compare(values, mode or MAX)
-    runs = [run for one in settings for run in one.runs]
-    keys = [key for key in differing(runs) if key not in over] if runs else []
-    called = names([one.runs[0] for one in settings], keys)
-    entries = [
-        Ranked(one, called[at], found[at] if mode else _unjudged(found[at]), bool(mode))
-        for at, one in enumerate(settings)
-    ]
+    compared = compare(values, mode or MAX)
+    called = _names(settings, over)
+    entries = []
+    for at, one in enumerate(settings):
+        found = compared[at] if mode else _unjudged(compared[at])
+        entries.append(Ranked(one, called[at], found, bool(mode)))
     entries.sort(key=lambda one: _rank(one, metric, better))
     return Ranking(metric, mode, disagree, over, entries)
 
 
+def _names(settings: Sequence[Setting], over: Sequence[str]) -> list[str]:
+    """A name for each setting: the values that tell it from the others."""
+    runs = joined(one.runs for one in settings)
+    if not runs:
+        return []
+    keys = [key for key in differing(runs) if key not in over]
+    return names([one.runs[0] for one in settings], keys)
+
+
 def _unjudged(found: Comparison) -> Comparison:
-    """Its own mean and spread alone."""
+    """The mean and the spread, without the comparison with the best setting."""
     return replace(found, difference=None, difference_interval=None, needs=None, paired=False)
 
 
 def _rank(one: Ranked, metric: str, better: Better) -> tuple[bool, bool, tuple[bool, float]]:
-    """The best first. A setting with one seed comes after those that can be compared."""
+    """To sort by: the best first. A setting with one seed comes after those with several."""
     found = one.found
     return one.verdict != BEST, found.n < 2, better.key(metric, found.mean)
 
 
 def metric_of(runs: Sequence[Run], better: Better) -> str:
-    """What settings are compared by: the main metric on the test set, measured in the best epoch.
+    """The metric to compare settings by: the main metric on the test set, in the best epoch.
 
-    The same of the validation if no run has it on the test set; empty if no run has a metric.
+    If no run has it on the test set, it is that of the validation. Empty if no run has a metric.
     """
-    known = {name for run in runs for name in run.metrics}
+    known = metric_names(runs)
     counts = Counter(run.main_metric for run in runs)
-    tested = [TEST + main.rpartition(".")[2] for main, _ in counts.most_common()]
-    return next((name for name in tested if name in known), query.main_metric(runs, better))
+    for main, _ in counts.most_common():
+        tested = TEST + main.rpartition(".")[2]
+        if tested in known:
+            return tested
+    return query.main_metric(runs, better)
 
 
 def is_finite(run: Run, metric: str) -> bool:
-    """Whether a run has a value that can be compared."""
+    """Whether a run has a value of the metric that can be compared."""
     return abs(run.metrics.get(metric, math.nan)) < LIMIT

@@ -1,7 +1,6 @@
-"""The table of settings: mean and spread of each, how far it is behind the best, and the
-verdict."""
+"""The table of settings: mean and spread of each, its distance from the best, and the verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,21 +19,23 @@ from .verdict import Comparison, Interval
 
 @dataclass(frozen=True)
 class Means(Column):
-    """A column of `Comparison`s: its values are the means, its cells have the spread as well."""
+    """A column of `Comparison`s. Its values are the means. Its cells show the spread as well."""
 
-    least: int = 1  # seeds without which a mean cannot be the best
+    least: int = 1  # the mean of fewer seeds cannot be the best
 
-    def cell(self, values: Any) -> str:
+    def cell(self, values: Mapping[str, Any]) -> str:
         found = super().value(values)
         if found is None:
             return ""
         style = self.format or ".1f"
-        spread = "" if found.std is None else f" ± {found.std:{style}}"
-        return f"{found.mean:{style}}{spread}"
+        mean = f"{found.mean:{style}}"
+        return mean if found.std is None else f"{mean} ± {found.std:{style}}"
 
-    def value(self, values: Any) -> Any:
+    def value(self, values: Mapping[str, Any]) -> float | None:
         found = super().value(values)
-        return None if found is None or found.n < self.least else found.mean
+        if found is None or found.n < self.least:
+            return None
+        return found.mean
 
 
 def sheet_of_ranking(
@@ -44,18 +45,21 @@ def sheet_of_ranking(
     better: Better,
     entries: Sequence[Ranked],
 ) -> Sheet:
-    """One line a setting, and the sentence, the remarks and the seeds to add below.
+    """One line for each setting, and below them the sentence, the remarks and the seeds to add.
 
     Args:
-        metrics: the columns. The compared metric is the last one, and has an interval.
+        metrics: the columns. The compared metric comes last, wherever it stands here.
         entries: the settings in the order of the table.
     """
     runs = ranking.runs
     parameters = [key for key in differing(runs) if key not in ranking.over]
     short = titles(parameters)
-    metrics = [*(name for name in metrics if name != ranking.metric), ranking.metric]
-    metrics = [name for name in metrics if name]
-    least = min(2, max((one.found.n for one in entries), default=1))
+    metrics = [name for name in metrics if name and name != ranking.metric]
+    if ranking.metric:
+        metrics.append(ranking.metric)
+    least = 1
+    if any(one.found.n > 1 for one in entries):
+        least = 2
     columns = [
         *(parameter(key, short[key], runs) for key in parameters),
         own("n"),
@@ -101,11 +105,11 @@ def _line(
 
 def missing(one: Ranked, metric: str) -> str:
     """`1 running, 1 failed, 1 without a value`: the runs that are in no mean."""
-    unfinished = unfinished_of(one.setting)
+    words = [unfinished_of(one.setting)]
     without = [run for run in one.setting.finished if not is_finite(run, metric)]
-    words = [unfinished] if unfinished else []
-    words += [f"{len(without)} without a value"] if without else []
-    return ", ".join(words)
+    if without:
+        words.append(f"{len(without)} without a value")
+    return ", ".join(filter(None, words))
 
 
 def unfinished_of(setting: Setting) -> str:
@@ -124,12 +128,13 @@ def _behind(found: Comparison, style: str) -> str:
     """`0.0120 [0.0041, 0.0199]`; empty for the best setting."""
     if not found.difference:
         return ""
-    return (
-        f"{found.difference:{style or '.1f'}} {_interval(found.difference_interval, style)}".strip()
-    )
+    interval = _interval(found.difference_interval, style)
+    return f"{found.difference:{style or '.1f'}} {interval}".strip()
 
 
 def _status(setting: Setting) -> Status:
-    """Its own colour: red if a run failed, green if one runs."""
-    unfinished = [run.status for run in setting.runs if not run.finished]
-    return unfinished[0] if unfinished else Status(State.COMPLETED)
+    """The status of its first unfinished run. It gives the line of the setting its colour."""
+    for run in setting.runs:
+        if not run.finished:
+            return run.status
+    return Status(State.COMPLETED)

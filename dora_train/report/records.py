@@ -1,7 +1,7 @@
-"""Runs and settings as plain dicts, every digit kept: for CSV, JSON, pandas and other programs."""
+"""Runs and settings as plain dicts with every digit: for CSV, JSON, pandas and other programs."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .additions import additions
@@ -29,15 +29,19 @@ def of_run(run: Run, parameters: Sequence[str], metrics: Sequence[str]) -> dict[
 def of_setting(
     one: Ranked, parameters: Sequence[str], metrics: Sequence[str], over: Sequence[str]
 ) -> dict[str, Any]:
-    """The same for a setting; a metric is a dict of mean, std, n, low and high (95% interval)."""
+    """The same for a setting. A metric is a dict of mean, std, n, low and high (95% interval)."""
     setting = one.setting
-    summaries = {name: setting.summary(name, over) for name in metrics}
+    summaries = {}
+    for name in metrics:
+        found = setting.summary(name, over)
+        if found is not None:
+            summaries[name] = _summary(found)
     return {
         "sigs": [run.sig for run in setting.runs],
         "n": setting.n,
         "unfinished": unfinished_of(setting),
         "parameters": {key: setting.value(key) for key in parameters},
-        "metrics": {name: _summary(found) for name, found in summaries.items() if found},
+        "metrics": summaries,
     }
 
 
@@ -58,16 +62,13 @@ def of_ranking(
     """One dict for each of `entries`, with the verdict on it. All have the same conclusion."""
     parameters = [key for key in differing(ranking.runs) if key not in ranking.over]
     said = {"compared": ranking.metric, "conclusion": conclusion(ranking)}
-    seeds = dict(zip(map(id, ranking.entries), additions(ranking).seeds))
-    return [
-        {
-            **of_setting(one, parameters, metrics, ranking.over),
-            **_verdict(one),
-            "add": seeds[id(one)],
-            **said,
-        }
-        for one in entries
-    ]
+    settings = [one.setting for one in ranking.entries]
+    seeds = dict(zip(settings, additions(ranking).seeds))
+    found = []
+    for one in entries:
+        setting = of_setting(one, parameters, metrics, ranking.over)
+        found.append({**setting, **_verdict(one), "add": seeds[one.setting], **said})
+    return found
 
 
 def _verdict(one: Ranked) -> dict[str, Any]:
@@ -84,30 +85,44 @@ def _verdict(one: Ranked) -> dict[str, Any]:
 
 
 def flattened(made: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One level: parameters by their keys; `test.acc`, or `test.acc.mean`, `test.acc.std` ...;
-    lists as words."""
+    """The dicts with one level: parameters by their keys, metrics by their names, lists as words.
+
+    The metrics of a setting become `test.acc.mean`, `test.acc.std` and so on.
+    """
     return [_flattened(record) for record in made]
 
 
 def _flattened(record: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, value in record.items():
-        if key in ("parameters", "metrics"):
-            for name, inner in value.items():
-                row |= (
-                    {f"{name}.{part}": number for part, number in inner.items()}
-                    if (key == "metrics" and isinstance(inner, dict))
-                    else {name: inner}
-                )
+        if key == "parameters":
+            row |= value
+        elif key == "metrics":
+            row |= _parts(value)
+        elif isinstance(value, list):
+            row[key] = " ".join(map(str, value))
         else:
-            row[key] = " ".join(map(str, value)) if isinstance(value, list) else value
+            row[key] = value
     return row
 
 
-def finite(value: Any) -> Any:
-    """For JSON, which knows no NaN and no infinity: null in their place."""
+def _parts(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of a run as they are, and one entry for each part of a metric of a setting."""
+    found: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            found |= {f"{name}.{part}": number for part, number in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def finite(value: object) -> Any:
+    """The value for JSON, which has no NaN and no infinity: null in their place."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

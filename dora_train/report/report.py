@@ -1,5 +1,4 @@
-"""From names and options to what is shown: the one path that the command, `frame` and the page
-share."""
+"""From names and options to runs, settings and tables: used by the command, `frame` and the page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +14,22 @@ from .names import Outputs
 from .ranking import Ranked, Ranking, metric_of, ranking
 from .ranking_sheet import sheet_of_ranking
 from .records import of_ranking, of_runs
-from .runs import Run, read
+from .runs import Run, metric_names, read
 
 
 @dataclass
 class Report:
-    """A choice of experiments, in an order.
+    """Some experiments in an order.
 
     Args:
-        over: the keys that runs are grouped over, e.g. `("seed",)`; none: each run is by itself.
-        sort: a metric or a value; empty: by the metric that the experiments choose their best epoch
-            by.
+        outputs: the folder of all results.
+        names: grids, or beginnings of signatures. Empty: all experiments.
+        where: conditions, e.g. `optim.lr=0.1`.
+        over: the keys that runs are grouped over, e.g. `("seed",)`; empty: runs are not grouped.
+        sort: a metric or a key. Empty: the metric that chose the best epochs.
+        reverse: whether the order is reversed.
+        chosen_metrics: the metrics to show. Empty: all.
+        executor: is asked for the state of jobs. None: only the files are read.
     """
 
     outputs: Path
@@ -39,13 +43,14 @@ class Report:
 
     @cached_property
     def runs(self) -> list[Run]:
-        """Raises: UserError for names and conditions that mean nothing."""
+        """The runs in the order of the report.
+
+        Raises:
+            UserError: a name or a key is unknown, or no run is left by a condition.
+        """
         found = read(Outputs(self.outputs).experiments(self.names), self.executor)
-        left = query.ordered(
-            query.filtered(found, self.where),
-            self._key(found),
-            Better.of(run.birth for run in found),
-        )
+        better = Better.of(run.birth for run in found)
+        left = query.ordered(query.filtered(found, self.where), self._key(found), better)
         return left[::-1] if self.reverse else left
 
     def _key(self, runs: Sequence[Run]) -> str:
@@ -59,23 +64,23 @@ class Report:
 
     @cached_property
     def key(self) -> str:
-        """What it is sorted by."""
+        """The whole key that the runs are sorted by."""
         return self._key(self.runs)
 
     @cached_property
     def metric(self) -> str:
-        """The main metric of its runs, or the one that they are sorted by."""
+        """The metric that the runs are sorted by, else their main metric."""
         if self.key in self.metrics:
             return self.key
         return query.main_metric(self.runs, self.better)
 
     @cached_property
     def compared(self) -> str:
-        """The metric that settings are compared by: of the test set, unless another is asked for.
+        """The metric that settings are compared by: one of the test set, unless the user chooses.
 
-        `--sort METRIC` asks for it; so does `--metrics` if it leaves out that of the test set.
+        `--sort METRIC` chooses it. So does `--metrics` if it leaves out the one of the test set.
         """
-        if self.sort and self.key in sheet.metrics_of(self.runs):
+        if self.sort and self.key in metric_names(self.runs):
             return self.key
         found = metric_of(self.runs, self.better)
         if self.chosen_metrics and found not in self.metrics:
@@ -84,12 +89,12 @@ class Report:
 
     @cached_property
     def metrics(self) -> list[str]:
-        """Those that were asked for, else all.
+        """The metrics that the user chose, else all.
 
         Raises:
-            UserError: one that no run has.
+            UserError: no run has such a metric.
         """
-        known = sheet.metrics_of(self.runs)
+        known = metric_names(self.runs)
         wanted = [query.full_key(name, self.runs) for name in self.chosen_metrics]
         for name in wanted:
             if name not in known:
@@ -100,42 +105,48 @@ class Report:
 
     @property
     def over_keys(self) -> list[str]:
-        """`over`, in full."""
+        """The whole keys of `over`."""
         return [query.full_key(key, self.runs) for key in self.over]
 
     @cached_property
     def ranking(self) -> Ranking:
-        """Runs grouped over `over`, the best setting first.
+        """The settings, which are runs grouped over `over`, the best one first.
 
         Raises:
-            UserError: `over` names a key that is not there.
+            UserError: a key of `over` is unknown.
         """
         over = self.over_keys
         return ranking(settings.group(self.runs, over), self.compared, self.better, over)
 
     @cached_property
     def entries(self) -> list[Ranked]:
-        """The settings in the order that was asked for: as ranked, or by a value."""
+        """The settings in the order of the report: as ranked, or by a key."""
         found = self.ranking.entries
-        if self.sort and self.key not in sheet.metrics_of(self.runs):
+        if self.sort and self.key not in metric_names(self.runs):
             place = {run: at for at, run in enumerate(self.runs)}
             return sorted(found, key=lambda one: place[one.setting.runs[0]])
         return found[::-1] if self.reverse else found
 
     @property
     def title(self) -> str:
-        return " ".join(self.names[:3]) + (" ..." if len(self.names) > 3 else "")
+        shown = list(self.names[:3])
+        if len(self.names) > 3:
+            shown.append("...")
+        return " ".join(shown)
 
     def sheet(self) -> "sheet.Sheet":
+        """The table of the runs, or of the settings if runs are grouped."""
         shown = self.metrics if self.chosen_metrics else sheet.for_people(self.metrics)
         if not self.over:
             return sheet.sheet_of_runs(self.title, self.runs, shown, self.better)
-        if not self.chosen_metrics:  # one number a setting is the question
+        if not self.chosen_metrics:
+            # Each metric of a setting is wide: it has a mean and a spread.
             name = self.compared.rpartition(".")[2]
             shown = [one for one in shown if one.rpartition(".")[2] == name]
         return sheet_of_ranking(self.title, self.ranking, shown, self.better, self.entries)
 
     def records(self) -> list[dict[str, Any]]:
+        """The runs as dicts, or the settings if runs are grouped: see records.py."""
         if not self.over:
             return of_runs(self.runs, self.metrics)
         return of_ranking(self.ranking, self.entries, self.metrics)

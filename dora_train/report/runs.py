@@ -1,16 +1,16 @@
-"""What the report knows of one experiment, read from its folder: its values, its state, its
-numbers.
+"""What the report knows of one experiment: its values, its state, its metrics, read from its folder.
 
-Everything else in this package works on `Run`s and opens no file. A missing or damaged file makes
-an empty answer: the folder may be written to at this moment, or be a copy from another machine.
+The other files of this package work on `Run`s. A missing or damaged file gives an empty answer:
+the folder may be written to at this moment, or be a copy from another machine.
 """
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 
 from ..best_so_far import epochs_in, metrics_of
 from ..engine.experiment.folder import Birth, Experiment, RunState, Start, State
@@ -18,13 +18,14 @@ from ..engine.jobs.executor import Executor
 from ..engine.watch.status import Status, look
 from ..engine.words import best_key, main_metric, validated
 
-# where the best weights are from: numbers of a run that are no metrics
+# The place of the best weights. A run stores it beside the metrics, and it is not one of them.
 BEST_PLACES = ("best.epoch", "best.step")
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(eq=False)
 class Run:
-    """One experiment, as of one moment."""
+    """One experiment as it was at the moment when it was read."""
 
     experiment: Experiment
     status: Status
@@ -40,7 +41,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Reached its end: its numbers are final."""
+        """Whether it reached its end, so that its metrics are final."""
         return self.status.state == State.COMPLETED
 
     @cached_property
@@ -50,22 +51,26 @@ class Run:
 
     @cached_property
     def delta(self) -> dict[str, Any]:
-        """What makes it differ from the defaults of its day; of an experiment of stock Dora: its
-        overrides."""
+        """The values that differed from the defaults when the experiment was created.
+
+        An experiment of stock Dora has no birth. Its overrides are taken instead.
+        """
         if self.birth:
             return {str(key): value for key, value in self.birth.delta}
-        pairs = (word.partition("=") for word in self.argv)
-        return {key.lstrip("+"): _literal(value) for key, _, value in pairs}
+        found = {}
+        for word in self.argv:
+            key, _, value = word.partition("=")
+            found[key.lstrip("+")] = _parsed(value)
+        return found
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Every value that counts, by its dotted key."""
+        """Every value that counts in the signature, by its dotted key."""
         return dict(flat(self.birth.config if self.birth else self.delta))
 
     @cached_property
     def choices(self) -> dict[str, Any]:
-        """Choices of groups (`experiment=...`) and removed keys (`~key`): they stand in the delta
-        alone."""
+        """Choices of groups (`experiment=...`) and removed keys (`~key`): only the delta has them."""
         return {key: value for key, value in self.delta.items() if key not in self.config}
 
     def value(self, key: str) -> Any:
@@ -73,42 +78,53 @@ class Run:
 
     @property
     def main_metric(self) -> str:
-        """What runs are compared by: `best.acc`, which chose the best epoch; empty if not known."""
+        """The metric that chose the best epoch, e.g. `best.acc`; empty if none is stored."""
         metric, _ = main_metric(self.birth.config if self.birth else {})
         return best_key(metric) if metric else ""
 
     @cached_property
     def metrics(self) -> dict[str, float]:
-        """`valid.acc` of the last epoch, `best.acc` of the best one so far, `test.acc` where it is
-        finished."""
-        found = dict(_numbers(metrics_of(self.history[-1]))) if self.history else {}
+        """All metrics by name: `valid.acc`, `best.acc`, `test.acc`.
+
+        `train` and `valid` are of the last epoch, `best` is of the best epoch so far, and `test` is
+        there once the run is finished.
+        """
+        found: dict[str, float] = {}
+        if self.history:
+            found.update(numbers(metrics_of(self.history[-1])))
         best = self.result.get("best") or self.state.best
         if isinstance(best, Mapping):
-            found |= {f"best.{key}": value for key, value in _numbers(validated(best))}
-            reached = dict(_numbers(best)).get("value")
-            if self.main_metric and reached is not None:
-                found[self.main_metric] = reached
-            places = {place.partition(".")[2]: place for place in BEST_PLACES}
-            found |= {places[key]: best[key] for key in places if isinstance(best.get(key), int)}
+            found.update(self._best_metrics(best))
         test = self.result.get("test")
-        return found | {
-            f"test.{key}": value
-            for key, value in _numbers(test if isinstance(test, Mapping) else {})
-        }
+        if isinstance(test, Mapping):
+            found.update({f"test.{key}": value for key, value in numbers(test)})
+        return found
+
+    def _best_metrics(self, best: Mapping[str, Any]) -> dict[str, float]:
+        """Args: best: the best epoch, as `state.json` and `result.json` have it."""
+        found = {f"best.{key}": value for key, value in numbers(validated(best))}
+        reached = dict(numbers(best)).get("value")
+        if self.main_metric and reached is not None:
+            found[self.main_metric] = reached
+        for place in BEST_PLACES:
+            number = best.get(place.partition(".")[2])
+            if isinstance(number, int):
+                found[place] = number
+        return found
 
     @property
     def epochs(self) -> int:
-        """Those that are finished."""
+        """The number of finished epochs."""
         return epochs_in(self.history) or self.state.epoch
 
     @cached_property
     def codes(self) -> list[Start]:
-        """The codes that it ran, each with where it began."""
+        """The code versions that it ran, in order, each with its first epoch."""
         return self.experiment.codes()
 
     @property
     def command(self) -> str:
-        """What makes it once more."""
+        """The command that creates the same experiment."""
         return shlex.join(["dora", "run", *self.argv])
 
 
@@ -116,7 +132,7 @@ def read(experiments: Mapping[Experiment, list[str]], executor: Executor | None)
     """Read experiments, given with the grids that name them.
 
     Args:
-        executor: whom to ask about jobs; None: nobody.
+        executor: is asked for the state of jobs. None: only the files are read.
     """
     statuses = look(experiments, executor)
     return [
@@ -137,8 +153,23 @@ def read_one(experiment: Experiment, status: Status, grids: Iterable[str] = ()) 
     )
 
 
+def metric_names(runs: Iterable[Run]) -> list[str]:
+    """The metrics that any of the runs has: of train first, then of valid, best and test."""
+    return keys_of(run.metrics for run in runs)
+
+
+def keys_of(mappings: Iterable[Iterable[K]]) -> list[K]:
+    """The keys of all mappings, each once, in the order in which they first appear."""
+    return list(dict.fromkeys(chain.from_iterable(mappings)))
+
+
+def joined(lists: Iterable[Sequence[Run]]) -> list[Run]:
+    """The runs of all lists, one list after the other."""
+    return list(chain.from_iterable(lists))
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys; lists and empty dicts are values."""
+    """Pairs of a dotted key and its value. Lists and empty dicts are values."""
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
@@ -146,13 +177,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The pairs of `flat` whose value is a number. NaN is one, a bool is none."""
     for key, value in flat(values):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield key, value
 
 
-def _literal(text: str) -> Any:
+def _parsed(text: str) -> Any:
+    """The value that `text` is in JSON, else `text` itself."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,6 +1,6 @@
-"""The table that is shown, and that of runs. `ranking_sheet.py` makes the table of settings.
+"""The table that is shown, and how it is made of runs. `ranking_sheet.py` makes that of settings.
 
-How a table is written is up to `formats.py`.
+`formats.py` writes a table as text, CSV, Markdown, LaTeX or JSON.
 """
 
 import math
@@ -14,41 +14,45 @@ from .parameters import differing, shared, text, titles
 from .runs import Run
 from .settings import Setting
 
-# What a person compares by. The other metrics are in CSV and JSON, or named by --metrics.
+# A table on a terminal has these metrics. CSV and JSON have all, and --metrics names others.
 FIRST = ("best.", "test.")
 
 
 @dataclass
 class Sheet:
-    """Columns and lines, and what is said above and below them."""
+    """Columns and lines, and the texts above and below them.
+
+    Attributes:
+        base: the values that all runs share.
+        conclusion: one sentence.
+        notes: how to read the table, and which runs are left out.
+        additions: lines for a grid file, the first of them is a heading.
+        final: whether only finished runs can hold the best value of a column.
+    """
 
     title: str
     base: str
     columns: list[Column]
     lines: list[Line]
     better: Better
-    conclusion: str = ""  # one sentence
-    notes: list[str] = field(default_factory=list)  # how to read it, and what is left out
-    additions: list[str] = field(default_factory=list)  # lines for a grid file, with a heading
+    conclusion: str = ""
+    notes: list[str] = field(default_factory=list)
+    additions: list[str] = field(default_factory=list)
     statuses: Sequence[Status] = ()
-    final: bool = False  # only what is finished can be the best
+    final: bool = False
 
     def board(self) -> Board:
         header = heading(self.title, self.statuses)
         return Board(header, self.base, self.columns, self.lines, self.better, final=self.final)
 
 
-def metrics_of(runs: Sequence[Run]) -> list[str]:
-    """All that any of them has, in the order of the epochs: train, valid, best, test."""
-    return list(dict.fromkeys(name for run in runs for name in run.metrics))
-
-
 def for_people(metrics: Sequence[str]) -> list[str]:
+    """The metrics that a person compares by: those of the best epoch, or all if there are none."""
     return [name for name in metrics if name.startswith(FIRST)] or list(metrics)
 
 
 def sheet_of_runs(title: str, runs: Sequence[Run], metrics: Sequence[str], better: Better) -> Sheet:
-    """One line a run. Only a finished run can hold the best value of a column."""
+    """One line for each run. Only a finished run can hold the best value of a column."""
     parameters = differing(runs)
     names = titles(parameters)
     columns = [
@@ -56,69 +60,66 @@ def sheet_of_runs(title: str, runs: Sequence[Run], metrics: Sequence[str], bette
         *(parameter(key, names[key], runs) for key in parameters),
         own("state", left=True),
         own("epoch"),
-        *(
-            Column(("metrics", name), name.replace(".", " "), _format(values_of(runs, name)))
-            for name in metrics
-        ),
-    ]
-    lines = [
-        Line(
-            run.status,
-            {
-                "Meta": {
-                    "sig": run.sig,
-                    **meta(run.state, run.status, run.epochs),
-                    **texts(run, parameters),
-                },
-                "metrics": run.metrics,
-            },
-        )
-        for run in runs
+        *(metric_column(("metrics", name), name, runs) for name in metrics),
     ]
     return Sheet(
         title,
         base_of(runs),
         columns,
-        lines,
+        [_line(run, parameters) for run in runs],
         better,
         statuses=[run.status for run in runs],
         final=True,
     )
 
 
+def _line(run: Run, parameters: Sequence[str]) -> Line:
+    own_values = {
+        "sig": run.sig,
+        **meta(run.state, run.status, run.epochs),
+        **texts(run, parameters),
+    }
+    return Line(run.status, {"Meta": own_values, "metrics": run.metrics})
+
+
 # --- the pieces of a line ---
 
 
 def own(name: str, left: bool = False) -> Column:
+    """A column that is no metric, with its name as the title."""
     return Column(("Meta", name), name, right=not left)
 
 
+def metric_column(path: tuple[str, ...], name: str, runs: Sequence[Run]) -> Column:
+    """Args: path: where the metric is in a line. name: of the metric, e.g. `test.acc`."""
+    return Column(path, name.replace(".", " "), style_of(runs, name))
+
+
 def parameter(key: str, title: str, runs: Sequence[Run]) -> Column:
-    numeric = all(is_number(run.value(key)) or run.value(key) is None for run in runs)
+    values = [run.value(key) for run in runs]
+    numeric = all(value is None or is_number(value) for value in values)
     return Column(("Meta", f"={key}"), title, right=numeric)
 
 
 def texts(one: Run | Setting, parameters: Sequence[str]) -> dict[str, str]:
+    """The values of the columns that `parameter` makes."""
     return {f"={key}": text(one.value(key)) for key in parameters}
 
 
 def base_of(runs: Sequence[Run], over: Sequence[str] = ()) -> str:
-    return " ".join(
-        f"{key}={text(value)}" for key, value in shared(runs).items() if key not in over
-    )
-
-
-def values_of(runs: Sequence[Run], metric: str) -> list[float]:
-    return [run.metrics[metric] for run in runs if metric in run.metrics]
+    """`optim.name=sgd model=small`: the values that all runs change of the defaults."""
+    pairs = shared(runs).items()
+    return " ".join(f"{key}={text(value)}" for key, value in pairs if key not in over)
 
 
 def style_of(runs: Sequence[Run], metric: str) -> str:
-    return _format(values_of(runs, metric))
-
-
-def _format(values: Sequence[float]) -> str:
-    """One for the whole column, so that its points stand in a line."""
+    """One format for a whole column, so that its decimal points stand below each other."""
+    values = [run.metrics[metric] for run in runs if metric in run.metrics]
     if all(isinstance(value, int) for value in values):
         return ""
-    plain = all(value == 0 or 1e-3 <= abs(value) < 1e4 for value in values if math.isfinite(value))
-    return ".4f" if plain else ".3e"
+    return ".4f" if all(map(_is_plain, values)) else ".3e"
+
+
+def _is_plain(value: float) -> bool:
+    """Whether a number is readable without an exponent. NaN and infinity have none."""
+    return not math.isfinite(value) or value == 0 or 1e-3 <= abs(value) < 1e4

@@ -1,65 +1,66 @@
-"""The trials of searches in the order in which they were asked for, and what each reached: page.py
-draws them."""
+"""The trials of searches, in the order in which they were asked for, and what each reached.
+
+page.py shows them.
+"""
 
 import math
 from typing import Any
 
 from ..engine.experiment.folder import GRIDS, SearchRecord, State, read_search
-from ..engine.watch.best import MAX, is_number
+from ..engine.watch.best import MAX
 from .names import Outputs
 from .report import Report
-from .runs import Run, flat
+from .runs import Run, numbers
 
-OVER = (State.COMPLETED, State.STOPPED)  # what the best so far may come from
+FINAL = (State.COMPLETED, State.STOPPED)  # the best value so far may come from these trials
 
 
 def searches(report: Report) -> list[dict[str, Any]]:
-    """Each search among the grids of a report, its runs by their place there: a trial that is left
-    out has none."""
+    """Each search among the grids of a report.
+
+    A trial is a place in `report.runs`, or None if it is left out of the report.
+    """
     places = {run.sig: at for at, run in enumerate(report.runs)}
     found = []
     for grid in Outputs(report.outputs).grids():
         record = read_search(report.outputs / GRIDS / grid)
         if record is not None and record.trials and (grid in report.names or not report.names):
-            found.append(
-                {
-                    "grid": grid,
-                    **_drawn(
-                        record,
-                        report.runs,
-                        [places.get(str(trial["sig"])) for trial in record.trials],
-                    ),
-                }
-            )
+            trials = [places.get(str(trial["sig"])) for trial in record.trials]
+            found.append({"grid": grid, **_drawn(record, report.runs, trials)})
     return found
 
 
-def _drawn(record: SearchRecord, runs: list[Run], places: list[int | None]) -> dict[str, Any]:
+def _drawn(record: SearchRecord, runs: list[Run], trials: list[int | None]) -> dict[str, Any]:
+    """A search as page.py writes it: the value of each trial, and the best value so far."""
     question = record.question if isinstance(record.question, dict) else {}
     objective, mode = str(question.get("objective")), str(question.get("mode"))
     better = max if mode == MAX else min
-    values = [
-        None if at is None else better(_values(runs[at], objective), default=None) for at in places
-    ]
+    values: list[float | None] = []
     best: list[float | None] = []
-    for at, value in zip(places, values):
-        over = at is not None and value is not None and runs[at].status.state in OVER
-        known = [one for one in [*best[-1:], value if over else None] if one is not None]
-        best.append(better(known, default=None))
+    so_far: list[float] = []
+    for at in trials:
+        value = None
+        if at is not None:
+            value = better(_values(runs[at], objective), default=None)
+            if value is not None and runs[at].status.state in FINAL:
+                so_far = [better([*so_far, value])]
+        values.append(value)
+        best.append(better(so_far, default=None))
     return {
         "objective": objective,
         "mode": mode,
         "optimizer": str(question.get("optimizer")),
-        "runs": places,
+        "runs": trials,
         "values": values,
         "best": best,
     }
 
 
 def _values(run: Run, metric: str) -> list[float]:
-    return [
-        value
-        for entry in run.history
-        for name, value in flat(entry)
-        if name == metric and is_number(value) and math.isfinite(value)
-    ]
+    """The finite values of a metric, such as `valid.acc`, in the history of a run."""
+    found = []
+    for entry in run.history:
+        value = dict(numbers(entry)).get(metric)
+        if value is not None and math.isfinite(value):
+            found.append(value)
+    return found

@@ -1,8 +1,8 @@
 """Which setting is the best, which are worse, and how many more seeds would tell: `compare`.
 
-The same seed means the same first weights, the same order of the samples and the same draws. Runs
-are therefore compared seed by seed where that is possible. The method and its sources are in
-`max_t.py`.
+The same seed means the same initial weights, the same order of the samples and the same random
+draws. Runs are therefore compared seed by seed if that is possible. The method and its sources are
+in `max_t.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import max_t
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 BEST, WORSE, UNDECIDED = "best", "worse", "undecided"
-MOST_NEEDED = 50  # seeds: nobody runs more than that for one comparison
-LIMIT = 1e150  # a value as large as that has diverged
-LIKELY = 0.8  # the probability with which that many seeds would tell
+MOST_NEEDED = 50  # seeds. Nobody runs more than that for one comparison.
+LIMIT = 1e150  # a value as large as that has diverged, and its square would overflow
+LIKELY = 0.8  # the probability that `needs` more seeds are enough for a verdict
 Values = Mapping[Any, float | None]  # by seed
 K = TypeVar("K", bound=Hashable)  # a setting
 Interval = tuple[float, float]
@@ -29,32 +30,41 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Comparison:
-    """What can be said of one setting.
+    """What the values of one setting say, alone and next to the best setting.
 
     All numbers are in the units of the values that were compared.
+
+    Attributes:
+        n: the number of finite values.
+        mean: None without a value.
+        std: of the sample, with n - 1 in the denominator. None for less than two values.
+        interval: of the mean (Student's t). None for less than two values.
+        difference: how much worse the mean is than that of the best setting. 0 for the best itself.
+        difference_interval: of the difference, for all settings at once. None if it is not known.
+        verdict: "best", "worse" or "undecided".
+        paired: whether it is compared with the best one seed by seed. For the best one: whether
+            all others are.
+        needs: how many more seeds of this setting and of the best one would probably decide it.
+            0: it is decided. None: more than `MOST_NEEDED`.
+        missing: the number of values that are not finite: the seed diverged, or is not finished.
     """
 
-    n: int  # finite values
-    mean: float | None  # None without a value
-    std: float | None  # of the sample, n - 1 in the denominator; None below two values
-    interval: Interval | None  # of the mean, Student's t; None below two values
-    difference: (
-        float | None
-    )  # how much worse the mean is than that of the best setting; 0 of the best itself
-    difference_interval: (
-        Interval | None
-    )  # of the difference, for all settings at once; None if nothing can be said
-    verdict: str  # "best", "worse" or "undecided"
-    paired: bool = False  # compared with the best one seed by seed; of the best one: all others are
-    # More seeds, of this setting and the best one, that would probably decide it; 0: it is decided.
+    n: int
+    mean: float | None
+    std: float | None
+    interval: Interval | None
+    difference: float | None
+    difference_interval: Interval | None
+    verdict: str
+    paired: bool = False
     needs: int | None = None
-    missing: int = 0  # values that are no finite number: the seed diverged, or is not finished
+    missing: int = 0
 
 
 def compare(
     values: Mapping[K, Values], mode: str = "max", level: float = 0.05
 ) -> dict[K, Comparison]:
-    """Compare settings by what they reached with each seed.
+    """Compare settings by the value that each seed reached.
 
     If no setting differs from another, any of them is called worse in at most `level` of all grids.
     A setting with one value is undecided: its spread is not known.
@@ -74,14 +84,14 @@ def compare(
         raise ValueError(f'mode "{mode}": it is "max" or "min".')
     if not 0 < level < 1:
         raise ValueError(f"level {level}: it is between 0 and 1, e.g. 0.05.")
-    finite = {setting: _finite(of_seeds) for setting, of_seeds in values.items()}
-    found = {
-        setting: _alone(finite[setting], len(of_seeds), level)
-        for setting, of_seeds in values.items()
-    }
+    finite: dict[K, dict[Any, float]] = {}
+    found: dict[K, Comparison] = {}
+    for setting, of_seeds in values.items():
+        finite[setting] = _finite(of_seeds)
+        found[setting] = _alone(finite[setting], len(of_seeds), level)
     comparable = {setting: of_seeds for setting, of_seeds in finite.items() if len(of_seeds) >= 2}
     means = {setting: one.mean for setting, one in found.items() if one.mean is not None}
-    best = _highest(comparable or finite, means, mode)
+    best = _best_of(comparable or finite, means, mode)
     for setting, mean in means.items():
         behind = means[best] - mean if mode == "max" else mean - means[best]
         found[setting] = replace(found[setting], difference=behind)
@@ -92,31 +102,29 @@ def compare(
     return found
 
 
-def _highest(among: Iterable[Any], means: Mapping[Any, float], mode: str) -> Any:
-    """The setting with the best mean; None if none has a value."""
+def _best_of(among: Iterable[Any], means: Mapping[Any, float], mode: str) -> Any:
+    """The setting with the best mean. None if none has a value."""
     choose = max if mode == "max" else min
-    return choose(
-        (setting for setting in among if setting in means),
-        key=lambda setting: means[setting],
-        default=None,
-    )
+    known = [setting for setting in among if setting in means]
+    return choose(known, key=lambda setting: means[setting], default=None)
 
 
 def _finite(of_seeds: Values) -> dict[Any, float]:
-    """The values that can be reckoned with:
-
-    NaN is below no limit, and the square of what is above overflows.
-    """
-    return {
-        seed: float(value)
-        for seed, value in of_seeds.items()
-        if value is not None and abs(value) < LIMIT
-    }
+    """The values that can be computed with, by seed. NaN is left out too: it is below no limit."""
+    found = {}
+    for seed, value in of_seeds.items():
+        if value is not None and abs(value) < LIMIT:
+            found[seed] = float(value)
+    return found
 
 
 def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
-    """What is known of a setting without looking at the others; undecided, and in need of seeds to
-    compare."""
+    """A setting without the others: it is undecided, and needs enough seeds to be compared.
+
+    Args:
+        finite: its values by seed.
+        asked: the number of its seeds, with those that have no value.
+    """
     n = len(finite)
     if n == 0:
         return Comparison(
@@ -134,8 +142,12 @@ def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
 
 
 def half_width(std: float, n: int, level: float = 0.05) -> float:
-    """Half of the interval of a mean of `n` >= 2 values with this standard deviation (Student
-    1908)."""
+    """Half the width of the confidence interval of a mean (Student 1908).
+
+    Args:
+        std: the standard deviation of the values.
+        n: the number of values, at least 2.
+    """
     from scipy.special import stdtrit
 
     return float(stdtrit(n - 1, 1 - level / 2)) * std / math.sqrt(n)
@@ -147,7 +159,12 @@ def _judged(
     mode: str,
     level: float,
 ) -> dict[Any, Comparison]:
-    """The comparisons of settings that have at least two values each, with their verdicts."""
+    """The comparisons of settings that have at least two values each, with their verdicts.
+
+    Args:
+        found: each setting by itself, as `_alone` returns it.
+        finite: the values of each setting by seed.
+    """
     values, known, unit = _matrix(finite, mode)
     distances = max_t.behind_best(values, known)
     t = distances.t
@@ -160,23 +177,20 @@ def _judged(
     best = int(distances.best)
     judged = []
     for place, setting in enumerate(finite):
-        difference, error = (
-            float(distances.difference[place]) * unit,
-            float(distances.error[place]) * unit,
-        )
+        difference = float(distances.difference[place]) * unit
+        error = float(distances.error[place]) * unit
         paired = bool(distances.paired[place])
         low, high = difference - limit * error, difference + limit * error
         needs: int | None = 0
         if place == best:
             low = high = 0.0
-        elif (
-            verdicts[place] == WORSE
-        ):  # step by step it is sharper than an interval for all at once
+        elif verdicts[place] == WORSE:
+            # A verdict is found step by step, and an interval holds for all settings at once. So
+            # the interval of a worse setting may reach below 0.
             low = max(0.0, low)
         elif verdicts[place] == UNDECIDED:
-            needs = more_seeds(
-                difference, error, _seeds(known[place], known[best], paired), limits[place], paired
-            )
+            seeds = _seeds(known[place], known[best], paired)
+            needs = more_seeds(difference, error, seeds, limits[place], paired)
         judged.append(
             replace(
                 found[setting],
@@ -188,29 +202,28 @@ def _judged(
             )
         )
     others = judged[:best] + judged[best + 1 :]
-    judged[best] = replace(
-        judged[best], needs=_of_best(others), paired=all(one.paired for one in others)
-    )
+    all_paired = all(one.paired for one in others)
+    judged[best] = replace(judged[best], needs=_needs_of_best(others), paired=all_paired)
     return dict(zip(finite, judged))
 
 
 def _matrix(finite: Mapping[Any, Mapping[Any, float]], mode: str) -> tuple[ndarray, ndarray, float]:
-    """(values [settings, seeds] float64, larger is better; which of them are known; the unit that
-    they are in).
+    """The values as arrays.
 
-    The unit is the largest distance between two values, so that squares neither overflow nor
-    vanish.
+    Returns:
+        (values, known, unit): values is [settings, seeds] float64, and larger is better. known is
+        [settings, seeds] bool. unit is the largest distance between two values: the values are
+        divided by it, so that their squares neither overflow nor vanish.
     """
     import numpy as np
 
-    seeds = list(dict.fromkeys(seed for of_seeds in finite.values() for seed in of_seeds))
-    numbers = [value for of_seeds in finite.values() for value in of_seeds.values()]
+    seeds = list(dict.fromkeys(chain.from_iterable(finite.values())))
+    numbers: list[float] = []
+    for of_seeds in finite.values():
+        numbers += of_seeds.values()
     lowest = min(numbers)
     unit = (max(numbers) - lowest) or 1.0
-    if mode == "min":
-        unit_with_sign = -unit
-    else:
-        unit_with_sign = unit
+    unit_with_sign = -unit if mode == "min" else unit
     values = np.zeros((len(finite), len(seeds)))
     known = np.zeros(values.shape, bool)
     for row, of_seeds in enumerate(finite.values()):
@@ -222,8 +235,11 @@ def _matrix(finite: Mapping[Any, Mapping[Any, float]], mode: str) -> tuple[ndarr
 
 
 def _stepped_down(t: Sequence[float], limits: Sequence[float]) -> list[str]:
-    """Verdicts from the worst setting on, until one is not far enough behind; best if it is not
-    behind at all."""
+    """The verdict on each setting.
+
+    A setting that is not behind at all is best. The others are judged from the worst one on. Once
+    a setting is not far enough behind, it and the rest are undecided.
+    """
     verdicts = [BEST if one <= 0 else UNDECIDED for one in t]
     for place in sorted(range(len(t)), key=lambda place: -t[place]):
         if t[place] <= limits[place]:
@@ -233,7 +249,11 @@ def _stepped_down(t: Sequence[float], limits: Sequence[float]) -> list[str]:
 
 
 def _seeds(one: ndarray, best: ndarray, paired: bool) -> int:
-    """How many seeds a comparison rests on; of two settings that are not paired, the fewer."""
+    """The number of seeds in a comparison. If it is not paired, that of the smaller setting.
+
+    Args:
+        one, best: [seeds] bool, the seeds of the two settings.
+    """
     if paired:
         return int((one & best).sum())
     return int(min(one.sum(), best.sum()))
@@ -242,14 +262,16 @@ def _seeds(one: ndarray, best: ndarray, paired: bool) -> int:
 def more_seeds(
     difference: float, error: float, seeds: int, limit: float, paired: bool
 ) -> int | None:
-    """How many more seeds would probably tell, if neither the difference nor the spread changed.
+    """How many more seeds would probably decide a comparison.
+
+    It is assumed that neither the difference nor the spread will change.
 
     Args:
         error: the standard error of the difference, with `seeds` seeds.
-        limit: how many standard errors it must be.
+        limit: how many standard errors the difference must be for a verdict.
 
     Returns:
-        None if it is more than `MOST_NEEDED`.
+        1 or more. None if it is more than `MOST_NEEDED`.
     """
     import numpy as np
     from scipy.special import stdtr, stdtrit
@@ -267,9 +289,11 @@ def more_seeds(
     return int(enough[0])
 
 
-def _of_best(others: Sequence[Comparison]) -> int | None:
-    """The best setting is one of the two in each comparison: it needs as many seeds as the one that
-    needs most."""
+def _needs_of_best(others: Sequence[Comparison]) -> int | None:
+    """How many more seeds the best setting needs: as many as the setting that needs most.
+
+    The best setting takes part in each comparison.
+    """
     undecided = [one.needs for one in others if one.verdict == UNDECIDED]
     if not undecided:
         return 0

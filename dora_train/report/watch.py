@@ -1,24 +1,25 @@
-"""The live table of `dora grid`, of any experiments, without ever submitting or cancelling.
+"""The live table of `dora grid` for any experiments. It never submits or cancels anything.
 
-The grid file is not run, so the explorer's own columns are not known: the metrics are those that
-the runs stored.
+The grid file is not run, so the columns of its explorer are not known. The columns are the metrics
+that the runs stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import Job
 from ..engine.jobs.executor import Executor
 from ..engine.watch.best import Better
-from ..engine.watch.board import META, Board, Column, Line, heading, meta
+from ..engine.watch.board import META, Board, Line, heading, meta
 from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
 from .marks import Marks
-from .parameters import differing, shared, text, titles
-from .runs import BEST_PLACES, Run, flat, read_one
-from .sheet import metrics_of, style_of
+from .parameters import differing, text, titles
+from .runs import BEST_PLACES, Run, flat, metric_names, read_one
+from .sheet import base_of, metric_column
 
 
 @dataclass
@@ -34,70 +35,70 @@ class Watched:
 
 
 class LiveTable:
-    """What the monitor draws again and again; a finished run is read once."""
+    """The table that the monitor draws again and again. A finished run is read once."""
 
     def __init__(self, name: str, runs: Sequence[Run]):
         self.name = name
         self.sheep = [Watched(run.experiment, run.status) for run in runs]
-        keys = differing(runs)
-        short = titles(keys)
-        self.names = [
-            " ".join(f"{short[key]}={text(run.value(key))}" for key in keys) or "(defaults)"
-            for run in runs
-        ]
-        self.base = " ".join(f"{key}={text(value)}" for key, value in shared(runs).items())
+        short = titles(differing(runs))
+        self.names = [_name(run, short) for run in runs]
+        self.base = base_of(runs)
         self.better = Better.of(run.birth for run in runs)
         self._runs = list(runs)
         self._marks = Marks()
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Run]:
-        self._runs = [
-            run
-            if run.finished and one.status == run.status
-            else read_one(one.experiment, one.status)
-            for run, one in zip(self._runs, self.sheep)
-        ]
+        """The runs as they are now. The monitor passes `trim`; it has no meaning here."""
+        self._runs = [_again(run, one) for run, one in zip(self._runs, self.sheep)]
         return self._runs
 
     def draw(self, rows: Sequence[Run], most: int | None = None) -> Board:
-        names = [
-            name
-            for name in metrics_of(rows)
-            if name not in BEST_PLACES and not name.startswith("test.")
-        ]
-        columns = [
-            Column(tuple(name.split(".")), name.replace(".", " "), style_of(rows, name))
-            for name in names
-        ]
+        """Args: most: lines of the screen. None: without a limit."""
+        metrics = [name for name in metric_names(rows) if _is_shown(name)]
+        columns = [metric_column(tuple(name.split(".")), name, rows) for name in metrics]
         marks = self._marks.of(rows)
-        lines = [
-            Line(
-                run.status,
-                {
-                    **_nested(run),
-                    "Meta": {
-                        "index": index,
-                        "sig": run.sig,
-                        "name": name,
-                        "mark": marks.get(run.sig, ""),
-                        **meta(run.state, run.status, run.epochs),
-                    },
-                },
-            )
-            for index, (run, name) in enumerate(zip(rows, self.names))
-        ]
+        lines = []
+        for index, (run, name) in enumerate(zip(rows, self.names)):
+            own = {"index": index, "sig": run.sig, "name": name, "mark": marks.get(run.sig, "")}
+            progress = meta(run.state, run.status, run.epochs)
+            lines.append(Line(run.status, {**_nested(run), "Meta": {**own, **progress}}))
         header = heading(self.name, [run.status for run in rows])
         return Board(header, self.base, [*META, *columns], lines, self.better, most=most)
 
 
-def _nested(run: Run) -> dict:
+def _name(run: Run, short: Mapping[str, str]) -> str:
+    """`lr=0.1 tag=`. A key without a value is shown as well.
+
+    Args:
+        short: the title of each key.
+    """
+    pairs = [f"{title}={text(run.value(key))}" for key, title in short.items()]
+    return " ".join(pairs) or "(defaults)"
+
+
+def _again(run: Run, one: Watched) -> Run:
+    """The run, read once more unless it is finished and was read since."""
+    if run.finished and one.status == run.status:
+        return run
+    return read_one(one.experiment, one.status)
+
+
+def _is_shown(metric: str) -> bool:
+    return metric not in BEST_PLACES and not metric.startswith("test.")
+
+
+def _nested(run: Run) -> dict[str, Any]:
+    """The last entry of the history, and the metrics of the best epoch under `best`."""
+    found: dict[str, Any] = {}
+    if run.history:
+        found.update(run.history[-1])
     best = {name: value for name, value in run.metrics.items() if name.startswith("best.")}
-    last = run.history[-1] if run.history else {}
-    return {**last, "best": {name.partition(".")[2]: value for name, value in flat(best)}}
+    found["best"] = {name.partition(".")[2]: value for name, value in flat(best)}
+    return found
 
 
 def watch(name: str, runs: Sequence[Run], executor: Executor | None) -> None:
-    """Until nothing waits or runs, or Ctrl-C.
+    """Show the live table until no experiment waits or runs, or until Ctrl-C.
 
     Raises:
         SystemExit: 130, on Ctrl-C.
