@@ -175,8 +175,9 @@ def memory_child(folder: str) -> None:
     from torchvision.datasets import CIFAR10  # the loading imports it: it must not count
 
     assert CIFAR10
-    from dora_train.data import load_data
     from tests.data_files import patch_cifar10
+
+    from dora_train.data import load_data
 
     class Patch:
         setattr = staticmethod(setattr)

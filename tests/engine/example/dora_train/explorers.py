@@ -1,7 +1,7 @@
-"""Which columns the table of a grid shows, of whatever task: the loss, and `best.metric`.
+"""The columns that the table of a grid shows for any task: the loss, and `best.metric`.
 
-A grid file decorates its question with an explorer. `grids/_explorers.py` is the place for columns of
-your own.
+A grid file decorates its function with an explorer. Columns of your own go into
+`grids/_explorers.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,21 +14,21 @@ from .best_so_far import metrics_of, monitored
 
 
 class MainMetrics(Explorer):
-    """Loss and `best.metric` of the last entry of the history, and the best value so far.
+    """Loss and `best.metric` of the last entry of the history, and the best value so far."""
 
-    Attributes:
-        metric, mode: `best.metric` and `best.mode` of the experiments; the table sets them.
-    """
-
-    metric, mode = "valid.loss", "min"
+    metric, mode = (
+        "valid.loss",
+        "min",
+    )  # the table sets best.metric and best.mode of the experiments
 
     @property
     def better(self) -> dict[str, str]:
-        """Which value of a column gets a star. Of a loss it is the lowest."""
+        """The direction of each column: the table marks the best value with a star."""
         split, _, name = self.metric.partition(".")
         return {f"train.{name}": self.mode, self.metric: self.mode, f"{split}.best": self.mode}
 
     def get_grid_metrics(self) -> list[Any]:
+        """The columns, as groups of treetable: one for each split."""
         split, _, name = self.metric.partition(".")
         shown = list(dict.fromkeys(["loss", name]))
         groups = {"train": shown, "valid": shown}
@@ -36,8 +36,12 @@ class MainMetrics(Explorer):
         return [tt.group(group, _leaves(names)) for group, names in groups.items()]
 
     def process_history(self, history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-        # the last of each
-        found = {split: dict(own) for entry in history for split, own in metrics_of(entry).items()}
+        """The values of the columns, by split and name."""
+        found = {}
+        for entry in history:
+            # Not every entry measures each split: its last values stay.
+            for split, metrics in metrics_of(entry).items():
+                found[split] = dict(metrics)
         values = monitored(history, self.metric, self.mode, measured_only=True)
         if values:
             best = max(values)

@@ -1,16 +1,17 @@
-"""The LightningModule: what a step computes, and how the weights move.
+"""The LightningModule: what a step computes, and which optimizer and schedule it is trained with.
 
-A step returns a dict: `loss`, and any metric as a number (its mean over the batch) or as one value
-a sample. The engine averages them over the epoch and all ranks, and writes them to history,
-TensorBoard and CSV. To add a metric, return one more; to change the loss, edit `loss`.
+A step returns a dict: `loss`, and each metric as a number (its mean over the batch) or as one value
+per sample. The engine averages them over the epoch and all ranks, and writes them to history,
+TensorBoard and CSV. To add a metric, return one more. To change the loss, edit `loss`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,12 +29,19 @@ class Classifier(pl.LightningModule):
         model: from images [B, 3, H, W] float32 to logits [B, classes].
         optim: name (sgd, adam, adamw), lr, momentum, weight_decay.
         schedule: name, warmup_epochs and more, as `Schedule` takes them.
-        loss: label_smoothing, of the training.
+        loss: label_smoothing, which is used in training only.
     """
 
-    monitored: Sequence[float] = ()  # the run puts here what each past epoch reached: see optim.py
+    # The main metric of each past validation, for `Schedule`. The engine keeps it up to date.
+    monitored: Sequence[float] = ()
 
-    def __init__(self, model: nn.Module, optim: Any, schedule: Any, loss: Any):
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        loss: Mapping[str, Any],
+    ):
         super().__init__()
         self.model = model
         self.optim, self.schedule = dict(optim), dict(schedule)
@@ -41,11 +49,11 @@ class Classifier(pl.LightningModule):
         self.confusion = Confusion()
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
-        """Logits [B, classes]; in training, networks with auxiliary outputs give those as well."""
+        """Logits [B, classes]. In training, some networks give auxiliary outputs as well."""
         return self.model(images)
 
     def loss(self, outputs: Tensor | WithAuxiliary, labels: Tensor) -> Tensor:
-        """[B] float32: the loss of each sample."""
+        """The loss of each sample: [B] float32."""
         if isinstance(outputs, WithAuxiliary):
             others = [self.loss(logits, labels) for logits in outputs.others]
             return self.loss(outputs.logits, labels) + outputs.weight * sum(others)
@@ -76,22 +84,25 @@ class Classifier(pl.LightningModule):
         self.confusion.sum_over_ranks()
 
     def artifacts(self, folder: Path) -> None:
-        """Files of a finished run that the engine does not know of."""
+        """Write our own files into the folder of a finished run. The engine calls it."""
         self.confusion.write(folder / "confusion.json")
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = build_optimizer(self.parameters(), **self.optim)
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
-        self.trainer.fit_loop.setup_data()  # counts the batches of an epoch
+        # Lightning counts the batches of an epoch later. Until then they are infinitely many.
+        self.trainer.fit_loop.setup_data()
         steps = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         total = self.trainer.estimated_stepping_batches
         self.factor = Schedule(**self.schedule, steps_per_epoch=steps, total_steps=total)
         return optimizer
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Not by a scheduler of torch, whose state would have to be right wherever a run is taken
-        up."""
+        """Set the learning rate of this step.
+
+        A scheduler of torch would have a state, which a resumed run would have to restore exactly.
+        """
         factor = self.factor(self.global_step, self.monitored)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * factor

@@ -1,19 +1,19 @@
-"""How the weights move: the optimizer by its name, and the learning rate's schedule as a function
-of the step.
+"""The optimizer by its name, and the schedule of the learning rate as a function of the step.
 
-Torch only, so that `basic/` uses the same as the LightningModule, and a check of the configuration
-needs no Lightning.
+It needs torch only. So `basic/` uses the same code as the LightningModule, and the configuration is
+checked without an import of Lightning.
 """
 
 import difflib
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
+# as Lightning 2.6.6 takes them
 PRECISIONS = (
     "32-true",
     "16-mixed",
@@ -22,7 +22,6 @@ PRECISIONS = (
     "bf16-true",
     "64-true",
     "transformer-engine",
-    # as Lightning 2.6.6 takes them
     "transformer-engine-float16",
     "64",
     "32",
@@ -30,35 +29,47 @@ PRECISIONS = (
     "bf16",
 )
 SCHEDULES = ("none", "cosine", "onecycle", "plateau")
+Block = Mapping[str, Any] | None  # a block of the configuration, or null
 
 
-def check_training(optim: Any, schedule: Any, trainer: Any, loss: Any = None) -> None:
-    """Whether there is such an optimizer and such a schedule, before anything is trained.
+def check_training(optim: Block, schedule: Block, trainer: Block, loss: Block = None) -> None:
+    """Check the settings of a training before anything is trained.
 
     Raises:
-        ValueError: there is not; the message says what there is.
+        ValueError: an unknown name or key, or a number that makes no sense. The message says what
+            is valid.
     """
-    for name, block in (("optim", optim), ("schedule", schedule), ("trainer", trainer)):
-        if not block:
-            raise ValueError(f"{name}=null: its settings are needed.")
+    if not optim:
+        raise _missing("optim")
+    if not schedule:
+        raise _missing("schedule")
+    if not trainer:
+        raise _missing("trainer")
     check_optimizer(**optim)
     endless = trainer.get("max_epochs") in (None, -1) and trainer.get("max_steps", -1) == -1
     check_schedule(**{"warmup_epochs": 0.0, **schedule}, endless=endless)
-    precision = str(trainer.get("precision") or PRECISIONS[0])
-    if precision not in PRECISIONS:
-        close = difflib.get_close_matches(precision, PRECISIONS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"{', '.join(PRECISIONS[:5])} ..."
-        raise ValueError(f'unknown trainer.precision "{precision}": {hint}')
+    _check_precision(str(trainer.get("precision") or PRECISIONS[0]))
     smoothing = (loss or {}).get("label_smoothing", 0)
     _check_number("loss.label_smoothing", smoothing)
     if not 0 <= smoothing < 1:
         raise ValueError(f"loss.label_smoothing={smoothing}: it takes 0 or more, and less than 1.")
 
 
-def check_optimizer(name: str, **numbers: float) -> None:
-    """Whether `build_optimizer` takes this.
+def _missing(block: str) -> ValueError:
+    return ValueError(f"{block}=null: its settings are needed.")
 
-    None is made: torch 2.14 then imports torch._dynamo, which takes seconds.
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        close = difflib.get_close_matches(precision, PRECISIONS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"{', '.join(PRECISIONS[:5])} ..."
+        raise ValueError(f'unknown trainer.precision "{precision}": {hint}')
+
+
+def check_optimizer(name: str, **numbers: float) -> None:
+    """Check that `build_optimizer` takes these settings.
+
+    No optimizer is made for that: torch 2.14 would import torch._dynamo, which takes seconds.
 
     Raises:
         ValueError: an unknown name or key, or a number that is negative or infinite.
@@ -75,10 +86,10 @@ def check_optimizer(name: str, **numbers: float) -> None:
 
 
 def check_schedule(endless: bool = False, **settings: Any) -> None:
-    """Whether `Schedule` takes these settings.
+    """Check that `Schedule` takes these settings.
 
     Args:
-        endless: the run has no last step that is known.
+        endless: whether the last step of the run is unknown.
 
     Raises:
         ValueError: an unknown name or key, a curve without an end, or numbers that make no sense.
@@ -92,11 +103,12 @@ def check_schedule(endless: bool = False, **settings: Any) -> None:
             )
         if key != "name":
             _check_number(f"schedule.{key}", value)
-    Schedule(**settings, steps_per_epoch=1, total_steps=math.inf if endless else 1)
+    total_steps = math.inf if endless else 1
+    Schedule(**settings, steps_per_epoch=1, total_steps=total_steps)
 
 
-def _check_number(key: str, value: Any) -> None:
-    if not isinstance(value, (int, float)):  # a comma in the file: 0,1
+def _check_number(key: str, value: object) -> None:
+    if not isinstance(value, (int, float)):  # e.g. a text, if 0,1 is written for 0.1
         raise ValueError(f"{key}={value}: it takes a number.")
 
 
@@ -109,9 +121,17 @@ def _check_amount(key: str, value: float) -> None:
 
 
 def build_optimizer(
-    parameters: Any, name: str, lr: float, momentum: float, weight_decay: float
+    parameters: Iterable[torch.nn.Parameter],
+    name: str,
+    lr: float,
+    momentum: float,
+    weight_decay: float,
 ) -> torch.optim.Optimizer:
-    """Raises: ValueError for an unknown name."""
+    """The optimizer `name`. Only sgd has a momentum, and it is Nesterov's.
+
+    Raises:
+        ValueError: the name is unknown.
+    """
     if name == "sgd":
         return torch.optim.SGD(
             parameters, lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
@@ -124,19 +144,18 @@ def build_optimizer(
 
 
 class Schedule:
-    """The factor on the peak learning rate: a linear warm-up from 0 (onecycle: its own), then by
-    `name`.
+    """The factor on the peak learning rate: a linear warm-up from 0, then a curve by its name.
 
-    A pure function of the step and of the past validations, so that a resumed run needs no state of
-    it.
+    Onecycle has a warm-up of its own form. The factor is a pure function of the step and of the
+    past validations, so that a resumed run needs no stored state.
 
     Args:
         name: one of `SCHEDULES`.
-        warmup_epochs: until the peak; fractions count.
+        warmup_epochs: epochs until the peak, e.g. 0.5.
         steps_per_epoch: optimizer steps.
-        total_steps: of the whole run, warm-up included; may be infinite.
-        patience, factor: of plateau: validations without a better metric before each cut, and what
-            a cut multiplies by.
+        total_steps: optimizer steps of the whole run, with the warm-up. May be infinite.
+        patience: for plateau: validations without a better metric before the factor is cut.
+        factor: for plateau: a cut multiplies by it.
 
     Raises:
         ValueError: an unknown name, a curve without an end, or numbers that make no sense.
@@ -165,17 +184,16 @@ class Schedule:
                 f"schedule.patience={patience}, schedule.factor={factor}: they take 0 or more epochs, "
                 "and a factor between 0 and 1."
             )
-        self.name, self.total_steps, self.patience, self.factor = (
-            name,
-            total_steps,
-            patience,
-            factor,
-        )
+        self.name, self.total_steps = name, total_steps
+        self.patience, self.factor = patience, factor
         self.warmup_steps = warmup_epochs * steps_per_epoch
 
     def __call__(self, step: int, metric: Sequence[float] = ()) -> float:
-        """The factor at a step; `metric` has one value a past validation, as `monitored` gives
-        it."""
+        """The factor at a step.
+
+        Args:
+            metric: one value for each past validation, larger is better: see `monitored`.
+        """
         if self.name == "onecycle":
             return self._onecycle(step)
         if step < self.warmup_steps:
@@ -183,37 +201,40 @@ class Schedule:
         if self.name == "cosine":
             done = (step - self.warmup_steps) / max(1.0, self.total_steps - self.warmup_steps)
             return _cosine(1.0, 0.0, done)  # SGDR without restarts: arXiv 1608.03983
-        return self.factor ** cuts(metric, self.patience) if self.name == "plateau" else 1.0
+        if self.name == "plateau":
+            return self.factor ** cuts(metric, self.patience)
+        return 1.0
 
     def _onecycle(self, step: int) -> float:
-        """From 1/25 to the peak in the warm-up, then down to 1/250,000: torch's OneCycleLR (arXiv
-        1708.07120)."""
+        """From 1/25 to the peak in the warm-up, then down to 1/250,000.
+
+        As torch's OneCycleLR (arXiv 1708.07120).
+        """
         if step < self.warmup_steps:
             return _cosine(1 / 25, 1.0, step / self.warmup_steps)
-        return _cosine(
-            1.0,
-            4e-6,
-            (step - self.warmup_steps) / max(1.0, self.total_steps - 1 - self.warmup_steps),
-        )
+        done = (step - self.warmup_steps) / max(1.0, self.total_steps - 1 - self.warmup_steps)
+        return _cosine(1.0, 4e-6, done)
 
 
 def _cosine(first: float, last: float, done: float) -> float:
+    """The value of a half cosine from `first` to `last`. `done` is a share, 0 .. 1."""
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-# --- what the past epochs say: functions of the history, so that neither a plateau nor an early end
-# needs a state ---
+# A function of the history, and no counter, so that a resumed run needs no stored state.
 
 
 def cuts(metric: Sequence[float], patience: int) -> int:
-    """How often `metric` stood still for more than `patience` values.
+    """How often more than `patience` values in a row were not better than the best one before.
 
-    As torch's ReduceLROnPlateau with a threshold of 0.
+    As torch's ReduceLROnPlateau with a threshold of 0. NaN is never better.
     """
     best, bad, found = -math.inf, 0, 0
     for value in metric:
-        bad = 0 if value > best else bad + 1
-        best = max(best, value) if value == value else best
+        if value > best:
+            best, bad = value, 0
+        else:
+            bad += 1
         if bad > patience:
             found, bad = found + 1, 0
     return found

@@ -2,18 +2,19 @@
 
 Run it with `dora run`, sweep it with `dora grid`.
 
-What comes before `main` (signature, folder, claim) and behind `train` (devices, callbacks,
-checkpoints) is in `engine/`. Torch and Lightning are imported inside `main`: every verb of Dora
-imports this file.
+The steps before `main` (signature, folder, claim) and inside `train` (devices, callbacks,
+checkpoints) are in `engine/`. Torch and Lightning are imported inside the functions, because every
+verb of Dora imports this file.
 """
 
 from .data.image_list import with_rules
 from .engine.dora.main import hydra_main
 
-IMAGES = ("images", None)  # the task that is built below; a configuration of before names none
+# The task that is built below. Experiments from before there were tasks have none.
+IMAGES = ("images", None)
 
-# Asked before anything is on disk, with the configuration's values of these names, once for each
-# that differ. A ValueError's message is shown to the user.
+# Checks run before anything is written. Each receives the config values named by its parameters,
+# once per distinct combination. The message of a ValueError is shown to the user.
 
 
 def task_exists(task, data):
@@ -45,18 +46,20 @@ def training_is_sound(task, optim, schedule, trainer, loss):
 
 
 def as_stored(config):
-    """The configuration of an older experiment, with today's keys as they would have been set."""
-    config = {"task": "images", **config}  # there was no other
-    data = config.get("data")
-    is_of_images = data and config["task"] == "images"
-    return {**config, "data": with_rules(data)} if is_of_images else config
+    """The configuration of an older experiment, with the values that today's new keys had then."""
+    config = {"task": "images", **config}
+    if config.get("data") and config["task"] == "images":
+        config["data"] = with_rules(config["data"])
+    return config
 
 
 def files_of_data(data):
-    """{file: [part, size, None]}: what a resume compares before it reads the files."""
+    """{file: [part, size, None]} of the data set. A resume compares it with that of the start."""
     from .data import DATASETS, listed_contents
 
-    return listed_contents(**data) if data.get("name") in DATASETS else {}
+    if data.get("name") not in DATASETS:
+        return {}
+    return listed_contents(**data)
 
 
 @hydra_main(

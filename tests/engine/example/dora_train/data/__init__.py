@@ -2,10 +2,16 @@
 
     load.py          from the configuration's `data` to train, validation and test batches
     datasets.py      the data sets: a function each, its keywords are the keys in conf/data
-    published.py     finds and downloads the published ones; cache.py: where they are kept
-    image_folder.py  your own images: image_list.py finds them, decoding.py and packed.py decode them once
-    image_files.py   images read from their files, batch by batch; images.py: a set, and its parts
-    batches.py       the batches of any epoch, from any place; augment.py: what becomes of an image
+    published.py     finds and downloads published data sets
+    cache.py         the folder where they are kept
+    image_folder.py  your own images
+    image_list.py    finds them
+    decoding.py      from a file to pixels
+    packed.py        decodes all images once, into one file
+    image_files.py   images read from their files, batch by batch
+    images.py        a whole data set, and its parts
+    batches.py       the batches of any epoch, from any place
+    augment.py       crop, flip and cutout
     inputs.py        how an image becomes an input: stored with an experiment, for predict.py
 
 The names below are imported when they are first used: every verb imports train.py, and torch takes

@@ -4,8 +4,8 @@ A draw is a function of (seed, epoch, sample): what a sample gets does not depen
 in, on the ranks, or on where a run was resumed. To add one: draw its numbers in
 `Augmentation.draw`, and use them in `moved` or `erased`.
 
-On the CPU, numpy picks windows and rows: its indexing copies whole rows of pixels where torch 2.15
-goes byte by byte (0.5 against 3.4 us an image; see benchmarks/README.md).
+On the CPU, numpy picks windows and rows: its indexing copies whole rows of pixels, and torch 2.15
+copies single bytes (0.5 against 3.4 us per image, see benchmarks/README.md).
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ Draws = dict[str, Tensor]  # name -> [B] int64
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to the training images.
+    """The random changes of the training images.
 
     Attributes:
-        crop: pixels of black added on each side, before a window of the old size is cut out; 0:
-            none.
+        crop: pixels of black that are added on each side, before a window of the old size is cut
+            out. 0: no crop.
         flip: whether half of the samples are mirrored, left to right.
-        cutout: side of the square that is set to the mean colour, pixels; 0: none.
+        cutout: side of the square that is set to the mean colour, pixels. 0: no square.
         seed: of all draws.
     """
 
@@ -39,18 +39,24 @@ class Augmentation:
     def draw(self, samples: Tensor, epoch: int, height: int, width: int) -> Draws:
         """The draws of these samples ([n] int64, their numbers in their set) in this epoch."""
         places = 2 * self.crop + 1
-        bounds: dict[str, int] = {"row": places, "column": places} if self.crop else {}
-        bounds |= {"flip": 2} if self.flip else {}
-        bounds |= {"cutout row": height, "cutout column": width} if self.cutout else {}
+        bounds: dict[str, int] = {}
+        if self.crop:
+            bounds |= {"row": places, "column": places}
+        if self.flip:
+            bounds["flip"] = 2
+        if self.cutout:
+            bounds |= {"cutout row": height, "cutout column": width}
         return {
             name: integers(samples, bound, name, self.seed, epoch) for name, bound in bounds.items()
         }
 
     def moved(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Crop and flip, on the raw pixels: a fourth of the bytes of a normalised image.
+        """The images cropped and flipped.
+
+        That is done on the raw pixels, which have a fourth of the bytes of a normalised image.
 
         Args:
-            pixels: [B, C, H, W] uint8; may be overwritten.
+            pixels: [B, C, H, W] uint8. They may be overwritten.
         """
         if self.crop:
             pixels = cropped(pixels, self.crop, draws["row"], draws["column"])
@@ -59,8 +65,12 @@ class Augmentation:
         return pixels
 
     def erased(self, images: Tensor, draws: Draws) -> Tensor:
-        """Cutout, on the normalised images ([B, C, H, W] float32, overwritten), whose mean colour
-        is 0."""
+        """The images with a square cut out.
+
+        Args:
+            images: [B, C, H, W] float32. They are normalised, so that the mean colour is 0, and
+                they are overwritten.
+        """
         if self.cutout:
             cut_out_(images, self.cutout, draws["cutout row"], draws["cutout column"])
         return images
@@ -76,7 +86,8 @@ def cropped(pixels: Tensor, padding: int, row: Tensor, column: Tensor) -> Tensor
     height, width = pixels.shape[2:]
     # A window that is further out is as black as one just outside: no more black has to be made.
     enough = min(padding, max(height, width))
-    row, column = ((place - padding).clamp(-enough, enough) + enough for place in (row, column))
+    row = (row - padding).clamp(-enough, enough) + enough
+    column = (column - padding).clamp(-enough, enough) + enough
     padded = F.pad(pixels, [enough] * 4)
     # [B, C, 2p + 1, 2p + 1, H, W], a view
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
@@ -87,8 +98,8 @@ def cropped(pixels: Tensor, padding: int, row: Tensor, column: Tensor) -> Tensor
 
 
 def flipped(pixels: Tensor, chosen: Tensor) -> Tensor:
-    """The chosen images ([B] bool) mirrored; `pixels` may be overwritten."""
-    # to ask which they are would wait for all that the GPU has yet to do
+    """The images with those of `chosen` ([B] bool) mirrored. `pixels` may be overwritten."""
+    # On a GPU, `nonzero` would wait until all earlier work is done.
     if pixels.device.type != "cpu":
         return torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(3), pixels)
     rows = chosen.nonzero().flatten()
@@ -97,14 +108,12 @@ def flipped(pixels: Tensor, chosen: Tensor) -> Tensor:
 
 
 def cut_out_(images: Tensor, side: int, row: Tensor, column: Tensor) -> None:
-    """Set a square around (row, column) to 0; what lies outside of the image is lost (arXiv
-    1708.04552)."""
+    """Set a square around (row, column) to 0 (arXiv 1708.04552). It may reach over the edge."""
     height, width = images.shape[2:]
     top, left = row - side // 2, column - side // 2
     # [B, H]: 0 .. side - 1 within the square
     rows = torch.arange(height, device=images.device) - top[:, None]
     columns = torch.arange(width, device=images.device) - left[:, None]
-    inside = ((rows >= 0) & (rows < side))[:, None, :, None] & ((columns >= 0) & (columns < side))[
-        :, None, None, :
-    ]
-    images.masked_fill_(inside, 0.0)
+    in_rows = (rows >= 0) & (rows < side)
+    in_columns = (columns >= 0) & (columns < side)
+    images.masked_fill_(in_rows[:, None, :, None] & in_columns[:, None, None, :], 0.0)

@@ -1,8 +1,8 @@
-"""The folder of downloads and packed images that all jobs of a machine share: where it is, its
-locks, safe writing.
+"""The folder of downloads and packed images: its place, its locks, and safe writing.
 
-Used by datasets.py, image_folder.py and model.py. Locks only spare work that another process does
-already: what makes the files whole is that each is written aside and renamed.
+All jobs of a machine share it. Used by published.py, image_folder.py, packed.py and pretrained.py.
+A lock only saves a process from work that another one does already. Files are whole because each is
+written aside and renamed.
 """
 
 import contextlib
@@ -24,31 +24,34 @@ from ..data_error import DataError
 from .home import expanded, user_folder
 
 log = logging.getLogger("dora_train")
-# some network folders: the same work may be done twice
+# Errors of network folders that have no locks. There the same work may be done twice.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-LEFT = 600  # seconds without a write: whoever wrote it was killed
-# seconds without an answer; without it a firewall that drops packets hangs a job for minutes
+ABANDONED = 600  # seconds without a write, after which the writer is taken for killed
+# Seconds without an answer. A firewall that drops packets would else hang a job for minutes.
 NETWORK_TIMEOUT = 30
 
 
 def cache_folder(folder: str | os.PathLike[str] | None = None) -> Path:
-    """`folder`, else `DORA_TRAIN_DATA`, else `~/.cache/dora_train`; it need not exist.
+    """`folder`, else `DORA_TRAIN_DATA`, else `~/.cache/dora_train`. It need not exist.
 
     Raises:
-        DataError: it begins with the home folder of nobody.
+        DataError: it begins with a `~` or `~user` that has no home folder.
     """
     given = folder or os.environ.get("DORA_TRAIN_DATA")
-    return expanded(given) if given else user_folder(".cache")
+    if given:
+        return expanded(given)
+    return user_folder(".cache")
 
 
 @contextlib.contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock beside `path`, whose folder is made; waits for another process that holds it.
+    """Hold the lock beside `path`. If another process holds it, wait.
 
-    On a folder without locks, another process may do the same at the same time.
+    The folder of `path` is made. If it does not support locks, nothing is held: another process may
+    do the same work at the same time.
 
     Args:
-        what: what the other one does meanwhile, for the log: "downloads cifar10".
+        what: the work, for the log line of a process that waits: "downloads cifar10".
 
     Raises:
         DataError: the folder cannot be written.
@@ -56,20 +59,26 @@ def locked(path: Path, what: str) -> Iterator[None]:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
-        try:
-            _acquired(lock, what)
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-                raise
-            lock = None  # type: ignore[assignment]
+        is_held = _acquire(lock, what)
     try:
         yield
     finally:
-        if lock is not None:
+        if is_held:
             lock.release()
 
 
-def _acquired(lock: FileLock, what: str) -> None:
+def _acquire(lock: FileLock, what: str) -> bool:
+    """Wait for the lock. False if the folder does not support locks."""
+    try:
+        _wait_for(lock, what)
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _wait_for(lock: FileLock, what: str) -> None:
     try:
         lock.acquire(timeout=1)
     except Timeout:
@@ -78,23 +87,28 @@ def _acquired(lock: FileLock, what: str) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A new name beside `path`, to write under until it is whole: nobody else's, on another machine
-    either.
+    """A new name beside `path`, for a file until it is whole. No other machine uses it either.
 
-    What killed processes have left under such names is removed.
+    Files and folders that killed processes have left under such names are removed.
     """
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # another process has removed it
             written = max(part.stat().st_mtime for part in (left, *left.rglob("*")))
-            if time.time() - written > LEFT:
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            if time.time() - written > ABANDONED:
+                _remove(left)
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[IO[bytes]]:
-    """A file that appears as `path` once it is whole and on the disk, or not at all; overwrites
-    what is there."""
+    """A file that replaces `path` once it is whole and on the disk. After an error, it does not."""
     aside = beside(path)
     try:
         with aside.open("wb") as stream:
@@ -120,7 +134,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def network_timeout() -> Iterator[None]:
-    """Downloads within give up on a server that is silent for 30 seconds."""
+    """Downloads within fail if the server is silent for `NETWORK_TIMEOUT` seconds."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(NETWORK_TIMEOUT)
     try:

@@ -1,8 +1,8 @@
-"""The data sets that have a fixed name: each a function that gives `Images`, entered in `DATASETS`
-of data.py.
+"""The data sets that have a fixed name: a function each, which returns `Images`.
 
-To add your own, write such a function here: its keywords are the keys of its file in conf/data.
-Pixels are uint8 of 1 or 3 channels; a part that it does not name is held out of the whole.
+To add your own, write such a function here and enter it into `DATASETS` of load.py. Its keywords
+are the keys of its file in conf/data. Pixels are uint8 of 1 or 3 channels. If it names no parts,
+validation and test set are held out of the images.
 """
 
 from dataclasses import replace
@@ -17,8 +17,10 @@ from .published import Published, read_published
 
 
 def digits() -> Images:
-    """The 1,797 digits inside scikit-learn, 8 x 8: real data without a download; a sixth each is
-    held out."""
+    """The 1,797 digits of scikit-learn, 8 x 8 pixels: real data without a download.
+
+    A sixth each is held out for validation and test.
+    """
     from sklearn.datasets import load_digits  # here: it takes a second to import
 
     found = load_digits()
@@ -28,12 +30,14 @@ def digits() -> Images:
 
 
 def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
-    """CIFAR-10: 50,000 + 10,000 images of 32 x 32 (184 MB), read file by file: all at once would
-    take 320 MB.
+    """CIFAR-10: 50,000 + 10,000 images of 32 x 32 (184 MB).
+
+    It is read file by file. All at once would take 320 MB of memory.
 
     Args:
         valid: share of the training set that is held out.
-        folder: holds `cifar-10-batches-py` or `cifar-10-python.tar.gz`, or gets it.
+        folder: holds `cifar-10-batches-py` or `cifar-10-python.tar.gz`. If it holds neither, the
+            data set is downloaded into it.
 
     Raises:
         DataError: it is not there and cannot be downloaded, or is damaged.
@@ -43,7 +47,7 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
     files = [*CIFAR10.train_list, *CIFAR10.test_list]
 
     def with_one(file: int, folder: str) -> Any:
-        """Torchvision's class with one file of the six: it checks and reads no more than that."""
+        """Torchvision's class for one of the six files: it checks and reads only that."""
         own = {"base_folder": folder, "train_list": [files[file]], "test_list": []}
         return type("CIFAR10", (CIFAR10,), own)
 
@@ -61,12 +65,12 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
         pixels, labels, classes = torch.empty(0), [], []
         for file in range(len(files)):
             part = one(file, folder)
-            if file == 0:  # the six are of one length
+            if file == 0:  # all six have the same length
                 pixels = torch.empty(len(files), len(part.data), 3, 32, 32, dtype=torch.uint8)
             pixels[file] = torch.from_numpy(part.data).permute(0, 3, 1, 2)
             labels += part.targets
             classes = part.classes
-            del part  # before the next one is read
+            del part  # else two files would be in memory
         test = pixels.shape[1] * len(CIFAR10.test_list)
         images = _with_test(pixels.flatten(0, 1), torch.tensor(labels), classes, test, valid)
         return replace(images, suits=Augmentation(crop=4, flip=True))
@@ -79,14 +83,18 @@ def cifar10(valid: float = 0.1, folder: str | None = None) -> Images:
 
 
 def mnist(valid: float = 0.1, folder: str | None = None) -> Images:
-    """MNIST: 60,000 + 10,000 digits of 28 x 28, grey; keywords and errors as `cifar10`, in the
-    folder `MNIST`."""
+    """MNIST: 60,000 + 10,000 grey digits of 28 x 28, in the folder `MNIST`.
+
+    Keywords and errors are those of `cifar10`.
+    """
     return _mnist("MNIST", valid, folder, Augmentation(crop=2))
 
 
 def fashion_mnist(valid: float = 0.1, folder: str | None = None) -> Images:
-    """Fashion-MNIST: clothes in the format of MNIST; keywords and errors as `cifar10`, in the
-    folder `FashionMNIST`."""
+    """Fashion-MNIST: clothes in the format of MNIST, in the folder `FashionMNIST`.
+
+    Keywords and errors are those of `cifar10`.
+    """
     return _mnist("FashionMNIST", valid, folder, Augmentation(crop=2, flip=True))
 
 
@@ -112,7 +120,7 @@ def _mnist(name: str, valid: float, folder: str | None, suits: Augmentation) -> 
 def _with_test(
     pixels: torch.Tensor, labels: torch.Tensor, classes: list[str], test: int, valid: float
 ) -> Images:
-    """The last `test` images are the test set; `valid` of the others is held out."""
+    """Images whose last `test` are the test set. A share `valid` of the others is held out."""
     if len(pixels) != len(labels):
         raise ValueError(f"{len(pixels)} images, but {len(labels)} labels")
     parts = split(labels[:-test], SPLIT_SEED, valid=valid, test=0)

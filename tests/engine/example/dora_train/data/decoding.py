@@ -20,7 +20,7 @@ def decoded(source: str | IO[bytes], shape: Sequence[int], on_white: bool = True
         source: a path, or an open file.
         shape: (C, H, W); C is 3, or 1 for grey.
         on_white: lay an image with transparency on white, and fit 32 bits per pixel into 8. False:
-            as older experiments did. They saw the colour, mostly black, of transparent pixels.
+            as older experiments did. They saw the colour of transparent pixels, mostly black.
 
     Raises:
         Exception: of any type, if the file is not an image.
@@ -50,8 +50,12 @@ def _from_whole_numbers(image: Image.Image, is_tiff: bool) -> Image.Image:
     """
     values = np.asarray(image, dtype=np.int64)
     if image.mode == "I" and is_tiff:
-        scales = (1, 2**8, 2**23)  # for values of 8, 16 and 31 bits
-        return _grey(values / next(scale for scale in scales if values.max() < 256 * scale))
+        scale = 1
+        if values.max() >= 2**16:
+            scale = 2**23  # 31 bits become 8 bits
+        elif values.max() >= 2**8:
+            scale = 2**8
+        return _grey(values / scale)
     grey = _grey(values >> 8)
     transparent = image.info.get("transparency")  # a PNG names one value for 16 bits of grey
     if transparent is not None:

@@ -1,4 +1,4 @@
-"""Image files that the workers of a DataLoader decode: once to pack them, or anew for each batch.
+"""Image files that the workers of a DataLoader decode: once to pack them, or again for each batch.
 
 Used by image_folder.py, and by inputs.py for the images that a trained network classifies.
 """
@@ -14,7 +14,7 @@ from functools import partial
 from multiprocessing.synchronize import Event
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypeVar
 
 import numpy as np
 import torch
@@ -25,14 +25,16 @@ from ..children import Parent, end_with_starter
 from ..data_error import DataError
 from .decoding import decoded
 
+T = TypeVar("T")
+
 
 @dataclass
 class Decoded:
     """A batch of image files.
 
     Attributes:
-        pixels: [B, C, H, W] uint8; black if an image cannot be read. Numpy, not torch: tensors
-            travel through /dev/shm, which is small in Docker.
+        pixels: [B, C, H, W] uint8, black if an image cannot be read. Numpy, not torch: a worker
+            would send tensors through /dev/shm, which is small in Docker.
         checksums: [B] uint32, CRC-32 of the content of each file.
         errors: path and reason of each image that cannot be read.
     """
@@ -43,12 +45,12 @@ class Decoded:
 
 
 class _Files(Dataset):
-    """What a worker holds.
-
-    Paths are one array of bytes. Every worker would copy a list of strings, bit by bit.
+    """The data set that each worker has a copy of.
 
     Attributes:
-        stopped: is set if nobody waits for the images any more. A worker looks at it before each
+        paths: one array of bytes. Each worker would end with a copy of a list of strings, as Python
+            writes a reference count into each string that it reads.
+        stopped: is set if the images are not needed any more. A worker looks at it before each
             image, so that a run does not wait for the rest of its batches.
     """
 
@@ -78,7 +80,7 @@ class _Files(Dataset):
 
 
 def _checksum(file: IO[bytes]) -> int:
-    """Of the whole file, which is left at its beginning."""
+    """The CRC-32 of an open file, which is at its beginning before and after."""
     checksum = 0
     while piece := file.read(1 << 20):
         checksum = zlib.crc32(piece, checksum)
@@ -91,15 +93,14 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _as_it_is(batch: Any) -> Any:
+def _unchanged(batch: T) -> T:
     return batch
 
 
-def _began(run: Parent, worker: int) -> None:
-    """What a worker does first.
+def _start_worker(run: Parent, worker: int) -> None:
+    """Let a worker end with the run, and ignore signals that can be ignored.
 
-    SLURM signals every process of a job. If a worker died of that, the run that is about to save
-    would fail. So a worker ends with the run, and by no signal that can be ignored.
+    SLURM signals every process of a job. If a worker died of that, the run could not save any more.
     """
     end_with_starter(run)
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2"):
@@ -110,9 +111,9 @@ def _end_workers() -> None:
     """Kill the workers that are left when this process ends.
 
     Python would send them SIGTERM, which they ignore, and wait for ever. Workers are left if a
-    traceback holds their loader, or if Lightning leaves in the middle of a validation.
+    traceback refers to their loader, or if Lightning stops in the middle of a validation.
     """
-    # torch's handler takes the death of a worker for an accident
+    # torch's handler would report the death of a worker as an error
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for process in multiprocessing.active_children():
         if process.daemon:
@@ -127,11 +128,11 @@ class InFiles:
     """Pixels that a DataLoader with workers decodes whenever they are asked for.
 
     Args:
-        paths: of the images; row i is paths[i].
+        paths: of the images. Row i is paths[i].
         shape: of each decoded image, (C, H, W): see `decoded`.
-        num_workers: processes; 0: this one.
+        num_workers: processes that decode. 0: this process does it.
         on_white: see `decoded`.
-        unreadable: a file to list the images in that cannot be read.
+        unreadable: the file that lists all images that cannot be read, if there are many.
     """
 
     def __init__(
@@ -154,7 +155,7 @@ class InFiles:
         return torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
-        """Nothing is held in memory, so nothing moves."""
+        """Do nothing: no pixels are in memory."""
 
     def read(self, wanted: Iterable[Tensor]) -> Iterator[Tensor]:
         """For each [B] int64 of rows their [B, C, H, W] uint8, in that order.
@@ -168,7 +169,7 @@ class InFiles:
             yield torch.from_numpy(batch.pixels)
 
     def decode(self, wanted: Iterable[Tensor]) -> Iterator[Decoded]:
-        """As `read`; a batch also says which of its images cannot be read."""
+        """As `read`, but a batch also has the images that cannot be read, and raises nothing."""
         batches = [rows.tolist() for rows in wanted]
         files = copy.copy(self.files)  # others may read the same files at the same time
         files.stopped = multiprocessing.Event()
@@ -177,18 +178,18 @@ class InFiles:
                 files,
                 batch_sampler=batches,  # type: ignore[arg-type]
                 num_workers=min(self.num_workers, len(batches)),
-                collate_fn=_as_it_is,
-                worker_init_fn=partial(_began, Parent.here()),
-                generator=torch.Generator(),
+                collate_fn=_unchanged,
+                worker_init_fn=partial(_start_worker, Parent.here()),
+                generator=torch.Generator(),  # else it draws from torch's global generator
             )
-        )  # or else it draws from torch's global one
+        )
         try:
             yield from loader
-        finally:  # an interruption too; after this the loader waits for its workers
+        finally:  # also after an interruption: then the loader waits for its workers
             files.stopped.set()
 
     def error(self, errors: list[str]) -> DataError:
-        """What to raise for images that cannot be read. It names three, and a file with all."""
+        """The error for images that cannot be read. It names three, and a file with all of them."""
         shown, rest = "; ".join(errors[:3]), len(errors) - 3
         if rest > 0:
             shown += f"; and {rest:,} more"
@@ -200,7 +201,7 @@ class InFiles:
 
 
 def _written(path: Path, lines: list[str]) -> bool:
-    """Write the lines. False if that is not possible: the list is only a help."""
+    """Write the lines. False if that is not possible, which is no error."""
     content = "".join(f"{line}\n" for line in lines)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

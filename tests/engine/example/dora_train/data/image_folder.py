@@ -1,5 +1,4 @@
-"""Your own images: `root/train/CLASS/**`, and `valid/` and `test/` beside `train/` if you have
-them.
+"""Your own images: `root/train/CLASS/**`, and `valid/` and `test/` beside `train/` if they exist.
 
 They are decoded once, by several processes, into one file of uint8. Every job of the machine maps
 that file into its memory. If a set is too large for that, the workers of an ordinary DataLoader
@@ -23,11 +22,11 @@ from .cache import cache_folder
 from .decoding import DECODING
 from .image_files import InFiles
 from .image_list import FOLDERS, NEWEST_RULES, RULES, Listing, Rules, list_images
-from .images import SPLIT_SEED, Contents, Images, split
+from .images import SPLIT_SEED, Contents, Images, Source, split
 from .packed import packed
 
 log = logging.getLogger("dora_train")
-STATISTICS_FROM = 10_000  # images: mean and std are less than 1% off, without reading millions
+STATISTICS_FROM = 10_000  # images. Their mean and std differ from those of all by less than 1%.
 
 
 def image_folder(
@@ -45,8 +44,8 @@ def image_folder(
 
     Args:
         folder: of the cache that holds the packed images.
-        num_workers: processes that decode; None: one per core. Any number gives the same batches.
-        max_gb: a larger set is not packed; None: half of the machine's memory.
+        num_workers: processes that decode. None: one per core. Any number gives the same batches.
+        max_gb: a larger set is not packed. None: half of the machine's memory.
         rules: how images are found, decoded and held out: see `Rules` in image_list.py.
 
     Raises:
@@ -62,9 +61,10 @@ def image_folder(
     workers = cores() if num_workers is None else num_workers
     unreadable = path.with_name(f"{name}.unreadable.txt")
     files = InFiles(listing.paths, shape, workers, on_white, unreadable)
-    limit = memory() / 2 if max_gb is None else max_gb * 1e9
-    fits = math.prod(files.shape) <= limit
-    pixels, checksums = packed(files, path, listing.root) if fits else (files, None)
+    pixels: Source = files
+    checksums = None
+    if math.prod(files.shape) <= _limit(max_gb):
+        pixels, checksums = packed(files, path, listing.root)
     labels, suits = torch.tensor(listing.labels), Augmentation(crop=image_size // 8, flip=True)
     return Images(
         pixels,
@@ -78,8 +78,13 @@ def image_folder(
     )
 
 
+def _limit(max_gb: float | None) -> float:
+    """Bytes of pixels, above which a set is not packed."""
+    return memory() / 2 if max_gb is None else max_gb * 1e9
+
+
 def listed(root: str, valid: float = 0.1, rules: int = NEWEST_RULES) -> Contents:
-    """What an image folder consists of, without checksums: no image is opened.
+    """Names and sizes of the images of a folder, without checksums: no image is opened.
 
     Raises:
         DataError: see `image_folder`.
@@ -89,9 +94,10 @@ def listed(root: str, valid: float = 0.1, rules: int = NEWEST_RULES) -> Contents
 
 
 def cores() -> int:
-    """Those that this process may use: a SLURM job may have fewer than its node."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    """The number of cores that this process may use. A SLURM job may have fewer than its node."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def memory() -> float:
@@ -100,11 +106,17 @@ def memory() -> float:
 
 
 def _contents(listing: Listing, parts: dict[str, Tensor], checksums: np.ndarray | None) -> Contents:
+    """{name: [part, size, checksum]} of all images.
+
+    Args:
+        checksums: [N] uint32. None: not known.
+    """
     uses = np.empty(len(listing.names), dtype=object)
     for part, rows in parts.items():
         uses[rows.numpy()] = part
-    sizes = [size for size, *_ in listing.stamps]
-    contents = {name: [use, size, None] for name, use, size in zip(listing.names, uses, sizes)}
+    contents: Contents = {}
+    for name, use, (size, *_) in zip(listing.names, uses, listing.stamps):
+        contents[name] = [use, size, None]
     if checksums is not None:
         for file, checksum in zip(contents.values(), checksums.tolist()):
             file[2] = f"{checksum:08x}"
@@ -121,10 +133,11 @@ def _parts(listing: Listing, valid: float, rules: Rules) -> dict[str, Tensor]:
 
 
 def _held_out_by_name(listing: Listing, valid: float) -> dict[str, Tensor]:
-    """A hash of its name gives each image a place in 0 .. 1. The lowest are for the test.
+    """Images are held out by a hash of their names, which gives each a place in 0 .. 1.
 
-    The highest are for the validation. So no image changes sides if other images come or go, and
-    the images of a smaller share `valid` are a part of those of a larger share.
+    The lowest places are for the test, the highest ones for the validation. So no image changes its
+    part if other images come or go. The images of a smaller share `valid` are a part of those of a
+    larger share.
 
     Raises:
         DataError: a class is left without training images, or a part without any images.
@@ -144,18 +157,27 @@ def _held_out_by_name(listing: Listing, valid: float) -> dict[str, Tensor]:
 
 
 def _place(name: str) -> float:
-    """From class and file name, whatever folder of a part they lie in."""
+    """The place of an image in 0 .. 1, by its class and file name. Its part does not matter."""
     name = name.partition("/")[2]
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=6).digest()
     return int.from_bytes(digest, "big") / 2**48
 
 
 def _refuse_or_name_missing(listing: Listing, part: str, counts: np.ndarray, valid: float) -> None:
-    """Args: counts: the number of images of each class in this part."""
+    """Name the classes that have no image in this part.
+
+    Args:
+        counts: the number of images of each class.
+
+    Raises:
+        DataError: it is the training set, or no class has an image.
+    """
     missing = [listing.classes[label] for label in np.flatnonzero(counts == 0)]
     if not missing:
         return
-    few = f"{', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}"
+    few = ", ".join(missing[:5])
+    if len(missing) > 5:
+        few += " ..."
     if part == "train" or len(missing) == len(counts):
         raise DataError(
             f"data.valid={valid}: no image is left for the {part} set of {few}. A hash of its name "
@@ -166,11 +188,10 @@ def _refuse_or_name_missing(listing: Listing, part: str, counts: np.ndarray, val
 
 
 def _held_out_by_place(listing: Listing, valid: float) -> dict[str, Tensor]:
-    """The older rule: a fixed share of each class, drawn anew whenever an image comes or goes."""
-    of = np.array(listing.parts)
-    parts = {part: torch.from_numpy(np.flatnonzero(of == part)) for part in FOLDERS}
-    missing = [part for part in ("valid", "test") if not len(parts[part])]
-    shares = {part: valid if part in missing else 0.0 for part in ("valid", "test")}
+    """The older rule: a fixed share of each class, drawn anew if an image comes or goes."""
+    own = np.array(listing.parts)
+    parts = {part: torch.from_numpy(np.flatnonzero(own == part)) for part in FOLDERS}
+    shares = {part: valid for part in ("valid", "test") if not len(parts[part])}
     labels = torch.tensor(listing.labels)[parts["train"]]
-    held = split(labels, SPLIT_SEED, **shares)
-    return parts | {part: parts["train"][held[part]] for part in ["train", *missing]}
+    held = split(labels, SPLIT_SEED, **{"valid": 0.0, "test": 0.0, **shares})
+    return parts | {part: parts["train"][held[part]] for part in ["train", *shares]}

@@ -1,7 +1,7 @@
 """Which images lie in a folder: `root/train/CLASS/**`, with `valid/` and `test/` beside `train/`.
 
-Called by image_folder.py. It looks at names and sizes, opens no image, and counts all files that it
-does not take. Standard library only.
+Called by image_folder.py. It looks at names and sizes and opens no image. Files that it does not
+take are counted. Standard library only.
 """
 
 import hashlib
@@ -55,7 +55,9 @@ NEWEST_RULES = max(RULES)
 
 def with_rules(data: Mapping[str, Any]) -> dict[str, Any]:
     """The keywords of `load_data` that an experiment stored, with its rules if they are missing."""
-    return {"rules": OLDEST_RULES, **data} if data.get("name") == "image_folder" else dict(data)
+    if data.get("name") != "image_folder":
+        return dict(data)
+    return {"rules": OLDEST_RULES, **data}
 
 
 # --- a listing ---
@@ -91,8 +93,10 @@ class Listing:
 
     def ignored_line(self) -> str:
         """`ignored in ROOT: 60 .webp, 3 .txt, 2 hidden`; empty if everything was taken."""
+        if not self.ignored:
+            return ""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.ignored.most_common())
-        return f"ignored in {self.root}: {kinds}" if kinds else ""
+        return f"ignored in {self.root}: {kinds}"
 
 
 def check_root(root: str | None) -> dict[str, Path]:
@@ -158,7 +162,7 @@ def is_image(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
 
 
 def images_at(path: str) -> list[str]:
-    """An image, or all images below a folder, sorted; hidden ones are left out.
+    """The path itself if it is a file, else all images below it, sorted. Hidden ones are left out.
 
     Raises:
         DataError: there is no such path, or no image below it.
@@ -209,7 +213,7 @@ def _walk(
     here = os.stat(folder)
     above = (*above, (here.st_dev, here.st_ino))
     for entry in _entries(folder):
-        if entry.name.startswith("."):
+        if entry.name.startswith("."):  # e.g. the "._NAME" that macOS writes beside each file
             ignored["hidden"] += 1
         elif entry.is_dir():
             inner = os.stat(entry.path)
@@ -265,13 +269,13 @@ def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _folders(folder: Path) -> list[str]:
-    return sorted(
-        entry.name
-        for entry in _entries(folder)
-        if entry.is_dir() and not entry.name.startswith(".")
-    )
+    """The names of the folders in a folder, sorted. Hidden ones are left out."""
+    folders = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    return sorted(name for name in folders if not name.startswith("."))
 
 
 def _some(names: Iterable[str]) -> str:
+    """At most eight of the names, or `nothing`."""
     known = sorted(names)
-    return (", ".join(known[:8]) + (" ..." if len(known) > 8 else "")) or "nothing"
+    shown = ", ".join(known[:8]) or "nothing"
+    return f"{shown} ..." if len(known) > 8 else shown

@@ -1,9 +1,7 @@
-"""A data set before it is cut into batches: all its images, their labels, and which of them are for
-what.
+"""A data set before it is cut into batches: all its images, their labels, and its parts.
 
-`Images` is what a data set's function gives (datasets.py, image_folder.py). Its pixels are a
-`Source`: held in memory here, or read from files batch by batch (image_folder.py); both give the
-same bytes.
+The functions of datasets.py and image_folder.py return `Images`. Its pixels are a `Source`: in
+memory (`InMemory`), or read from files batch by batch (image_files.py). Both give the same bytes.
 """
 
 import math
@@ -20,14 +18,14 @@ from ..counters import permutation
 from ..data_error import DataError
 from .augment import Augmentation
 
-SPLIT_SEED = 2026  # which samples are held out never depends on the experiment's seed
+SPLIT_SEED = 2026  # fixed, so that experiments with other seeds hold out the same samples
 PARTS = ("train", "valid", "test")
 
 Contents = dict[str, list[Any]]  # file name -> [part, size, checksum or None]
 
 
 class Source(Protocol):
-    """Where pixels come from."""
+    """The pixels of a data set, wherever they are."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,25 +33,24 @@ class Source(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where the rows must lie, and the pixels come out."""
+        """The device of the pixels. The rows that are asked for must be on it."""
 
     def read(self, wanted: Iterable[Tensor]) -> Iterator[Tensor]:
         """For each [B] int64 of rows their [B, C, H, W] uint8."""
 
     def to(self, device: torch.device) -> None:
-        """Hold the pixels there, if that is better than moving batches."""
+        """Move the pixels to a device, if that is better than moving batches."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """For work of microseconds an image: a second thread gains a third where a core is free for it.
+    """Use one thread, for work of microseconds per image.
 
-    Where none is, each operation waits for it for a slice of the scheduler: measured, a tenth of
-        the speed
-    (benchmarks/README.md).
+    A second thread makes it faster by a third if a core is free. If none is, each operation waits
+    until the scheduler runs that thread: then it has a tenth of the speed (benchmarks/README.md).
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # 0.4 us there and back
+    torch.set_num_threads(1)  # both calls together take 0.4 us
     try:
         yield
     finally:
@@ -61,7 +58,7 @@ def one_thread() -> Iterator[None]:
 
 
 class InMemory:
-    """Pixels as one tensor, which may be the view of a file.
+    """Pixels as one tensor, which may be a view of a file.
 
     Args:
         pixels: [N, C, H, W] uint8.
@@ -85,9 +82,13 @@ class InMemory:
             yield pixels
 
     def to(self, device: torch.device) -> None:
-        """To a CUDA GPU that has room for it: half of what is free stays for the network."""
+        """Move the pixels to a CUDA GPU if they take less than half of its free memory.
+
+        The other half is for the network.
+        """
         if device.type == "cuda" and self.pixels.device != device:
-            if self.pixels.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            free, _ = torch.cuda.mem_get_info(device)
+            if self.pixels.nbytes < free / 2:
                 self.pixels = self.pixels.to(device)
 
 
@@ -96,18 +97,16 @@ class Images:
     """A whole data set.
 
     Attributes:
-        pixels: [N, C, H, W] uint8, C is 1 or 3; a tensor, or another source.
+        pixels: [N, C, H, W] uint8, C is 1 or 3. A tensor, or another source.
         labels: [N] int64 in 0 .. number of classes - 1.
         classes: their names.
-        parts: {"train" | "valid" | "test": [n] int64, the rows of this part}; held out by label
-            where none are given.
-        suits: how such images are augmented where the user does not say; None: cropped by an eighth
-            of their side.
-        statistics_from: at most so many images of the training set, evenly spaced, give its mean
-            and std.
+        parts: {"train" | "valid" | "test": [n] int64, the rows of this part}. Empty: the same share
+            of each class is held out.
+        suits: the augmentation if the user chooses none. None: a crop by an eighth of the side.
+        statistics_from: the mean and the std are those of at most so many training images, evenly
+            spaced.
         on_white: whether images with transparency were laid on white.
-        contents: what the set consists of; None: it is computed, one entry per part, from pixels in
-            memory.
+        contents: the files of the set. None: one entry per part is computed from pixels in memory.
     """
 
     pixels: "Tensor | Source"
@@ -120,9 +119,8 @@ class Images:
     contents: Contents | None = None
 
     def __post_init__(self) -> None:
-        self.source: Source = (
-            InMemory(self.pixels) if isinstance(self.pixels, Tensor) else self.pixels
-        )
+        pixels = self.pixels
+        self.source: Source = InMemory(pixels) if isinstance(pixels, Tensor) else pixels
         self.parts = self.parts or split(self.labels, SPLIT_SEED)
         self.suits = self.suits or Augmentation(crop=self.source.shape[-1] // 8)
         for part in PARTS:
@@ -133,15 +131,18 @@ class Images:
                 )
 
     def known_contents(self) -> Contents:
-        """What the set consists of, to know it again; empty if all of it would have to be read."""
+        """Names, sizes and checksums, to find out later if the set has changed.
+
+        Empty if they are not known and all files would have to be read.
+        """
         if self.contents is None and isinstance(self.source, InMemory):
-            self.contents = {
-                part: [part, len(self.parts[part]), self._checksum(part)] for part in PARTS
-            }
+            self.contents = {}
+            for part in PARTS:
+                self.contents[part] = [part, len(self.parts[part]), self._checksum(part)]
         return self.contents or {}
 
     def _checksum(self, part: str) -> str:
-        """Of the pixels and labels of a part."""
+        """The CRC-32 of the labels and pixels of a part."""
         rows = self.parts[part]
         checksum = zlib.crc32(self.labels[rows].numpy().data)
         for pixels in self.source.read(rows.split(1024)):
@@ -151,40 +152,42 @@ class Images:
     def statistics(self) -> tuple[Tensor, Tensor]:
         """Mean and std of the training set's pixels, by channel: two [C] float32 in 0 .. 255.
 
-        From sums of integers, which are exact: neither the order nor the size of the pieces can
-            change a bit.
+        They are computed from sums of integers. These are exact, so the order and the size of the
+        pieces cannot change a bit.
         """
         rows = self.parts["train"]
         rows = rows[:: max(1, math.ceil(len(rows) / self.statistics_from))]
         channels, height, width = self.source.shape[1:]
-        total, squares = (
-            torch.zeros(channels, dtype=torch.int64),
-            torch.zeros(channels, dtype=torch.int64),
-        )
+        total = torch.zeros(channels, dtype=torch.int64)
+        squares = torch.zeros(channels, dtype=torch.int64)
         for pixels in self.source.read(rows.split(128)):
             total += pixels.sum((0, 2, 3), dtype=torch.int64)
             squares += pixels.int().square_().sum((0, 2, 3), dtype=torch.int64)
         count = len(rows) * height * width
-        pairs = list(zip(total.tolist(), squares.tolist()))
-        # whole numbers
-        variances = [(count * square - one * one) / (count * (count - 1)) for one, square in pairs]
-        # a black channel stays black
-        stds = [max(math.sqrt(variance), 1.0) for variance in variances]
-        return torch.tensor([one / count for one, _ in pairs]), torch.tensor(stds)
+        means, stds = [], []
+        for one, square in zip(total.tolist(), squares.tolist()):
+            # Python's integers have no limit, so only the division rounds.
+            variance = (count * square - one * one) / (count * (count - 1))
+            means.append(one / count)
+            stds.append(max(math.sqrt(variance), 1.0))  # a channel of one colour has no spread
+        return torch.tensor(means), torch.tensor(stds)
 
 
 def split(
     labels: Tensor, seed: int, valid: float = 1 / 6, test: float = 1 / 6
 ) -> dict[str, Tensor]:
-    """A fixed split with the same share of each class in every part: {part: [n] int64, in rising
-    order}."""
+    """A fixed split with the same share of each class in every part.
+
+    Returns:
+        {part: [n] int64, the rows of the part in rising order}.
+    """
     parts: dict[str, list[Tensor]] = {"train": [], "valid": [], "test": []}
     for label in labels.unique().tolist():
         members = (labels == label).nonzero().flatten()
         members = members[permutation(len(members), "split", seed, label)]
-        sizes = [round(len(members) * share) for share in (valid, test)]
-        for part, chosen in zip(
-            ("valid", "test", "train"), members.split([*sizes, len(members) - sum(sizes)])
-        ):
-            parts[part].append(chosen)
+        num_valid, num_test = round(len(members) * valid), round(len(members) * test)
+        rest = len(members) - num_valid - num_test
+        pieces = members.split([num_valid, num_test, rest])
+        for part, rows in zip(("valid", "test", "train"), pieces):
+            parts[part].append(rows)
     return {part: torch.cat(chosen).sort().values for part, chosen in parts.items()}

@@ -1,9 +1,8 @@
-"""How an image becomes a network's input, and what its answer is called: all that classifying needs
-of a data set.
+"""How an image becomes an input of a network, and the names of the classes.
 
-A run stores it with its experiment (`Data.inputs` of data.py), as plain Python; predict.py reads
-it, so that images are classified where the data set is not. They go through the very `Batches` that
-the test set went through.
+A run stores it with its experiment, as plain Python (`Data.inputs` of load.py). predict.py reads it,
+so that images can be classified on a machine without the data set. They go through the same
+`Batches` as the test set.
 """
 
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ class Inputs:
         classes: their names, in the order of the network's outputs.
         shape: [C, H, W] of an image, C is 1 (grey) or 3.
         mean, std: [C] of the training set, in the units of the pixels (0 .. 255).
-        on_white: whether images with transparency are laid on white; older experiments do not say.
+        on_white: whether images with transparency are laid on white. Older experiments have no such
+            entry, and did not.
     """
 
     classes: list[str]
@@ -34,18 +34,19 @@ class Inputs:
 
     @classmethod
     def read(cls, content: Any) -> "Inputs | None":
-        """From what `dataclasses.asdict` made of one; None where it is anything else."""
+        """The inputs that `dataclasses.asdict` was called on. None if `content` is no such dict."""
         try:
             inputs = cls(**content)
-            channels = inputs.shape[0]
-            fits = (
-                len(inputs.shape) == 3
-                and channels in (1, 3)
-                and len(inputs.mean) == len(inputs.std) == channels
-            )
+            if inputs._fits():
+                return inputs
         except (TypeError, LookupError):
-            return None
-        return inputs if fits else None
+            pass
+        return None
+
+    def _fits(self) -> bool:
+        channels = self.shape[0]
+        has_channels = len(self.shape) == 3 and channels in (1, 3)
+        return has_channels and len(self.mean) == len(self.std) == channels
 
     @property
     def image_size(self) -> int:
@@ -53,9 +54,9 @@ class Inputs:
         return min(self.shape[1:])
 
     def batches(self, paths: list[str], batch_size: int, num_workers: int = 0) -> Batches:
-        """Image files as a test set's batches, in the order of `paths`; all labels are 0.
+        """Image files as the batches of a test set, in the order of `paths`. All labels are 0.
 
-        Its `epoch()` gives images [B, 3, H, W] float32, and raises DataError where one cannot be
+        Their `epoch()` gives images [B, 3, H, W] float32. It raises DataError if an image cannot be
         read.
         """
         files = InFiles(paths, tuple(self.shape), num_workers, self.on_white)

@@ -1,12 +1,9 @@
-"""From `cfg.data` to train, validation and test batches, in plain PyTorch:
+"""From `cfg.data` to train, validation and test batches: `load_data(**cfg.data, seed=cfg.seed)`.
 
-`load_data(**cfg.data, seed=cfg.seed)`.
-
-A set that fits is held in memory as uint8, and a batch is made by indexing: faster than workers,
-and exact to resume, since the order of an epoch and the draws of a sample are functions of (seed,
-epoch, sample). Knows nothing of Lightning, Dora or Hydra: `basic/` and notebooks use it as well.
-Reading on: datasets.py, image_folder.py (what there is), batches.py, augment.py (what becomes of
-it).
+A data set that fits into memory is held there as uint8, and a batch is made by indexing. That is
+faster than workers. It resumes exactly, since the order of an epoch and the draws of a sample are
+functions of (seed, epoch, sample). It is plain PyTorch: `basic/` and notebooks use it as well.
+Read datasets.py and image_folder.py next, then batches.py and augment.py.
 """
 
 import difflib
@@ -19,6 +16,7 @@ from typing import Any
 import torch
 
 from ..data_error import DataError
+from .augment import Augmentation
 from .batches import Batches
 from .datasets import cifar10, digits, fashion_mnist, mnist
 from .image_folder import image_folder, listed
@@ -28,7 +26,7 @@ from .inputs import Inputs
 
 __all__ = ["DATASETS", "Batches", "Data", "DataError", "check_data", "load_data"]
 
-# name -> function; its keywords are the data set's own keys in conf/data
+# name -> function. Its keywords are the data set's own keys in conf/data.
 DATASETS: dict[str, Callable[..., Images]] = {
     "digits": digits,
     "cifar10": cifar10,
@@ -60,18 +58,17 @@ class Data:
 
     @property
     def inputs(self) -> Inputs:
-        """What has to be known to classify other images as these are: stored with an experiment."""
+        """How an image becomes an input. A run stores it, so that predict.py can classify images."""
         mean, std = self.train.mean.flatten().tolist(), self.train.std.flatten().tolist()
         shape = list(self.train.source.shape[1:])
         return Inputs(list(self.classes), shape, mean, std, self.images.on_white)
 
     def contents(self) -> Contents:
-        """What the set consists of, as plain Python. An experiment stores it."""
+        """Names, sizes and checksums of the data. A run stores them to find changes later."""
         return self.images.known_contents()
 
     def to(self, device: torch.device | str) -> "Data":
-        """From here on all batches come on this device; a CUDA GPU that has room for the whole set
-        holds it."""
+        """From now on, give all batches on this device: see `Batches.to`."""
         for part in PARTS:
             getattr(self, part).to(device)
         return self
@@ -95,37 +92,53 @@ def load_data(
     """The data set `name`, in batches of `batch_size` over all ranks.
 
     Args:
-        augment: whether the training images are cropped, flipped and cut out at all.
+        augment: whether the training images are augmented at all.
         seed: of the order and the augmentation.
-        crop, flip, cutout: as in augment.py; None: what suits the data set, and stands in its file
-            of conf/data.
+        crop, flip, cutout: as in augment.py. None: as it suits the data set, see `Images.suits`.
         own: the data set's own keywords, as the function of that name takes them.
 
     Raises:
-        ValueError: what `check_data` refuses.
+        ValueError: see `check_data`.
         DataError: files are missing, unreadable or cannot be downloaded.
     """
     check_data(name, batch_size, augment, crop=crop, flip=flip, cutout=cutout, **own)
     images = DATASETS[name](**own)
     mean, std = images.statistics()
-    asked: dict[str, Any] = {"crop": crop, "flip": flip, "cutout": cutout, "seed": seed}
-    assert images.suits is not None
-    augmentation = replace(
-        images.suits, **{key: value for key, value in asked.items() if value is not None}
-    )
 
-    def batches(part: str, **how) -> Batches:
-        rows = images.parts[part]
+    def batches(part: str, shuffle: bool = False, changes: Augmentation | None = None) -> Batches:
+        rows, labels = images.parts[part], images.labels[images.parts[part]]
         return Batches(
-            images.source, rows, images.labels[rows], batch_size, mean, std, seed=seed, **how
+            images.source,
+            rows,
+            labels,
+            batch_size,
+            mean,
+            std,
+            seed=seed,
+            shuffle=shuffle,
+            augmentation=changes,
         )
 
-    train = batches("train", shuffle=True, augmentation=augmentation if augment else None)
+    augmentation = _augmentation(images, crop, flip, cutout, seed) if augment else None
+    train = batches("train", shuffle=True, changes=augmentation)
     return Data(name, images.classes, train, batches("valid"), batches("test"), images)
 
 
+def _augmentation(
+    images: Images, crop: int | None, flip: bool | None, cutout: int, seed: int
+) -> Augmentation:
+    """The augmentation that suits the images, with the values that the user chose."""
+    chosen: dict[str, Any] = {"cutout": cutout, "seed": seed}
+    if crop is not None:
+        chosen["crop"] = crop
+    if flip is not None:
+        chosen["flip"] = flip
+    assert images.suits is not None
+    return replace(images.suits, **chosen)
+
+
 def listed_contents(name: str, **keys: Any) -> Contents:
-    """What a data set consists of, by the names and sizes of its files alone; empty if it has none.
+    """Names and sizes of the files of an image folder, without checksums. Else empty.
 
     Args:
         name, keys: as `load_data` takes them.
@@ -149,10 +162,10 @@ def check_data(
     cutout: int = 0,
     **own: Any,
 ) -> None:
-    """Whether `load_data` can take this, without loading or downloading anything.
+    """Check that `load_data` can take this, without loading or downloading anything.
 
     Raises:
-        ValueError: it cannot; the message says why.
+        ValueError: it cannot. The message says why.
     """
     if name not in DATASETS:
         close = difflib.get_close_matches(str(name), DATASETS, n=1)
@@ -174,6 +187,7 @@ def check_data(
     _check_range("num_workers", own.get("num_workers"), 0, 10_000)
     _check_range("max_gb", own.get("max_gb"), 0, math.inf)
     for key in ("root", "folder"):
+        # on a command line, a folder with a name such as 2026 is a number
         if own.get(key) is not None and not isinstance(own[key], str):
             raise ValueError(
                 f"data.{key}={own[key]}: it takes the path of a folder, e.g. ./{own[key]}."
@@ -190,6 +204,7 @@ def check_data(
 
 
 def _check_range(key: str, value: object, least: int, most: float) -> None:
+    """Check that `value` is None, or a number in least .. most. Only `max_gb` may have a fraction."""
     if value is None:
         return
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= least:

@@ -1,12 +1,12 @@
-"""Decoded images in one file that all jobs of a machine map into their memory; never changed.
+"""Decoded images in one file that all jobs of a machine map into their memory.
 
-Called by image_folder.py. The name of the file tells what is in it: the side, and a hash of the
-images' names, sizes and times. So a file is right, or it is not there. The checksums of the image
-files follow the pixels.
+Called by image_folder.py. The file is never changed: its name holds the side, and a hash of the
+images' names, sizes and times. So other images have another file. The checksums of the image files
+follow the pixels.
 
 While a file is made it is called `NAME.half`, and `NAME.half.json` says how many of its images are
-on the disk: a decoding that was stopped is continued there. If locks do not work, two processes may
-work at one such file. They write the same bytes to the same places.
+on the disk. A decoding that was stopped is continued there. If locks do not work, two processes may
+write one such file. They write the same bytes to the same places.
 """
 
 import contextlib
@@ -29,16 +29,16 @@ from .images import InMemory
 
 log = logging.getLogger("dora_train")
 BATCH = 32  # images that a worker decodes at a time
-NOTED = 5.0  # seconds between two notes of the progress
+NOTED = 5.0  # seconds between two notes of the progress on the disk
 SAID = 5.0  # seconds between two lines in the log, at least
-KEPT = 7 * 24 * 3600.0  # seconds for which a file is kept that was never finished
+KEPT = 7 * 24 * 3600.0  # seconds. An unfinished file that is older is removed.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def packed(files: InFiles, path: Path, root: str) -> tuple[InMemory, np.ndarray]:
-    """All images as the view of one file, which is made if it is not there.
+    """All images as a view of one file, which is made if it does not exist.
 
-    The file may be removed at any time.
+    The file may be removed at any time. A process that maps it keeps its content.
 
     Args:
         root: the folder of the images, for the log.
@@ -53,9 +53,9 @@ def packed(files: InFiles, path: Path, root: str) -> tuple[InMemory, np.ndarray]
     size = pixels + 4 * files.shape[0]
     if not _is_whole(path, size):
         with locked(path, f"decodes {root}"):
-            if not _is_whole(path, size):
+            if not _is_whole(path, size):  # another process may have made it meanwhile
                 _pack(files, path, root)
-    # not shared: a view that nobody writes
+    # Not shared: a write into the view would not reach the file.
     view = torch.from_file(str(path), shared=False, size=pixels, dtype=torch.uint8)
     return InMemory(view.view(files.shape)), np.fromfile(path, np.uint32, offset=pixels)
 
@@ -69,11 +69,10 @@ def _pack(files: InFiles, path: Path, root: str) -> None:
     with writing(path.parent):
         _sweep(path.parent)
         half = _Half.of(path, files)
-        before = f", {half.done:,} of them were decoded before" if half.done else ""
-        log.info(
-            f"decoding the {count:,} images of {root} once, into {path} "
-            f"({gigabytes:.2g} GB){before}"
-        )
+        line = f"decoding the {count:,} images of {root} once, into {path} ({gigabytes:.2g} GB)"
+        if half.done:
+            line += f", {half.done:,} of them were decoded before"
+        log.info(line)
         batches = files.decode(torch.arange(half.done, count).split(BATCH))
         with half.writing(), contextlib.closing(_said(batches, half.done, count)) as said:
             for batch in said:
@@ -85,9 +84,9 @@ def _pack(files: InFiles, path: Path, root: str) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes left, if nobody has continued it for a week."""
+    """Remove files that killed processes have left, if they were not continued for a week."""
     for left in (*folder.glob("*.half*"), *folder.glob(".*")):
-        with contextlib.suppress(OSError):  # gone meanwhile
+        with contextlib.suppress(OSError):  # another process has removed it
             if time.time() - left.stat().st_mtime > KEPT:
                 left.unlink()
 
@@ -97,8 +96,8 @@ class _Half:
     """A file that is being made.
 
     Attributes:
-        done: how many of its images, from the first one on, are decoded.
-        errors: path and reason of those that cannot be read.
+        done: the number of images that are decoded, from the first one on.
+        errors: path and reason of each image that cannot be read.
     """
 
     path: Path
@@ -108,7 +107,7 @@ class _Half:
 
     @classmethod
     def of(cls, path: Path, files: InFiles) -> "_Half":
-        """The file that an earlier process has left, or a new one."""
+        """The unfinished file of an earlier process, or a new one."""
         half = cls(path.with_name(f"{path.name}.half"), files.shape)
         try:
             note = json.loads(half._note.read_text(encoding="utf-8"))
@@ -123,14 +122,14 @@ class _Half:
         return self.path.with_name(f"{self.path.name}.json")
 
     def _place(self, image: int) -> int:
-        """Where the pixels of an image begin."""
+        """The first byte of an image's pixels in the file."""
         return image * math.prod(self.shape[1:])
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Open it. Whatever interrupts the block, the images that are done are kept.
+        """Open the file. The images that are done are kept if anything interrupts the block.
 
-        Only a full disk is left as it was before.
+        But if the disk is full, the file is removed, so that others have room.
         """
         self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         self._noted = time.monotonic()
@@ -147,7 +146,7 @@ class _Half:
             os.close(self._handle)
 
     def add(self, batch: Decoded) -> None:
-        """Write the images that come next."""
+        """Write the next images."""
         _write(self._handle, batch.pixels, self._place(self.done))
         _write(self._handle, batch.checksums, self._place(self.shape[0]) + 4 * self.done)
         self.errors += [error for error in batch.errors if error not in self.errors]
@@ -156,14 +155,17 @@ class _Half:
             self.note()
 
     def note(self) -> None:
-        """Write down how far it is, when that is on the disk: a power cut leaves no holes."""
+        """Store the number of images that are done. Their pixels are on the disk before that.
+
+        So a file has no holes after a power cut.
+        """
         os.fsync(self._handle)
         with written_aside(self._note) as stream:
             stream.write(json.dumps({"done": self.done, "errors": self.errors}).encode())
         self._noted = time.monotonic()
 
     def finish(self, path: Path) -> None:
-        """Give it its name, unless another process has done so a moment ago."""
+        """Rename the file to its final name, unless another process has just done so."""
         with contextlib.suppress(FileNotFoundError):
             self.path.replace(path)
         self.remove()
@@ -175,7 +177,7 @@ class _Half:
 
 def _write(handle: int, values: np.ndarray, place: int) -> None:
     content = np.ascontiguousarray(values).data.cast("B")
-    while content:
+    while content:  # the system may write a part only
         written = os.pwrite(handle, content, place)
         content, place = content[written:], place + written
 
@@ -184,7 +186,7 @@ def _write(handle: int, values: np.ndarray, place: int) -> None:
 
 
 def _said(batches: Iterator[Decoded], done: int, count: int) -> Generator[Decoded, None, None]:
-    """The batches, with a progress bar on a terminal, and lines in the log elsewhere."""
+    """The batches. A terminal shows their progress as a bar, and the log shows it in lines."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -205,7 +207,7 @@ class _Lines:
         self.began = self.said = time.monotonic()
 
     def add(self, images: int, quiet: bool) -> None:
-        """So many more are done. `quiet`: only the end is said."""
+        """Count more images. If `quiet`, only the last line is logged."""
         self.done += images
         now = time.monotonic()
         is_time = now - self.said >= max(SAID, (now - self.began) / 4)

@@ -1,7 +1,7 @@
-"""Data sets as their authors publish them: found below a folder, unpacked or downloaded if need be.
+"""Data sets as their authors publish them: found below a folder, unpacked or downloaded if needed.
 
-Called by datasets.py. Torchvision downloads them, checks them, and keeps each in its own folder.
-Files that somebody has copied may lie one folder higher or lower, or still be packed, or be
+Called by datasets.py. torchvision downloads them, checks them, and keeps each in its own folder.
+Files that were copied by hand may lie one folder higher or lower. They may still be packed, or be
 incomplete.
 """
 
@@ -28,11 +28,11 @@ class Published:
     """The files of a data set.
 
     Attributes:
-        name: for people.
+        name: as it is shown to the user.
         inner: the folder below `data.folder` in which torchvision keeps it: "MNIST/raw".
         files: the names of all its files.
-        download: gets it, by torchvision, into `inner` below the given folder.
-        archive: the file that holds all files; empty: each file is packed by gzip for itself.
+        download: downloads it with torchvision into `inner` below the given folder.
+        archive: the file that holds all files. Empty: each file is packed by gzip on its own.
         own_names: whether only this data set has files of these names. MNIST and Fashion-MNIST
             share theirs.
     """
@@ -52,10 +52,11 @@ class Published:
 def read_published(
     published: Published, folder: str | None, read: Callable[[Path], Images]
 ) -> Images:
-    """What `read` returns for the folder of the data set's files, all of them and unpacked.
+    """The images of a data set, which is downloaded if it is not there.
 
     Args:
-        folder: where to look, and to download to, as `data.folder` has it.
+        folder: the folder to look in and to download to, as `data.folder` has it.
+        read: makes images of the folder that holds all files, unpacked.
 
     Raises:
         DataError: it is not there and cannot be downloaded, is incomplete, or is something else.
@@ -70,7 +71,7 @@ def read_published(
     try:
         with _unpacked(published, here) as plain:
             return read(plain)
-    except DataError:
+    except DataError:  # it is an Exception too, and has its own message
         raise
     except Exception as error:  # other bytes fail in any way: pickle, struct, assert, numpy
         raise DataError(
@@ -90,7 +91,7 @@ def _found(published: Published, root: Path) -> Path:
     _refuse_lookalikes(published, root)
     here = root / published.inner
     with locked(root / published.name, f"fetches {published.name}"):
-        if not here.exists():
+        if not here.exists():  # another process may have fetched it while this one waited
             _fetch(published, root)
     return here
 
@@ -124,7 +125,11 @@ def _same_word(one: str, other: str) -> bool:
 
 
 def _refuse_lookalikes(published: Published, root: Path) -> None:
-    """Raises: DataError if something lies there that may or may not be the data set."""
+    """Do nothing if a download disturbs no files.
+
+    Raises:
+        DataError: there are files that may or may not belong to the data set.
+    """
     name, inner = published.name, root / published.inner
     if (root / published.top).exists():
         raise DataError(
@@ -144,7 +149,7 @@ def _refuse_lookalikes(published: Published, root: Path) -> None:
 
 @contextmanager
 def _unpacked(published: Published, here: Path) -> Iterator[Path]:
-    """`here`; or a temporary folder with all files, if some are packed: `here` stays as it is.
+    """A folder with all files unpacked: `here`, or a temporary folder if some are packed.
 
     Raises:
         DataError: a packed file is damaged.
@@ -158,7 +163,7 @@ def _unpacked(published: Published, here: Path) -> Iterator[Path]:
         for name in published.files:
             if name in packed:
                 _gunzip(here / f"{name}.gz", aside / name)
-            else:
+            else:  # torchvision looks for all files in one folder
                 (aside / name).symlink_to((here / name).absolute())
         yield aside
 
@@ -177,10 +182,10 @@ def _gunzip(packed: Path, path: Path) -> None:
 
 
 def _fetch(published: Published, root: Path) -> None:
-    """Get the data set into a folder aside, and move it when it is whole.
+    """Download or unpack the data set into a folder aside, and move it when it is whole.
 
-    So nobody takes the files of a killed process for the data. If locks do not work, others fetch
-    it as well, each into its own folder. The first one that is done counts.
+    So files that a killed process has left are never taken for the data. If locks do not work,
+    other processes do the same, each into its own folder. The first one that is done counts.
     """
     archive = root / published.archive if published.archive else None
     aside = beside(root / published.name)
@@ -209,7 +214,11 @@ def _fetch(published: Published, root: Path) -> None:
 
 
 def _extract(archive: Path, folder: Path) -> None:
-    """Raises: DataError if the archive is damaged. A download that broke off is."""
+    """Unpack an archive into a folder.
+
+    Raises:
+        DataError: the archive is damaged, e.g. after a download that broke off.
+    """
     from torchvision.datasets.utils import extract_archive
 
     log.info(f"unpacking {archive}")
@@ -223,6 +232,6 @@ def _extract(archive: Path, folder: Path) -> None:
 
 
 def last_line(error: Exception) -> str:
-    """The last line of an error's message, where the cause stands."""
+    """The last line of an error's message, which names the cause."""
     lines = [line.strip(" <>.") for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,8 +1,8 @@
 """Other tasks than images: one file each, with its data and its module, chosen by `task=`.
 
-A file has `parts(cfg)`, which gives the module and the data that `train` takes. It may have
-`predict(module, data, words)`, which gives the text of `python -m dora_train.predict SIG WORDS`. Its
-keys stand in a file of conf/task. To add a task, copy both.
+A file has `parts(cfg)`, which returns the module and the data that `train` takes. It may have
+`predict(module, data, words)`, which returns the text that `python -m dora_train.predict SIG WORDS`
+prints. Its keys are in a file of conf/task. To add a task, copy both.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,11 @@ IMAGES = "images"  # built in train.py itself
 
 
 def check_task(task: str, data: Mapping[str, Any]) -> None:
-    """Raises: ValueError if there is no such task, or it takes no such data."""
+    """Check that there is such a task, and that it takes these keys of `data`.
+
+    Raises:
+        ValueError: there is none, or it does not take them.
+    """
     if find_spec(f"{__name__}.{task}") is None:
         raise ValueError(f"task={task}: there is no file dora_train/tasks/{task}.py.")
     if "name" in data:
@@ -26,5 +30,5 @@ def check_task(task: str, data: Mapping[str, Any]) -> None:
 
 
 def load_task(task: str) -> ModuleType:
-    """The file of a task."""
+    """The module of a task's file."""
     return import_module(f"{__name__}.{task}")

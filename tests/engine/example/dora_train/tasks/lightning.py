@@ -1,6 +1,6 @@
-"""A LightningModule and a LightningDataModule as everybody writes them: `dora run task=lightning`.
+"""A LightningModule and a LightningDataModule as in Lightning's manual: `dora run task=lightning`.
 
-Nothing above `parts` knows of this project.
+Only `parts` is written for this project. To use your own module, copy this file.
 """
 
 import pytorch_lightning as pl

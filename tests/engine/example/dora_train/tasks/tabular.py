@@ -17,14 +17,14 @@ PARTS = {"train": slice(0, 300), "valid": slice(300, 370), "test": slice(370, No
 
 
 class Table:
-    """Ten measures of each patient, and what is to be told from them; in an order that stays."""
+    """Ten measures of each patient, and the target: [n, 10] and [n] float32, in a fixed order."""
 
     def __init__(self, batch_size: int):
         self.names = load_diabetes().feature_names
         features, target = load_diabetes(return_X_y=True)
         order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
         x, y = torch.tensor(features).float()[order], torch.tensor(target).float()[order]
-        self.x, self.y = x[PARTS["train"]], y[PARTS["train"]]  # what the network learns from
+        self.x, self.y = x[PARTS["train"]], y[PARTS["train"]]
         for part, rows in PARTS.items():
             patients = TensorDataset(x[rows], y[rows])
             setattr(self, part, DataLoader(patients, batch_size, shuffle=part == "train"))
