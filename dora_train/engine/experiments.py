@@ -6,7 +6,6 @@ them, and knows the code and the resources of their jobs. `dora/main.py` adds wh
 """
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -15,6 +14,7 @@ from typing import Any
 
 from dora.conf import DoraConfig, SlurmConfig
 
+from . import environment
 from .access import refuse_unwritable
 from .errors import UserError, writable
 from .experiment import claims, clearing
@@ -248,7 +248,8 @@ def refuse_if_waiting(experiment: Experiment) -> None:
         UserError: there is such a job, and it is not this process.
     """
     job = experiment.job()
-    if job is None or job.token == os.environ.get("DORA_TRAIN_JOB"):
+    own = environment.this_job()
+    if job is None or (own.token and job.token == own.token):
         return
     status = look([experiment], asked())[experiment.sig]
     if status.live and status.by_job and status.certain:
@@ -273,7 +274,7 @@ def refuse_clear(experiment: Experiment) -> None:
 
 def ask(holder: claims.Holder) -> bool | None:
     """Whether the scheduler still runs a holder's job. None if it cannot say."""
-    own = os.environ.get("DORA_TRAIN_JOB_ID"), os.environ.get("DORA_TRAIN_JOB")
-    if (holder.job_id, holder.token) == own:
+    own = environment.this_job()
+    if own.token and (holder.job_id, holder.token) == own:
         return False  # an earlier start of this very job: SLURM runs it once at a time
     return asked().is_running(holder.job_id, holder.token)

@@ -317,3 +317,39 @@ def test_every_key_has_its_comment():
         if re.match(r"\s*[a-z_]+:", line) and "#" not in line and not is_section:
             wanting.append(line)
     assert not wanting
+
+
+def _reads_of_the_environment(path: Path) -> list[int]:
+    """The lines that read an environment variable. To set one is another matter."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, (ast.Attribute, ast.Subscript)):
+            continue
+        name = ast.unparse(node.value)
+        if isinstance(node, ast.Subscript):
+            reads = name == "os.environ" and isinstance(node.ctx, ast.Load)
+        else:
+            reads = name == "os.environ" and node.attr not in ("update", "clear")
+            reads = reads or (name == "os" and node.attr == "getenv")
+        if reads:
+            found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("path", files(ENGINE), ids=lambda path: str(path.relative_to(ENGINE)))
+def test_one_file_reads_the_environment(path: Path):
+    """job.py starts before the engine can be imported."""
+    if path.relative_to(ENGINE).as_posix() not in ("environment.py", "job.py"):
+        assert not _reads_of_the_environment(path)
+
+
+def test_every_variable_is_in_the_docs():
+    text = (ROOT / "docs/environment.md").read_text()
+    names = set()
+    for name in ("environment.py", "job.py"):
+        for node in ast.walk(ast.parse((ENGINE / name).read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                names.update(re.findall(r"^[A-Z][A-Z_]{3,}$", node.value))
+    assert {"DORA_DIR", "DORA_TAKE", "WANDB_PROJECT"} <= names
+    missing = {name for name in names if name not in text and not name.startswith("SLURM_")}
+    assert missing <= {"RUNNING"}, missing  # a state of SLURM's

@@ -183,7 +183,7 @@ def test_a_rank_leaves_its_group_at_the_end():
     to wait for."""
     import torch.distributed
 
-    from dora_train.engine.run.environment import leave_group
+    from dora_train.engine.run.cluster_environment import leave_group
 
     leave_group()
     torch.distributed.init_process_group(

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ...report.marks import Marks, Watched
-from .. import output
+from .. import environment, output
 from ..config.refused import DORA
 from ..config.values import merged
 from ..errors import UserError, refuse_undecoded, report_user_errors
@@ -166,7 +166,7 @@ def _dora_block(file: Path) -> dict[str, Any]:
             return {}
         return OmegaConf.to_container(block, resolve=True)  # type: ignore[return-value]
     except (OSError, yaml.YAMLError, OmegaConfBaseException):
-        return {"dir": os.environ.get("DORA_DIR", "outputs"), "grid_package": "grids"}
+        return {"dir": environment.outputs() or "outputs", "grid_package": "grids"}
 
 
 def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
@@ -182,7 +182,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)
-    if not os.environ.get("DORA_DIR"):  # else it is relative to where the command was typed
+    if not environment.outputs():  # else it is relative to where the command was typed
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]

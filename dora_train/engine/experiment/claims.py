@@ -30,7 +30,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from .. import machine
+from .. import environment, machine
 from ..access import inode
 from ..errors import UserError
 from ..files import allow_colleagues, read_json, take_name
@@ -185,7 +185,7 @@ def holder(experiment: Experiment, ask: Ask | None = None) -> tuple[Holder | Non
 
 def is_taken() -> bool:
     """Whether the user says that a holder is gone if that cannot be known from here."""
-    return os.environ.get("DORA_TAKE") == "1"
+    return environment.take_asked()
 
 
 def refuse_if_held(experiment: Experiment, ask: Ask | None = None) -> None:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .. import environment
 from ..errors import shortened
 from ..files import written_aside
 from .find import ROOT
@@ -29,9 +30,7 @@ def read_project(dora_dir: Path) -> "Code":
     Results, the queue and data are not code, even if they lie in the project.
     """
     left_out = [dora_dir, dora_dir / XPS, dora_dir / CODES, dora_dir / ARRAYS]
-    for name in ("DORA_QUEUE", "DORA_TRAIN_DATA"):
-        if os.environ.get(name):
-            left_out.append(Path(os.environ[name]))
+    left_out += map(Path, environment.folders_beside_the_code())
     return Code.of(ROOT, left_out)
 
 

@@ -4,13 +4,13 @@ Values that count in the signature are frozen when the experiment is made. `look
 `experiments.py` ask here for the frozen values, and for what would be another value now.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from dora.conf import DoraConfig, SlurmConfig
 
+from .. import environment
 from ..config.compose import RULE
 from ..config.values import flatten, is_excluded, merged, same, split, unflatten
 from .folder import Experiment
@@ -82,7 +82,7 @@ class FrozenValues:
         if birth is not None and birth.rule <= RULE:
             xp.refuse_collision(birth.delta)
         # The user may ask to continue with the frozen values.
-        if birth is None or os.environ.get("DORA_DRIFT") == "old":
+        if birth is None or environment.frozen_values_asked():
             return []
         known = {key for key, _ in flatten(birth.config)}
         younger = {key for key, _ in flatten(self.as_stored(birth.config))} - known

@@ -7,6 +7,7 @@ import os
 import shlex
 from pathlib import Path
 
+from .. import environment
 from ..access import exists, listed
 from ..errors import UserError, shortened
 from ..words import shown_path
@@ -106,7 +107,7 @@ def outputs() -> Path:
             OmegaConf.load(ROOT / "conf" / "config.yaml"), "dora.dir", default="outputs"
         )
     except Exception:  # a configuration in the middle of an edit must not keep anyone from reading
-        text = os.environ.get("DORA_DIR", "outputs")
+        text = environment.outputs()
     return placed(Path(str(text or "outputs")))
 
 

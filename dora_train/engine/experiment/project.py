@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
+from .. import environment
 from ..errors import UserError
 
 PYTHON = (".py", ".so", ".pyd")  # also if git ignores them, as it often does generated modules
@@ -250,7 +251,7 @@ def git(root: Path, *args: str, **env: str) -> str | None:
     left out.
     """
     inherited = {}
-    for name, value in os.environ.items():
+    for name, value in environment.variables().items():
         if not name.startswith("GIT_") or name.startswith(("GIT_CONFIG", "GIT_CEILING")):
             inherited[name] = value
     # A clone in a container often belongs to another user. Its Python is run, so git may read it.

@@ -5,12 +5,12 @@ logs, and not its overrides alone. Its values, code, versions and host are among
 clone the same overrides may mean something else.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from .. import environment
 from ..errors import UserError
 from . import claims
 from .folder import XPS, Experiment
@@ -22,7 +22,7 @@ def exported(argv: Sequence[str], experiment: Experiment | None) -> list[str] | 
 
     It is a record if the user asks for metrics and the experiment is finished.
     """
-    if experiment is None or os.environ.get("DORA_EXPORT_METRICS") != "1":
+    if experiment is None or not environment.metrics_asked():
         return list(argv)
     birth = experiment.birth()
     if birth is None:

@@ -1,8 +1,8 @@
 """Carries out the plan of a grid: cancels, creates and submits its experiments."""
 
-import os
 from collections.abc import Sequence
 
+from .. import environment
 from ..jobs.resources import Shape
 from . import submission
 from .cancellation import cancel, wait_until_over
@@ -17,7 +17,7 @@ from .summary import stopped
 
 def updates_code() -> bool:
     """Whether jobs that wait with older code are replaced by jobs with today's."""
-    return os.environ.get("DORA_UPDATE") == "1"
+    return environment.update_asked()
 
 
 class Applier:

@@ -2,10 +2,10 @@
 
 import os
 
-FAULT = "DORA_FAULT"  # the environment variable that names the point
+from .. import environment
 
 
 def fault(point: str) -> None:
     """End this process at once if a test asks for it at this point, as a kill -9 would."""
-    if os.environ.get(FAULT) == point:
+    if environment.fault() == point:
         os._exit(137)

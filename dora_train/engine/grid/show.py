@@ -3,10 +3,10 @@
 `sync.py` calls both.
 """
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 
+from .. import environment
 from ..errors import UserError
 from ..shell import typed
 from .plan import SIGNS, Action
@@ -50,7 +50,7 @@ def confirm(grid: str, stops: int, lost: int, alarm: str, clear: bool) -> None:
         UserError: the answer is no. Without a terminal: the plan looks like a mistake, or
             `--clear` would remove results.
     """
-    if os.environ.get("DORA_YES") == "1":
+    if environment.says_yes():
         return
     if sys.stdin.isatty() and sys.stdout.isatty():
         questions = []

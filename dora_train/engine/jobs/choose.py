@@ -5,11 +5,11 @@ it. A job that was submitted before belongs to the executor that got it, whateve
 Its id tells which one that is.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .. import environment
 from ..errors import UserError, did_you_mean
 from ..experiment.records import Job
 from .executor import Executor, JobInfo, Order, Receipt, tokens
@@ -17,7 +17,6 @@ from .queue.executor import Local, is_local
 from .slurm import Slurm
 
 WORDS = ("auto", "slurm", "local")
-CHOICE = "DORA_CLUSTER"  # overrides `cluster` of the configuration
 
 
 class Places:
@@ -116,8 +115,8 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
 
 def _cluster(cfg: Mapping[str, Any]) -> tuple[str, str]:
     """(auto, slurm or local, the setting that says so). The second is empty for auto."""
-    word = os.environ.get(CHOICE) or ""
-    source = f"{CHOICE}={word}"
+    word = environment.cluster()
+    source = f"{environment.CLUSTER}={word}"
     if not word:
         word = str(cfg.get("cluster") or "auto")
         source = f"cluster: {word}"

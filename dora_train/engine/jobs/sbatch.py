@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .. import environment
 from ..upstream.submitit import batch_file
 from .executor import NoRoom, NotSubmitted, Order, Receipt, Unanswered, outside
 
@@ -184,7 +185,7 @@ def _clean_environment() -> Iterator[None]:
 
     sbatch hands the whole environment to the new job.
     """
-    taken = {key: value for key, value in os.environ.items() if outside(key)}
+    taken = {key: value for key, value in environment.variables().items() if outside(key)}
     for key in taken:
         del os.environ[key]
     try:

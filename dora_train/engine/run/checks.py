@@ -6,7 +6,6 @@ train.py, which need no Lightning, come earlier.
 
 import inspect
 import math
-import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
+from .. import environment
 from ..config.keys import MAY_BE_NULL
 from ..config.limits import check_values
 from ..errors import UserError, near
@@ -31,7 +31,7 @@ def check_run(cfg: DictConfig) -> None:
     check_values(_plain(cfg))
     check_loggers(list(cfg.logger or []))
     # Outside a job, slurm.gpus says nothing about this machine.
-    in_job = "DORA_TRAIN_JOB" in os.environ
+    in_job = environment.this_job().token != ""
     check_accelerator(
         str(cfg.trainer.get("accelerator", "auto")),
         int(cfg.slurm.gpus) if in_job else 0,

@@ -3,13 +3,12 @@
 session.py is the one user.
 """
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .. import environment
 from ..experiment.records import Start
 from ..experiments import Experiments
-from .ranks import JOB
 
 if TYPE_CHECKING:
     from .session import Session
@@ -19,7 +18,7 @@ def keep_code(session: "Session", main: Experiments) -> None:
     """Note in the session which code this attempt runs, and keep an archive of it."""
     if not session.ranks.is_first:
         return
-    job, token = session.experiment.job(), os.environ.get(JOB, "")
+    job, token = session.experiment.job(), environment.this_job().token
     # A job that runs a snapshot was told its code: there is no git where the snapshot lies.
     if job is not None and token and job.token == token and job.code.get("hash"):
         session.code = job.code

@@ -9,7 +9,6 @@ that it does not have yet.
 import csv
 import importlib.util
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
 from ...best_so_far import metrics_of
+from .. import environment
 from ..config.values import flatten
 from ..errors import UserError
 from ..experiment.folder import Experiment
@@ -68,7 +68,7 @@ def _wandb(folder: Path, void: int) -> Logger:
     from pytorch_lightning.loggers import WandbLogger
 
     # The id is the signature, so that an attempt that resumes goes on in the same run of wandb.
-    project = os.environ.get("WANDB_PROJECT", "dora_train")
+    project = environment.wandb_project()
     return WandbLogger(
         name=folder.name, id=folder.name, project=project, save_dir=str(folder), resume="allow"
     )

@@ -8,17 +8,16 @@ A shell inside `salloc` has SLURM's variables too, but it is no job of ours. So 
 only if `job.py` has set `DORA_TRAIN_JOB`.
 """
 
-import os
 import socket
 import subprocess
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .. import environment
+from ..environment import JOB
 from ..errors import UserError
 from ..upstream.submitit import hosts_of
-
-JOB = "DORA_TRAIN_JOB"  # set by job.py: the token of the submission
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,10 @@ class Ranks:
 
     # torchrun first: it may have been started within a job.
     @classmethod
-    def here(cls, env: Mapping[str, str] = os.environ) -> "Ranks":
+    def here(cls, env: Mapping[str, str] | None = None) -> "Ranks":
         """Return the ranks as the environment of this process says them."""
+        if env is None:
+            env = environment.variables()
         if "WORLD_SIZE" in env and int(env["WORLD_SIZE"]) > 1:
             return cls._from_launcher(env)
         if JOB in env and int(env.get("SLURM_NTASKS", "1")) > 1:

@@ -5,7 +5,6 @@ The state is written whatever happens in between.
 
 import contextlib
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from ...children import end_all_with_this_process
+from .. import environment
 from ..errors import UserError, shortened, writable
 from ..experiment import claims, clearing
 from ..experiment.contents import refuse_other_files
@@ -29,7 +29,7 @@ from .codes import keep_code, number_of_codes
 from .entering import enter, is_finished
 from .failures import full_disk_said
 from .leaving import end_recorded
-from .ranks import JOB, Ranks
+from .ranks import Ranks
 from .run_log import log_added, log_start, logging_to
 from .signals import Signals
 
@@ -255,7 +255,7 @@ def _claimed(
         UserError: another process holds the experiment, or the job has started too often in vain.
     """
     before = experiment.state()
-    job_id, token = os.environ.get("DORA_TRAIN_JOB_ID", ""), os.environ.get(JOB, "")
+    job_id, token = environment.this_job()
     attempt = before.attempt
     # The other ranks belong to the first one's attempt. They hold no claim of their own.
     if ranks.is_first:

@@ -11,6 +11,7 @@ from typing import NoReturn
 from omegaconf import DictConfig
 
 from ...children import Parent, end_with
+from .. import environment
 from ..config.values import is_excluded
 from ..errors import UserError
 from ..experiment import claims
@@ -22,7 +23,6 @@ from .ranks import free_port
 from .signals import Signals
 
 GRACE = 30.0  # seconds from asking the other ranks to leave to ending them
-PARENT = "DORA_TRAIN_PARENT"  # set for each rank: the process that started it
 
 
 def run_ranks(
@@ -93,7 +93,7 @@ def _gpus(cfg: DictConfig) -> int:
 def end_with_parent() -> None:
     """Let this rank save and leave if the process that started the ranks is killed."""
     # Commands that this process starts must not have the variable: they are no ranks.
-    parent = os.environ.pop(PARENT, "")
+    parent = environment.take_parent()
     if parent:
         end_with(Parent(int(parent)), signal.SIGTERM, GRACE)
 
@@ -103,14 +103,14 @@ def _start(command: list[str], world_size: int, experiment: Experiment) -> list[
     port, parent = free_port(), str(os.getpid())
     ranks = []
     for rank in range(world_size):
-        env = os.environ | {
+        env = environment.variables() | {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(world_size),
             "LOCAL_WORLD_SIZE": str(world_size),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
-            PARENT: parent,
+            environment.PARENT: parent,
         }
         if rank == 0:
             ranks.append(subprocess.Popen(command, env=env))

@@ -27,8 +27,8 @@ from .averaging import AverageWeights
 from .boundary import StepBoundary
 from .checkpoints import AtomicCheckpointIO, Checkpoints, thin_out
 from .checks import check_batches, counted, trainer_keywords
+from .cluster_environment import RanksEnvironment, leave_group
 from .endings import EarlyStop, KeepStop, StopHopeless, StopOnNan, end_reason
-from .environment import RanksEnvironment, leave_group
 from .given import Data, Hooks, Loaders, Splits, given
 from .history import History
 from .loaders import SameAsOneRank

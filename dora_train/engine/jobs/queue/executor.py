@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ... import machine
+from ... import environment, machine
 from ...experiment import claims
 from ...experiment.claims import Holder
 from ...experiment.records import Job, from_stored
@@ -129,7 +129,7 @@ class Local:
         gpus = int(str(wanted.get("gres", "gpu:0")).partition(":")[2]) * wanted["nodes"]
         if gpus > len(self.gpus):
             here = f"this machine has {len(self.gpus)} to give"
-            if "CUDA_VISIBLE_DEVICES" in os.environ:
+            if environment.visible_gpus() is not None:
                 here += " (CUDA_VISIBLE_DEVICES)"
             raise NotSubmitted(f"refused: a job of {gpus} GPUs; {here}.")
         # ids of another queue mean nothing here, so the job could not wait for theirs to end
@@ -261,7 +261,8 @@ def _cores() -> int:
 
 def _environment() -> dict[str, str]:
     """The environment of this command, without the variables of an outer job."""
-    return {_text(key): _text(value) for key, value in os.environ.items() if not outside(key)}
+    known = environment.variables()
+    return {_text(key): _text(value) for key, value in known.items() if not outside(key)}
 
 
 def _text(value: str | Path) -> str:

@@ -1,7 +1,8 @@
 """The GPUs that a command may use on this machine. executor.py hands them out to jobs."""
 
-import os
 import subprocess
+
+from ... import environment
 
 
 def visible_gpus() -> list[str]:
@@ -9,7 +10,7 @@ def visible_gpus() -> list[str]:
 
     torch is not asked, as its import takes seconds.
     """
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    given = environment.visible_gpus()
     if given is not None:
         return _names_in(given)
     try:

@@ -6,26 +6,25 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ... import machine
+from ... import environment, machine
 from ...access import listed
 from ...experiment.claims import user_name
 from .files import is_locked, lock, read
 from .queue import Queue
 
-PLACE = "DORA_QUEUE"  # the folder of the queue
-
 
 def place() -> Path:
     """The folder of the queue: one per user and machine, as machines may share a home."""
-    if os.environ.get(PLACE):
-        return _room_in(Path(os.environ[PLACE]).absolute())
+    named = environment.queue()
+    if named:
+        return _room_in(Path(named).absolute())
     queues = Path(_state_folder()).absolute() / "dora_train" / "queue"
     return _under_another_name(queues) or queues / socket.gethostname()
 
 
 def _state_folder() -> str:
     """The folder for the state of a user's programs."""
-    folder = os.path.expanduser(os.environ.get("XDG_STATE_HOME") or "~/.local/state")
+    folder = os.path.expanduser(environment.state_folder())
     if folder.startswith("~"):  # no home, as in some containers
         return os.path.join(tempfile.gettempdir(), f"state-{os.getuid()}")
     return folder

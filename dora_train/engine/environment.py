@@ -1,0 +1,115 @@
+"""The environment variables that the engine reads. Every other file asks here.
+
+docs/environment.md says what each of them does. Two programs read their own: `job.py`, which starts
+before the engine can be imported, and the data sets, which do not know the engine
+(`DORA_TRAIN_DATA`, see dora_train/data/cache.py).
+"""
+
+import os
+from typing import NamedTuple
+
+OUTPUTS = "DORA_DIR"
+CLUSTER = "DORA_CLUSTER"
+QUEUE = "DORA_QUEUE"
+DATA = "DORA_TRAIN_DATA"
+JOB = "DORA_TRAIN_JOB"
+JOB_ID = "DORA_TRAIN_JOB_ID"
+PARENT = "DORA_TRAIN_PARENT"
+
+
+# --- the user's wishes ---
+
+
+def outputs() -> str | None:
+    """The folder for results. It may be empty; None if nothing was said."""
+    return os.environ.get(OUTPUTS)
+
+
+def cluster() -> str:
+    """Where jobs go, above the key `cluster`. Empty if nothing was said."""
+    return os.environ.get(CLUSTER, "")
+
+
+def queue() -> str:
+    """The folder for the queue of this machine. Empty if nothing was said."""
+    return os.environ.get(QUEUE, "")
+
+
+def folders_beside_the_code() -> list[str]:
+    """Folders that the user named for the queue and the data. They may lie in the project."""
+    named = [os.environ.get(name) for name in (QUEUE, DATA)]
+    return [folder for folder in named if folder]
+
+
+def says_yes() -> bool:
+    """Whether `dora grid` need not ask."""
+    return os.environ.get("DORA_YES") == "1"
+
+
+def update_asked() -> bool:
+    """Whether jobs that wait are submitted again with today's code."""
+    return os.environ.get("DORA_UPDATE") == "1"
+
+
+def take_asked() -> bool:
+    """Whether claims and jobs of machines that cannot be asked are gone."""
+    return os.environ.get("DORA_TAKE") == "1"
+
+
+def frozen_values_asked() -> bool:
+    """Whether an experiment runs its values of birth though today's defaults are others."""
+    return os.environ.get("DORA_DRIFT") == "old"
+
+
+def metrics_asked() -> bool:
+    """Whether `dora export` takes results along."""
+    return os.environ.get("DORA_EXPORT_METRICS") == "1"
+
+
+def wandb_project() -> str:
+    """The project of wandb's logger."""
+    return os.environ.get("WANDB_PROJECT", "dora_train")
+
+
+# --- what the engine has set for a job or a rank ---
+
+
+class ThisJob(NamedTuple):
+    """The job that this process belongs to. Both texts are empty outside of a job."""
+
+    id: str
+    token: str  # of its submission
+
+
+def this_job() -> ThisJob:
+    """What `job.py` and the local queue have set."""
+    return ThisJob(os.environ.get(JOB_ID, ""), os.environ.get(JOB, ""))
+
+
+def take_parent() -> str:
+    """The process that started this rank, removed for the commands that this rank may start. Empty
+    if this process is no rank of `dora run -d`."""
+    return os.environ.pop(PARENT, "")
+
+
+# --- the system's ---
+
+
+def visible_gpus() -> str | None:
+    """The GPUs that CUDA may use, as the user or an outer job says. None if all of them."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def state_folder() -> str:
+    """Where programs keep their state, as the system says. It may begin with `~`."""
+    return os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+
+
+def fault() -> str:
+    """Where a test wants this process to end."""
+    return os.environ.get("DORA_FAULT", "")
+
+
+def variables() -> dict[str, str]:
+    """All variables, for a program that is started with some of them changed."""
+    return dict(os.environ)
