@@ -101,6 +101,7 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
         },
     )
     job_id = _submitted(script, array=order.tasks is not None)
+    # for people who look for the script of a job; sbatch has its own copy
     script.replace(order.folder / f"{job_id}_submission.sh")
     return job_id
 

@@ -42,7 +42,7 @@ class Better:
             metric, mode = main_metric(birth.config)
             name = metric.rpartition(".")[2]
             if name and told.setdefault(name, mode) != mode:
-                told[name] = ""
+                told[name] = ""  # they contradict each other
         return cls({**told, **(more or {})})
 
     def mode(self, metric: str) -> str:
@@ -56,7 +56,7 @@ class Better:
         if known is not None:
             return known
         possible = directions(name)
-        if len(possible) > 1:
+        if len(possible) > 1:  # a name other than of a loss does not tell
             return ""
         return possible[0]
 

@@ -53,7 +53,7 @@ class Board:
     most: int | None = None  # lines of the screen; None: there is no end
     final: bool = False  # only what is finished can be the best
     note: str = ""  # a line under the header
-    _best: dict[tuple[str, ...], set[int]] = field(default_factory=dict)
+    _best: dict[tuple[str, ...], set[int]] = field(default_factory=dict)  # by a column's path
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions

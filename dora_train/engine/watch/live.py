@@ -181,6 +181,7 @@ class Monitor:
         screen = console()
         with Live(self.board(screen.height), console=screen, auto_refresh=False) as live:
             self._until_done(lambda: live.update(self.board(screen.height), refresh=True))
+        # rows were left out for want of room
         if len(self.table.sheep) > len(self.board(screen.height).chosen()):
             self.show()
 

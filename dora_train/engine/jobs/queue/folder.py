@@ -34,6 +34,7 @@ class QueueFolder:
         Raises:
             OSError: it cannot be written, or something in it belongs to another user.
         """
+        # only the queue itself is private, not the folders above it
         os.makedirs(os.path.dirname(self.root), exist_ok=True)
         with suppress(FileExistsError):
             os.mkdir(self.root, 0o700)
@@ -62,6 +63,7 @@ class QueueFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the queue, so that no other process reads or changes it meanwhile."""
+        # not by files.lock, which gives up if another process holds the file
         fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

@@ -18,7 +18,7 @@ def visible_gpus() -> list[str]:
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=30,  # a broken driver may never answer
         )
     except (OSError, subprocess.TimeoutExpired):
         return []

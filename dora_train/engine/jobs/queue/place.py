@@ -40,6 +40,7 @@ def _room_in(folder: Path) -> Path:
 def _under_another_name(queues: Path) -> Path | None:
     """The queue that this machine made under another host name. None if there is none."""
     ours = machine_of_queue()
+    # a queue under the present name counts more: jobs were queued there since
     if not ours or (queues / socket.gethostname()).exists():
         return None
     if not machine.is_local(queues):  # other machines have their queues there, too

@@ -41,14 +41,14 @@ def main(root: str) -> None:
             job.close()  # the child keeps the locks
         if mine is None:
             return
-        os.setsid()
+        os.setsid()  # neither Ctrl-C nor the end of the command's terminal may reach it
         try:
             if mine.shared:
                 _run(queue, mine)
             else:
                 _watch_orphan(queue, mine.number)
         except Exception:
-            traceback.print_exc()
+            traceback.print_exc()  # into trouble.log; the next jobs are started all the same
         mine.close()
 
 
@@ -94,7 +94,7 @@ def _start(job: dict, rank: int, mine: Taken) -> int:
     if "_" in mine.number:
         env["DORA_TRAIN_TASK"] = mine.number.partition("_")[2]
     if job["ranks"] > 1:
-        job.setdefault("port", str(_free_port()))
+        job.setdefault("port", str(_free_port()))  # one for all ranks of the job
         env |= {
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
