@@ -144,10 +144,9 @@ class Search(Growing):
             return ""
         ended = [trial.sig for trial in replay.trials if trial.sig in self._outcomes]
         if self.has_given_up():
-            return (
-                f"all of the first {len(ended)} trials failed, so no more are tried: "
-                f"{self._failures[0]}"
-            )
+            # A trial may also end without a value of the objective: then no failure has a cause.
+            reason = [*self._failures, f"none of them has a finite {self.objective}"][0]
+            return f"all of the first {len(ended)} trials failed, so no more are tried: {reason}"
         text = f"{len(ended)} of {max(self.trials, len(replay.trials))} trials are over"
         if replay.is_exhausted:
             text = f"{len(ended)} trials are over, and no suggestion is new: the space is small"

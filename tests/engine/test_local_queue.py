@@ -37,6 +37,7 @@ from dora_train.engine.jobs.queue import queue as local_queue
 from dora_train.engine.jobs.queue import runner as local_runner
 from dora_train.engine.jobs.queue.executor import Local, visible_gpus
 from dora_train.engine.jobs.queue.files import lock
+from dora_train.engine.jobs.queue.job_files import OVER, JobFiles
 from dora_train.engine.jobs.queue.queue import Queue
 from dora_train.engine.watch.info import find_job
 from dora_train.engine.watch.status import look
@@ -877,3 +878,17 @@ def test_a_command_that_is_killed_leaves_the_jobs_and_no_pipe(tmp_path, machine:
     os.killpg(command.pid, signal.SIGKILL)
     assert "+ 1 new" in command.communicate(timeout=10)[0].decode()
     assert len(machine.live()) == 1 and "= 1 kept" in project.sync()
+
+
+def test_an_end_that_is_written_while_someone_looks_is_that_end(tmp_path: Path, monkeypatch):
+    """The runner writes it without holding the queue: here, between two looks at the files."""
+    files = JobFiles(str(tmp_path), "1")
+    (tmp_path / "jobs/1").mkdir(parents=True)
+
+    def ends_now() -> bool:
+        files.write_end("FAILED", 3)
+        return False
+
+    monkeypatch.setattr(files, "is_alive", ends_now)
+    phase, end = files.state()
+    assert (phase, end["word"], end["code"]) == (OVER, "FAILED", 3)

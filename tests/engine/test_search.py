@@ -575,3 +575,17 @@ def test_a_trial_is_compared_with_those_that_were_told_before_it():
     assert search.stop_rule("7")["floors"] == [2.5]
     search.prune = None
     assert search.stop_rule("7") == {}
+
+
+def test_trials_without_a_finite_value_are_told_as_such():
+    """They completed, so none of them has a cause of failure to name."""
+    from dora_train.search import Search
+
+    class Question(Search):
+        space = SPACE
+
+    search = Question(lambda launcher: None)
+    search._settle("valid.loss", "min")
+    search._replay = Replay(make("random", terms()), search._outcomes, sig)
+    search._outcomes.update({str(number): Outcome(None, ()) for number in range(3)})
+    assert search.note().endswith("no more are tried: none of them has a finite valid.loss")

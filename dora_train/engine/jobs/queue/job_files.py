@@ -72,8 +72,11 @@ class JobFiles:
 
     def state(self) -> tuple[str, dict]:
         """(the phase, `{"name": ..., "word": ..., "code": ..., "signal": ...}`)."""
+        phase = self.phase()
+        # The end is read after the phase. The runner writes it without holding the queue: read
+        # before, it may still be missing for a job that is over a moment later.
         end = self._written_end() or self._presumed_end()
-        return self.phase(), {"name": self.name()} | end
+        return phase, {"name": self.name()} | end
 
     def write_end(self, word: str, code: int = 0, signum: int = 0) -> None:
         """Write how the job ended."""
