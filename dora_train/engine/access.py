@@ -1,7 +1,7 @@
 """Files of several users and machines: who may read them, whose they are, and how old they are.
 
-A file that this user may not read is not missing: a reader that took it for that would start again
-what a colleague is running.
+A file that this user may not read is not missing. A reader that took it for missing would start an
+experiment again that a colleague is running.
 """
 
 import os
@@ -14,7 +14,7 @@ from .errors import UserError
 
 
 def listed(folder: Path) -> list[str]:
-    """The names in a folder; none if it is missing.
+    """The names in a folder. The list is empty if the folder is missing.
 
     Raises:
         UserError: this user may not read it.
@@ -43,7 +43,7 @@ def exists(path: Path) -> bool:
 
 
 def inode(path: Path) -> int:
-    """The inode of a file or folder; 0 if it is missing."""
+    """The inode of a file or folder. 0 if it is missing."""
     try:
         return path.stat().st_ino
     except OSError:
@@ -51,39 +51,56 @@ def inode(path: Path) -> int:
 
 
 def numbered(folder: Path, ending: str = ".json") -> list[int]:
-    """Of the files N.json in a folder, ascending."""
-    stems = [name.removesuffix(ending) for name in listed(folder) if name.endswith(ending)]
-    return sorted(int(stem) for stem in stems if stem.isdigit())
+    """The numbers N of the files N.json in a folder, ascending."""
+    numbers = []
+    for name in listed(folder):
+        number = name.removesuffix(ending)
+        if name.endswith(ending) and number.isdigit():
+            numbers.append(int(number))
+    return sorted(numbers)
 
 
 def age_of(path: Path) -> float:
-    """Seconds since a file was written, by its disk's clock if possible; infinity without a
-    file."""
+    """Seconds since a file was written. Infinity if there is no file."""
     try:
         written = path.stat().st_mtime
     except OSError:
         return float("inf")
     try:
+        # By the clock of the disk, which may be another machine's: a new file has its time.
         with tempfile.TemporaryFile(dir=path.parent) as now:
             return os.fstat(now.fileno()).st_mtime - written
-    except OSError:  # not our folder
+    except OSError:  # this user may not write there
         return time.time() - written
 
 
 def unreadable(path: Path) -> UserError:
-    """What to say if this user may not read a file or folder: which, whose, and what to ask for."""
-    above = reversed(path.parents)
-    closed = next((folder for folder in above if not os.access(folder, os.X_OK)), path)
-    holding = (folder for folder in (closed, *closed.parents) if folder.parent.name == "xps")
-    whole = shlex.quote(str(next(holding, closed)))
+    """The error if this user may not read a file or folder.
+
+    It names the folder that is closed, its owner, and the command to ask the owner for.
+    """
+    closed = path
+    for folder in path.parents:
+        if not os.access(folder, os.X_OK):
+            closed = folder  # the outermost one
+    experiment = closed
+    for folder in (closed, *closed.parents):
+        if folder.parent.name == "xps":
+            experiment = folder
+            break
     return UserError(
         f"you may not read {closed}, which belongs to {_owner(closed)}.",
-        f"ask for: chmod -R go+rX {whole}     or take another folder: DORA_DIR=FOLDER",
+        f"ask for: chmod -R go+rX {shlex.quote(str(experiment))}     "
+        "or take another folder: DORA_DIR=FOLDER",
     )
 
 
 def refuse_unwritable(folder: Path) -> None:
-    """Raises: UserError if this user may not write into a folder that is there, as another's."""
+    """Refuse a folder of another user into which this user may not write.
+
+    Raises:
+        UserError: it says whose it is, and what to do.
+    """
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(
             f"you may not write into {folder}, which belongs to {_owner(folder)}.",

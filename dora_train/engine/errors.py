@@ -1,7 +1,7 @@
 """A user's mistake: what was given, what is near, what to do next.
 
-Everything in the engine that refuses something raises `UserError`; `report_user_errors` prints it,
-and Python exits with 1. Anything else that escapes is a bug, and keeps its traceback.
+If the engine refuses something, it raises `UserError`. `report_user_errors` prints it, and Python
+exits with 1. Any other exception that no code catches is a bug, and keeps its traceback.
 """
 
 import difflib
@@ -16,9 +16,9 @@ from .shell import as_typed
 
 
 class UserError(Exception):
-    """Something the user can mend.
+    """A mistake that the user can correct.
 
-    The message is the whole text they see: at most four lines, no traceback.
+    The message is the whole text that the user sees: at most four lines, no traceback.
     """
 
     def __init__(self, *lines: str):
@@ -26,8 +26,9 @@ class UserError(Exception):
 
 
 def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
-    """The `words` closest to `word`, best first; case does not matter, and a last part alone finds
-    its key.
+    """The `words` closest to `word`, best first.
+
+    Case does not matter. The last part of a key alone finds the key.
 
     >>> near("optim.lrr", ["optim.lr", "seed"])
     ['optim.lr']
@@ -37,22 +38,24 @@ def near(word: str, words: Iterable[str], count: int = 2) -> list[str]:
     known = list(words)
     ends = [known_word for known_word in known if known_word.endswith(("." + word, "/" + word))]
     folded = {known_word.lower(): known_word for known_word in known}
-    close = [
-        folded[match]
-        for match in difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)
-    ]
-    return list(dict.fromkeys(ends + close))[:count]
+    close = difflib.get_close_matches(word.lower(), folded, n=count, cutoff=0.7)
+    return list(dict.fromkeys([*ends, *(folded[match] for match in close)]))[:count]
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """`": did you mean optim.lr?"`, or nothing where nothing is near."""
+    """The end of a message: `": did you mean optim.lr?"`. It is `"."` if no word is near."""
     close = near(word, words)
-    return f": did you mean {' or '.join(close)}?" if close else "."
+    if not close:
+        return "."
+    return f": did you mean {' or '.join(close)}?"
 
 
 def refuse_undecoded(text: str, *hints: str) -> None:
-    """Raises: UserError if the system could not decode `text`: loggers and pages would fail on
-    it."""
+    """Refuse text that the system could not decode. Loggers and pages would fail on it.
+
+    Raises:
+        UserError: its further lines are `hints`.
+    """
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(
             f'"{text}" is not valid text in the encoding of this system '
@@ -64,14 +67,17 @@ def refuse_undecoded(text: str, *hints: str) -> None:
 def shortened(words: Iterable[str], most: int = 12) -> str:
     """`"a, b, c"`, and how many more there are past `most`."""
     known = list(words)
-    more = f" ... ({len(known) - most} more)" if len(known) > most else ""
-    return ", ".join(known[:most]) + more
+    text = ", ".join(known[:most])
+    if len(known) <= most:
+        return text
+    return f"{text} ... ({len(known) - most} more)"
 
 
 @contextmanager
 def writable(folder: Path) -> Iterator[None]:
-    """Where results land, a file may stand, or a read-only disk, or another user's folder: no bug
-    of ours.
+    """Turn an error of writing results into one for the user.
+
+    The folder may be a file, on a read-only disk, or another user's. That is no bug of ours.
 
     Raises:
         UserError: instead of an OSError.
@@ -86,11 +92,11 @@ def writable(folder: Path) -> Iterator[None]:
 
 
 def report_user_errors() -> None:
-    """From here on a `UserError` that nobody caught prints its lines alone; Python then exits with
-    1.
+    """Print the lines of a `UserError` that no code catches, without a traceback.
 
-    An output that is lost is no bug either. `dora info | head` ends without a word; a full disk is
-    named. Dora's command knows nothing of ours, so this is the one place that all verbs share.
+    Python then exits with 1. A lost output is no bug either: `dora info | head` ends without a
+    message, and a full disk is named. Dora's command knows nothing of our errors, so Python's hook
+    is the one place that all verbs share.
     """
     before = sys.excepthook
 
@@ -99,9 +105,8 @@ def report_user_errors() -> None:
             print(as_typed(str(error)), file=sys.stderr, flush=True)
         elif isinstance(error, OSError) and output.is_lost(error):
             output.forget(error)
-        elif not isinstance(
-            error, KeyboardInterrupt
-        ):  # Ctrl-C speaks for itself, and exits with 130
+        # Ctrl-C needs no message. Python exits with 130.
+        elif not isinstance(error, KeyboardInterrupt):
             before(kind, error, trace)
 
     sys.excepthook = hook

@@ -13,16 +13,18 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .access import unreadable
 
+T = TypeVar("T")
+
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; None if it is missing or damaged, so that no reader fails on it.
+    """The content of a JSON file. None if it is missing or damaged, so that no reader fails on it.
 
     Raises:
-        UserError: this user may not read it, so that nobody knows what is in it.
+        UserError: this user may not read it. It must not be taken for missing.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -32,28 +34,36 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def is_whole(checkpoint: Path) -> bool:
-    """Whether a checkpoint's file, a zip, holds what was written: torch's reader looks at no
-    checksum.
+def read_json_as(path: Path, kind: type[T]) -> T | None:
+    """As `read_json`. None as well if the content is of another type.
 
-    What a damaged file raises is not to be foreseen (BadZipFile, NotImplementedError, struct.error
-    ...).
+    Raises:
+        UserError: this user may not read it.
     """
+    content = read_json(path)
+    return content if isinstance(content, kind) else None
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether the file of a checkpoint, a zip, is undamaged. torch's reader checks no checksum."""
     try:
         with zipfile.ZipFile(checkpoint) as archive:
-            # miniz, which torch reads with, takes a part whose attributes say so for a folder: it
-            # reads nothing, unsaid
-            return archive.testzip() is None and not any(
-                part.external_attr for part in archive.infolist()
-            )
+            # A flipped bit may mark a part as a folder. torch's reader (miniz) then reads no byte
+            # of it, and raises no error.
+            if any(part.external_attr for part in archive.infolist()):
+                return False
+            return archive.testzip() is None
+    # A damaged file raises many kinds: BadZipFile, NotImplementedError, struct.error ...
     except Exception:
         return False
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes the place of `path` at the end, whole and on disk,
-    or not at all."""
+    """A path beside `path` to write to. At the end it replaces `path`, whole and on disk.
+
+    If the writing fails, `path` stays as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -69,11 +79,11 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def allow_colleagues(path: Path, mode: int = 0o666) -> None:
-    """What tempfile makes is private; colleagues share an outputs folder.
+    """Give a file the rights that the umask allows.
 
-    Some file systems know no such rights.
+    A file of `tempfile` is private, but colleagues share an outputs folder.
     """
-    with suppress(PermissionError):
+    with suppress(PermissionError):  # a file system without such rights
         path.chmod(mode & ~_umask())
 
 
@@ -83,18 +93,18 @@ def _umask() -> int:
     return umask
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` whole or not at all."""
+def write_json(path: Path, content: object) -> None:
+    """Write `content`, whole or not at all."""
     with written_aside(path) as aside:
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def write_once(path: Path, content: Any) -> bool:
+def write_once(path: Path, content: object) -> bool:
     """Write `content` unless `path` exists, whole or not at all.
 
     Returns:
-        Whether this call wrote it: of several at once, on several machines too, exactly one gets
-            True.
+        Whether this call wrote it. Of several calls at once exactly one gets True, also if they are
+        on several machines.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -110,13 +120,17 @@ def write_once(path: Path, content: Any) -> bool:
         aside.unlink(missing_ok=True)
 
 
-# What os.link raises on file systems without hard links: FAT, exFAT, some FUSE, SMB and container
+# The errors of os.link on file systems without hard links: FAT, exFAT, some FUSE, SMB and container
 # mounts.
 NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def take_name(aside: Path, path: Path) -> bool:
-    """Give the file `aside` the name `path` too, unless it is taken. Of several, one gets True."""
+    """Give the file `aside` the name `path` too, unless it is taken.
+
+    Returns:
+        Whether this call took the name. Of several calls at once exactly one gets True.
+    """
     try:
         os.link(aside, path)  # fails if the name exists; atomic on NFS too
         return True
@@ -129,11 +143,11 @@ def take_name(aside: Path, path: Path) -> bool:
 
 
 def _take_name_without_links(aside: Path, path: Path) -> bool:
-    """The same by renaming folders: a folder takes the place of another only if that one is empty.
+    """The same by renaming folders: a folder can replace another only if that one is empty.
 
-    So the first whose folder has the common name is the winner. The others move its file into its
-    place as well, since the winner may have been killed before it could. The folder stays, with a
-    mark in it: as long as it is not empty, nobody else can win.
+    Each process renames its folder to one common name, and the first one wins. The losers move the
+    winner's file to `path` as well, since the winner may have been killed before it could. The
+    folder stays, with a mark in it: while it is not empty, no later process can win.
     """
     if path.exists():
         return False
@@ -144,7 +158,7 @@ def _take_name_without_links(aside: Path, path: Path) -> bool:
         os.replace(aside, mine / path.name)
         allow_colleagues(mine, 0o777)
         won = _renamed(mine, turn)
-        with suppress(FileNotFoundError):  # it is in its place
+        with suppress(FileNotFoundError):  # another process has moved it already
             os.replace(turn / path.name, path)
         return won
     finally:
@@ -152,7 +166,7 @@ def _take_name_without_links(aside: Path, path: Path) -> bool:
 
 
 def _renamed(folder: Path, target: Path) -> bool:
-    """Rename a folder that is not empty; False if `target` is one already."""
+    """Rename a folder that is not empty. False if `target` is such a folder already."""
     try:
         folder.rename(target)
         return True
@@ -163,8 +177,10 @@ def _renamed(folder: Path, target: Path) -> bool:
 
 
 def second_name(path: Path, other: Path) -> None:
-    """Let `other`, which does not exist, be the same file as `path`; a copy of it where there are
-    no hard links."""
+    """Make `other`, which does not exist, the same file as `path`.
+
+    On a file system without hard links it is a copy.
+    """
     try:
         os.link(path, other)
     except OSError as error:

@@ -1,11 +1,11 @@
-"""What a job starts with:
+"""The program that a job starts on its node, once per rank:
 
-`python CODE/dora_train/engine/job.py FOLDER TOKEN`, on the node, once a rank.
+`python CODE/dora_train/engine/job.py FOLDER TOKEN`
 
-Run as a file, so that the code it lies in is the code that runs: a snapshot, or the live folder.
-`python -m` would put the working directory first, and with it the files as they are now. The
-experiment comes in by its folder and the token of its submission; an array's tasks find theirs in a
-list: `job.py LIST`.
+It is run as a file, so that it imports the code beside it: a snapshot, or the live folder.
+`python -m` would put the working directory first, and so the files as they are now. FOLDER is the
+experiment's, and TOKEN names its submission. The tasks of an array find theirs in a list:
+`job.py LIST`.
 """
 
 import json
@@ -30,7 +30,7 @@ def main() -> None:
     from dora_train.engine.run.signals import Signals
 
     output.prepare(never_fails=True)
-    # before the imports that take seconds: an early signal must not kill unsaid
+    # Before the imports, which take seconds: an early signal must not end it without a message.
     signals = Signals().install()
     from dora_train.engine.experiment.folder import Experiment
     from dora_train.train import main as train_main
@@ -38,20 +38,18 @@ def main() -> None:
     try:
         train_main.run_job(Experiment(folder), token, signals)
     except SystemExit as leaving:
-        if (
-            isinstance(leaving.code, int)
-            and leaving.code > 128
-            and os.environ.get("SLURM_PROCID", "0") == "0"
-        ):
+        was_signalled = isinstance(leaving.code, int) and leaving.code > 128
+        is_first_rank = os.environ.get("SLURM_PROCID", "0") == "0"
+        if was_signalled and is_first_rank:
             _requeue(_most_requeues(Experiment(folder).job()))
         raise
 
 
 def _import_from(code: Path) -> None:
-    """Import the project from this folder, first of all.
+    """Let Python import the project from this folder, before all others.
 
-    `PYTHONPATH` may name a part of the live folder, which is the working directory: `src`, say. It
-    becomes that part of this folder.
+    `PYTHONPATH` may name a folder of the live project, e.g. `src`. It is replaced by the same
+    folder of this code. The live project is the working directory.
     """
     sys.path[0] = str(code)
     for at, entry in enumerate(sys.path[1:], 1):
@@ -65,63 +63,63 @@ def _assignment(argv: list[str]) -> tuple[Path, str]:
     if len(argv) == 2:
         return Path(argv[0]), argv[1]
     entries = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    folder, token = entries[
-        int(os.environ.get("DORA_TRAIN_TASK") or os.environ["SLURM_ARRAY_TASK_ID"])
-    ]
+    task = int(os.environ.get("DORA_TRAIN_TASK") or os.environ["SLURM_ARRAY_TASK_ID"])
+    folder, token = entries[task]
     return Path(folder), token
 
 
 def _job_id() -> str:
-    """As the local queue says, or as sacct names it: an array's task is `JOB_TASK`."""
+    """The job's id in the local queue, or in SLURM's accounting: a task of an array is `JOB_TASK`."""
     if os.environ.get("DORA_TRAIN_JOB_ID"):
         return os.environ["DORA_TRAIN_JOB_ID"]
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return (
-        f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        if array
-        else os.environ.get("SLURM_JOB_ID", "")
-    )
+    if os.environ.get("SLURM_ARRAY_JOB_ID"):
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ.get("SLURM_JOB_ID", "")
 
 
 def _most_requeues(job: "Job | None") -> int | None:
-    """How often it may be started again: `slurm.max_num_timeout`; None: no limit is known."""
-    slurm = job.excluded.get("slurm") if job is not None else None
+    """How often a job may be started again (`slurm.max_num_timeout`). None: no limit is known."""
+    if job is None:
+        return None
+    slurm = job.excluded.get("slurm")
     most = slurm.get("max_num_timeout") if isinstance(slurm, dict) else None
     return most if isinstance(most, int) else None
 
 
 def _requeue(most: int | None = None) -> None:
-    """After a signal that was not a cancellation:
+    """Let SLURM start this job again, after a signal that was not a cancellation.
 
-    SLURM still holds the job for running, and starts it again.
+    Then SLURM takes the job for running. A cancelled or preempted job is COMPLETING by now, and
+    SLURM decides about it. A job with dependents may not be requeued: the next of those takes over.
 
-    A cancelled or preempted job is COMPLETING by now: SLURM decides what becomes of it. One with
-        dependents may not be
-    requeued: the next of those takes over.
+    Args:
+        most: how often it may be started again. None: without a limit.
     """
-    # the local queue starts nothing again by itself: the next `dora grid` does
+    # The local queue starts no job again by itself. The next `dora grid` does.
     if "SLURM_JOB_ID" not in os.environ:
         return
     if most is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) >= most:
         print(f"job {_job_id()} is not requeued again: slurm.max_num_timeout={most}", flush=True)
         return
-    job_id = _job_id()  # SLURM_JOB_ID of one task of an array is that of the whole array
+    job_id = _job_id()  # not SLURM_JOB_ID: for a task of an array, that may name the whole array
     try:
-        if _state(job_id) == "RUNNING":
-            done = _run("scontrol", "requeue", job_id)
-            print(
-                f"requeued job {job_id}"
-                if done.returncode == 0
-                else f"job {job_id} is not requeued: {done.stderr.strip()}",
-                flush=True,
-            )
+        if _state(job_id) != "RUNNING":
+            return
+        done = _run("scontrol", "requeue", job_id)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"could not requeue job {job_id}: {error}", flush=True)
+        return
+    if done.returncode == 0:
+        print(f"requeued job {job_id}", flush=True)
+    else:
+        print(f"job {job_id} is not requeued: {done.stderr.strip()}", flush=True)
 
 
 def _state(job_id: str) -> str:
-    """The job's state in SLURM's word; squeue may print nothing on a bad day, so scontrol is asked
-    then."""
+    """The job's state in SLURM's word.
+
+    A busy squeue may print nothing. Then scontrol is asked.
+    """
     shown = _run("squeue", "-h", "-j", job_id, "-o", "%T").stdout.strip()
     if shown:
         return shown

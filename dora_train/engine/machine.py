@@ -1,7 +1,7 @@
-"""This machine and its processes: what tells one from another, and whether a process still runs.
+"""This machine and its processes: how to identify them, and whether a process still runs.
 
-Neither setting the clock nor another host name changes any of it. `claims.py` and the local queue
-ask here.
+The answers do not change if the clock is set or the host gets another name. `claims.py` and the
+local queue ask here.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ from pathlib import Path
 PROC, MACHINE_ID = Path("/proc"), Path("/etc/machine-id")  # absent on macOS
 SAME_START = 0.05  # seconds: kernels round the start of a process to a tick of 10 ms
 DAY = 86_400.0  # seconds: no clock is set by more while a process runs
-# File systems that one kernel alone can mount: whoever sees a file there sees its locks.
+# File systems that one kernel alone can mount. All processes that see a file there see its locks.
 LOCAL = {
     "apfs",
     "bcachefs",
@@ -32,7 +32,7 @@ LOCAL = {
 
 
 def user_name() -> str:
-    """The user's name; `os.getlogin` raises in containers and cron jobs."""
+    """The user's name. `os.getlogin` would fail in containers and cron jobs."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no entry for this user id
@@ -40,7 +40,7 @@ def user_name() -> str:
 
 
 def boot_id() -> str:
-    """The kernel's own id of this boot: another one after each restart."""
+    """The kernel's own id of this boot. It is another one after each restart."""
     found = _read(PROC / "sys/kernel/random/boot_id") or _sysctl("kern.bootsessionuuid")
     if found:
         return found
@@ -50,7 +50,7 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """What stays when the machine restarts or gets another name; empty in most containers."""
+    """An id that stays if the machine restarts or gets another name. Empty in most containers."""
     return _read(MACHINE_ID) or _host_uuid()
 
 
@@ -71,23 +71,25 @@ def is_local(path: Path) -> bool:
 
     real = os.path.join(os.path.realpath(path), "")
     disks = psutil.disk_partitions(all=True)
+    # The innermost mount counts. Of two at one place, the last one hides the other.
     holding = [disk for disk in disks if real.startswith(os.path.join(disk.mountpoint, ""))]
-    holding.sort(key=lambda disk: len(disk.mountpoint))  # of two at one place, the last covers it
+    holding.sort(key=lambda disk: len(disk.mountpoint))
     return bool(holding) and holding[-1].fstype in LOCAL
 
 
 def wrote_elsewhere(folder: str, boot: str, here: Path) -> bool:
-    """Whether who wrote to `folder` wrote to another place than `here`, which holds a copy then.
+    """Whether the process that wrote to `folder` wrote to another place than `here`.
 
-    A folder that was moved, or restored by a backup, is no copy.
+    Then `here` is a copy. A folder that was moved, or restored from a backup, is no copy.
 
     Args:
-        folder: its real path, as the writer saw it; empty if it was not written down.
+        folder: its real path, as the writer saw it. Empty if the writer did not store it.
         boot: `boot_id` of the writer's machine.
     """
-    if boot == boot_id():  # if the folder is no more, it may have been moved here
+    if boot == boot_id():  # a folder that does not exist any more may have been moved here
         return os.path.exists(folder) and not _is_same(folder, here)
-    # On a network's disk a place may have another path on each machine. A local disk is ours.
+    # On a network's disk, each machine may have another path to one place. On a local disk, the
+    # path has to be the same.
     return os.path.realpath(here) != folder and is_local(here)
 
 
@@ -102,12 +104,12 @@ def _is_same(one: str, other: Path) -> bool:
 
 
 def own_start() -> tuple[int | None, float]:
-    """When this process started.
+    """The time at which this process started.
 
     Returns:
-        (ticks of the clock that counts from the boot, seconds since the epoch). Setting the clock
-        moves the second, which depends on what is taken for the time of the boot. The first is
-        None on a system without /proc.
+        (ticks of the clock that counts from the boot, seconds since the epoch). The seconds change
+        if the clock is set, as they depend on the time of the boot. The ticks are None on a system
+        without /proc.
     """
     import psutil
 
@@ -121,7 +123,7 @@ def lives(pid: int, ticks: int | None, started: float) -> bool | None:
     """Whether a process that was started at a known time still runs.
 
     Args:
-        ticks, started: its `own_start`. Without ticks, the seconds have to do.
+        ticks, started: its `own_start`. Without ticks, the seconds are compared.
 
     Returns:
         None if a process of this id exists and may be another one: it is hidden (`hidepid`), or
@@ -132,7 +134,7 @@ def lives(pid: int, ticks: int | None, started: float) -> bool | None:
     if PROC.exists() and not _proc_is_ours():
         return None
     status = _status(pid)
-    if status is not None and status[0] in "ZX":  # dead, and its parent has yet to notice
+    if status is not None and status[0] in "ZX":  # a zombie: its parent has yet to read its exit
         return False
     if status is not None and ticks is not None:
         return abs(status[1] - _ticks_ahead() - ticks) <= 1
@@ -144,13 +146,13 @@ def _exists(pid: int) -> bool:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:  # somebody else's, which /proc may hide
+    except PermissionError:  # another user's, which /proc may hide
         return True
     return True
 
 
 def _proc_is_ours() -> bool:
-    """Whether /proc numbers the processes as this one does; not after a bare `unshare --pid`."""
+    """Whether /proc has the process ids of this namespace. After `unshare --pid` it may not."""
     try:
         return os.readlink(PROC / "self") == str(os.getpid())
     except OSError:
@@ -158,14 +160,17 @@ def _proc_is_ours() -> bool:
 
 
 def _status(pid: int | str) -> tuple[str, int] | None:
-    """(state, start in ticks since the boot), as /proc/PID/stat says; None if it says nothing."""
+    """(state, start in ticks since the boot) of /proc/PID/stat. None if that cannot be read."""
     line = _read(PROC / str(pid) / "stat")
-    fields = line.rpartition(")")[2].split()  # the name before it may hold anything
-    return (fields[0], int(fields[19])) if len(fields) > 19 else None
+    # The name of the program stands before the last ")". It may hold any letter.
+    fields = line.rpartition(")")[2].split()
+    if len(fields) < 20:
+        return None
+    return fields[0], int(fields[19])
 
 
 def _ticks_ahead() -> int:
-    """By how much this process's time namespace shifts what /proc says."""
+    """The ticks by which the time namespace of this process shifts the times in /proc."""
     for line in _read(PROC / "self/timens_offsets").splitlines():
         name, seconds, nanoseconds = line.split()
         if name == "boottime":
@@ -178,7 +183,10 @@ def _ticks_per_second() -> int:
 
 
 def _started_at(pid: int, started: float) -> bool | None:
-    """The answer of the wall clock, which is one only if it is exact."""
+    """Whether a process was started at this time, by the wall clock.
+
+    None if the two times are near: the clock may have been set since.
+    """
     import psutil
 
     try:
@@ -190,7 +198,9 @@ def _started_at(pid: int, started: float) -> bool | None:
         return None
     if difference < SAME_START:
         return True
-    return None if difference < DAY else False
+    if difference < DAY:
+        return None
+    return False
 
 
 # --- the system ---
@@ -204,21 +214,26 @@ def _read(path: Path) -> str:
 
 
 def _sysctl(name: str) -> str:
-    """A text that macOS knows by this name."""
+    """A setting of macOS. Empty on other systems."""
     try:
         call = ctypes.CDLL(None).sysctlbyname
     except (OSError, AttributeError):
         return ""
     text, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
     failed = call(name.encode(), text, ctypes.byref(size), None, ctypes.c_size_t(0))
-    return "" if failed else text.value.decode(errors="replace")
+    if failed:
+        return ""
+    return text.value.decode(errors="replace")
 
 
 def _host_uuid() -> str:
-    """The id of a Mac's hardware."""
+    """The id of a Mac's hardware. Empty on other systems."""
     try:
         call = ctypes.CDLL(None).gethostuuid
     except (OSError, AttributeError):
         return ""
     raw, wait = ctypes.create_string_buffer(16), (ctypes.c_long * 2)(1, 0)  # one second
-    return "" if call(raw, wait) else raw.raw.hex()
+    failed = call(raw, wait)
+    if failed:
+        return ""
+    return raw.raw.hex()

@@ -1,8 +1,8 @@
-"""Where a command prints: letters that the output cannot hold, and an output that takes nothing.
+"""The standard output of a command: letters that it cannot hold, and an output that is lost.
 
-What cannot be shown must never end a training: its terminal may be closed, its log's disk may be
-full, the reader of its pipe may be gone. `train.log` has every line of a run. Any other command
-says that its output is lost, and fails.
+A lost output must never end a training. The terminal may be closed, the disk of the log may be
+full, the reader of the pipe may be gone. `train.log` has every line of a run. Any other command
+reports that its output is lost, and fails.
 """
 
 import codecs
@@ -12,34 +12,36 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 NAME = "the output"  # as the file name of an error
 SHOWN = "shown"  # the name of our error handler for encodings
 STAND_INS = {"·": "-", "│": "|", "±": "+-"}  # our own letters, if the encoding lacks them
-GONE = (
-    errno.EPIPE,
-    errno.EIO,
-)  # the reader of the pipe has left, or the terminal is closed: there is nobody to tell
+# The reader of the pipe has ended, or the terminal is closed: a message would reach no one.
+GONE = (errno.EPIPE, errno.EIO)
 
 
 class Descriptor(io.RawIOBase):
-    """A standard output whose failure is dropped, or raised as an error that names it.
+    """A standard output whose failure is ignored, or raised as an error that names it.
 
     Args:
-        before: the stream that it replaces; if nobody held that, Python would close the file.
+        before: the stream that it replaces. It is kept, else Python would close its file.
+        drops: whether a failure is ignored.
     """
 
-    def __init__(self, before: Any, drops: bool):
+    def __init__(self, before: TextIO, drops: bool):
         super().__init__()
         self.before, self.number, self.drops = before, before.fileno(), drops
 
-    def write(self, data: Any) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         try:
             return os.write(self.number, data)
         except OSError as error:
             if self.drops:
-                return len(data)
+                return memoryview(data).nbytes
             error.filename = NAME
             raise
 
@@ -54,21 +56,23 @@ class Descriptor(io.RawIOBase):
 
 
 def prepare(never_fails: bool) -> None:
-    """Make the standard streams of this process ready for whatever is printed.
-
-    In this order: one that is closed (`dora run >&-`) gets its number back. Else the next file that
-    is opened, such as a checkpoint, would be the standard output.
+    """Make the standard streams of this process ready for any text.
 
     Args:
-        never_fails: whether the process does work that must go on without its output.
+        never_fails: whether the process does work that must not fail if its output is lost.
     """
+    # In this order: a stream that is closed (`dora run >&-`) gets its number back. Else the next
+    # file that is opened, such as a checkpoint, would be the standard output.
     sys.stdin = sys.stdin or open(os.devnull, encoding="utf-8")
     sys.stdout = _prepared(sys.stdout, never_fails)
     sys.stderr = _prepared(sys.stderr, True)
 
 
-def _prepared(stream: Any, never_fails: bool) -> Any:
-    """`stream` by our rules, line by line: a failure is seen at once, and not as Python ends."""
+def _prepared(stream: TextIO | None, never_fails: bool) -> TextIO:
+    """A stream that shows stand-ins for letters that it cannot hold.
+
+    It writes line by line, so that a failure is seen at once, and not when Python ends.
+    """
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8")
     descriptor = Descriptor(stream, never_fails)
@@ -78,7 +82,7 @@ def _prepared(stream: Any, never_fails: bool) -> Any:
 
 
 def _stand_in(error: UnicodeError) -> tuple[str, int]:
-    """What is shown for the first letter that cannot be encoded, and where encoding resumes."""
+    """The text for the first letter that cannot be encoded, and where encoding resumes."""
     assert isinstance(error, UnicodeEncodeError)
     return STAND_INS.get(error.object[error.start], "?"), error.start + 1
 
@@ -88,7 +92,7 @@ codecs.register_error(SHOWN, _stand_in)
 
 @contextmanager
 def to_a_reader() -> Iterator[None]:
-    """Print something that may be cut short: `| head` has read enough, which is no error."""
+    """Allow the reader of the output to end early: `| head` has read enough, which is no error."""
     try:
         yield
     except BrokenPipeError as error:
@@ -96,14 +100,14 @@ def to_a_reader() -> Iterator[None]:
 
 
 def is_lost(error: OSError) -> bool:
-    """Whether `error` is that of the standard output."""
+    """Whether `error` is a failure of the standard output."""
     return error.filename == NAME
 
 
 def forget(error: OSError) -> None:
-    """Send what is still to be printed nowhere, and say why if somebody is there.
+    """Drop the text that is still to be printed, and report the reason if a user can see it.
 
-    Else Python would fail a second time, with a traceback, as it ends.
+    Else Python would fail a second time, with a traceback, when it ends.
     """
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno not in GONE:

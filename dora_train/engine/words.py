@@ -12,23 +12,31 @@ Form = Callable[[float], str]
 
 
 def main_metric(config: Mapping[str, Any]) -> tuple[str, str]:
-    """What chooses the best epoch: ("valid.acc", "max"); two empty texts if nothing was stored."""
+    """The metric that chooses the best epoch, and its direction: ("valid.acc", "max").
+
+    Two empty texts if the experiment stored none.
+    """
     best = config.get("best")
-    best = best if isinstance(best, Mapping) else {}
+    if not isinstance(best, Mapping):
+        return "", ""
     return str(best.get("metric") or ""), str(best.get("mode") or "")
 
 
 def directions(metric: str) -> tuple[str, ...]:
-    """The directions that a metric can have, "max" or "min": of a loss, less is better.
+    """The directions that a metric can have, "max" or "min".
 
-    No other name tells its direction.
+    Of a loss, less is better. No other name tells the direction.
     """
-    return ("min",) if "loss" in metric.lower() else ("max", "min")
+    if "loss" in metric.lower():
+        return ("min",)
+    return "max", "min"
 
 
 def number(value: float) -> str:
-    """Three digits after the point; small and large numbers with an exponent."""
-    return f"{value:.3f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.2e}"
+    """Three digits after the point. Small and large numbers have an exponent."""
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:.3f}"
+    return f"{value:.2e}"
 
 
 def shown(metrics: Mapping[str, float], form: Form = number) -> str:
@@ -38,17 +46,21 @@ def shown(metrics: Mapping[str, float], form: Form = number) -> str:
 
 
 def shown_best(best: Mapping[str, Any], metric: str, form: Form = number) -> str:
-    """`valid acc 0.975 @5`: what the best epoch reached in the metric that chose it; `@step 300` if
-    the entries of the history have steps.
+    """The best value of a metric, and its epoch: `valid acc 0.975 @5`.
+
+    It is `@step 300` if the entries of the history have steps.
 
     Args:
-        best: as `state.json` and `result.json` have it; empty gives an empty text.
-        metric: as `main_metric` gives it; of an experiment that stored none: all metrics.
+        best: as `state.json` and `result.json` have it. If it is empty, so is the text.
+        metric: as `main_metric` gives it. If it is empty, all metrics are shown.
     """
     if not best:
         return ""
-    place = f"step {best['step']}" if "step" in best else best.get("epoch")
-    where = f" @{place}" if place else ""
+    where = ""
+    if "step" in best:
+        where = f" @step {best['step']}"
+    elif best.get("epoch"):
+        where = f" @{best['epoch']}"
     if metric and "value" in best:
         return f"{metric.replace('.', ' ')} {form(best['value'])}{where}"
     return f"valid {shown(validated(best), form)}{where}"
@@ -60,22 +72,20 @@ def validated(best: Mapping[str, Any]) -> dict[str, float]:
 
 
 def shown_test(test: Mapping[str, float], metric: str, form: Form = number) -> str:
-    """`test acc 0.983`: the main metric on the test set; all metrics, if it was not tested."""
+    """`test acc 0.983`: the main metric on the test set. All metrics, if it was not tested."""
     name = metric.rpartition(".")[2]
-    return f"test {shown({name: test[name]} if name in test else test, form)}".strip()
+    if name in test:
+        test = {name: test[name]}
+    return f"test {shown(test, form)}".strip()
 
 
 def best_key(metric: str) -> str:
-    """What the best epoch reached, by its name in tables:
-
-    `best.acc`; `best.train.acc` of training.
-    """
-    split, _, name = metric.partition(".")
-    return f"best.{name}" if split == "valid" else f"best.{metric}"
+    """The name of a metric's best value in tables: `best.acc` or `best.train.acc`."""
+    return f"best.{metric.removeprefix('valid.')}"
 
 
 def shown_path(path: Path) -> str:
-    """Relative to the working directory where it lies below it."""
+    """A path, relative to the working directory if it lies below that."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the file of a checkpoint holds, and of which epoch or step: for a resume and for predict.py.
+"""Reads the file of a checkpoint, and its epoch or step: for a resume and for predict.py.
 
 Lightning is not imported.
 """
@@ -16,13 +16,15 @@ from ..files import is_whole
 
 
 def read_checkpoint(path: Path, own: bool = False) -> dict[str, Any] | None:
-    """What `last.ckpt` holds, on the CPU; None if it is missing, damaged, or something else.
+    """The content of `last.ckpt`, on the CPU. None if it is missing, damaged, or something else.
 
     Args:
-        own: it is of the run's own experiment: see `_content`.
+        own: the file is of the run's own experiment, see `_content`.
     """
     content = _content(path, "cpu", own)
-    return content if content is not None and {"loops", "state_dict"} <= content.keys() else None
+    if content is None or not {"loops", "state_dict"} <= content.keys():
+        return None
+    return content
 
 
 def held_epoch(path: Path, own: bool = False) -> int | None:
@@ -30,8 +32,7 @@ def held_epoch(path: Path, own: bool = False) -> int | None:
 
     None if the file is missing or damaged, or was saved within an epoch.
     """
-    content = _content(path, "meta", own)
-    return epoch_of(content) if content is not None else None
+    return epoch_of(_content(path, "meta", own) or {})
 
 
 def held_step(path: Path, own: bool = False) -> int | None:
@@ -45,36 +46,48 @@ def held_step(path: Path, own: bool = False) -> int | None:
 
 def held_like(path: Path, best: Mapping[str, Any], own: bool = False) -> int | None:
     """The step of the weights in a file if `best` has a step, else their epoch: see `place_of`."""
-    return held_step(path, own) if "step" in best else held_epoch(path, own)
+    if "step" in best:
+        return held_step(path, own)
+    return held_epoch(path, own)
 
 
 def place_of(best: Mapping[str, Any]) -> int | None:
-    """What tells the weights of the best entry from others: its step if it has one, else its epoch.
+    """The step of the best entry of the history if it has one, else its epoch.
+
+    It tells the weights of this entry from others.
 
     Args:
-        best: as `result.json` has it; empty: None.
+        best: as `result.json` has it. If it is empty, the result is None.
     """
     return best.get("step", best.get("epoch"))
 
 
 def in_words(best: Mapping[str, Any], place: int | None = None) -> str:
     """`epoch 5` or `step 300`: the place of the best entry, or another place of the same kind."""
+    if place is None:
+        place = place_of(best)
     kind = "step" if "step" in best else "epoch"
-    return f"{kind} {place_of(best) if place is None else place}"
+    return f"{kind} {place}"
 
 
 def epoch_of(content: Mapping[str, Any]) -> int | None:
-    """The same of a file's content. `best.ckpt` has no loops, and is always of an epoch's end."""
+    """As `held_epoch`, of the content of a file.
+
+    `best.ckpt` has no loops. It is always saved at an epoch's end.
+    """
     if "loops" in content:
         epoch = content["loops"]["fit_loop"]["epoch_progress"]["current"]
-        return epoch["processed"] if epoch["processed"] == epoch["ready"] else None
-    return content["epoch"] + 1 if "epoch" in content else None
+        is_at_the_end = epoch["processed"] == epoch["ready"]
+        return epoch["processed"] if is_at_the_end else None
+    if "epoch" in content:
+        return content["epoch"] + 1
+    return None
 
 
 def holds_objects(path: Path) -> bool:
-    """Whether a file is whole, but holds more than tensors and plain Python.
+    """Whether a file is undamaged, but holds more than tensors and plain Python.
 
-    A module may put anything into a checkpoint, e.g. by `save_hyperparameters()`.
+    A module may put any object into a checkpoint, e.g. by `save_hyperparameters()`.
     """
     if not is_whole(path):
         return False
@@ -88,12 +101,12 @@ def holds_objects(path: Path) -> bool:
 
 
 def _content(path: Path, device: str, own: bool) -> dict[str, Any] | None:
-    """What a file holds; None if it cannot be read.
+    """The content of a file. None if it cannot be read.
 
     Args:
         device: "meta" leaves the weights on the disk.
-        own: the run wrote it itself, so it may hold Python objects. Reading those runs code, hence
-            the file must belong to this user.
+        own: the run wrote it itself, so it may hold Python objects. To read those runs code, hence
+            the file must also belong to this user.
 
     Raises:
         UserError: it holds objects of a class that is not there any more.
@@ -107,13 +120,18 @@ def _content(path: Path, device: str, own: bool) -> dict[str, Any] | None:
         if not trusted:
             return None
         content = _with_objects(path, device)
-    except Exception:  # whole, and yet nothing that torch has written
+    except Exception:  # an undamaged zip, but not of torch
         return None
     return content if isinstance(content, dict) else None
 
 
 def _with_objects(path: Path, device: str) -> Any:
-    """Raises: UserError if they cannot be made: the file is whole, so it is not taken for damaged."""
+    """The content of an undamaged file that holds Python objects.
+
+    Raises:
+        UserError: the objects cannot be made here. Such a file must not be taken for damaged: a
+            resume would ignore it, and begin anew.
+    """
     try:
         return torch.load(path, map_location=device, weights_only=False)
     except Exception as error:

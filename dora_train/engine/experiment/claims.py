@@ -1,23 +1,23 @@
-"""Who holds an experiment: one writer at a time, on file systems whose locks may lie.
+"""Which process holds an experiment: one writer at a time, also if locks do not work on a disk.
 
-The Nth start of an experiment makes `attempts/N.json`, exclusively, with its holder in it. Nobody
-removes or replaces a claim. The next start makes N+1, and may do so only if the holder of N is
-proven gone, or has said in `state.json` that attempt N ended. Of two that try at once, one makes
-the file. A run calls `claim`. To know whether a run is alive, call `holder`.
+The Nth start of an experiment makes `attempts/N.json`, exclusively, with its holder in it. No
+process removes or replaces a claim. The next start makes N+1. It may do so only if the holder of N
+is proven gone, or has written to `state.json` that attempt N ended. If two try at once, only one
+makes the file. A run calls `claim`. To know whether a run is alive, call `holder`.
 
-A claim is believed as far as its process is confirmed, by the first of these that can tell:
+These say in turn whether a holder is alive, and the first that knows is believed:
 
-1. the processes of this machine, if the claim was made since the last boot, and in this namespace
-   of process ids (each container has its own);
-2. a lock on the claim's file, which its process keeps: the kernel frees it when the process ends,
-   whatever container that was in. Only on a disk of this machine, and only if the file is still
-   the one that was locked (its inode);
-3. a boot since then, if the host is this one;
-4. the scheduler, if the process is a job.
+1. The processes of this machine, if the claim was made since the last boot, and in this namespace
+   of process ids (each container has its own).
+2. A lock on the claim's file. Its process keeps it, and the kernel frees it when the process ends,
+   in any container. It counts only on a disk of this machine, and only if the file is still the
+   one that was locked (its inode).
+3. A boot since then, if the host is this one.
+4. The scheduler, if the process is a job.
 
-Otherwise nobody can tell, and only DORA_TAKE=1 passes. The claim in a copy of the folder is void,
-as its process writes to another place. In a folder that was restored by a backup or moved to
-another disk while its run is alive, it holds.
+If none of them knows, a start is refused without DORA_TAKE=1. The claim in a copy of the folder is
+void, as its process writes to another place. A folder that was restored from a backup, or moved to
+another disk while its run is alive, is no copy.
 """
 
 import fcntl
@@ -85,9 +85,10 @@ class Holder:
         )
 
     def alive(self, ask: Ask | None = None, file: Path | None = None) -> bool | None:
-        """Whether it still runs: True, False, or None if nobody here can tell.
+        """Whether it still runs. None if that cannot be known from here.
 
         Args:
+            ask: asks the scheduler about a job.
             file: its claim, on which it may keep a lock.
         """
         if self.same_boot():
@@ -98,7 +99,9 @@ class Holder:
                 return alive
         elif self.this_machine():
             return False
-        return ask(self) if self.job_id and ask is not None else None
+        if not self.job_id or ask is None:
+            return None
+        return ask(self)
 
     def same_boot(self) -> bool:
         """Whether it was started on this machine, since its last boot."""
@@ -112,7 +115,7 @@ class Holder:
         return self.same_boot() or (known and self.host == socket.gethostname())
 
     def in_reach(self) -> bool:
-        """Whether it runs here, where its process id means the same: a signal would reach it."""
+        """Whether it runs here, in the same namespace of process ids. Then a signal reaches it."""
         return self.same_boot() and self._in_process_table() is True
 
     def this_process(self) -> bool:
@@ -120,50 +123,53 @@ class Holder:
         return self.pid == os.getpid() and self.in_reach()
 
     def _in_process_table(self) -> bool | None:
+        """Whether its process runs, by the processes of this machine. None if they do not tell."""
         if self.namespace != machine.namespace():
             return None
         return machine.lives(self.pid, self.ticks, self.started)
 
     def _keeps_lock(self, file: Path) -> bool | None:
+        """Whether its process keeps the lock on its claim. None if the lock does not tell."""
         if not self.locked or inode(file) != self.inode or not machine.is_local(file):
             return None
         return _is_locked(file)
 
     def is_after(self, job: Job) -> bool:
-        """Whether this attempt began after a submission.
-
-        Their numbers say so, as the clocks of two machines may differ by minutes.
-        """
+        """Whether this attempt began after a submission."""
+        # Numbers first: the clocks of two machines may differ by minutes.
         if self.submissions is not None:
             return self.submissions >= job.number
         return self.since > job.submitted
 
     def where(self) -> str:
         """`node7, job 8812` or `node7, process 312`."""
-        return f"{self.host}, " + (f"job {self.job_id}" if self.job_id else f"process {self.pid}")
+        process = f"job {self.job_id}" if self.job_id else f"process {self.pid}"
+        return f"{self.host}, {process}"
 
 
 def latest(experiment: Experiment) -> Holder | None:
-    """The maker of the last attempt, alive or not; None if there was none, or this is a copy."""
+    """The holder of the last attempt, alive or not. None if there was none, or this is a copy."""
     number = max(experiment.attempt_numbers(), default=0)
     path = experiment.attempts / f"{number}.json"
     made = from_stored(Holder, read_json(path))
-    return None if made is None or _is_copy(made, path) else made
+    if made is None or _is_copy(made, path):
+        return None
+    return made
 
 
 def _is_copy(made: Holder, path: Path) -> bool:
-    """Whether a claim came here with a copy of its folder: its process writes to another place."""
+    """Whether a claim came here in a copy of its folder. Its process writes to another place."""
     if inode(path) == made.inode:
         return False
     return machine.wrote_elsewhere(made.folder, made.boot_id, path.parents[1])
 
 
 def holder(experiment: Experiment, ask: Ask | None = None) -> tuple[Holder | None, bool | None]:
-    """Who holds the experiment now, and whether that is certain.
+    """The process that holds the experiment now, and whether that is certain.
 
     Returns:
-        (None, False) if nobody does; (holder, True) if it is alive; (holder, None) if nobody here
-        can tell.
+        (None, False) if no process does. (holder, True) if it is alive. (holder, None) if that
+        cannot be known from here.
     """
     last = latest(experiment)
     if last is None:
@@ -172,23 +178,31 @@ def holder(experiment: Experiment, ask: Ask | None = None) -> tuple[Holder | Non
     if run.attempt == last.attempt and run.state not in (State.RUNNING, State.NEW):
         return None, False
     alive = last.alive(ask, experiment.attempts / f"{last.attempt}.json")
-    return (None, False) if alive is False else (last, alive)
+    if alive is False:
+        return None, False
+    return last, alive
 
 
 def is_taken() -> bool:
-    """Whether the user says that whatever cannot be asked about is gone."""
+    """Whether the user says that a holder is gone if that cannot be known from here."""
     return os.environ.get("DORA_TAKE") == "1"
 
 
 def refuse_if_held(experiment: Experiment, ask: Ask | None = None) -> None:
-    """Raises: UserError that says who holds the experiment, since when, and what to do about it."""
+    """Refuse to start an experiment that another process holds.
+
+    Raises:
+        UserError: it says which process, since when, and what to do.
+    """
     last, alive = holder(experiment, ask)
     if last is None or last.this_process():
         return
     sig, since = experiment.sig, time.strftime("%d %b %H:%M", time.localtime(last.since))
     if alive:
         run = experiment.state()
-        progress = f" (epoch {run.epoch} of {run.epochs})" if run.epochs else ""
+        progress = ""
+        if run.epochs:
+            progress = f" (epoch {run.epoch} of {run.epochs})"
         raise UserError(
             f"XP {sig} is running on {last.where()}, since {since}{progress}.",
             f"watch it: dora info -f {sig} -t     stop it: dora info -f {sig} -C",
@@ -211,7 +225,8 @@ def claim(
     Raises:
         UserError: another process holds it, or a process that cannot be asked.
     """
-    # The number first: whoever claims from here on takes it, and this process cannot make that file.
+    # The number is read before the holder. If another process claims in between, it takes this
+    # number, and `_make` fails.
     attempt = max(experiment.attempt_numbers(), default=0) + 1
     refuse_if_held(experiment, ask)
     mine = replace(
@@ -226,7 +241,7 @@ def claim(
 
 
 def _make(path: Path, mine: Holder) -> bool:
-    """Make the claim's file, locked and with its own inode in it; False if another was first."""
+    """Make the claim's file, locked and with its own inode in it. False if another was first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     made = False
@@ -239,7 +254,7 @@ def _make(path: Path, mine: Holder) -> bool:
         made = take_name(Path(aside), path)
     finally:
         Path(aside).unlink(missing_ok=True)
-        if not made:  # else it stays open, and locked, until this process ends
+        if not made:  # else it stays open, so that the lock lasts until this process ends
             os.close(file)
     return made
 
@@ -253,13 +268,14 @@ def _lock(file: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool | None:
-    """Whether a process keeps the lock; None if the file cannot be opened."""
+    """Whether a process keeps the lock. None if the file cannot be opened."""
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not meet
+        # Shared: two processes that ask at once do not see each other's lock.
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

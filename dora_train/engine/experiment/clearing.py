@@ -1,9 +1,7 @@
-"""A start from scratch (`--clear`, `--replace_done`): whose results they are, and how they come
-back.
+"""A start from scratch (`--clear`, `--replace_done`): who may clear results, and how they come back.
 
-Everything that can be refused is refused before anything is taken away. What is taken away lies in
-`outputs/cleared` until the new run has its first checkpoint (folder.py: `put_aside`). `dora run`,
-`dora launch` and `dora grid` all go this way.
+A command is refused before results are moved. They lie in `outputs/cleared` until the new run has
+its first checkpoint (folder.py: `put_aside`). `dora run`, `dora launch` and `dora grid` call this.
 """
 
 import os
@@ -20,7 +18,7 @@ from .folder import Experiment
 
 
 def other_owner(experiment: Experiment) -> str:
-    """The user who made the experiment; empty if that is this user, or there is no experiment."""
+    """The user who made the experiment. Empty if that is this user, or there is no experiment."""
     birth = experiment.birth()
     made_by = birth.user if birth is not None else ""
     if made_by and made_by != claims.user_name():
@@ -29,14 +27,17 @@ def other_owner(experiment: Experiment) -> str:
         is_ours = experiment.folder.stat().st_uid == os.getuid()
     except OSError:  # there is none
         return ""
-    if is_ours or made_by == _name_of(os.getuid()):  # a network's disk may give files to nobody
+    # A network's disk may say that files belong to nobody. Then the stored name decides.
+    if is_ours or made_by == _name_of(os.getuid()):
         return ""
-    return made_by or _owner(experiment.folder)  # stock Dora does not say by whom
+    return made_by or _owner(experiment.folder)  # stock Dora stores no name
 
 
 def _name_of(uid: int) -> str:
-    """The user's name by the system, whatever the environment says (`su` and `sudo` may keep
-    it)."""
+    """The user's name in the system's table of users.
+
+    `getpass` would believe LOGNAME and USER, which `su` and `sudo` may keep.
+    """
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -51,7 +52,11 @@ def _owner(folder: Path) -> str:
 
 
 def refuse_others(experiment: Experiment) -> None:
-    """Raises: UserError if another user made the experiment: results are removed by their owner."""
+    """Refuse to clear an experiment of another user.
+
+    Raises:
+        UserError: another user made it. Only the owner can remove results.
+    """
     owner = other_owner(experiment)
     if owner:
         raise UserError(
@@ -62,7 +67,7 @@ def refuse_others(experiment: Experiment) -> None:
 
 @contextmanager
 def put_aside(experiment: Experiment) -> Iterator[None]:
-    """Put the results aside; they come back if what is done in this context fails."""
+    """Put the results aside. They come back if the body of the `with` raises an error."""
     experiment.put_aside()
     try:
         yield
@@ -72,12 +77,16 @@ def put_aside(experiment: Experiment) -> Iterator[None]:
 
 
 def what_was_cleared(experiment: Experiment) -> str:
-    """Where the results from before `--clear` are, and how to have them back; empty: there are
-    none."""
+    """A line that says where the results from before `--clear` are, and how to have them back.
+
+    Empty if there are none.
+    """
     if not experiment.cleared.exists():
         return ""
     folder, cleared = _quoted(experiment.folder), _quoted(experiment.cleared)
-    remove = f"rm -r {folder} && " if experiment.folder.exists() else ""
+    remove = ""
+    if experiment.folder.exists():
+        remove = f"rm -r {folder} && "
     return (
         f"{shown_path(experiment.cleared)} has the results from before --clear, until this run "
         f"has a checkpoint. To have them back: {remove}mv {cleared} {folder}"

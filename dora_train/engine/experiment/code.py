@@ -1,6 +1,6 @@
 """The code of a run: its files, read once, and the copies that are made of them.
 
-`dora run` reads them before it imports what trains. The bytes that are hashed are those that the
+`dora run` reads them before it imports the project's modules. The bytes that are hashed are those that the
 experiment keeps, and those that a job runs: `DORA_DIR/codes/HASH` is the snapshot of all jobs of
 the same content. An archive in the experiment's folder gives the files back without the snapshot,
 without git, and on another machine.
@@ -26,12 +26,13 @@ from .snapshot import Files, make_whole, name_of, packed, read, read_all
 def read_project(dora_dir: Path) -> "Code":
     """The project's code as it is now.
 
-    Results, queue and data are none, even if they lie in the project.
+    Results, the queue and data are not code, even if they lie in the project.
     """
-    variables = [os.environ.get(name) for name in ("DORA_QUEUE", "DORA_TRAIN_DATA")]
-    elsewhere = [Path(folder) for folder in variables if folder]
-    results = [dora_dir, *(dora_dir / name for name in (XPS, CODES, ARRAYS))]
-    return Code.of(ROOT, [*results, *elsewhere])
+    left_out = [dora_dir, dora_dir / XPS, dora_dir / CODES, dora_dir / ARRAYS]
+    for name in ("DORA_QUEUE", "DORA_TRAIN_DATA"):
+        if os.environ.get(name):
+            left_out.append(Path(os.environ[name]))
+    return Code.of(ROOT, left_out)
 
 
 @dataclass
@@ -41,8 +42,8 @@ class Code:
     root: Path
     files: Files
     commit: str = ""  # empty without git, or before the first commit
-    dirty: Sequence[str] = ()  # code that is not as it is in the commit, or not in it
-    data: Sequence[str] = ()  # what is too large to be code, in words
+    dirty: Sequence[str] = ()  # paths of code that differs from the commit, or is not in it
+    data: Sequence[str] = ()  # files and folders that are too large to be code, in words
     _kept: Path | None = field(default=None, repr=False)  # an archive of these files
 
     @classmethod
@@ -53,10 +54,10 @@ class Code:
             left_out: folders that are never code, e.g. `DORA_DIR`.
 
         Raises:
-            UserError: there is more than any project has.
+            UserError: the folder holds more files than a project.
         """
         repository = Repository.of(root)
-        never = {os.path.realpath(folder) for folder in left_out}
+        never = set(map(os.path.realpath, left_out))
         code, data = find_code(root, never, repository.ignored)
         dirty = repository.changed_code(root, code)
         return cls(root, read_all(root, code), repository.commit, dirty, data)
@@ -67,21 +68,23 @@ class Code:
 
     @property
     def note(self) -> str:
-        """A line on what is left out, if there is much of it."""
-        return f"not part of the code: {shortened(self.data, 3)}" if self.data else ""
+        """A line that names large files and folders that are not code. Empty if there are none."""
+        if not self.data:
+            return ""
+        return f"not part of the code: {shortened(self.data, 3)}"
 
     def stored(self) -> dict[str, Any]:
-        """As an experiment's files hold it."""
+        """The record of this code in the files of an experiment."""
         if not self.commit and not self.dirty:  # without git
             return {"hash": self.hash}
         return {"commit": self.commit, "dirty": list(self.dirty), "hash": self.hash}
 
     def edited(self) -> list[str]:
-        """The names of the files that are not any more as they were read."""
+        """The names of the files that have changed since they were read."""
         return [shown(name) for name, file in self.files.items() if read(self.root / name) != file]
 
     def snapshot(self, dora_dir: Path) -> Path:
-        """The folder under `dora_dir` that holds these files, made or mended if need be."""
+        """The folder under `dora_dir` that holds these files. It is made or repaired if needed."""
         target = dora_dir / CODES / self.hash
         make_whole(target, self.files)
         return target
@@ -93,7 +96,7 @@ class Code:
         """
         if self._kept and not archive.exists():
             archive.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(OSError):  # no links here, or the other experiment is gone
+            with suppress(OSError):  # a disk without links, or the other experiment is gone
                 os.link(self._kept, archive)
         if not archive.exists():
             with written_aside(archive) as aside:
@@ -102,7 +105,10 @@ class Code:
 
 
 def in_words(codes: Sequence[Start]) -> str:
-    """`3fa2c1e + 2 changed files (epochs 1-7), 9bc01d2 (from epoch 8)`; one code has no epochs."""
+    """`3fa2c1e + 2 changed files (epochs 1-7), 9bc01d2 (from epoch 8)`.
+
+    The epochs are left out if there is one code only.
+    """
     names = [_name(start.code) for start in codes]
     if len(codes) < 2:
         return "".join(names)
@@ -115,13 +121,15 @@ def in_words(codes: Sequence[Start]) -> str:
 
 
 def _name(code: dict[str, Any]) -> str:
-    """`3fa2c1e + 2 changed files`; empty without git."""
+    """`3fa2c1e + 2 changed files`. Empty without git."""
     commit, dirty = str(code.get("commit") or ""), code.get("dirty") or []
     if not commit and not dirty:
         return ""
+    name = commit[:9] or "no commit"
+    if not dirty:
+        return name
     files = "file" if len(dirty) == 1 else "files"
-    more = f" + {len(dirty)} changed {files}" if dirty else ""
-    return f"{commit[:9] or 'no commit'}{more}"
+    return f"{name} + {len(dirty)} changed {files}"
 
 
 def _epochs(at: int, codes: Sequence[Start]) -> str:
@@ -129,4 +137,6 @@ def _epochs(at: int, codes: Sequence[Start]) -> str:
     if at == len(codes) - 1:
         return f"from epoch {first}"
     last = max(first, codes[at + 1].epoch - 1)
-    return f"epoch {first}" if first == last else f"epochs {first}-{last}"
+    if first == last:
+        return f"epoch {first}"
+    return f"epochs {first}-{last}"

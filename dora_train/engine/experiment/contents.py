@@ -1,4 +1,4 @@
-"""What a data set consists of: compared with the data that an experiment began with.
+"""The files of a data set, compared with those that an experiment began with.
 
 `data.contents()` returns {file name: [part, size, checksum]}. The checksum is None if it is not
 known. A run stores this at its first start. A resume, `continue_from` and predict.py compare it
@@ -29,11 +29,13 @@ class Changes:
 
     @classmethod
     def between(cls, before: Contents, now: Contents) -> "Changes":
-        added = [name for name in now if name not in before]
-        removed = [name for name in before if name not in now]
-        changes = cls(added, removed)
-        for name in before.keys() & now.keys():
-            if not _is_same(before[name], now[name]):
+        changes = cls()
+        for name in dict.fromkeys([*now, *before]):
+            if name not in before:
+                changes.added.append(name)
+            elif name not in now:
+                changes.removed.append(name)
+            elif not _is_same(before[name], now[name]):
                 changes.changed.append(name)
             elif before[name][PART] != now[name][PART]:
                 changes.moved.append(name)
@@ -56,8 +58,9 @@ class Changes:
 
 
 def _few(names: Sequence[str]) -> str:
-    shown = [repr(name)[1:-1] for name in sorted(names)[:3]]  # a name may hold a newline
-    return ", ".join(shown) + (" ..." if len(names) > 3 else "")
+    """The first three names."""
+    shown = ", ".join(repr(name)[1:-1] for name in sorted(names)[:3])  # a name may hold a newline
+    return f"{shown} ..." if len(names) > 3 else shown
 
 
 def _is_same(one: Sequence[Any], other: Sequence[Any]) -> bool:
@@ -83,25 +86,30 @@ def difference(experiment: Experiment, contents: Contents, inputs: Mapping[str, 
     if not isinstance(stored, dict):
         return ""
     changed = [key for key in inputs if key in stored and stored[key] != inputs[key]]
-    return f"another {' and '.join(changed)} of the training set" if changed else ""
+    if not changed:
+        return ""
+    return f"another {' and '.join(changed)} of the training set"
 
 
 def refuse_other_files(experiment: Experiment, contents: Contents) -> None:
-    """For a resume, before it reads its data.
+    """Refuse a resume with other files, before it reads its data.
 
     Args:
-        contents: of today's data; without checksums.
+        contents: of today's data, without checksums.
 
     Raises:
         UserError: the files are not those that the experiment began with.
     """
     before = experiment.contents()
-    if before and contents and (changes := Changes.between(before, contents)):
+    if not before or not contents:
+        return
+    changes = Changes.between(before, contents)
+    if changes:
         raise other_data(experiment, str(changes))
 
 
 def other_data(experiment: Experiment, changes: str) -> UserError:
-    """The error of a resume."""
+    """The error of a resume with other data."""
     return UserError(
         f"XP {experiment.sig} began with other data. Since then: {changes}.",
         "to resume it: restore the files, then the same command",
@@ -117,16 +125,24 @@ def learned(before: Contents, now: Contents, parts: Sequence[str] = HELD_OUT) ->
     files = [*before.values(), *now.values()]
     known = all(file[CHECKSUM] is not None for file in files)
     key = _by_content if known else _by_name
-    trained = {key(name, file) for name, file in before.items() if file[PART] == "train"}
-    trained -= {key(name, file) for name, file in before.items() if file[PART] != "train"}
-    held_out = [name for name, file in now.items() if file[PART] in parts]
-    return [name for name in held_out if key(name, now[name]) in trained]
+    trained, held_out = set(), set()
+    for name, file in before.items():
+        if file[PART] == "train":
+            trained.add(key(name, file))
+        else:
+            held_out.add(key(name, file))
+    learned = trained - held_out
+    return [
+        name for name, file in now.items() if file[PART] in parts and key(name, file) in learned
+    ]
 
 
 def changes_that_do_no_harm(
     experiment: Experiment, contents: Contents, inputs: Mapping[str, Any]
 ) -> str:
-    """How the data have changed since an experiment was trained, for a measurement on its test set.
+    """A line on how the data have changed since an experiment was trained. Empty if they have not.
+
+    It is for a measurement on the test set of today.
 
     Args:
         contents, inputs: as `difference` takes them.
@@ -139,7 +155,7 @@ def changes_that_do_no_harm(
         return ""
     before = experiment.contents()
     test = [name for name, file in contents.items() if file[PART] == "test"]
-    seen = learned(before, contents, ["test"]) if before else []
+    seen = learned(before or {}, contents, ["test"])
     if seen:
         raise UserError(
             f"XP {experiment.sig}: {len(seen):,} of the {len(test):,} test images are "
@@ -160,5 +176,5 @@ def _by_content(name: str, file: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _by_name(name: str, file: Sequence[Any]) -> tuple[Any, ...]:
-    """By class and name, in any part."""
+    """By class, name and size, in any part."""
     return name.partition("/")[2], file[SIZE]

@@ -1,7 +1,6 @@
-"""From the beginning of a signature to the experiment's folder: for `-f SIG`, and for whatever
-reads experiments.
+"""From the beginning of a signature to the experiment's folder, for `-f SIG` and for all readers.
 
-Light: no Dora, no Hydra's composing, no torch.
+It imports nothing slow: no Dora, no Hydra, no torch.
 """
 
 import os
@@ -11,7 +10,7 @@ from pathlib import Path
 from ..access import exists, listed
 from ..errors import UserError, shortened
 from ..words import shown_path
-from .folder import XPS, Experiment, cleared_folder, is_signature
+from .folder import XPS, Experiment, cleared_folder, is_hexadecimal, is_signature
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -20,36 +19,41 @@ def find(folder: Path, sig: str) -> Experiment:
     """The stored experiment whose signature begins with `sig`.
 
     Args:
-        folder: where everything lands, which holds `xps/`.
+        folder: the folder of results, which holds `xps/`.
 
     Raises:
         UserError: there is none, or several, or this user may not read it.
     """
-    if not 0 < len(sig) <= 8 or not all(letter in "0123456789abcdef" for letter in sig):
+    if not 0 < len(sig) <= 8 or not is_hexadecimal(sig):
         raise UserError(
             f'"{sig[:40]}" is not a signature: up to eight of 0-9 and a-f, e.g. 5f3a91c2.'
         )
-    folder = folder / XPS
-    names = sorted(name for name in listed(folder) if is_signature(name))
-    meant = [name for name in names if name.startswith(sig)]
-    found = [name for name in meant if exists(folder / name / ".argv.json")]
+    xps = folder / XPS
+    names = sorted(filter(is_signature, listed(xps)))
+    found = [name for name in names if name.startswith(sig) and exists(xps / name / ".argv.json")]
     if not found:
-        _refuse_cleared(folder, sig)
-        known = [name for name in names if os.path.exists(folder / name / ".argv.json")]
-        raise UserError(
-            f'there is no experiment "{sig}" under {shown_path(folder)}.',
-            f"there is: {shortened(known, 8)}."
-            if known
-            else "it holds no experiment yet: dora run",
-        )
+        _refuse_cleared(xps, sig)
+        raise _not_found(xps, sig, names)
     if len(found) > 1:
         raise UserError(f'"{sig}" begins several signatures: {shortened(found, 8)}.')
-    return Experiment(folder / found[0])
+    return Experiment(xps / found[0])
+
+
+def _not_found(xps: Path, sig: str, names: list[str]) -> UserError:
+    """The error if no signature in `names` begins with `sig`. It shows those that there are."""
+    known = [name for name in names if os.path.exists(xps / name / ".argv.json")]
+    hint = "it holds no experiment yet: dora run"
+    if known:
+        hint = f"there is: {shortened(known, 8)}."
+    return UserError(f'there is no experiment "{sig}" under {shown_path(xps)}.', hint)
 
 
 def _refuse_cleared(xps: Path, sig: str) -> None:
-    """Raises: UserError if its results were put aside by `--clear`, which was killed at that
-    moment."""
+    """Refuse a signature whose results `--clear` has put aside, before it was killed.
+
+    Raises:
+        UserError: it says how to have the results back.
+    """
     for aside in sorted(cleared_folder(xps).glob(f"{sig}*")):
         words = shlex.join(["mv", shown_path(aside), shown_path(xps / aside.name)])
         raise UserError(
@@ -59,30 +63,41 @@ def _refuse_cleared(xps: Path, sig: str) -> None:
 
 
 def readable(folder: Path) -> list[Experiment]:
-    """The experiments below `folder`, as for `find`, that this user may read."""
+    """The experiments that this user may read.
+
+    Args:
+        folder: as for `find`.
+    """
     return [experiment for experiment in _all(folder) if _may_read(experiment.folder)]
 
 
 def closed(folder: Path) -> list[str]:
-    """The signatures of those that this user may not read."""
+    """The signatures of the experiments that this user may not read.
+
+    Args:
+        folder: as for `find`.
+    """
     return [experiment.sig for experiment in _all(folder) if not _may_read(experiment.folder)]
 
 
 def _all(folder: Path) -> list[Experiment]:
-    names = sorted(name for name in listed(folder / XPS) if is_signature(name))
-    return [Experiment(folder / XPS / name) for name in names]
+    """The experiments below `folder`, by their signatures."""
+    names = filter(is_signature, listed(folder / XPS))
+    return [Experiment(folder / XPS / name) for name in sorted(names)]
 
 
 def _may_read(folder: Path) -> bool:
-    """A folder, and the files in it, by the first that is written."""
+    """Whether this user may read a folder and its files. The file that is written first decides."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return False
     file = folder / ".argv.json"
-    return os.access(folder, os.R_OK | os.X_OK) and (os.access(file, os.R_OK) or not file.exists())
+    return os.access(file, os.R_OK) or not file.exists()
 
 
 def outputs() -> Path:
-    """Where everything lands, as `dora.dir` of the configuration says; nothing is composed.
+    """The folder of results, as `dora.dir` of the configuration says. Nothing is composed.
 
-    A relative folder may be named from a notebook, which may lie anywhere: see `placed`.
+    A notebook may lie anywhere, so a relative folder is searched for: see `placed`.
     """
     from omegaconf import OmegaConf  # here: it takes 0.1 s
 
@@ -98,4 +113,6 @@ def outputs() -> Path:
 def placed(folder: Path) -> Path:
     """A relative folder of results: the one below the working directory if it exists, else the
     project's."""
-    return folder if os.path.isdir(folder / XPS) else ROOT / folder
+    if os.path.isdir(folder / XPS):
+        return folder
+    return ROOT / folder

@@ -23,7 +23,7 @@ def todays_values(
 
     Args:
         exclude: patterns of the keys that do not count.
-        extra: overrides that were given with the signature; they win over the experiment's own.
+        extra: overrides that were given with the signature. They win over the experiment's own.
 
     Returns:
         The values, and a line for each choice or override of the experiment that was left out.
@@ -33,41 +33,37 @@ def todays_values(
     """
     wanted = [f"{group}={option}" for group, option in chosen(composer, birth, exclude).items()]
     groups = _composing(composer, [], wanted)
-    own = [
-        text
-        for text in birth.argv
-        if key_of(text) not in composer.groups and is_excluded(key_of(text), exclude)
-    ]
+    own = []
+    for text in birth.argv:
+        if key_of(text) not in composer.groups and is_excluded(key_of(text), exclude):
+            own.append(text)
     kept = _composing(composer, groups, own)
     values = _compose(composer, [*groups, *kept, *extra]).values
-    gone = [text for text in wanted if text not in groups]
-    named = {key_of(text) for text in (*kept, *extra)}
-    for text in gone:
-        values = _emptied(values, _section(key_of(text)), named)
+    named = set(map(key_of, [*kept, *extra]))
+    for text in wanted:
+        if text not in groups:
+            # Today's option of this group has other keys: the frozen values must not mix with them.
+            values = _without_section(values, _section(key_of(text)), named)
     left_out = [text for text in (*wanted, *own) if text not in groups and text not in kept]
-    return values, [
-        f"{text} no longer fits the configuration: left out; what counts is frozen"
-        for text in left_out
-    ]
+    reason = "no longer fits the configuration: left out; what counts is frozen"
+    return values, [f"{text} {reason}" for text in left_out]
 
 
 def chosen(composer: Composer, birth: Birth, exclude: Sequence[str]) -> dict[str, Any]:
-    """The option of each group that the experiment was made with, where it is not today's
-    default."""
+    """The option of each group that the experiment was made with, if it is not today's default."""
     found = birth.groups
-    if not found:  # it was made before that was stored
-        found = {
-            key_of(text): text.partition("=")[2]
-            for text in birth.argv
-            if key_of(text) in composer.groups
-        }
-        found = _inferred(composer, birth, found, exclude) | found
+    if not found:  # an older version did not store them
+        named = {}
+        for text in birth.argv:
+            if key_of(text) in composer.groups:
+                named[key_of(text)] = text.partition("=")[2]
+        found = _inferred(composer, birth, named, exclude) | named
     defaults = composer.choices
-    return {
-        group: _text(option)
-        for group, option in found.items()
-        if option is not None and option != defaults.get(group)
-    }
+    others = {}
+    for group, option in found.items():
+        if option is not None and option != defaults.get(group):
+            others[group] = _text(option)
+    return others
 
 
 def _inferred(
@@ -75,16 +71,17 @@ def _inferred(
 ) -> dict[str, str]:
     """The options that fit the frozen values best, for groups that the overrides do not name.
 
-    A default data set may be another one since: then its keys are not those that were frozen.
+    The default option may have changed since. Then its keys differ from the frozen ones.
     """
     found: dict[str, str] = {}
     for group, default in composer.choices.items():
         frozen = _keys(birth.config, group, exclude)
         if default is None or group in named or not frozen:
             continue
+        # The default first: `min` takes the first of equals.
         options = sorted(composer.groups[group], key=lambda name: name != default)
         misfits = {name: _misfit(composer, named, group, name, frozen, exclude) for name in options}
-        found[group] = min(options, key=lambda name: misfits[name])  # of equals the default
+        found[group] = min(misfits, key=misfits.__getitem__)
     return found
 
 
@@ -96,7 +93,11 @@ def _misfit(
     frozen: Mapping[str, Any],
     exclude: Sequence[str],
 ) -> tuple[float, int]:
-    """(keys that only one of the two has, keys with another value); the less the better."""
+    """How badly an option of a group fits the frozen values. Less is better.
+
+    Returns:
+        (number of keys that only one of the two has, number of keys with another value).
+    """
     overrides = [f"{key}={value}" for key, value in named.items()]
     try:
         values = composer.compose([*overrides, f"{group}={option}"]).values
@@ -121,7 +122,11 @@ def _composing(composer: Composer, below: Sequence[str], overrides: Sequence[str
 
 
 def _compose(composer: Composer, overrides: Sequence[str]) -> Composed:
-    """Raises: UserError if the configuration has no place for one of them."""
+    """The configuration with these overrides.
+
+    Raises:
+        UserError: it has no place for one of them.
+    """
     composed = composer.compose(overrides)
     limits.check_changes(composed.delta, composer.defaults)
     return composed
@@ -135,15 +140,13 @@ def _composes(composer: Composer, overrides: Sequence[str]) -> bool:
     return True
 
 
-def _emptied(values: Mapping[str, Any], section: str, named: set[str]) -> dict[str, Any]:
-    """Without a section's keys, which are those of another option; those that were named stay."""
-    return unflatten(
-        [
-            (key, value)
-            for key, value in flatten(values)
-            if not key.startswith(f"{section}.") or key in named
-        ]
-    )
+def _without_section(values: Mapping[str, Any], section: str, named: set[str]) -> dict[str, Any]:
+    """The values without the keys of a section. Keys in `named` stay."""
+    kept = []
+    for key, value in flatten(values):
+        if not key.startswith(f"{section}.") or key in named:
+            kept.append((key, value))
+    return unflatten(kept)
 
 
 def _section(group: str) -> str:
@@ -151,5 +154,8 @@ def _section(group: str) -> str:
     return group.replace("/", ".")
 
 
-def _text(option: Any) -> str:
-    return f"[{','.join(option)}]" if isinstance(option, list) else str(option)
+def _text(option: object) -> str:
+    """An option as an override has it. It may be a list of files."""
+    if isinstance(option, list):
+        return f"[{','.join(option)}]"
+    return str(option)

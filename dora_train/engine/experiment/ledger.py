@@ -1,9 +1,9 @@
-"""Who worked at an experiment, and as which jobs: files that are written once, by whoever is first.
+"""The attempts and the jobs of an experiment: files that are written once, by the first process.
 
-attempts/N.json         who started it the Nth time: the claim (see claims.py)
+attempts/N.json         the process that started it the Nth time: the claim (see claims.py)
 attempts/N.start.json   the first epoch that this attempt trained, and the code that it ran
-jobs/N.json             the job it was submitted as the Nth time: the intent. Made before the
-                        scheduler is told, and never changed: whoever makes it, submits
+jobs/N.json             its Nth submission: the intent. It is made before the scheduler is asked, and
+                        never changed. The process that makes it also submits
 jobs/N.id.json          the job id that the scheduler gave, or why it gave none
 */N.cancel.json         who asked for its end, and when
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import machine
 from ..access import inode, numbered
-from ..files import read_json, write_once
+from ..files import read_json, read_json_as, write_once
 from .records import Job, Start, from_stored
 
 
@@ -35,42 +35,48 @@ class Ledger:
         return self.folder / "jobs"
 
     def job_number(self) -> int:
-        """The number of the last submission, whatever came of it; 0: there was none."""
+        """The number of the last submission, also of one that failed. 0: there was none."""
         return max(numbered(self.jobs), default=0)
 
     def attempt_numbers(self) -> list[int]:
-        """Of all attempts so far, ascending."""
+        """The numbers of all attempts so far, ascending."""
         return numbered(self.attempts)
 
     def job(self) -> Job | None:
-        """The last submission that the scheduler got, may have got, or that waits with us for room.
+        """The last submission that counts.
 
-        None as well if this folder is a copy: the job works on the original.
+        The scheduler has it, may have it, or has no room for it yet. None if there is none, or if
+        this folder is a copy: the job works on the original.
         """
-        found = (self.job_at(number) for number in range(self.job_number(), 0, -1))
-        last = next((job for job in found if job is not None and (job.held or not job.error)), None)
-        return None if last is not None and self._is_copied_from(last.writer) else last
+        for number in range(self.job_number(), 0, -1):
+            job = self.job_at(number)
+            if job is not None and (job.held or not job.error):
+                return None if self._is_copied_from(job.writer) else job
+        return None
 
     def _is_copied_from(self, writer: Mapping[str, Any]) -> bool:
+        """Whether the process that made an intent wrote to another folder than this one."""
         folder, number = writer.get("folder"), writer.get("inode")
         if not folder or number == inode(self.folder):
             return False
         return machine.wrote_elsewhere(str(folder), str(writer.get("boot_id")), self.folder)
 
     def job_at(self, number: int) -> Job | None:
-        """The Nth submission; one whose file is damaged has an empty token: it may still be at the
-        scheduler."""
+        """The Nth submission. None if there is no such file.
+
+        If the file is damaged, the token is empty. The scheduler may have the job all the same.
+        """
         path = self.jobs / f"{number}.json"
         try:
             submitted = path.stat().st_mtime
         except OSError:
             return None
         job = from_stored(Job, read_json(path)) or Job(token="", cluster="", submitted=submitted)
-        record = read_json(self.jobs / f"{number}.id.json")
+        record = read_json_as(self.jobs / f"{number}.id.json", dict) or {}
         for key in ("job_id", "log", "dependents", "error"):
-            if isinstance(record, dict) and key in record:
+            if key in record:
                 setattr(job, key, record[key])
-        if "snapshot" in job.code:  # how a hash was named in earlier files
+        if "snapshot" in job.code:  # the name of `hash` in files of earlier versions
             job.code["hash"] = job.code.pop("snapshot")
         job.number, job.cancelled = number, self._cancelled_by(self.jobs, number)
         return job
@@ -78,7 +84,7 @@ class Ledger:
     def intend_job(self, job: Job) -> bool:
         """Announce submission `job.number`.
 
-        Of several processes exactly one gets True, and may go on to submit.
+        Of several processes exactly one gets True, and may submit.
         """
         return write_once(self.jobs / f"{job.number}.json", asdict(job))
 
@@ -90,13 +96,13 @@ class Ledger:
         dependents: Sequence[str] = (),
         error: str = "",
     ) -> bool:
-        """Say what came of the intent, once. False: another process has said so already."""
+        """Store the result of a submission, once. False: another process has stored one already."""
         record = {"job_id": job_id, "log": log, "dependents": list(dependents), "error": error}
         return write_once(self.jobs / f"{number}.id.json", record)
 
     def cancel_job(self, number: int, by: str) -> None:
-        """Note who asked for the end of submission `number`, so that its end can be told from an
-        accident."""
+        """Store who asked for the end of submission `number`. Else its end would look like a
+        failure."""
         write_once(self.jobs / f"{number}.cancel.json", {"by": by, "time": time.time()})
 
     def cancel_attempt(self, number: int, by: str) -> None:
@@ -104,22 +110,24 @@ class Ledger:
         write_once(self.attempts / f"{number}.cancel.json", {"by": by, "time": time.time()})
 
     def attempt_cancelled(self, number: int) -> str:
-        """Who asked for the end of an attempt; empty: nobody."""
+        """The user who asked for the end of an attempt. Empty if there is none."""
         return self._cancelled_by(self.attempts, number)
 
     @staticmethod
     def _cancelled_by(folder: Path, number: int) -> str:
-        mark = read_json(folder / f"{number}.cancel.json")
-        return str(mark.get("by") or "someone") if isinstance(mark, dict) else ""
+        mark = read_json_as(folder / f"{number}.cancel.json", dict)
+        if mark is None:
+            return ""
+        return str(mark.get("by") or "someone")
 
     def write_start(self, attempt: int, start: Start) -> None:
         write_once(self.attempts / f"{attempt}.start.json", asdict(start))
 
     def starts(self) -> list[Start]:
-        """Of all attempts that came to train, in their order."""
-        numbers = numbered(self.attempts, ".start.json")
-        found = (
-            from_stored(Start, read_json(self.attempts / f"{number}.start.json"))
-            for number in numbers
-        )
-        return [start for start in found if start and isinstance(start.code, dict)]
+        """The starts of all attempts that trained, in their order."""
+        starts = []
+        for number in numbered(self.attempts, ".start.json"):
+            start = from_stored(Start, read_json(self.attempts / f"{number}.start.json"))
+            if start and isinstance(start.code, dict):
+                starts.append(start)
+        return starts

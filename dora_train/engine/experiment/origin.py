@@ -1,7 +1,7 @@
-"""`continue_from`: which file an experiment's first weights come from, settled when it is made.
+"""`continue_from`: the file of an experiment's first weights, decided when the experiment is made.
 
-Its hash is part of the birth, so that a file that was overwritten since cannot make another
-experiment of it. Light: the file is read by `run/start.py`.
+The hash of the file is part of the birth. If the file is overwritten later, a run notices it. The
+weights are read by `run/start.py`.
 """
 
 import hashlib
@@ -9,24 +9,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import UserError
-from .folder import Experiment, is_signature
+from .folder import Experiment, is_hexadecimal, is_signature
 from .records import State
 
 Find = Callable[[str], Experiment]
 
 
 def source(given: str, find: Find) -> Experiment | None:
-    """The experiment whose signature `continue_from` names; None if it names a file, or nothing."""
+    """The experiment whose signature `continue_from` names. None if it names a file, or nothing."""
     sig, _, which = given.partition(":")
-    return find(sig) if is_signature(sig) and which in ("", "last") else None
+    if is_signature(sig) and which in ("", "last"):
+        return find(sig)
+    return None
 
 
 def locate(given: str, find: Find) -> Path | None:
-    """The file that `continue_from` names; None where it is blank.
+    """The file that `continue_from` names. None if it is blank.
 
     Args:
         given: a signature (its best weights), `SIGNATURE:last`, or a file.
-        find: from a signature to its experiment; raises UserError where there is none.
+        find: from a signature to its experiment. It raises UserError if there is none.
 
     Raises:
         UserError: there is no such file, or the experiment is not finished.
@@ -38,7 +40,7 @@ def locate(given: str, find: Find) -> Path | None:
         return _checkpoint(find(sig), given, last=bool(colon))
     if Path(given).is_file():
         return Path(given).resolve()
-    if 4 <= len(sig) < 8 and all(letter in "0123456789abcdef" for letter in sig):
+    if 4 <= len(sig) < 8 and is_hexadecimal(sig):
         raise UserError(
             f"continue_from={given}: write all eight letters, as it becomes part of a name: "
             f"{find(sig).sig}{colon}{which}"
@@ -50,14 +52,21 @@ def locate(given: str, find: Find) -> Path | None:
 
 
 def _checkpoint(experiment: Experiment, given: str, last: bool) -> Path:
+    """The checkpoint of a finished experiment: the best one, or the last one.
+
+    Raises:
+        UserError: the experiment is not finished, or the file was removed.
+    """
     state = experiment.state().state
     if state is not State.COMPLETED:
         raise UserError(
             f"continue_from={given}: XP {experiment.sig} is not finished ({state}).",
             f"finish it first: dora run -f {experiment.sig}",
         )
-    best = (experiment.result() or {}).get("best")  # none: the last weights were tested
-    path = experiment.best_checkpoint if best and not last else experiment.last_checkpoint
+    path = experiment.last_checkpoint
+    # Without a best entry, e.g. without a validation, the last weights were tested.
+    if not last and (experiment.result() or {}).get("best"):
+        path = experiment.best_checkpoint
     if not path.exists():
         raise UserError(
             f"continue_from={given}: XP {experiment.sig} has no {path.name} any more "
@@ -67,7 +76,7 @@ def _checkpoint(experiment: Experiment, given: str, last: bool) -> Path:
 
 
 def sha256(path: Path) -> str:
-    """Of the file's content, in hexadecimal digits."""
+    """The SHA-256 of the file's content, in hexadecimal digits."""
     with open(path, "rb") as file:
         digest = hashlib.sha256()
         while piece := file.read(1 << 20):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import UserError
 
-PYTHON = (".py", ".so", ".pyd")  # they count even if git ignores them: generated modules often are
+PYTHON = (".py", ".so", ".pyd")  # also if git ignores them, as it often does generated modules
 TEXT = (
     ".yaml",
     ".yml",
@@ -43,40 +43,32 @@ NEVER_CODE = (".ipynb", ".pyc", ".orig", "~")
 NEVER_ENTERED = {"__pycache__", "node_modules", "site-packages", "tests"}
 RESULTS = {"outputs", "multirun", "wandb", "mlruns", "lightning_logs"}  # beside dora_train/
 CONFIGURATION = "conf/"  # never data: a lab may have thousands of recipes
-MANY = 1000  # files without Python that are data
-LOOKED_AT = 10_000  # files of a folder before it is taken to hold no Python
-MOST = 50_000  # Python files of a project
+MANY = 1000  # a folder with more files and no Python is data
+LOOKED_AT = 10_000  # if so many files of a folder are no Python, all are taken to be none
+MOST = 50_000  # a folder with more Python files is no project
 LARGE = 50 * 2**20  # bytes of a file that Python does not import
 
 Paths = Collection[str]
 
 
 def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[list[str], list[str]]:
-    """The paths of the project's code, relative to its folder, and what is data, in words.
+    """The paths of the project's code, and the files and folders that are data, in words.
 
     Args:
         left_out: real paths of folders that are never code.
-        ignored: what git ignores, relative to the project's folder.
+        ignored: paths that git ignores. These and the result are relative to the project's folder.
 
     Raises:
-        UserError: there is more than any project has.
+        UserError: the folder holds more files than a project.
     """
-    python: list[str] = []
-    others: list[str] = []
-    most = MOST if root.absolute().parts[1:] else 0  # in /, all of the disk would be its
-    for path in _files(root, "", left_out, {*RESULTS, *ignored}):
-        (python if path.endswith(PYTHON) else others).append(path)
-        if len(python) > most:
-            raise UserError(
-                f"{root} holds more than a project, e.g. {shown(path)}.",
-                "move the project into a folder of its own, or name the others in .gitignore",
-            )
-    packages = {os.path.dirname(path) for path in python if path.endswith("/__init__.py")}
-    with_python = {folder for path in python for folder in _folders(path)}
-    counts = Counter(
-        _unit(path, with_python) for path in others if not path.startswith(CONFIGURATION)
-    )
-    many = {unit for unit, count in counts.items() if count > MANY}
+    python, others = _by_kind(root, left_out, ignored)
+    packages: set[str] = set()
+    with_python: set[str] = set()
+    for path in python:
+        with_python.update(_folders(path))
+        if path.endswith("/__init__.py"):
+            packages.add(os.path.dirname(path))
+    many = _many(others, with_python)
     data = [f"{shown(unit)}/ (over {MANY:,} files)" for unit in sorted(many)]
     code = [path for path in python if _size(root / path) is not None]
     for path in others:
@@ -90,10 +82,42 @@ def find_code(root: Path, left_out: Paths = (), ignored: Paths = ()) -> tuple[li
     return code, data
 
 
+def _by_kind(root: Path, left_out: Paths, ignored: Paths) -> tuple[list[str], list[str]]:
+    """The files that Python imports, and the others.
+
+    Raises:
+        UserError: there are more than in a project.
+    """
+    python: list[str] = []
+    others: list[str] = []
+    is_root_of_disk = not root.absolute().parts[1:]
+    most = 0 if is_root_of_disk else MOST
+    for path in _files(root, "", left_out, {*RESULTS, *ignored}):
+        if path.endswith(PYTHON):
+            python.append(path)
+        else:
+            others.append(path)
+        if len(python) > most:
+            raise UserError(
+                f"{root} holds more than a project, e.g. {shown(path)}.",
+                "move the project into a folder of its own, or name the others in .gitignore",
+            )
+    return python, others
+
+
+def _many(others: Sequence[str], with_python: Paths) -> set[str]:
+    """The folders that are data, as they hold many files."""
+    counts: Counter[str] = Counter()
+    for path in others:
+        if not path.startswith(CONFIGURATION):
+            counts[_unit(path, with_python)] += 1
+    return {unit for unit, count in counts.items() if count > MANY}
+
+
 def _files(root: Path, folder: str, left_out: Paths, ignored: Paths) -> Iterator[str]:
     """Yield the files of a folder, and of the folders below it that may hold code, linked ones too.
 
-    Of a folder without Python, one more than `MANY` are enough to see that it is data.
+    Of a folder without Python it yields `MANY` + 1 files: they show that it is data.
     """
     _, folders, files = next(os.walk(root / folder), ("", [], []))
     if folder and _is_foreign(root / folder, {*folders, *files}):
@@ -113,7 +137,7 @@ def _files(root: Path, folder: str, left_out: Paths, ignored: Paths) -> Iterator
 
 
 def _is_foreign(folder: Path, names: Paths) -> bool:
-    """Whether a folder is a Python environment, or holds results, under whatever name."""
+    """Whether a folder is a Python environment or holds results. Its name does not matter."""
     if "xps" in names and any(folder.glob("xps/*/.argv.json")):
         return True
     return "pyvenv.cfg" in names or "conda-meta" in names
@@ -138,8 +162,10 @@ def _folders(path: str) -> list[str]:
 def _unit(path: str, with_python: Paths) -> str:
     """The largest folder around a file that holds no Python, or else the file's own folder."""
     folders = _folders(path)
-    without = (folder for folder in folders if folder not in with_python)
-    return next(without, folders[-1] if folders else ".")
+    for folder in folders:
+        if folder not in with_python:
+            return folder
+    return folders[-1] if folders else "."
 
 
 def _is_read(path: str, packages: Paths) -> bool:
@@ -151,16 +177,16 @@ def _is_read(path: str, packages: Paths) -> bool:
 
 
 def _size(path: Path) -> int | None:
-    """The bytes of a regular file. None for anything else: to read a pipe would never end."""
+    """The size in bytes of a regular file. None for others: to read a pipe would never end."""
     try:
         status = os.stat(path)
-    except OSError:  # it is gone, or a link to nothing
+    except OSError:  # it is gone, or a broken link
         return None
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def shown(path: str) -> str:
-    """A path as it can be printed: names may hold line ends, and bytes that are no text."""
+    """A path that can be printed. A name may hold line ends, and bytes that are no text."""
     return path if path.isprintable() else ascii(path)[1:-1]
 
 
@@ -169,7 +195,7 @@ def shown(path: str) -> str:
 
 @dataclass(frozen=True)
 class Repository:
-    """What git says of a project. Paths are relative to the project."""
+    """A project's state in git. Paths are relative to the project."""
 
     commit: str = ""  # empty without git, and before the first commit
     changed: Sequence[str] = ()  # files and submodules that are not as in the commit
@@ -177,6 +203,7 @@ class Repository:
 
     @classmethod
     def of(cls, root: Path) -> "Repository":
+        """Ask git about a project. Without git, and in a repository that ignores it, it is empty."""
         prefix = git(root, "rev-parse", "--show-prefix")
         status = git(
             root,
@@ -192,15 +219,17 @@ class Repository:
         if prefix is None or status is None:
             return cls()
         prefix = prefix.removesuffix("\n")
-        entries = [entry for entry in status.split("\0") if entry]
-        if any(prefix.startswith(entry[3:]) for entry in entries):
-            return cls()  # a repository around the project, which ignores it
-        paths: dict[bool, list[str]] = {True: [], False: []}
-        for entry in entries:
+        changed, ignored = [], set()
+        for entry in filter(None, status.split("\0")):
+            if prefix.startswith(entry[3:]):
+                return cls()  # a repository around the project, which ignores it
             path = entry[3:].removeprefix(prefix).removesuffix("/")
-            paths[entry.startswith("!!")].append(path)
+            if entry.startswith("!!"):
+                ignored.add(path)
+            else:
+                changed.append(path)
         commit = git(root, "rev-parse", "--quiet", "--verify", "HEAD")
-        return cls((commit or "").strip(), paths[False], set(paths[True]))
+        return cls((commit or "").strip(), changed, ignored)
 
     def changed_code(self, root: Path, code: Paths) -> list[str]:
         """The changed files among `code`, and those that are gone."""
@@ -208,17 +237,22 @@ class Repository:
         for path in code:
             known.update(map(str, Path(path).parents))  # a changed submodule is named by its folder
         gone = [path for path in self.changed if not (root / path).exists()]
-        gone = [path for path in gone if path.endswith(PYTHON + TEXT) and "tests/" not in path]
-        return sorted(known.intersection(self.changed).union(gone))
+        for path in gone:
+            if path.endswith(PYTHON + TEXT) and "tests/" not in path:
+                known.add(path)
+        return sorted(known.intersection(self.changed))
 
 
 def git(root: Path, *args: str, **env: str) -> str | None:
-    """What git answers in a folder, or None if it fails. A hook's variables are not passed on."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("GIT_") or name.startswith(("GIT_CONFIG", "GIT_CEILING"))
-    }
+    """The output of git in a folder, or None if it fails.
+
+    Variables that git sets for a hook (GIT_DIR, GIT_INDEX_FILE) name another repository, and are
+    left out.
+    """
+    inherited = {}
+    for name, value in os.environ.items():
+        if not name.startswith("GIT_") or name.startswith(("GIT_CONFIG", "GIT_CEILING")):
+            inherited[name] = value
     # A clone in a container often belongs to another user. Its Python is run, so git may read it.
     command = ["git", "-C", str(root), "-c", f"safe.directory={os.path.realpath(root)}", *args]
     try:
@@ -231,4 +265,6 @@ def git(root: Path, *args: str, **env: str) -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.decode(errors="surrogateescape") if done.returncode == 0 else None
+    if done.returncode != 0:
+        return None
+    return done.stdout.decode(errors="surrogateescape")

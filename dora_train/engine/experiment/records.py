@@ -1,20 +1,22 @@
-"""What is stored of an experiment, record by record, and every state that it can be in."""
+"""The records that are stored of an experiment, and every state that it can be in."""
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class State(str, Enum):
     """Every state that an experiment can be in.
 
-    What each verb does with each: see the table in the README.
+    The README has a table of what each verb does with each state.
     """
 
     NEW = "new"  # known to a grid, never started nor submitted
     WAITING = "waiting"  # at the scheduler, or with us
     RUNNING = "running"
-    # killed, preempted, node lost, reboot: goes on from its last checkpoint
+    # killed, preempted, node lost, reboot: it resumes at its last checkpoint
     INTERRUPTED = "interrupted"
     COMPLETED = "completed"  # reached its end, or stopped by its own rules
     FAILED = "failed"  # an exception, out of memory, diverged
@@ -24,7 +26,7 @@ class State(str, Enum):
 
     @property
     def ended(self) -> bool:
-        """Nothing more will happen without someone asking for it."""
+        """Whether it stays as it is until a user asks for more."""
         return self in ENDS
 
     def __str__(self) -> str:
@@ -32,42 +34,41 @@ class State(str, Enum):
 
 
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.STOPPED}
-
-
-# not done, and nothing is on its way
+# It did not reach its end, and no job or process works at it.
 ILL = {State.FAILED, State.TIMED_OUT, State.INTERRUPTED, State.CANCELLED}
 
 
 @dataclass
 class RunState:
-    """What a run says of itself in `state.json`. Times are seconds since the epoch (UTC)."""
+    """A run's report on itself in `state.json`. Times are seconds since the epoch (UTC)."""
 
     state: State = State.NEW
-    cause: str = ""  # one line: why it ended, or was interrupted
+    cause: str = ""  # one line that says why it ended, or was interrupted
     attempt: int = 0  # the number of the attempt that wrote this
     epoch: int = 0  # epochs finished
     epochs: int | None = None  # epochs asked for; None: no limit
     batch: int = 0  # batches finished in the current epoch
-    batches: int = 0  # batches an epoch
+    batches: int = 0  # batches per epoch
     step: int = 0  # optimizer steps since birth
     steps: int | None = None  # steps asked for; None: no limit
     fruitless: int = 0  # attempts, this one included, since the last checkpoint
-    speed: float | None = None  # batches a second, lately
-    # seconds: the longest, so far, that this attempt took from one `updated` to the next
+    speed: float | None = None  # batches per second, lately
+    # seconds: the longest time, so far, that this attempt took from one `updated` to the next
     gap: float | None = None
     best: dict[str, Any] = field(default_factory=dict)  # {"epoch": 5, "acc": 0.97, "loss": 0.1}
-    started: float | None = None  # this attempt
+    started: float | None = None  # of this attempt
     updated: float | None = None
     ended: float | None = None
-    beat: float | None = None  # `updated` by the clock that nobody sets: it counts from the boot
+    beat: float | None = None  # `updated` by the clock that counts from the boot: it is never set
     host: str = ""
     job_id: str = ""
-    codes: int = 0  # different ones that it ran so far; 0: not known
+    codes: int = 0  # versions of the code that it ran so far. 0: not known
 
 
 @dataclass
 class Start:
-    """What an attempt set out with: written once, when it is known where it goes on."""
+    """The first epoch and the code of an attempt. Written once, when it is known where it
+    resumes."""
 
     epoch: int  # the first that it trains, from 1
     # {"commit": ..., "dirty": [paths], "hash": of all code, which names a snapshot}
@@ -77,40 +78,43 @@ class Start:
     added: dict[str, Any] = field(default_factory=dict)
 
     def same_code(self, other: "Start") -> bool:
-        """By content, where both know it."""
-        keys = ["hash"] if self.code.get("hash") and other.code.get("hash") else ["commit", "dirty"]
+        """Whether the code of two starts is the same: by its hash, if both have one."""
+        keys = ["commit", "dirty"]
+        if self.code.get("hash") and other.code.get("hash"):
+            keys = ["hash"]
         return all(self.code.get(key) == other.code.get(key) for key in keys)
 
 
 @dataclass
 class Birth:
-    """What is written once, when an experiment is made, and never again."""
+    """The record that is written when an experiment is made, and never changed."""
 
     sig: str
     argv: list[str]
     delta: list[list[Any]]
     config: dict[str, Any]  # the values that count in the signature, resolved
     rule: int  # the version of the signature's rule
-    threads: int  # changes sums, hence frozen; does not count in the signature
-    code: dict[str, Any]  # as Start's
+    threads: int  # it changes sums, hence it is frozen, but it does not count in the signature
+    code: dict[str, Any]  # as `Start.code`
     versions: dict[str, str]  # {"python": "3.11.7", "torch": ...}
     born: float
     host: str = ""
     user: str = ""
     # continue_from: {"given": ..., "file": name, "sha256": ...}
     origin: dict[str, str] = field(default_factory=dict)
-    # {"data": "digits"}: the configuration's; empty: not known
+    # {"data": "digits"}: the option of each group of the configuration. Empty: not known
     groups: dict[str, Any] = field(default_factory=dict)
 
 
-NO_ROOM = "no room at the scheduler"  # how the error of a job begins that waits with us
+# The error of a job begins with this if a later `dora grid` is to submit it.
+NO_ROOM = "no room at the scheduler"
 
 
 @dataclass
 class Job:
-    """What is known of one job that an experiment was submitted as."""
+    """One job of an experiment."""
 
-    # names this submission; a job that finds another one here has been replaced, and leaves
+    # It names this submission. A job that finds another token here was replaced, and ends.
     token: str
     cluster: str  # the executor: "slurm"
     submitted: float
@@ -119,66 +123,63 @@ class Job:
     user: str = ""
     host: str = ""
     grid: str = ""  # the grid that submitted it
-    # what it was submitted with, to see a change
+    # those of the submission, so that a change can be seen
     resources: dict[str, Any] = field(default_factory=dict)
     # the values that do not count, as of the submission
     excluded: dict[str, Any] = field(default_factory=dict)
-    # as Start's; its hash is empty where it runs the live files
+    # as `Start.code`. Its hash is empty if it runs the live files
     code: dict[str, Any] = field(default_factory=dict)
     cancelled: str = ""  # by whom and when, as the user asked for it
-    number: int = 0  # it is the Nth submission; 0: not stored yet
-    name: str = ""  # the scheduler's name of the job: how one is found whose id was never recorded
+    number: int = 0  # it is the Nth submission. 0: not stored yet
+    name: str = ""  # the scheduler's name of the job, by which it is found if its id is not known
     task: int | None = None  # its index in a job array
-    queue: str = ""  # which cluster of that kind, by its own name: ids mean nothing elsewhere
-    queue_folder: str = ""  # of a local queue; empty: an earlier version
-    # job ids, each to start if the one before it failed
+    queue: str = ""  # the name of the cluster. Another cluster may use the same job ids
+    queue_folder: str = ""  # of a local queue. Empty in files of earlier versions
+    # job ids, each of which starts if the one before it failed
     dependents: list[str] = field(default_factory=list)
-    error: str = ""  # why the scheduler never got it
+    error: str = ""  # why the scheduler has no such job
     # the process that made the intent (claims.Holder)
     writer: dict[str, Any] = field(default_factory=dict)
-    # when a search wants it to end early (endings.py)
+    # the conditions under which a search ends it early (run/endings.py)
     stop: dict[str, Any] = field(default_factory=dict)
 
     @property
     def held(self) -> bool:
-        """The scheduler had no room for it: it waits with us, until a `dora grid` puts it in."""
+        """Whether the scheduler had no room for it. It waits until a `dora grid` submits it."""
         return self.error.startswith(NO_ROOM)
 
     @property
     def ids(self) -> list[str]:
-        """Every id that the scheduler may know it by."""
+        """All ids that it may have at the scheduler."""
         return [job_id for job_id in (self.job_id, *self.dependents) if job_id]
 
 
 @dataclass
 class SearchRecord:
-    """The trials of a search in the order in which they were asked for:
+    """The trials of a search in the order in which the optimizer asked for them.
 
-    `outputs/grids/NAME/search.json`.
-
-    What came of them is not in it: that is in the experiments. With the same seed most of it can be
-        found again
-    without it; it keeps what was asked where the file of the search, or a library, was changed
-    since.
+    It is stored in `outputs/grids/NAME/search.json`. The results of the trials are in their
+    experiments. With the same seed the optimizer would ask for the same trials again. The record is
+    needed if the file of the search, or a library, was changed since.
     """
 
     question: dict[str, Any] = field(default_factory=dict)  # space, objective, optimizer, seed
-    budget: int = 0  # trials, as of the start: some optimizers go by it
+    budget: int = 0  # number of trials, as of the start: some optimizers depend on it
     at_once: int = 1  # as of the start
-    # experiments that were told before the first ask
+    # signatures of experiments whose results the optimizer had before its first trial
     reused: list[str] = field(default_factory=list)
-    # {"sig", "values", "told": how many, at its ask}
+    # {"sig", "values", "told": number of results that the optimizer had when it asked}
     trials: list[dict[str, Any]] = field(default_factory=list)
 
 
-def from_stored(cls: type, content: Any) -> Any:
-    """`cls` from stored content; keys of other versions are passed over.
+def from_stored(cls: type[T], content: object) -> T | None:
+    """A record of class `cls` from stored content. None if the content does not fit.
 
-    None where it does not fit.
+    Keys of other versions are ignored.
     """
     if not isinstance(content, dict):
         return None
-    known = {item.name for item in fields(cls)}
+    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]  # a dataclass
     try:
         return cls(**{key: value for key, value in content.items() if key in known})
     except TypeError:  # a key without a default is missing

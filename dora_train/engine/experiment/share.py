@@ -1,8 +1,8 @@
-"""What `dora export` takes along beside overrides, and `dora import` puts down: with
-DORA_EXPORT_METRICS=1, all that is known of a finished experiment but its checkpoints and logs.
+"""Records of finished experiments for `dora export` and `dora import`.
 
-Its values, code, versions and host come along too: on another clone the same overrides may mean
-something else.
+With DORA_EXPORT_METRICS=1 an export has all files of a finished experiment but checkpoints and
+logs, and not its overrides alone. Its values, code, versions and host are among them: in another
+clone the same overrides may mean something else.
 """
 
 import os
@@ -16,15 +16,19 @@ from . import claims
 from .folder import XPS, Experiment
 from .records import Birth, RunState, State, from_stored
 
-WISH = "DORA_EXPORT_METRICS"
 
+def exported(argv: Sequence[str], experiment: Experiment | None) -> list[str] | dict[str, Any]:
+    """The overrides, as Dora exports them, or a record.
 
-def exported(argv: Sequence[str], experiment: Experiment | None) -> Any:
-    """The overrides, as Dora exports them; or a record, where that is asked for and there is a
-    result."""
-    birth = experiment.birth() if experiment and os.environ.get(WISH) == "1" else None
-    run = experiment.state() if experiment and birth else None
-    if experiment is None or birth is None or run is None or run.state != State.COMPLETED:
+    It is a record if the user asks for metrics and the experiment is finished.
+    """
+    if experiment is None or os.environ.get("DORA_EXPORT_METRICS") != "1":
+        return list(argv)
+    birth = experiment.birth()
+    if birth is None:
+        return list(argv)
+    run = experiment.state()
+    if run.state != State.COMPLETED:
         return list(argv)
     return {
         "birth": asdict(birth),
@@ -37,29 +41,34 @@ def exported(argv: Sequence[str], experiment: Experiment | None) -> Any:
 
 
 class Imported(list):
-    """The overrides of a record that came in, and the record."""
+    """The overrides of an imported record, and the record.
+
+    A list, because Dora's `import` gives each entry to `get_xp` as overrides.
+    """
 
     def __init__(self, record: dict[str, Any]):
-        """Raises: UserError where it is none."""
-        self.birth = from_stored(Birth, record.get("birth"))
-        self.run = from_stored(RunState, record.get("state"))
-        history, result = record.get("history"), record.get("result")
-        if (
-            self.birth is None
-            or self.run is None
-            or not (isinstance(history, list) and isinstance(result, dict))
-        ):
+        """Read a record.
+
+        Raises:
+            UserError: it is no record of `exported`.
+        """
+        birth = from_stored(Birth, record.get("birth"))
+        run = from_stored(RunState, record.get("state"))
+        is_whole = isinstance(record.get("history"), list) and isinstance(
+            record.get("result"), dict
+        )
+        if birth is None or run is None or not is_whole:
             raise UserError(
                 "what came in is no export of this project: a record lacks its values or its result."
             )
-        super().__init__(self.birth.argv)
-        self.record = record
+        super().__init__(birth.argv)
+        self.birth, self.run, self.record = birth, run, record
 
     def put_down(self, dora_dir: Path) -> None:
-        """Make the experiment's folder; one that is there already stays as it is.
+        """Write the record into the experiment's folder, unless that has a state already.
 
-        The state comes last: whatever has ended before it is not finished, and can be imported once
-            more.
+        The state is written last. If a kill comes before, the experiment is not finished, and can
+        be imported again.
         """
         experiment = Experiment(dora_dir / XPS / self.birth.sig)
         experiment.write_birth(replace(self.birth, user=claims.user_name()))  # whose copy it is

@@ -1,6 +1,6 @@
-"""Files as a value: read, named by their hash, and written as a folder or an archive.
+"""The files of a code: read, named by their hash, and written as a folder or an archive.
 
-Whatever is named by a hash here is compared with it when it is read.
+A folder or an archive is compared with the hash in its name when it is read.
 """
 
 import hashlib
@@ -28,14 +28,23 @@ def read(path: Path) -> tuple[bytes, bool] | None:
 
 
 def read_all(folder: Path, names: Iterable[str]) -> Files:
-    files = ((name, read(folder / name)) for name in names)
-    return {name: file for name, file in files if file is not None}
+    """The files of these names in a folder. A file that cannot be read is left out."""
+    files = {}
+    for name in names:
+        file = read(folder / name)
+        if file is not None:
+            files[name] = file
+    return files
 
 
 def everything(folder: Path) -> Files:
     """All files below a folder but those that Python compiled."""
-    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    return read_all(folder, [str(path) for path in paths if "__pycache__" not in path.parts])
+    names = []
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder)
+        if path.is_file() and "__pycache__" not in name.parts:
+            names.append(str(name))
+    return read_all(folder, names)
 
 
 def name_of(files: Files) -> str:
@@ -54,7 +63,8 @@ def packed(files: Files) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=3) as archive:
         for name, (content, executable) in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755 if executable else 0o644
+            entry.size = len(content)
+            entry.mode = 0o755 if executable else 0o644
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
@@ -66,8 +76,10 @@ def unpacked(archive: Path) -> Files:
         with tarfile.open(archive) as entries:
             for entry in entries:
                 path = Path(entry.name)
-                content = entries.extractfile(entry) if entry.isreg() else None
-                if content and not path.is_absolute() and ".." not in path.parts:
+                if not entry.isreg() or path.is_absolute() or ".." in path.parts:
+                    continue
+                content = entries.extractfile(entry)
+                if content:
                     files[entry.name] = (content.read(), bool(entry.mode & 0o100))
     except (OSError, EOFError, tarfile.TarError, zlib.error):
         return {}
@@ -75,7 +87,7 @@ def unpacked(archive: Path) -> Files:
 
 
 def snapshot_of(name: str, archive: Path, dora_dir: Path) -> Path | None:
-    """The snapshot of this name, mended from an experiment's archive. None if there is neither."""
+    """The snapshot of this name, repaired from an experiment's archive. None if there is neither."""
     target = dora_dir / CODES / name
     if target not in _whole:
         files = unpacked(archive)
@@ -85,7 +97,7 @@ def snapshot_of(name: str, archive: Path, dora_dir: Path) -> Path | None:
     return target if target.is_dir() else None
 
 
-_whole: set[Path] = set()  # snapshots that this process has looked at: a grid asks for each job
+_whole: set[Path] = set()  # snapshots that this process has checked: a grid asks for each job
 
 
 def make_whole(target: Path, files: Files) -> None:
@@ -102,8 +114,12 @@ def make_whole(target: Path, files: Files) -> None:
 
 
 def _holds(folder: Path, files: Files) -> bool:
-    found = ((read(folder / name), content) for name, (content, _) in files.items())
-    return all(file is not None and file[0] == content for file, content in found)
+    """Whether a folder has these files with these contents."""
+    for name, (content, _) in files.items():
+        file = read(folder / name)
+        if file is None or file[0] != content:
+            return False
+    return True
 
 
 def lay_out(files: Files, target: Path) -> None:
@@ -116,15 +132,16 @@ def lay_out(files: Files, target: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
             if executable:
+                # A user who may read the file may also execute it.
                 mode = path.stat().st_mode
-                path.chmod(mode | (mode & 0o444) >> 2)  # by those who may read it
+                path.chmod(mode | (mode & 0o444) >> 2)
         aside.rename(target)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder. It is renamed first: no other command sees half of it."""
+    """Remove a folder. It is renamed first, so that no other command sees half of it."""
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.removed")
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

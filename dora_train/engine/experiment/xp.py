@@ -1,8 +1,7 @@
-"""Dora's XP, with its configuration as plain values: a grid holds thousands, and most are only
-looked at.
+"""Dora's XP with its configuration as plain values, and its Link to the history.
 
-And its Link to the history, which here is read: `history.json` is a copy of what the checkpoints
-hold.
+A grid holds thousands of them, and most are only shown: plain values are small. The Link only reads
+the history, as `history.json` is a copy of the history in the checkpoints.
 """
 
 import json
@@ -13,7 +12,7 @@ from typing import Any, NoReturn
 import dora.link
 import dora.xp
 from dora.conf import DoraConfig
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ..config.defaults import with_defaults
 from ..config.values import Delta
@@ -22,30 +21,30 @@ from .folder import CODES, Experiment
 
 
 class Link(dora.link.Link):
-    """What `xp.link` is: the metrics so far."""
+    """The metrics so far: `xp.link`."""
 
     def __init__(self, history_file: Path):
         self.history_file = history_file
 
     @property
     def history(self) -> list[dict]:  # type: ignore[override]
-        """One entry per epoch, as they are on disk now."""
+        """One entry per epoch, as `history.json` has them now."""
         return Experiment(self.history_file.parent).history()  # type: ignore[union-attr]
 
     def load(self) -> None:
-        """Nothing: `history` is always of now."""
+        """Do nothing: `history` reads the file each time."""
 
     def push_metrics(self, metrics: dict) -> NoReturn:
-        """Raises: UserError, always; see `_not_written`."""
-        _not_written("push_metrics")
+        """Refuse, see `_refuse_to_write`."""
+        _refuse_to_write("push_metrics")
 
     def update_history(self, history: list[dict]) -> NoReturn:
-        """Raises: UserError, always; see `_not_written`."""
-        _not_written("update_history")
+        """Refuse, see `_refuse_to_write`."""
+        _refuse_to_write("update_history")
 
 
-def _not_written(name: str) -> NoReturn:
-    """Refuse to write the history: an entry that is in no checkpoint would be lost by a resume.
+def _refuse_to_write(name: str) -> NoReturn:
+    """Refuse to write the history. A resume would lose an entry that is in no checkpoint.
 
     Raises:
         UserError: always.
@@ -57,11 +56,11 @@ def _not_written(name: str) -> NoReturn:
 
 
 class XP(dora.xp.XP):
-    """An experiment as a command knows it: what `dora.get_xp()` gives.
+    """An experiment as a command knows it. `dora.get_xp()` gives it.
 
     Args:
         values: the configuration as plain Python, interpolations resolved.
-        sig: where it is known already.
+        sig: the signature, if it is known already.
     """
 
     def __init__(
@@ -73,28 +72,32 @@ class XP(dora.xp.XP):
         sig: str | None = None,
     ):
         self.values = values
-        # the option of each group of the configuration; empty: not known
+        # The option of each group of the configuration. Empty: not known.
         self.groups: Mapping[str, Any] = {}
-        self.rule = 0  # that its signature follows: see compose.py; 0: not known
-        super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # a list, and more than that
+        self.rule = 0  # the version of the signature's rule (compose.py). 0: not known
+        super().__init__(dora, None, argv, delta, sig)  # type: ignore[arg-type]  # FrozenArgv too
         self.link = Link(self.history)
 
     @property
     def code_folder(self) -> Path:
-        """The code of its last job; the working directory for one that never was a job."""
+        """The code of its last job. The working directory if there was no job."""
         job = Experiment(self.folder).job()
-        snapshot = self.dora.dir / CODES / str(job.code.get("hash") or "-") if job else None
-        return snapshot if snapshot is not None and snapshot.is_dir() else Path(".")
+        if job is not None:
+            snapshot = self.dora.dir / CODES / str(job.code.get("hash") or "-")
+            if snapshot.is_dir():
+                return snapshot
+        return Path(".")
 
     def refuse_collision(self, delta: Iterable[Sequence[Any]]) -> None:
-        """A signature has 32 bits: of 100,000 experiments, one pair is to be expected that shares
-        one by chance.
+        """Refuse an experiment whose signature belongs to another one by chance.
+
+        A signature has 32 bits: among 100,000 experiments about one pair shares one.
 
         Args:
             delta: of an experiment with the same signature.
 
         Raises:
-            UserError: it is another one.
+            UserError: the differences are not those of this experiment.
         """
         if _sorted(delta) != _sorted(self.delta or []):
             other = " ".join(f"{key}={value}" for key, value in delta) or "(the defaults)"
@@ -106,7 +109,10 @@ class XP(dora.xp.XP):
 
     @property
     def values(self) -> Mapping[str, Any]:
-        """Ten times smaller than the DictConfig of the same keys, and ten times as fast to make."""
+        """The configuration as plain Python.
+
+        It is ten times smaller than the DictConfig of the same keys, and ten times as fast to make.
+        """
         return self._values
 
     @values.setter
@@ -116,19 +122,19 @@ class XP(dora.xp.XP):
 
     @property
     def cfg(self) -> Any:
-        """`values` as the DictConfig that `main` is given; made when it is first asked for.
+        """`values` as the DictConfig that `main` receives. It is made when it is first needed.
 
-        It has each key of the engine: one that the configuration lacks has its default.
+        It has all keys of the engine. A key that the configuration lacks has its default.
         """
         if self._cfg is None:
             self._cfg = OmegaConf.create(with_defaults(self._values))
         return self._cfg
 
     @cfg.setter
-    def cfg(self, cfg: Any) -> None:  # Dora's own __init__ sets one
+    def cfg(self, cfg: DictConfig | None) -> None:  # Dora's own __init__ sets one
         self._cfg = cfg
 
 
 def _sorted(delta: Iterable[Sequence[Any]]) -> list[str]:
-    """Comparable, whether it was stored or not."""
+    """The differences in a form that is the same for a stored delta and for a new one."""
     return sorted(json.dumps(list(pair), default=str) for pair in delta)
