@@ -118,7 +118,7 @@ class Composer:
             if name is not None:  # Hydra cannot choose none
                 options[override.key_or_group] = name
                 texts.append(str(override.input_line))
-        base = self._bases.of(*sorted(texts))
+        base = self._bases.of(*sorted(texts))  # in any order they are the same experiment
         cfg = base.cfg()
         for override in sorted(values, key=set_before_delete):
             apply(cfg, override, self.defaults, self.groups)
@@ -148,6 +148,7 @@ class Composer:
         return [*self._bases.layers(*chosen), dict(flatten(values))]
 
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
+        # Only the hint of an error needs the keys, and to have them takes a composition.
         return parse(overrides, lambda: [*self.keys(), *self.groups])
 
     def _choices(self, base: Base) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What the engine's own keys are if the configuration has them no more, or not yet.
+"""The values of the engine's own keys that a configuration lacks.
 
-A clone may keep its configuration when it takes a later engine. So a run asks `with_defaults`, and
-finds each key there. The values are those of `conf/engine.yaml`. What is measured (`best`) is a
-matter of the task, and any task has a loss. `experiment/xp.py` calls this.
+A clone may keep its old configuration when it takes a later engine. Here a run finds each key. The
+values are those of `conf/engine.yaml`, but for `best`: its metric depends on the task, and every
+task has a loss. `experiment/xp.py` calls this.
 """
 
 from collections.abc import Mapping

@@ -83,6 +83,7 @@ def is_untouched(text: str) -> bool:
 
 
 def _checksum(text: str) -> str:
+    # Undecoded bytes of a command are lone surrogates, which utf-8 refuses by itself.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 

@@ -23,7 +23,9 @@ def parse(texts: Sequence[str], known: Callable[[], Sequence[str]]) -> list[Over
     last: dict[str, Override] = {}
     for text in texts:
         override = _parse_one(text, known)
-        last.pop(override.key_or_group, None)
+        last.pop(
+            override.key_or_group, None
+        )  # else the key would keep its first place in the order
         last[override.key_or_group] = override
     return list(last.values())
 

@@ -56,7 +56,7 @@ def _read(file: ConfigFile, folder: Path) -> Recipe:
     shown = f"{folder.name}/{file.name}.yaml"
     if not content:
         raise UserError(f"{shown} has no effect: it is empty.")
-    content.pop("defaults", None)
+    content.pop("defaults", None)  # Hydra's list of further files: no key of the configuration
     if file.package and content:
         content = unflatten([(file.package, content)])
     return Recipe(shown, file.package, content)

@@ -79,7 +79,7 @@ class TrainMain(Experiments):
         self.signals: Signals | None = None
         if is_run:
             self.signals = Signals().install()
-            end_with_parent()
+            end_with_parent()  # if `dora run -d` started this process as a rank
         folder = config_folder(main, config_path)
         block = _dora_block(folder / f"{config_name}.yaml")
         super().__init__(
@@ -185,7 +185,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     if not environment.outputs():  # else it is relative to where the command was typed
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
-    config.exclude = [*config.exclude, "dora.*", "slurm.*"]
+    config.exclude = [*config.exclude, "dora.*", "slurm.*"]  # as stock Dora adds them
     config.git_save = True  # jobs run a snapshot; `--no_git_save` sets it to False
     return config
 

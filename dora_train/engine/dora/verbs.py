@@ -1,4 +1,7 @@
-"""What each of Dora's verbs does here. `install` puts these where Dora's command looks them up."""
+"""What each of Dora's verbs does here. `install` puts these where Dora's command looks them up.
+
+A verb imports what it needs when it is called: `dora info` must not wait for Lightning.
+"""
 
 import argparse
 import math
@@ -135,6 +138,7 @@ def export(dump: Callable) -> Callable:
     def dump_some(all_argv: list) -> str:
         if not all_argv:
             raise UserError("dora export needs signatures: dora export 5f3a91c2 ...")
+        # The overrides of a stored experiment know it: they are a FrozenArgv (lookup.py).
         return dump([exported(argv, getattr(argv, "experiment", None)) for argv in all_argv])
 
     return dump_some

@@ -1,4 +1,4 @@
-"""What is stored when an experiment is made: `birth.json`. `experiments.py` asks for it."""
+"""The record of a new experiment, `birth.json`. `experiments.py` stores it."""
 
 import socket
 import sys

@@ -1,6 +1,6 @@
 """The code of a run: its files, read once, and the copies that are made of them.
 
-`dora run` reads them before it imports what trains. The bytes that are hashed are those that the
+`dora run` reads them before it imports the project's modules. The bytes that are hashed are those that the
 experiment keeps, and those that a job runs: `DORA_DIR/codes/HASH` is the snapshot of all jobs of
 the same content. An archive in the experiment's folder gives the files back without the snapshot,
 without git, and on another machine.

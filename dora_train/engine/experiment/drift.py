@@ -1,7 +1,7 @@
 """The values that an experiment was made with, compared with those of today.
 
 Values that count in the signature are frozen when the experiment is made. `lookup.py` and
-`experiments.py` ask here for the frozen values, and for what would be another value now.
+`experiments.py` ask here for the frozen values, and for the keys that have another value now.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -1,6 +1,6 @@
 """The checks that run before an experiment's folder is made.
 
-They say what no run could work with, while nothing is on disk yet. `experiments.py` calls them.
+They refuse values with which no run could work. `experiments.py` calls them.
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """From overrides or a signature to the experiment that a command means.
 
 Dora's command, its launchers and its notebook API ask these methods by Dora's names for them.
-`experiments.py` adds what makes and checks experiments.
+`experiments.py` adds methods that make and check experiments.
 """
 
 import sys

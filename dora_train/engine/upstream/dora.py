@@ -1,4 +1,4 @@
-"""Where Dora's command and its API look up what they do, and what has no public name in it."""
+"""Private parts of Dora: the names that its command and its API look up when they are called."""
 
 import argparse
 import sys

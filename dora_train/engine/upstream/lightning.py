@@ -94,7 +94,7 @@ def batches_that_stepped(trainer: pl.Trainer) -> int:
     return trainer.fit_loop.epoch_loop._batches_that_stepped
 
 
-# --- what a module logs ---
+# --- logged values ---
 
 
 class LoggedSums:
