@@ -23,6 +23,7 @@ _SECOND = 0x94D049BB133111EB
 
 
 def _mix(value: int) -> int:
+    # The masks cut to 64 bits, as C does. Python's integers have no limit.
     value = (value + _GOLDEN) & _MASK
     value = ((value ^ (value >> 30)) * _FIRST) & _MASK
     value = ((value ^ (value >> 27)) * _SECOND) & _MASK
@@ -35,6 +36,7 @@ def seed_of(purpose: str, *counters: int) -> int:
     >>> seed_of("order", 0, 1) == seed_of("order", 0, 1) != seed_of("order", 0, 2)
     True
     """
+    # not hash(): that of a text differs from process to process
     value = _mix(zlib.crc32(purpose.encode()))
     for counter in counters:
         value = _mix(value ^ (counter & _MASK))
@@ -54,7 +56,7 @@ def seed_cpu(purpose: str, *counters: int) -> int:
     """
     seed = seed_of(purpose, *counters)
     random.seed(seed)
-    numpy.random.seed(seed % 2**32)
+    numpy.random.seed(seed % 2**32)  # numpy takes seeds of 32 bits
     torch.default_generator.manual_seed(seed)
     return seed
 

@@ -121,6 +121,7 @@ def _classified(experiment: Experiment, path: str) -> str:
         UserError: an image cannot be read, or the experiment cannot be loaded.
     """
     files = images_at(path)
+    # These two raise the errors that matter more than the one below.
     birth_of(experiment)
     checkpoint_of(experiment)
     if Inputs.read(experiment.inputs()) is None:

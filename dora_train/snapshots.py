@@ -105,6 +105,7 @@ def restore(dora_dir: Path, sig: str, folder: Path, name: str = "") -> str:
     start = chosen(experiment, name)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already: name a folder that does not.")
+    # all files are read and compared with the hash before any is written
     files, source = files_of(dora_dir, experiment, start)
     try:
         lay_out(files, folder.absolute())

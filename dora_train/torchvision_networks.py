@@ -140,6 +140,7 @@ def _use_small_stem(network: "ResNet") -> None:
 def _add_hooks(network: nn.Module, name: str, image_size: int, resize: int | None) -> None:
     exact = _of_family(EXACT, name)
     if exact is not None:
+        # a vit with trained weights for larger images says its own size
         exact = int(getattr(network, "image_size", exact))
         if resize not in (None, exact):
             raise ValueError(

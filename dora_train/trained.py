@@ -93,6 +93,7 @@ def load_experiment(experiment: Experiment) -> Trained:
     """As `load`."""
     birth, checkpoint = birth_of(experiment), checkpoint_of(experiment)
     _warn_if_unfinished(experiment, checkpoint)
+    # read before the network is built, so that a damaged file is reported at once
     weights = _network_weights(checkpoint)
     inputs = Inputs.read(experiment.inputs()) or data_of(birth.config).inputs
     network = _network(experiment, birth, inputs)

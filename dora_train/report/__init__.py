@@ -20,6 +20,7 @@ them imports torch, Dora, Hydra or Lightning.
     records.py     the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
     page.py        the page of --html. assets/ holds its style and its scripts
+    curves.py      the curves on the page
     trials.py      the searches on the page
     hiplot.py      the page of --hiplot
     diff.py        two experiments, or two settings, side by side

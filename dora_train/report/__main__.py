@@ -104,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.html:
         from . import page
 
+        # a page shows settings, too, so runs are always grouped
         report.over = report.over or seeds(report.runs)
         write(args.html, page.page(report), report)
     elif args.hiplot:

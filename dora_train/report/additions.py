@@ -9,7 +9,7 @@ from .ranking import Ranked, Ranking, is_finite
 from .runs import Run
 from .verdict import BEST
 
-MOST_LINES = 20  # lines of Python that are shown; the others are counted
+MOST_LINES = 20  # lines of Python that are shown. The others are counted.
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ def additions(ranking: Ranking) -> Additions:
     needy = [one for one in ranking.entries if one.found.needs and _can_run(one)]
     if not ranking.mode or not needy or len(ranking.entries) < 2:
         return Additions("", nothing)
+    # A new seed can be named only if runs are grouped over one key with whole numbers.
     [key, *more] = ranking.over or [""]
     if more or not all(_is_whole(run.value(key)) for run in ranking.runs):
         keys = ", ".join(ranking.over) or "a seed"
@@ -63,7 +64,7 @@ def _coming(one: Ranked) -> list[Run]:
 def _chosen(ranking: Ranking, key: str) -> list[list[int]]:
     """The seeds to add to each setting. The best setting comes first, as in the ranking."""
     best, *others = ranking.entries
-    fresh = 1 + max(run.value(key) for run in ranking.runs)
+    fresh = 1 + max(_seeds(ranking.runs, key))
     tried = _seeds(best.setting.runs, key)
     of_best: set[int] = set()
     found = []
@@ -72,6 +73,7 @@ def _chosen(ranking: Ranking, key: str) -> list[list[int]]:
         pairs = _pairs(one, best, ranking, fresh)
         found.append(sorted(pairs - own))
         of_best |= pairs - tried
+    # Without a verdict, the best setting itself has too few seeds for a comparison.
     while best.verdict != BEST and _can_run(best) and len(of_best) < _wanted(best):
         of_best.add(fresh)
         fresh += 1
@@ -157,11 +159,13 @@ def _arguments(run: Run, key: str, name: str) -> str:
 
 def heading(ranking: Ranking) -> str:
     """The line that says which file to append to: the file of the one grid that has all runs."""
-    grids = [set(run.grids) for run in ranking.runs]
-    shared = sorted(set.intersection(*grids)) if grids else []
+    first, *others = ranking.runs
+    shared = set(first.grids)
+    for run in others:
+        shared &= set(run.grids)
     if len(shared) != 1:
         return "To add these seeds, put into explorer(launcher) of a grid file:"
-    grid = shared[0]
+    [grid] = shared
     return f"To add these seeds, append to grids/{grid}.py, then run dora grid {grid}:"
 
 

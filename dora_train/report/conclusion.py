@@ -1,5 +1,6 @@
 """The result of a comparison of settings in words: one sentence, and remarks below it."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from ..engine.words import main_metric
@@ -41,7 +42,9 @@ def described(metric: str) -> str:
 
 def _noun(ranking: Ranking) -> str:
     """The word for the runs of a setting: `seed` if runs are grouped over the seed alone."""
-    return "seed" if list(ranking.over) == ["seed"] else "run"
+    if list(ranking.over) == ["seed"]:
+        return "seed"
+    return "run"
 
 
 def _without_direction(ranking: Ranking) -> str:
@@ -93,7 +96,9 @@ def _share(count: int, total: int) -> str:
     """`5 of the 7`, `both`, `all 7`."""
     if count < total:
         return f"{count} of the {total}"
-    return "both" if total == 2 else f"all {total}"
+    if total == 2:
+        return "both"
+    return f"all {total}"
 
 
 def _undecided(ranking: Ranking) -> str:
@@ -101,15 +106,14 @@ def _undecided(ranking: Ranking) -> str:
     undecided = ranking.of_verdict(UNDECIDED)
     noun = _noun(ranking)
     several = [one for one in undecided if one.found.n > 1]
-    single = [one for one in undecided if one.found.n == 1]
-    none = [one for one in undecided if not one.found.n]
+    counts = Counter(one.found.n for one in undecided)
     found = ""
     if several:
         found += f"; {_needed(several, noun)}"
-    if single:
-        found += f"; {len(single)} {_verb(len(single), 'has', 'have')} one {noun} only"
-    if none:
-        found += f"; {len(none)} {_verb(len(none), 'has', 'have')} no result"
+    if counts[1]:
+        found += f"; {counts[1]} {_form(counts[1], 'has', 'have')} one {noun} only"
+    if counts[0]:
+        found += f"; {counts[0]} {_form(counts[0], 'has', 'have')} no result"
     return found
 
 
@@ -117,26 +121,33 @@ def _needed(undecided: Sequence[Ranked], noun: str) -> str:
     """How many more seeds would tell, and for how many of the settings."""
     count = len(undecided)
     needs = [one.found.needs for one in undecided if one.found.needs is not None]
-    start = f"{count} {_verb(count, 'is', 'are')} undecided"
+    start = f"{count} {_form(count, 'is', 'are')} undecided"
     if not needs:
         return f"{start}, and {MOST_NEEDED} more {noun}s each would probably not tell"
     low, high = min(needs), max(needs)
     wanted = f"{low} more {noun}" if low == high else f"{low} to {high} more {noun}"
-    plural = _verb(high, "", "s")
-    some = f" for {len(needs)} of them" if len(needs) < count else ""
-    return f"{start}: {wanted}{plural} each would probably tell{some}"
+    plural = _form(high, "", "s")
+    sentence = f"{start}: {wanted}{plural} each would probably tell"
+    if len(needs) < count:
+        return f"{sentence} for {len(needs)} of them"
+    return sentence
 
 
-def _verb(count: int, one: str, many: str) -> str:
-    return one if count == 1 else many
+def _form(count: int, one: str, many: str) -> str:
+    """The form of a word that fits the count."""
+    if count == 1:
+        return one
+    return many
 
 
 def _listed(entries: Sequence[Ranked]) -> str:
     """`lr=0.1 and lr=0.2`, or `lr=0.1 and 3 others` if there are more than two settings."""
-    names = [one.name for one in entries]
-    if len(names) <= 2:
-        return " and ".join(names)
-    return f"{names[0]} and {len(names) - 1} others"
+    first, *others = entries
+    if not others:
+        return first.name
+    if len(others) == 1:
+        return f"{first.name} and {others[0].name}"
+    return f"{first.name} and {len(others)} others"
 
 
 # --- below the sentence ---
@@ -155,14 +166,16 @@ def remarks(ranking: Ranking) -> list[str]:
 
 def _method(ranking: Ranking) -> str:
     start = f"Compared by {described(ranking.metric)}"
-    compared = [one for one in ranking.entries if one.found.difference_interval]
-    others = [one.found.paired for one in compared if one.verdict != BEST]
-    if not others:
+    paired = []  # of each setting that is compared with the best one
+    for one in ranking.entries:
+        if one.found.difference_interval and one.verdict != BEST:
+            paired.append(one.found.paired)
+    if not paired:
         return f"{start}."
     how = "by Welch's statistic, as too few seeds are shared"
-    if all(others):
+    if all(paired):
         how = "seed by seed"
-    elif any(others):
+    elif any(paired):
         how = "seed by seed if three seeds or more are shared, else by Welch's statistic"
     return f"{start}, {how}. The intervals of the differences hold for all at once (95%, max-t)."
 
@@ -170,9 +183,12 @@ def _method(ranking: Ranking) -> str:
 def _left_out(ranking: Ranking) -> list[str]:
     """The runs that are in no mean, counted by the reason."""
     runs = ranking.runs
-    finished = [run for run in runs if run.finished]
-    unfinished = len(runs) - len(finished)
-    without = [run for run in finished if not is_finite(run, ranking.metric)]
+    unfinished = without = 0
+    for run in runs:
+        if not run.finished:
+            unfinished += 1
+        elif not is_finite(run, ranking.metric):
+            without += 1
     counted = sum(one.found.n + one.found.missing for one in ranking.entries)
     found = []
     if unfinished:
@@ -181,7 +197,7 @@ def _left_out(ranking: Ranking) -> list[str]:
         )
     if without and ranking.metric:
         name = ranking.metric.replace(".", " ")
-        found.append(f"{_count(len(without), 'finished run', 'has', 'have')} no finite {name}.")
+        found.append(f"{_count(without, 'finished run', 'has', 'have')} no finite {name}.")
     if counted < len(runs):
         repeated = _count(len(runs) - counted, "run", "repeats", "repeat")
         found.append(f"{repeated} the seed of another with the same values: each seed counts once.")
@@ -190,7 +206,7 @@ def _left_out(ranking: Ranking) -> list[str]:
 
 def _count(count: int, noun: str, one: str, many: str) -> str:
     """`1 run has`, `3 runs have`; `one` and `many` are the verb."""
-    return f"{count} {noun} {one}" if count == 1 else f"{count} {noun}s {many}"
+    return f"{count} {noun}{_form(count, '', 's')} {_form(count, one, many)}"
 
 
 def _doubts(ranking: Ranking) -> list[str]:

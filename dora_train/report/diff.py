@@ -3,18 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.experiment.code import in_words
-from ..engine.watch.best import Better
 from .conclusion import conclusion, remarks
 from .formats import as_text
 from .parameters import setting, text
-from .ranking import metric_of, ranking
+from .ranking import ranking_of
 from .report import Report
 from .runs import Run, keys_of
-from .settings import group, seeds
+from .settings import seeds
 
 Pair = tuple[str, Any, Any]  # name, value of the one run, value of the other
 LASTING = ("values", "code", "versions")  # parts that are the same for all runs of a setting
@@ -25,7 +25,7 @@ def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
     return {
         "values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
         "code": _pairs(*_codes(one, other)),
-        "versions": _pairs(_versions(one), _versions(other)),
+        "versions": _pairs(one.versions, other.versions),
         "run": _pairs(_run(one), _run(other)),
         "result": _pairs(one.metrics, other.metrics),
         "history": _history(one, other),
@@ -33,31 +33,37 @@ def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Pair]:
-    pairs = [(key, one.get(key), other.get(key)) for key in keys_of([one, other])]
-    return [pair for pair in pairs if not _same(*pair[1:])]
+    found = []
+    for key in keys_of([one, other]):
+        a, b = one.get(key), other.get(key)
+        if not _same(a, b):
+            found.append((key, a, b))
+    return found
 
 
 def _same(a: object, b: object) -> bool:
+    # NaN is not equal to itself, and two runs that diverged alike do not differ
     both_nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
     return both_nan or a == b
 
 
 def _codes(*runs: Run) -> list[dict[str, Any]]:
     """Commit and changed files of each run, and the hashes of its files if all runs have them."""
-    hashes = [[start.code.get("hash") for start in run.codes] for run in runs]
+    hashes = list(map(_hashes, runs))
     exact = all(map(all, hashes))
     found = []
     for run, of_run in zip(runs, hashes):
-        content = ", ".join(map(str, of_run)) if exact else ""
         changed = keys_of(start.code.get("dirty") or [] for start in run.codes)
-        found.append(
-            {"commit": in_words(run.codes), "changed files": ", ".join(changed), "content": content}
-        )
+        code = {"commit": in_words(run.codes), "changed files": ", ".join(changed), "content": ""}
+        if exact:
+            code["content"] = ", ".join(of_run)
+        found.append(code)
     return found
 
 
-def _versions(run: Run) -> dict[str, str]:
-    return dict(run.birth.versions) if run.birth else {}
+def _hashes(run: Run) -> list[str]:
+    """The hash of each code that it ran. Empty for a code of an older version."""
+    return [start.code.get("hash") or "" for start in run.codes]
 
 
 def _run(run: Run) -> dict[str, Any]:
@@ -105,8 +111,7 @@ def _listed(found: Mapping[str, Sequence[Pair]]) -> list[str]:
 def _verdict(*runs: Run) -> list[str]:
     """What two runs say of their settings. That is little, as they are one seed each."""
     over = seeds(runs)
-    better = Better.of(run.birth for run in runs)
-    found = ranking(group(runs, over), metric_of(runs, better), better, over)
+    found = ranking_of(runs, over)
     if len(found.entries) == 1:
         return ["They differ in no value but the seed: these are two runs of one setting."]
     lines = [conclusion(found), *remarks(found)[:1]]
@@ -128,32 +133,36 @@ def of_settings(report: Report) -> str:
     Raises:
         UserError: a name stands for several settings, or both for one.
     """
-    first, second = (_member(replace(report, names=[name])) for name in report.names)
+    first, second = map(partial(_member, report), report.names)
     over = report.over_keys
-    wanted = [setting(run, over) for run in (first, second)]
+    wanted = [setting(first, over), setting(second, over)]
     if wanted[0] == wanted[1]:
         both = " and ".join(report.names)
         raise UserError(f"{both} differ in {', '.join(over)} alone: they are one setting.")
     every = replace(report, names=())
+    # `runs` is cached: from here on these are the runs of the report.
     every.runs = [run for run in every.runs if setting(run, over) in wanted]
-    found = {part: pairs for part, pairs in differences(first, second).items() if part in LASTING}
+    every_part = differences(first, second)
+    found = {part: every_part[part] for part in LASTING}
     found["values"] = [pair for pair in found["values"] if pair[0] not in over]
     every.names = report.names  # the title of the table
+    # the first line is the empty one before the first part
     return "\n".join([*_listed(found)[1:], "", as_text(every.sheet(), [])])
 
 
-def _member(report: Report) -> Run:
-    """A run of the only setting of a report.
+def _member(both: Report, name: str) -> Run:
+    """A run of the only setting that a name stands for.
 
     Raises:
-        UserError: there are several settings.
+        UserError: it stands for several settings.
     """
+    report = replace(both, names=[name])
     over = report.over_keys
     count = len({setting(run, over) for run in report.runs})
     if count > 1:
         raise UserError(
-            f"{report.names[0]} has {count} settings, and --diff compares two:",
-            f"give the signature of a run of each: python -m dora_train.report {report.names[0]}",
+            f"{name} has {count} settings, and --diff compares two:",
+            f"give the signature of a run of each: python -m dora_train.report {name}",
         )
     return report.runs[0]
 

@@ -8,26 +8,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..engine.watch.board import console
-from . import parameters
+from .parameters import texts
 from .records import finite, flattened
 from .runs import keys_of
 from .sheet import Sheet
 
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
+LATEX = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "&": r"\&",
+        "%": r"\%",
+        "$": r"\$",
+        "#": r"\#",
+        "_": r"\_",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+    }
+)
 Records = Sequence[dict[str, Any]]
 
 
@@ -45,7 +47,7 @@ def as_text(sheet: Sheet, records: Records) -> str:
         for line in sheet.additions:
             # These are lines of Python. A break in the middle would make them invalid.
             screen.print(line, soft_wrap=True)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return "\n".join(map(str.rstrip, captured.get().splitlines())) + "\n"
 
 
 def as_csv(sheet: Sheet, records: Records) -> str:
@@ -54,8 +56,7 @@ def as_csv(sheet: Sheet, records: Records) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, keys_of(rows), lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({key: parameters.text(value) for key, value in row.items()})
+    writer.writerows(map(texts, rows))
     return file.getvalue()
 
 
@@ -115,7 +116,11 @@ def _cells(
     """
     board = sheet.board()
     columns = board.filled()
-    best = [board.best(column) for column in columns]
+    best = list(map(board.best, columns))
+    titles, sides = [], []
+    for column in columns:
+        titles.append(escaped(column.title))
+        sides.append("r" if column.right else "l")
     rows = []
     for at, line in enumerate(sheet.lines):
         row = []
@@ -123,8 +128,6 @@ def _cells(
             cell = escaped(board.cell(column, line))
             row.append(bold.format(cell) if cell and at in marked else cell)
         rows.append(row)
-    titles = [escaped(column.title) for column in columns]
-    sides = ["r" if column.right else "l" for column in columns]
     return titles, sides, rows
 
 
@@ -133,7 +136,7 @@ def _in_markdown(text: str) -> str:
 
 
 def _in_latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    return " ".join(text.split()).translate(LATEX)
 
 
 FORMATS: dict[str, Callable[[Sheet, Records], str]] = {

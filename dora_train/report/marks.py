@@ -5,11 +5,10 @@ from typing import Protocol
 
 from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import State
-from ..engine.watch.best import Better
 from ..engine.watch.status import Status
-from .ranking import metric_of, ranking
-from .runs import Run, joined, read_one
-from .settings import group, seeds
+from .ranking import ranking_of
+from .runs import Run, read_one
+from .settings import seeds
 from .verdict import BEST, WORSE
 
 
@@ -49,13 +48,11 @@ def words(runs: Sequence[Run]) -> dict[str, str]:
 
     Empty if no setting is worse: the highest of several equal settings is no winner.
     """
-    over = seeds(runs)
-    better = Better.of(run.birth for run in runs)
-    found = ranking(group(runs, over), metric_of(runs, better), better, over)
+    found = ranking_of(runs, seeds(runs))
     if not found.of_verdict(WORSE):
         return {}
     marks: dict[str, str] = {}
-    for verdict in (BEST, WORSE):
-        runs_of_verdict = joined(one.setting.runs for one in found.of_verdict(verdict))
-        marks |= {run.sig: verdict for run in runs_of_verdict}
+    for one in [*found.of_verdict(BEST), *found.of_verdict(WORSE)]:
+        for run in one.setting.runs:
+            marks[run.sig] = one.verdict
     return marks

@@ -47,6 +47,7 @@ class Outputs:
         known = self.grids()
         if name in known:
             return self._named_by(name)
+        # a signature has 8 hexadecimal digits
         if 0 < len(name) <= 8 and not set(name) - set("0123456789abcdef"):
             return [find(self.folder, name).sig]
         hint = f"no grid was started yet under {shown_path(self.folder)}: dora grid NAME"
@@ -61,12 +62,11 @@ class Outputs:
         hidden = closed(self.folder)
         if hidden:
             print(f"left out, as you may not read them: {shortened(hidden, 8)}.", file=sys.stderr)
-        made = [one for one in readable(self.folder) if one.argv() is not None]
-        return [one.sig for one in made]
+        return [one.sig for one in readable(self.folder) if one.argv() is not None]
 
     def _named_by(self, grid: str) -> list[str]:
         """The signatures of a grid."""
-        return sorted(name for name in listed(self.folder / GRIDS / grid) if is_signature(name))
+        return sorted(filter(is_signature, listed(self.folder / GRIDS / grid)))
 
     def _grids_by_sig(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

@@ -8,15 +8,13 @@ mode, and it takes seconds to draw 500 curves.
 
 import html
 import json
-import math
 import re
 import time
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..best_so_far import epochs_in, metrics_of
+from ..best_so_far import epochs_in
 from ..engine.experiment.code import in_words
 from ..engine.watch.best import is_number
 from ..engine.watch.board import counted, epochs
@@ -25,25 +23,21 @@ from ..engine.watch.status import when
 from ..engine.words import shown_path
 from .additions import additions, shown
 from .conclusion import conclusion, remarks
-from .parameters import differing, shared, text, titles
+from .curves import curves_of
+from .parameters import differing, shared, text, texts, titles
 from .ranking import Ranked
 from .ranking_sheet import missing
 from .records import finite
 from .report import Report
-from .runs import Run, keys_of, numbers
+from .runs import Run, keys_of, places_of, statuses_of
 from .settings import Setting
 from .trials import searches
 
 ASSETS = Path(__file__).parent / "assets"
 SCRIPTS = ("charts.js", "trials.js", "intervals.js", "page.js")
-# Numbers of all curves together, some 5 MB. If there are more, only every n-th epoch is drawn.
-MOST_NUMBERS = 600_000
 # A confusion matrix of more classes is not shown. Its most frequent confusions are.
 MOST_CLASSES = 20
 CONFUSIONS = 15
-
-# The metrics of one run, one dict for each entry of its history.
-History = list[dict[str, float]]
 
 
 def page(report: Report) -> str:
@@ -70,16 +64,16 @@ def content(report: Report, title: str) -> dict[str, Any]:
     runs = report.runs
     keys = differing(runs)
     names = titles(keys)
-    place = {run: at for at, run in enumerate(runs)}
+    place = places_of(runs)
     common = _common(runs)
     entries = report.entries
-    curves, stride = _curves([one.setting for one in entries])
+    curves, stride = curves_of([one.setting for one in entries])
     has_epochs = all(epochs_in(run.history) for run in runs if run.history)
     return {
         "title": title,
         "made": when(time.time()),
-        "counts": counted([run.status for run in runs], " · "),
-        "base": {key: text(value) for key, value in shared(runs).items()},
+        "counts": counted(statuses_of(runs), " · "),
+        "base": texts(shared(runs)),
         "over": report.over_keys,
         "metric": report.metric,
         "compared": report.compared,
@@ -91,7 +85,7 @@ def content(report: Report, title: str) -> dict[str, Any]:
         "parameters": [{"key": key, "title": names[key]} for key in keys],
         "settings": [_setting(one, report, place) for one in entries],
         "runs": [_run(run, keys, common) for run in runs],
-        "common": {key: text(common[key]) for key in common},
+        "common": texts(common),
         "classes": _classes(runs),
         "curves": curves,
         "stride": stride,
@@ -100,17 +94,17 @@ def content(report: Report, title: str) -> dict[str, Any]:
     }
 
 
-# --- settings and their curves ---
+# --- settings ---
 
 
 def _setting(one: Ranked, report: Report, place: Mapping[Run, int]) -> dict[str, Any]:
-    keys = [key for key in differing(report.runs) if key not in report.over_keys]
+    keys = differing(report.runs, report.over_keys)
     low, high = one.found.difference_interval or (None, None)
     metrics = keys_of([report.metrics, filter(None, [report.compared])])
     return {
         "name": one.name,
-        "values": {key: _value(one.setting.value(key)) for key in keys},
-        "runs": [place[run] for run in one.setting.runs],
+        "values": _shown(one.setting.values(keys)),
+        "runs": list(map(place.get, one.setting.runs)),
         "n": one.found.n,
         "missing": missing(one, report.compared),
         "metrics": {name: _summary(one.setting, name, report.over_keys) for name in metrics},
@@ -127,113 +121,59 @@ def _summary(setting: Setting, name: str, over: Sequence[str]) -> list[Any] | No
     return [found.mean, found.std, found.n, *(found.interval or (None, None))]
 
 
-def _curves(settings: Sequence[Setting]) -> tuple[dict[str, list[Any]], int]:
-    """({metric: one curve for each setting}, stride): every stride-th epoch is drawn.
-
-    A setting that does not have the metric has None in the place of its curve.
-    """
-    histories = [[_history(run) for run in one.runs] for one in settings]
-    lengths = [max(map(len, of_setting), default=0) for of_setting in histories]
-    entries = chain.from_iterable(chain.from_iterable(histories))
-    metrics = keys_of(entries)
-    count = 0
-    for of_setting, length in zip(histories, lengths):
-        lines = 1 if len(of_setting) < 2 else 4  # see `_curve`
-        count += length * lines * len(metrics)
-    stride = max(1, math.ceil(count / MOST_NUMBERS))
-    curves: dict[str, list[Any]] = {name: [] for name in metrics}
-    for of_setting, length in zip(histories, lengths):
-        for name in metrics:
-            curves[name].append(_curve(of_setting, name, range(0, length, stride)))
-    return curves, stride
-
-
-def _history(run: Run) -> History:
-    return [dict(numbers(metrics_of(entry))) for entry in run.history]
-
-
-def _curve(histories: Sequence[History], name: str, epochs: range) -> dict[str, list] | None:
-    """The mean of the runs in each epoch. If there are several: lowest, highest and number, too.
-
-    None if no run has the metric.
-    """
-    each = [_values_at(histories, epoch, name) for epoch in epochs]
-    if not any(each):
-        return None
-    known = [list(filter(math.isfinite, values)) for values in each]
-    curve: dict[str, list] = {"mean": [_mean(values) for values in known]}
-    if len(histories) > 1:
-        curve["low"] = [_short(min(values, default=None)) for values in known]
-        curve["high"] = [_short(max(values, default=None)) for values in known]
-        curve["n"] = list(map(len, known))
-    return curve
-
-
-def _values_at(histories: Sequence[History], epoch: int, name: str) -> list[float]:
-    long_enough = [history[epoch] for history in histories if epoch < len(history)]
-    return [entry[name] for entry in long_enough if name in entry]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return _short(sum(values) / len(values)) if values else None
-
-
-def _short(value: float | None) -> float | None:
-    """The value with five digits: more than a screen shows, and a third of the bytes."""
-    return None if value is None else float(f"{value:.5g}")
-
-
 # --- runs and their cards ---
 
 
 def _run(run: Run, keys: Sequence[str], common: Mapping[str, Any]) -> dict[str, Any]:
     """Args: keys: the columns of the table. common: values that the card leaves out."""
-    facts = _facts(run)
+    own = {key: value for key, value in run.config.items() if key not in common}
     return {
         "sig": run.sig,
         "state": str(run.status.state),
         "brief": str(run.status),
         "finished": run.finished,
         "cause": "" if run.finished else run.status.cause,
-        "epochs": facts["epochs"],
-        "values": {key: _value(run.value(key)) for key in keys},
+        "epochs": epochs(run.state, run.epochs),
+        "values": _shown(run.values(keys)),
         "metrics": run.metrics,
-        "config": {key: text(value) for key, value in run.config.items() if key not in common},
-        "facts": {key: value for key, value in facts.items() if value},
+        "config": texts(own),
+        "facts": _facts(run),
         "command": run.command,
         "confusion": _confusion(run),
     }
 
 
 def _facts(run: Run) -> dict[str, str]:
-    """Texts for the card of a run. An empty text means that nothing is known."""
+    """Texts for the card of a run. Facts that are not known are left out."""
+    facts = {"epochs": epochs(run.state, run.epochs), "where": run.status.where}
+    if not run.status.live:
+        facts["ended"] = when(run.state.ended)
+    facts["grids"] = ", ".join(run.grids)
+    facts["code"] = in_words(run.codes)
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    facts["folder"] = shown_path(run.experiment.folder)
     log = log_of(run.experiment, run.experiment.job())
-    versions = run.birth.versions if run.birth else {}
-    return {
-        "epochs": epochs(run.state, run.epochs),
-        "where": run.status.where,
-        "ended": "" if run.status.live else when(run.state.ended),
-        "grids": ", ".join(run.grids),
-        "code": in_words(run.codes),
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "folder": shown_path(run.experiment.folder),
-        "log": shown_path(log) if log else "",
-    }
+    if log:
+        facts["log"] = shown_path(log)
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _common(runs: Sequence[Run]) -> dict[str, Any]:
     """The values that all runs have in common."""
     common = dict(runs[0].config)
     for run in runs[1:]:
-        for key in list(common):
+        for key in list(common):  # a copy, as keys are removed
             if key not in run.config or run.config[key] != common[key]:
                 del common[key]
     return common
 
 
-def _value(value: object) -> Any:
-    """A number as it is, for an axis. Anything else as text."""
-    return value if is_number(value) else text(value)
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as they are, for an axis, and all other values as text."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found[key] = value if is_number(value) else text(value)
+    return found
 
 
 def _confusion(run: Run) -> dict[str, Any] | None:
@@ -257,7 +197,6 @@ def _classes(runs: Sequence[Run]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for run in runs:
         inputs = run.experiment.inputs()
-        names = inputs.get("classes") if isinstance(inputs, dict) else None
-        if isinstance(names, list):
-            found[run.sig] = list(map(str, names))
+        if isinstance(inputs, dict) and isinstance(inputs.get("classes"), list):
+            found[run.sig] = list(map(str, inputs["classes"]))
     return found

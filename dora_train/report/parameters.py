@@ -2,27 +2,35 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .runs import Run, keys_of
+from .runs import Run
 
 
-def differing(runs: Sequence[Run]) -> list[str]:
+def differing(runs: Sequence[Run], over: Sequence[str] = ()) -> list[str]:
     """The keys whose values differ, or those that a single run changes of the defaults.
 
-    The values that a choice (`data=cifar10`) brings along are left out, because the choice has a
-    column of its own. A default that was edited between two runs is listed, although no run names
-    it.
+    Keys of `over` are left out, since runs are grouped over them. The values that a choice
+    (`data=cifar10`) brings along are left out too, because the choice has a column of its own. A
+    default that was edited between two runs is listed, although no run names it.
     """
-    if len(runs) == 1:
-        return list(runs[0].delta)
-    choices = keys_of(run.choices for run in runs)
-    named = keys_of(run.delta for run in runs)
-    configured = keys_of(run.config for run in runs)
+    keys = list(runs[0].delta) if len(runs) == 1 else _differing(runs)
+    return [key for key in keys if key not in over]
+
+
+def _differing(runs: Sequence[Run]) -> list[str]:
+    # Runs with equal choices may differ in a value that no run names, if a default was edited.
+    choices: dict[str, Any] = {}
+    named: dict[str, Any] = {}
+    configured: dict[str, Any] = {}
+    for run in runs:
+        choices |= run.choices
+        named |= run.delta
+        configured |= run.config
     chosen = [values_of(run, choices) for run in runs]
     found = []
-    for key in dict.fromkeys([*named, *configured]):
+    for key in named | configured:
         if _varies(runs, key) and (key in named or not _follows(runs, key, chosen)):
             found.append(key)
     return found
@@ -50,13 +58,12 @@ def shared(runs: Sequence[Run]) -> dict[str, Any]:
     """The values that all runs change of the defaults, and in the same way."""
     if len(runs) < 2:
         return {}
-    deltas = [run.delta for run in runs]
-    return {key: value for key, value in deltas[0].items() if _all_have(deltas, key, value)}
-
-
-def _all_have(deltas: Sequence[Mapping[str, Any]], key: str, value: object) -> bool:
-    wanted = canonical(value)
-    return all(key in delta and canonical(delta[key]) == wanted for delta in deltas)
+    common = dict(runs[0].delta)
+    for run in runs[1:]:
+        for key in list(common):  # a copy, as keys are removed
+            if key not in run.delta or canonical(run.delta[key]) != canonical(common[key]):
+                del common[key]
+    return common
 
 
 def setting(run: Run, over: Sequence[str] = ()) -> str:
@@ -65,19 +72,20 @@ def setting(run: Run, over: Sequence[str] = ()) -> str:
     return canonical({key: value for key, value in values.items() if key not in over})
 
 
-def values_of(run: Run, keys: Sequence[str]) -> str:
+def values_of(run: Run, keys: Iterable[str]) -> str:
     """A text that is equal for runs with the same values of these keys."""
-    return canonical([run.value(key) for key in keys])
+    return canonical(list(map(run.value, keys)))
 
 
 def canonical(value: object) -> str:
     """A text that is equal for equal values. 1 and 1.0 are equal."""
+    # str: YAML also has types that JSON does not know, such as dates
     return json.dumps(_plain(value), sort_keys=True, default=str)
 
 
 def _plain(value: object) -> object:
     if isinstance(value, list):
-        return [_plain(inner) for inner in value]
+        return list(map(_plain, value))
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, float) and value.is_integer():
@@ -108,13 +116,21 @@ def text(value: object) -> str:
     """
     if isinstance(value, float):
         short = f"{value:g}"  # six digits
-        is_exact = math.isnan(value) or float(short) == value
-        return short if is_exact else repr(value)
+        if math.isnan(value) or float(short) == value:
+            return short
+        return repr(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, dict)):
         return json.dumps(value, ensure_ascii=False)
-    return "" if value is None else str(value)
+    if value is None:
+        return ""
+    return str(value)
+
+
+def texts(values: Mapping[str, object]) -> dict[str, str]:
+    """The values as `text` writes them, by the same keys."""
+    return {key: text(value) for key, value in values.items()}
 
 
 def names(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
@@ -123,9 +139,11 @@ def names(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
     Numbers have four digits if these are enough to tell the runs apart.
     """
     short = titles(keys)
-    found = [_named(run, short, brief) for run in runs]
-    if len(set(found)) < len(found):
-        found = [_named(run, short, text) for run in runs]
+    found: list[str] = []
+    for form in (brief, text):
+        found = [_named(run, short, form) for run in runs]
+        if len(set(found)) == len(found):
+            break
     return found
 
 

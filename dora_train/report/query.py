@@ -57,12 +57,12 @@ def full_key(key: str, runs: Sequence[Run]) -> str:
         return ends[0]
     if ends:
         raise UserError(f'"{key}" is {" or ".join(ends[:6])}: give the whole key.')
-    metrics = metric_names(runs)
     near = did_you_mean(key, [*known, *(name.rpartition(".")[2] for name in known)])
-    raise UserError(
-        f'unknown key "{key}"{near}',
-        f"metrics: {shortened(metrics)}." if metrics else "no run has a metric yet.",
-    )
+    hint = "no run has a metric yet."
+    metrics = metric_names(runs)
+    if metrics:
+        hint = f"metrics: {shortened(metrics)}."
+    raise UserError(f'unknown key "{key}"{near}', hint)
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Condition:
         Raises:
             UserError: it cannot be read as a condition.
         """
+        # `==` is read as `=`
         match = re.fullmatch(
             r"\s*([\w.~/-]+)\s*(!=|<=|>=|=|<|>)=?\s*(.*?)\s*", text, flags=re.DOTALL
         )
@@ -99,7 +100,9 @@ class Condition:
         """
         candidates = found if isinstance(found, list) else [found]
         each = [self._fits(one, wanted) for one, wanted in product(candidates, self.values)]
-        return all(each) if self.operator == "!=" else any(each)
+        if self.operator == "!=":
+            return all(each)
+        return any(each)
 
     def _fits(self, found: object, wanted: str) -> bool:
         if is_number(found):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from ..engine.watch.best import MAX, Better
 from . import query
 from .parameters import differing, names
-from .runs import Run, joined, metric_names
-from .settings import Setting
+from .runs import Run, joined, metric_names, told_by
+from .settings import Setting, group
 from .verdict import BEST, LIMIT, Comparison, compare
 
 TEST = "test."
@@ -38,8 +38,8 @@ class Ranked:
 class Ranking:
     """Settings compared by one metric, the best first."""
 
-    metric: str  # test.acc; empty: no run has a metric
-    mode: str  # max, min; empty: not known
+    metric: str  # e.g. test.acc. Empty: no run has a metric
+    mode: str  # max or min. Empty: not known
     disagree: bool  # the experiments were told different directions
     over: Sequence[str]  # the keys that runs are grouped over
     entries: list[Ranked] = field(default_factory=list)
@@ -65,6 +65,7 @@ def ranking(
     mode = better.mode(metric) if metric else ""
     disagree = better.told.get(metric.rpartition(".")[2]) == ""
     values = {at: one.reached(metric, over) for at, one in enumerate(settings)}
+    # Without a direction, any will do: only means and spreads are used.
     compared = compare(values, mode or MAX)
     called = _names(settings, over)
     entries = []
@@ -75,13 +76,18 @@ def ranking(
     return Ranking(metric, mode, disagree, over, entries)
 
 
+def ranking_of(runs: Sequence[Run], over: Sequence[str]) -> Ranking:
+    """The settings of these runs, compared by the metric that they were told is the main one."""
+    better = told_by(runs)
+    return ranking(group(runs, over), metric_of(runs, better), better, over)
+
+
 def _names(settings: Sequence[Setting], over: Sequence[str]) -> list[str]:
     """A name for each setting: the values that tell it from the others."""
     runs = joined(one.runs for one in settings)
     if not runs:
         return []
-    keys = [key for key in differing(runs) if key not in over]
-    return names([one.runs[0] for one in settings], keys)
+    return names([one.runs[0] for one in settings], differing(runs, over))
 
 
 def _unjudged(found: Comparison) -> Comparison:

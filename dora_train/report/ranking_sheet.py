@@ -12,8 +12,9 @@ from .additions import additions, shown
 from .conclusion import conclusion, remarks
 from .parameters import differing, titles
 from .ranking import Ranked, Ranking, is_finite
+from .runs import Run, statuses_of
 from .settings import Setting
-from .sheet import Sheet, base_of, own, parameter, style_of, texts
+from .sheet import Sheet, base_of, cells, own, parameter, style_of
 from .verdict import Comparison, Interval
 
 
@@ -29,7 +30,9 @@ class Means(Column):
             return ""
         style = self.format or ".1f"
         mean = f"{found.mean:{style}}"
-        return mean if found.std is None else f"{mean} ± {found.std:{style}}"
+        if found.std is None:
+            return mean
+        return f"{mean} ± {found.std:{style}}"
 
     def value(self, values: Mapping[str, Any]) -> float | None:
         found = super().value(values)
@@ -52,14 +55,12 @@ def sheet_of_ranking(
         entries: the settings in the order of the table.
     """
     runs = ranking.runs
-    parameters = [key for key in differing(runs) if key not in ranking.over]
+    parameters = differing(runs, ranking.over)
     short = titles(parameters)
     metrics = [name for name in metrics if name and name != ranking.metric]
     if ranking.metric:
         metrics.append(ranking.metric)
-    least = 1
-    if any(one.found.n > 1 for one in entries):
-        least = 2
+    least = min(2, max((one.found.n for one in entries), default=1))
     columns = [
         *(parameter(key, short[key], runs) for key in parameters),
         own("n"),
@@ -80,7 +81,7 @@ def sheet_of_ranking(
         conclusion(ranking),
         remarks(ranking),
         shown(ranking, additions(ranking)),
-        [run.status for run in runs],
+        statuses_of(runs),
     )
 
 
@@ -97,7 +98,7 @@ def _line(
         "interval": _interval(one.found.interval, style),
         "behind": _behind(one.found, style),
         "verdict": one.verdict,
-        **texts(one.setting, parameters),
+        **cells(one.setting, parameters),
     }
     means = {name: one.setting.summary(name, over) for name in metrics}
     return Line(_status(one.setting), {"Meta": own_values, "metrics": means})
@@ -114,14 +115,19 @@ def missing(one: Ranked, metric: str) -> str:
 
 def unfinished_of(setting: Setting) -> str:
     """`1 running, 1 failed`."""
-    return counted([run.status for run in setting.runs if not run.finished], ", ")
+    return counted(statuses_of(_unfinished(setting)), ", ")
+
+
+def _unfinished(setting: Setting) -> list[Run]:
+    return [run for run in setting.runs if not run.finished]
 
 
 def _interval(interval: Interval | None, style: str) -> str:
     if interval is None:
         return ""
-    low, high = (f"{end:{style or '.1f'}}" for end in interval)
-    return f"[{low}, {high}]"
+    low, high = interval
+    style = style or ".1f"
+    return f"[{low:{style}}, {high:{style}}]"
 
 
 def _behind(found: Comparison, style: str) -> str:
@@ -134,7 +140,5 @@ def _behind(found: Comparison, style: str) -> str:
 
 def _status(setting: Setting) -> Status:
     """The status of its first unfinished run. It gives the line of the setting its colour."""
-    for run in setting.runs:
-        if not run.finished:
-            return run.status
-    return Status(State.COMPLETED)
+    unfinished = statuses_of(_unfinished(setting))
+    return unfinished[0] if unfinished else Status(State.COMPLETED)

@@ -21,7 +21,7 @@ def of_run(run: Run, parameters: Sequence[str], metrics: Sequence[str]) -> dict[
         "cause": run.status.cause,
         "grids": run.grids,
         "epochs": run.epochs,
-        "parameters": {key: run.value(key) for key in parameters},
+        "parameters": run.values(parameters),
         "metrics": {name: run.metrics[name] for name in metrics if name in run.metrics},
     }
 
@@ -40,7 +40,7 @@ def of_setting(
         "sigs": [run.sig for run in setting.runs],
         "n": setting.n,
         "unfinished": unfinished_of(setting),
-        "parameters": {key: setting.value(key) for key in parameters},
+        "parameters": setting.values(parameters),
         "metrics": summaries,
     }
 
@@ -60,7 +60,7 @@ def of_ranking(
     ranking: Ranking, entries: Sequence[Ranked], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One dict for each of `entries`, with the verdict on it. All have the same conclusion."""
-    parameters = [key for key in differing(ranking.runs) if key not in ranking.over]
+    parameters = differing(ranking.runs, ranking.over)
     said = {"compared": ranking.metric, "conclusion": conclusion(ranking)}
     settings = [one.setting for one in ranking.entries]
     seeds = dict(zip(settings, additions(ranking).seeds))
@@ -89,7 +89,7 @@ def flattened(made: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
     The metrics of a setting become `test.acc.mean`, `test.acc.std` and so on.
     """
-    return [_flattened(record) for record in made]
+    return list(map(_flattened, made))
 
 
 def _flattened(record: dict[str, Any]) -> dict[str, Any]:
@@ -122,7 +122,7 @@ def finite(value: object) -> Any:
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [finite(inner) for inner in value]
+        return list(map(finite, value))
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -14,7 +14,7 @@ from .names import Outputs
 from .ranking import Ranked, Ranking, metric_of, ranking
 from .ranking_sheet import sheet_of_ranking
 from .records import of_ranking, of_runs
-from .runs import Run, metric_names, read
+from .runs import Run, metric_names, places_of, read, told_by
 
 
 @dataclass
@@ -49,18 +49,17 @@ class Report:
             UserError: a name or a key is unknown, or no run is left by a condition.
         """
         found = read(Outputs(self.outputs).experiments(self.names), self.executor)
-        better = Better.of(run.birth for run in found)
-        left = query.ordered(query.filtered(found, self.where), self._key(found), better)
+        left = query.ordered(query.filtered(found, self.where), self._key(found), told_by(found))
         return left[::-1] if self.reverse else left
 
     def _key(self, runs: Sequence[Run]) -> str:
         if self.sort:
             return query.full_key(self.sort, runs)
-        return query.main_metric(runs, Better.of(run.birth for run in runs))
+        return query.main_metric(runs, told_by(runs))
 
     @cached_property
     def better(self) -> Better:
-        return Better.of(run.birth for run in self.runs)
+        return told_by(self.runs)
 
     @cached_property
     def key(self) -> str:
@@ -95,7 +94,7 @@ class Report:
             UserError: no run has such a metric.
         """
         known = metric_names(self.runs)
-        wanted = [query.full_key(name, self.runs) for name in self.chosen_metrics]
+        wanted = self._full_keys(self.chosen_metrics)
         for name in wanted:
             if name not in known:
                 raise UserError(
@@ -106,7 +105,10 @@ class Report:
     @property
     def over_keys(self) -> list[str]:
         """The whole keys of `over`."""
-        return [query.full_key(key, self.runs) for key in self.over]
+        return self._full_keys(self.over)
+
+    def _full_keys(self, keys: Sequence[str]) -> list[str]:
+        return [query.full_key(key, self.runs) for key in keys]
 
     @cached_property
     def ranking(self) -> Ranking:
@@ -123,7 +125,7 @@ class Report:
         """The settings in the order of the report: as ranked, or by a key."""
         found = self.ranking.entries
         if self.sort and self.key not in metric_names(self.runs):
-            place = {run: at for at, run in enumerate(self.runs)}
+            place = places_of(self.runs)
             return sorted(found, key=lambda one: place[one.setting.runs[0]])
         return found[::-1] if self.reverse else found
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ..best_so_far import epochs_in, metrics_of
 from ..engine.experiment.folder import Birth, Experiment, RunState, Start, State
 from ..engine.jobs.executor import Executor
+from ..engine.watch.best import Better
 from ..engine.watch.status import Status, look
 from ..engine.words import best_key, main_metric, validated
 
@@ -76,6 +77,9 @@ class Run:
     def value(self, key: str) -> Any:
         return self.config.get(key, self.choices.get(key))
 
+    def values(self, keys: Iterable[str]) -> dict[str, Any]:
+        return {key: self.value(key) for key in keys}
+
     @property
     def main_metric(self) -> str:
         """The metric that chose the best epoch, e.g. `best.acc`; empty if none is stored."""
@@ -97,12 +101,12 @@ class Run:
             found.update(self._best_metrics(best))
         test = self.result.get("test")
         if isinstance(test, Mapping):
-            found.update({f"test.{key}": value for key, value in numbers(test)})
+            found |= _named("test", test)
         return found
 
     def _best_metrics(self, best: Mapping[str, Any]) -> dict[str, float]:
         """Args: best: the best epoch, as `state.json` and `result.json` have it."""
-        found = {f"best.{key}": value for key, value in numbers(validated(best))}
+        found = _named("best", validated(best))
         reached = dict(numbers(best)).get("value")
         if self.main_metric and reached is not None:
             found[self.main_metric] = reached
@@ -123,6 +127,11 @@ class Run:
         return self.experiment.codes()
 
     @property
+    def versions(self) -> dict[str, str]:
+        """The versions of the libraries when the experiment was created."""
+        return dict(self.birth.versions) if self.birth else {}
+
+    @property
     def command(self) -> str:
         """The command that creates the same experiment."""
         return shlex.join(["dora", "run", *self.argv])
@@ -135,10 +144,10 @@ def read(experiments: Mapping[Experiment, list[str]], executor: Executor | None)
         executor: is asked for the state of jobs. None: only the files are read.
     """
     statuses = look(experiments, executor)
-    return [
-        read_one(experiment, statuses[experiment.sig], grids)
-        for experiment, grids in experiments.items()
-    ]
+    found = []
+    for experiment, grids in experiments.items():
+        found.append(read_one(experiment, statuses[experiment.sig], grids))
+    return found
 
 
 def read_one(experiment: Experiment, status: Status, grids: Iterable[str] = ()) -> Run:
@@ -155,7 +164,24 @@ def read_one(experiment: Experiment, status: Status, grids: Iterable[str] = ()) 
 
 def metric_names(runs: Iterable[Run]) -> list[str]:
     """The metrics that any of the runs has: of train first, then of valid, best and test."""
-    return keys_of(run.metrics for run in runs)
+    found: dict[str, float] = {}
+    for run in runs:
+        found |= run.metrics
+    return list(found)
+
+
+def told_by(runs: Iterable[Run]) -> Better:
+    """The directions of the metrics, as these experiments were told."""
+    return Better.of(run.birth for run in runs)
+
+
+def statuses_of(runs: Iterable[Run]) -> list[Status]:
+    return [run.status for run in runs]
+
+
+def places_of(runs: Sequence[Run]) -> dict[Run, int]:
+    """The place of each run in the list."""
+    return dict(zip(runs, range(len(runs))))
 
 
 def keys_of(mappings: Iterable[Iterable[K]]) -> list[K]:
@@ -182,6 +208,11 @@ def numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in flat(values):
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             yield key, value
+
+
+def _named(split: str, metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a split by their whole names: `test.acc`."""
+    return {f"{split}.{key}": value for key, value in numbers(metrics)}
 
 
 def _parsed(text: str) -> Any:

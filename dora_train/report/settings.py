@@ -31,12 +31,16 @@ class Setting:
     def value(self, key: str) -> Any:
         return self.runs[0].value(key)
 
+    def values(self, keys: Iterable[str]) -> dict[str, Any]:
+        return self.runs[0].values(keys)
+
     def reached(self, metric: str, over: Sequence[str]) -> dict[str, float | None]:
         """The value of a metric by seed. None if the run is not finished, or lacks the metric.
 
         Two runs with the same seed count once, and the finished one counts.
         """
         found: dict[str, float | None] = {}
+        # finished runs first, so that theirs is the value that counts
         for run in sorted(self.runs, key=lambda run: not run.finished):
             value = run.metrics.get(metric) if run.finished else None
             found.setdefault(values_of(run, over), value)
@@ -68,7 +72,7 @@ def group(runs: Iterable[Run], over: Sequence[str]) -> list[Setting]:
     found: dict[str, list[Run]] = {}
     for run in known:
         found.setdefault(setting(run, over), []).append(run)
-    return [Setting(members) for members in found.values()]
+    return list(map(Setting, found.values()))
 
 
 def _check_key(key: str, runs: Sequence[Run]) -> None:

@@ -11,7 +11,7 @@ from ..engine.watch.best import Better, is_number
 from ..engine.watch.board import Board, Column, Line, heading, meta
 from ..engine.watch.status import Status
 from .parameters import differing, shared, text, titles
-from .runs import Run
+from .runs import Run, statuses_of
 from .settings import Setting
 
 # A table on a terminal has these metrics. CSV and JSON have all, and --metrics names others.
@@ -68,7 +68,7 @@ def sheet_of_runs(title: str, runs: Sequence[Run], metrics: Sequence[str], bette
         columns,
         [_line(run, parameters) for run in runs],
         better,
-        statuses=[run.status for run in runs],
+        statuses=statuses_of(runs),
         final=True,
     )
 
@@ -77,7 +77,7 @@ def _line(run: Run, parameters: Sequence[str]) -> Line:
     own_values = {
         "sig": run.sig,
         **meta(run.state, run.status, run.epochs),
-        **texts(run, parameters),
+        **cells(run, parameters),
     }
     return Line(run.status, {"Meta": own_values, "metrics": run.metrics})
 
@@ -96,12 +96,12 @@ def metric_column(path: tuple[str, ...], name: str, runs: Sequence[Run]) -> Colu
 
 
 def parameter(key: str, title: str, runs: Sequence[Run]) -> Column:
-    values = [run.value(key) for run in runs]
-    numeric = all(value is None or is_number(value) for value in values)
+    numeric = all(is_number(run.value(key)) or run.value(key) is None for run in runs)
+    # The sign keeps a parameter named `state` apart from our own column `state`.
     return Column(("Meta", f"={key}"), title, right=numeric)
 
 
-def texts(one: Run | Setting, parameters: Sequence[str]) -> dict[str, str]:
+def cells(one: Run | Setting, parameters: Sequence[str]) -> dict[str, str]:
     """The values of the columns that `parameter` makes."""
     return {f"={key}": text(one.value(key)) for key in parameters}
 

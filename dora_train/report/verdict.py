@@ -84,16 +84,21 @@ def compare(
         raise ValueError(f'mode "{mode}": it is "max" or "min".')
     if not 0 < level < 1:
         raise ValueError(f"level {level}: it is between 0 and 1, e.g. 0.05.")
-    finite: dict[K, dict[Any, float]] = {}
     found: dict[K, Comparison] = {}
+    means: dict[K, float] = {}
+    comparable: dict[K, dict[Any, float]] = {}  # settings with at least two values
     for setting, of_seeds in values.items():
-        finite[setting] = _finite(of_seeds)
-        found[setting] = _alone(finite[setting], len(of_seeds), level)
-    comparable = {setting: of_seeds for setting, of_seeds in finite.items() if len(of_seeds) >= 2}
-    means = {setting: one.mean for setting, one in found.items() if one.mean is not None}
-    best = _best_of(comparable or finite, means, mode)
+        finite = _finite(of_seeds)
+        one = found[setting] = _alone(finite, len(of_seeds), level)
+        if one.mean is not None:
+            means[setting] = one.mean
+        if one.n >= 2:
+            comparable[setting] = finite
+    best = _best_of(comparable or means, means, mode)
     for setting, mean in means.items():
-        behind = means[best] - mean if mode == "max" else mean - means[best]
+        behind = means[best] - mean
+        if mode == "min":
+            behind = mean - means[best]
         found[setting] = replace(found[setting], difference=behind)
     if len(comparable) >= 2:
         found.update(_judged(found, comparable, mode, level))
@@ -105,8 +110,7 @@ def compare(
 def _best_of(among: Iterable[Any], means: Mapping[Any, float], mode: str) -> Any:
     """The setting with the best mean. None if none has a value."""
     choose = max if mode == "max" else min
-    known = [setting for setting in among if setting in means]
-    return choose(known, key=lambda setting: means[setting], default=None)
+    return choose(among, key=means.__getitem__, default=None)
 
 
 def _finite(of_seeds: Values) -> dict[Any, float]:
@@ -126,17 +130,14 @@ def _alone(finite: Mapping[Any, float], asked: int, level: float) -> Comparison:
         asked: the number of its seeds, with those that have no value.
     """
     n = len(finite)
-    if n == 0:
-        return Comparison(
-            0, None, None, None, None, None, UNDECIDED, needs=max_t.ENOUGH_SHARED, missing=asked
-        )
     numbers = list(finite.values())
-    mean = math.fsum(numbers) / n
-    std = statistics.stdev(numbers) if n > 1 else None
-    interval = None
-    if std is not None:
-        half = half_width(std, n, level)
-        interval = (mean - half, mean + half)
+    mean = std = interval = None
+    if n >= 1:
+        mean = math.fsum(numbers) / n  # exact, so that the order of the seeds does not matter
+        if n >= 2:
+            std = statistics.stdev(numbers)
+            half = half_width(std, n, level)
+            interval = (mean - half, mean + half)
     needs = max(0, max_t.ENOUGH_SHARED - n)
     return Comparison(n, mean, std, interval, None, None, UNDECIDED, needs=needs, missing=asked - n)
 
@@ -290,11 +291,8 @@ def more_seeds(
 
 
 def _needs_of_best(others: Sequence[Comparison]) -> int | None:
-    """How many more seeds the best setting needs: as many as the setting that needs most.
-
-    The best setting takes part in each comparison.
-    """
+    """How many more seeds the best setting needs. It takes part in each comparison."""
     undecided = [one.needs for one in others if one.verdict == UNDECIDED]
     if not undecided:
         return 0
-    return max((needs for needs in undecided if needs is not None), default=None)
+    return max(filter(None, undecided), default=None)

@@ -12,13 +12,12 @@ from typing import Any
 from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import Job
 from ..engine.jobs.executor import Executor
-from ..engine.watch.best import Better
 from ..engine.watch.board import META, Board, Line, heading, meta
 from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
 from .marks import Marks
 from .parameters import differing, text, titles
-from .runs import BEST_PLACES, Run, flat, metric_names, read_one
+from .runs import BEST_PLACES, Run, metric_names, read_one, statuses_of, told_by
 from .sheet import base_of, metric_column
 
 
@@ -43,7 +42,7 @@ class LiveTable:
         short = titles(differing(runs))
         self.names = [_name(run, short) for run in runs]
         self.base = base_of(runs)
-        self.better = Better.of(run.birth for run in runs)
+        self.better = told_by(runs)
         self._runs = list(runs)
         self._marks = Marks()
 
@@ -54,16 +53,18 @@ class LiveTable:
 
     def draw(self, rows: Sequence[Run], most: int | None = None) -> Board:
         """Args: most: lines of the screen. None: without a limit."""
-        metrics = [name for name in metric_names(rows) if _is_shown(name)]
-        columns = [metric_column(tuple(name.split(".")), name, rows) for name in metrics]
+        columns = list(META)
+        for name in metric_names(rows):
+            if _is_shown(name):
+                columns.append(metric_column(tuple(name.split(".")), name, rows))
         marks = self._marks.of(rows)
         lines = []
         for index, (run, name) in enumerate(zip(rows, self.names)):
             own = {"index": index, "sig": run.sig, "name": name, "mark": marks.get(run.sig, "")}
             progress = meta(run.state, run.status, run.epochs)
             lines.append(Line(run.status, {**_nested(run), "Meta": {**own, **progress}}))
-        header = heading(self.name, [run.status for run in rows])
-        return Board(header, self.base, [*META, *columns], lines, self.better, most=most)
+        header = heading(self.name, statuses_of(rows))
+        return Board(header, self.base, columns, lines, self.better, most=most)
 
 
 def _name(run: Run, short: Mapping[str, str]) -> str:
@@ -92,8 +93,10 @@ def _nested(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if run.history:
         found.update(run.history[-1])
-    best = {name: value for name, value in run.metrics.items() if name.startswith("best.")}
-    found["best"] = {name.partition(".")[2]: value for name, value in flat(best)}
+    found["best"] = {}
+    for name, value in run.metrics.items():
+        if name.startswith("best."):
+            found["best"][name.removeprefix("best.")] = value
     return found
 
 
@@ -103,6 +106,7 @@ def watch(name: str, runs: Sequence[Run], executor: Executor | None) -> None:
     Raises:
         SystemExit: 130, on Ctrl-C.
     """
+    # the options of `dora grid` that the monitor reads
     args = SimpleNamespace(
         trim=None, trim_last=False, interval=DORA_INTERVAL, silent=False, jupyter=False
     )

@@ -86,7 +86,7 @@ def test_a_curve_says_how_many_runs_are_left(tmp_path):
 
 
 def test_long_curves_are_thinned_and_it_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr("dora_train.report.page.MOST_NUMBERS", 1000)
+    monkeypatch.setattr("dora_train.report.curves.MOST_NUMBERS", 1000)
     sweep(tmp_path, rates=2, seeds=1, epochs=1000)
     known = content(Report(tmp_path, ["sweep"], over=["seed"]), "")
     numbers = sum(len(curve["mean"]) for curves in known["curves"].values() for curve in curves)
