@@ -1,6 +1,6 @@
 """From a name to a network: `build_model(cfg.model, num_classes, image_size, **cfg.model_args)`.
 
-`small` is our own. Any other name is one of torchvision's classifiers: see torchvision_networks.py.
+`small` is our own. Any other name is one of torchvision's classifiers: see networks/.
 All take images [B, 3, H, W] float32 of any size and give logits [B, num_classes]. To add your own,
 write it here and put it into `MODELS`.
 """
@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .pretrained import load_weights
-from .torchvision_networks import (
+from .networks.any_size import (
     AUXILIARY,
     SMALL_IMAGE,
     WithAuxiliary,
@@ -24,6 +23,7 @@ from .torchvision_networks import (
     not_built,
     structure,
 )
+from .networks.pretrained import load_weights
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .commit_files import check_out
 from .engine import output
 from .engine.access import listed as listed_in
 from .engine.errors import UserError, report_user_errors, shortened
 from .engine.experiment.code import in_words
+from .engine.experiment.commit_files import check_out
 from .engine.experiment.find import ROOT, find, outputs
 from .engine.experiment.folder import CODES, XPS, Experiment
 from .engine.experiment.records import Start, State

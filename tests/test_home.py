@@ -15,7 +15,7 @@ from dora_train.data import check_data, load_data
 from dora_train.data.cache import cache_folder
 from dora_train.data.home import expanded, user_folder
 from dora_train.data_error import DataError
-from dora_train.pretrained import downloaded
+from dora_train.networks.pretrained import downloaded
 
 
 @pytest.fixture

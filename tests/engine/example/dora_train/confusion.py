@@ -29,6 +29,7 @@ class Confusion:
         classes = logits.shape[1]
         if classes > MOST_CLASSES:
             return
+        # each pair (true class, given class) as one number, so that one call counts all
         pairs = labels * classes + logits.argmax(1)
         counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
         self.counts = counts if self.counts is None else self.counts + counts

@@ -89,6 +89,7 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = build_optimizer(self.parameters(), **self.optim)
+        # the peak, as `lr` is changed at each step
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         # Lightning counts the batches of an epoch later. Until then they are infinitely many.

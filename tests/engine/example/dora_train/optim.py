@@ -46,6 +46,7 @@ def check_training(optim: Block, schedule: Block, trainer: Block, loss: Block = 
     if not trainer:
         raise _missing("trainer")
     check_optimizer(**optim)
+    # Without both limits the last step is not known. -1 stands for no limit.
     endless = trainer.get("max_epochs") in (None, -1) and trainer.get("max_steps", -1) == -1
     check_schedule(**{"warmup_epochs": 0.0, **schedule}, endless=endless)
     _check_precision(str(trainer.get("precision") or PRECISIONS[0]))
@@ -101,7 +102,7 @@ def check_schedule(endless: bool = False, **settings: Any) -> None:
             raise ValueError(
                 f"schedule.{key}: there is no such key. schedule has: {', '.join(keys)}."
             )
-        if key != "name":
+        if key != "name":  # the other settings are numbers
             _check_number(f"schedule.{key}", value)
     total_steps = math.inf if endless else 1
     Schedule(**settings, steps_per_epoch=1, total_steps=total_steps)
@@ -133,6 +134,7 @@ def build_optimizer(
         ValueError: the name is unknown.
     """
     if name == "sgd":
+        # torch refuses Nesterov's momentum if the momentum is 0
         return torch.optim.SGD(
             parameters, lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
         )

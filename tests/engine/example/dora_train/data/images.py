@@ -145,6 +145,7 @@ class Images:
         """The CRC-32 of the labels and pixels of a part."""
         rows = self.parts[part]
         checksum = zlib.crc32(self.labels[rows].numpy().data)
+        # in pieces, so that a view of a file is not copied into memory as a whole
         for pixels in self.source.read(rows.split(1024)):
             checksum = zlib.crc32(pixels.cpu().numpy().data, checksum)
         return f"{checksum:08x}"

@@ -5,9 +5,9 @@ Called by snapshots.py for experiments of earlier versions, which kept a commit 
 
 from pathlib import Path
 
-from .engine.errors import UserError
-from .engine.experiment.project import git
-from .engine.words import shown_path
+from ..errors import UserError
+from ..words import shown_path
+from .project import git
 
 
 def check_out(repository: Path, commit: str, patch: Path | None, folder: Path) -> None:

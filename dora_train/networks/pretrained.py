@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from .data.cache import network_timeout
-from .data.home import user_folder
-from .data_error import DataError
+from ..data.cache import network_timeout
+from ..data.home import user_folder
+from ..data_error import DataError
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
