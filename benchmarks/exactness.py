@@ -93,12 +93,12 @@ class Repeated:
 def images_per_second(exact: bool) -> float:
     """The median over the epochs of one fit, without the first."""
     batches = load_data("digits", 64).train
-    speed, loader = Speed(REPEATS * batches.num_samples), TrainLoader(Repeated(batches), Ranks())
+    speed = Speed(REPEATS * batches.num_samples)
     own = [
         SameAsOneRank(Ranks(), 0, counters.seed_all),
         StepBoundary(Signals(), 1, lambda _: None, 10),
     ]
-    loader.trainer = pl.Trainer(
+    trainer = pl.Trainer(
         max_epochs=EPOCHS,
         accelerator="cpu",
         logger=False,
@@ -107,9 +107,10 @@ def images_per_second(exact: bool) -> float:
         enable_model_summary=False,
         callbacks=[*(own if exact else []), speed],
     )
-    module, loader.trainer.profiler = Module(), Unasked()
+    module, trainer.profiler = Module(), Unasked()
+    loader = TrainLoader(Repeated(batches), Ranks(), trainer)
     if exact:
-        loader.trainer.fit(module, loader)
+        trainer.fit(module, loader)
         return statistics.median(speed.speeds[1:])
     with (
         mock.patch(
@@ -118,7 +119,7 @@ def images_per_second(exact: bool) -> float:
         ),
         mock.patch("dora_train.data.batches.permutation", lambda size, *_: torch.randperm(size)),
     ):
-        loader.trainer.fit(module, loader)
+        trainer.fit(module, loader)
     return statistics.median(speed.speeds[1:])
 
 
@@ -160,12 +161,12 @@ class Steps:
 
 def fitted(model: str, steps: int, epochs: int) -> tuple[TimedCheckpoints, float]:
     """(the times of a fit with checkpoints at the defaults, MB of an epoch's files)."""
-    loader = TrainLoader(Steps(load_data("digits", 64).train, steps), Ranks())
+    batches = Steps(load_data("digits", 64).train, steps)
     with tempfile.TemporaryDirectory(dir=os.environ.get("DORA_DIR")) as folder:
         experiment, history = Experiment(Path(folder) / "xp"), History("train.loss", "min", 0, 1)
         checkpoints = TimedCheckpoints(experiment, history)
         boundary = StepBoundary(Signals(), 1, checkpoints.save_last, 10)
-        loader.trainer = pl.Trainer(
+        trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
             logger=False,
@@ -180,7 +181,7 @@ def fitted(model: str, steps: int, epochs: int) -> tuple[TimedCheckpoints, float
             plugins=[AtomicCheckpointIO()],
             default_root_dir=folder,
         )
-        loader.trainer.fit(Module(model), loader)
+        trainer.fit(Module(model), TrainLoader(batches, Ranks(), trainer))
         files = experiment.last_checkpoint, experiment.best_checkpoint
         return checkpoints, sum(path.stat().st_size for path in files) / 1e6
 

@@ -124,11 +124,9 @@ def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
     session = sessions.Session(
         experiment, Ranks(), Signals(), RunState(), RunState(), console, train_main.find
     )
-    trainer = build_trainer(cfg, session, History("valid.acc", "max", 0, 1), 1)
-    loader = TrainLoader(ready, Ranks())
-    loader.trainer = trainer
     module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss)
-    trainer.fit(module, loader)
+    trainer = build_trainer(cfg, session, module, History("valid.acc", "max", 0, 1), 1)
+    trainer.fit(module, TrainLoader(ready, Ranks(), trainer))
 
 
 def alone(network: torch.nn.Module, ready: Ready, folder: Path) -> None:

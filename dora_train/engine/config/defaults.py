@@ -19,7 +19,7 @@ DEFAULTS: Mapping[str, Any] = {
     "compile": False,
     "channels_last": False,
     "trainer": {"accelerator": "auto", "max_epochs": 20},
-    "threads": 1,  # as `session.enter` takes it for older experiments
+    "threads": 1,  # as `entering.enter` takes it for older experiments
     "checkpoint": {"every_epochs": 1, "every_minutes": 10.0, "keep": "all"},
     "logger": ["tensorboard", "csv"],
     "cluster": "auto",

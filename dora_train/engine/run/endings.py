@@ -150,8 +150,10 @@ def end_reason(trainer: Trainer) -> str:
     if is_last and trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
         return "max_epochs"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Timer) and (callback.time_remaining() or math.inf) <= 0:
-            return "max_time"
+        if isinstance(callback, Timer):
+            remaining = callback.time_remaining()  # None without a limit
+            if remaining is not None and remaining <= 0:
+                return "max_time"
     if trainer.should_stop:
         return "stopped early"
     raise UserError("the training returned before its end, for no reason that is known.")
