@@ -177,7 +177,7 @@ def memory_child(folder: str) -> None:
 
     assert CIFAR10
     from dora_train.data import load_data
-    from tests.data_files import patch_cifar10
+    from tests.engine.data_files import patch_cifar10
 
     class Patch:
         setattr = staticmethod(setattr)
@@ -205,7 +205,7 @@ def _status(key: str) -> float:
 
 
 def memory() -> dict[str, float]:
-    from tests.data_files import write_cifar10
+    from tests.engine.data_files import write_cifar10
 
     with tempfile.TemporaryDirectory() as folder:
         sums = write_cifar10(Path(folder), images=10_000)
