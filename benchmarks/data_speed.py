@@ -175,9 +175,8 @@ def memory_child(folder: str) -> None:
     from torchvision.datasets import CIFAR10  # the loading imports it: it must not count
 
     assert CIFAR10
-    from tests.data_files import patch_cifar10
-
     from dora_train.data import load_data
+    from tests.engine.data_files import patch_cifar10
 
     class Patch:
         setattr = staticmethod(setattr)
@@ -205,7 +204,7 @@ def _status(key: str) -> float:
 
 
 def memory() -> dict[str, float]:
-    from tests.data_files import write_cifar10
+    from tests.engine.data_files import write_cifar10
 
     with tempfile.TemporaryDirectory() as folder:
         sums = write_cifar10(Path(folder), images=10_000)

@@ -102,7 +102,7 @@ def images_per_second(exact: bool) -> float:
         max_epochs=EPOCHS,
         accelerator="cpu",
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=exact,
         enable_progress_bar=False,
         enable_model_summary=False,
         callbacks=[*(own if exact else []), speed],

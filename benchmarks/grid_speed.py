@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 import submitit
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("", "tests")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("", "tests/engine")]
 
 from grid_project import DORA, GridProject, Machine  # noqa: E402
 

@@ -3,7 +3,7 @@
     python benchmarks/report_speed.py [EXPERIMENTS] [EPOCHS]
 
 Each figure is the median of five commands, Python's own start included. Where there is a browser,
-see `tests/browser.py`, the time as well until it has opened the page, charts and all.
+see `tests/engine/browser.py`, the time as well until it has opened the page, charts and all.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests/engine")]
 
 import browser  # noqa: E402
 from experiments import sweep  # noqa: E402

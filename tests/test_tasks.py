@@ -152,6 +152,10 @@ def test_a_table_gets_a_column(references: dict[str, Project], tmp_path: Path):
     assert table[0] == ",".join([*data.names, "prediction"]) and len(table) == 4
     expected = [f"{value:.1f}" for value in module(data.x[:3]).tolist()]
     assert [line.rpartition(",")[2] for line in table[1:]] == expected
+    for rows, said in (([], "has no rows"), (["1,2"], "could not convert string to float")):
+        path.write_text("\n".join([lines[0], *rows]))
+        with pytest.raises(ValueError, match=said):
+            tabular.predict(module, data, [str(path)])
 
 
 @pytest.mark.slow

@@ -163,7 +163,8 @@ def _common(runs: Sequence[Run]) -> dict[str, Any]:
     common = dict(runs[0].config)
     for run in runs[1:]:
         for key in list(common):  # a copy, as keys are removed
-            if key not in run.config or run.config[key] != common[key]:
+            # by their text: for Python, true is 1
+            if key not in run.config or text(run.config[key]) != text(common[key]):
                 del common[key]
     return common
 

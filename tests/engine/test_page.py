@@ -386,3 +386,12 @@ def test_one_run_and_five_hundred(tmp_path, chromium, rates, seeds):
         opened = tab.open(file)
         assert opened.locator("#runs tbody tr").count() == rates * seeds and tab.trouble == []
         assert opened.locator("#settings tbody tr:visible").count() == (10 if seeds > 1 else 0)
+
+
+def test_true_and_one_are_not_a_common_value():
+    from types import SimpleNamespace
+
+    from dora_train.report.page import _common
+
+    runs = [SimpleNamespace(config={"a": 1, "b": value}) for value in (True, 1)]
+    assert _common(runs) == {"a": 1}

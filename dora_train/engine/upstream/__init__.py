@@ -1,5 +1,5 @@
 """Every private name of Dora, Hydra, submitit and Lightning that we touch, as public ones of ours.
 
-No other folder may touch one. Each use says which version needs it. `tests/test_upstream.py` fails
+No other folder may touch one. Each use says which version needs it. `tests/engine/test_upstream.py` fails
 the day upstream changes what is assumed here.
 """

@@ -77,8 +77,10 @@ def predict(module: Regression, data: Table, words: list[str]) -> str:
     """
     out = io.StringIO()
     for path in words:
-        rows = list(csv.DictReader(Path(path).read_text("utf-8").splitlines()))
-        missing = [name for name in data.names if rows and name not in rows[0]]
+        rows = list(csv.DictReader(Path(path).read_text("utf-8").splitlines(), restval=""))
+        if not rows:
+            raise ValueError(f"{path} has no rows.")
+        missing = [name for name in data.names if name not in rows[0]]
         if missing:
             raise ValueError(f"there is no column {missing[0]}; it needs {', '.join(data.names)}.")
         values = module(torch.tensor([[float(row[name]) for name in data.names] for row in rows]))
