@@ -23,3 +23,5 @@ picture. Nothing is imported here, so that a result can be read without a delay.
     dora/           the decorator on `main`, and what each of Dora's verbs does
     job.py          the program that a job starts
 """
+
+VERSION = "1.0.dev0"  # of this project: see CHANGELOG.md

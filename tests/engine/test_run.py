@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Run
 from project import BIN, QUICK, ROOT, SIGNALS, Project, same_run, sig_of, stored, weights
 
 from dora_train.engine.experiment.records import State
@@ -397,3 +398,18 @@ def test_a_reader_that_leaves_does_not_end_the_run(project: Project):
     process.stdout.close()
     assert process.wait(timeout=120) == 0
     assert project.xp.state().state is State.COMPLETED and "finished" in project.xp.log.read_text()
+
+
+@pytest.mark.slow
+def test_other_versions_than_before_are_said(project: Project):
+    args = ["run", *QUICK, "checkpoint.every_minutes=0.000001"]
+    first = Run(project, *args, fault=("step", 3, signal.SIGTERM))
+    assert first.wait() != 0 and "other versions" not in first.text
+    start = project.xp.folder / "attempts/1.start.json"
+    record = stored(start)
+    assert record["versions"] == project.xp.birth().versions
+    record["versions"]["torch"] = "2.0.0"
+    start.write_text(json.dumps(record))
+    said = f"other versions than in the attempt before: torch 2.0.0 -> {torch.__version__}"
+    assert said.partition("+")[0] in project.dora(*args)
+    assert "dora_train 1." in project.dora("info", "-f", project.xp.sig)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from .. import VERSION
 from . import claims
 from .code import Code
 from .origin import Find, locate, sha256
@@ -53,8 +54,8 @@ def _origin(given: str, find: Find) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the main packages, without importing them."""
-    found = {"python": sys.version.split()[0]}
+    """The versions of this project, of Python and of the main packages, without importing them."""
+    found = {"dora_train": VERSION, "python": sys.version.split()[0]}
     for package in PACKAGES:
         try:
             found[package] = version(package)

@@ -9,7 +9,7 @@ killed, or run on another machine. It imports nothing slow: no torch, no Dora, n
       birth.json      written once: argv, delta, the values that count, rule, code, versions, threads
       state.json      the run's last report: its state, cause, epoch, step, speed, best metrics
       attempts/N.json the process that started it the Nth time: the claim (see claims.py)
-      attempts/N.start.json  the first epoch that this attempt trained, and the code that it ran
+      attempts/N.start.json  the first epoch that this attempt trained, its code and versions
       code/HASH.tar.gz  the files that it ran, of that hash. Earlier versions kept code/HASH.patch:
                       the difference between the commit and these files
       jobs/N.json     its Nth submission: token, executor, resources, excluded values. It is made

@@ -76,6 +76,8 @@ class Start:
     step: int = 0  # optimizer steps before it
     # values of dotted keys that came after the experiment was made
     added: dict[str, Any] = field(default_factory=dict)
+    # as in the birth; empty in files of earlier versions
+    versions: dict[str, str] = field(default_factory=dict)
 
     def same_code(self, other: "Start") -> bool:
         """Whether the code of two starts is the same: by its hash, if both have one."""

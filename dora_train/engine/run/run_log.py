@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..experiment.birth import versions
 from ..experiment.xp import XP
 from ..words import shown_path
 
@@ -120,3 +121,19 @@ def log_added(session: "Session") -> None:
     if session.added:
         words = " ".join(f"{key}={value}" for key, value in session.added.items())
         session.log(f"keys that the configuration has only since: {words}")
+
+
+def log_versions(session: "Session") -> None:
+    """Log the packages whose versions are others than in the attempt that this one resumes."""
+    if not (session.resume and session.resume.content):
+        return
+    birth = session.experiment.birth()
+    before = birth.versions if birth else {}
+    for start in session.experiment.starts():
+        before = start.versions or before  # earlier versions did not note them for each attempt
+    changed = []
+    for package, now in versions().items():
+        if before.get(package, now) != now:
+            changed.append(f"{package} {before[package]} -> {now}")
+    if changed:
+        session.log(f"other versions than in the attempt before: {', '.join(changed)}")

@@ -17,6 +17,7 @@ from ...children import end_all_with_this_process
 from .. import environment
 from ..errors import UserError, shortened, writable
 from ..experiment import claims, clearing
+from ..experiment.birth import versions
 from ..experiment.contents import refuse_other_files
 from ..experiment.folder import Experiment
 from ..experiment.origin import Find
@@ -30,7 +31,7 @@ from .entering import enter, is_finished
 from .failures import full_disk_said
 from .leaving import end_recorded
 from .ranks import Ranks
-from .run_log import log_added, log_start, logging_to
+from .run_log import log_added, log_start, log_versions, logging_to
 from .signals import Signals
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class Session:
         """
         if not self.ranks.is_first:
             return
-        self.experiment.write_start(self.state.attempt, Start(epoch, self.code, step, self.added))
+        start = Start(epoch, self.code, step, self.added, versions())
+        self.experiment.write_start(self.state.attempt, start)
         if edited := self.edited():
             self.log(
                 f"warning: edited while this run was starting: {shortened(edited, 3)}. "
@@ -210,6 +212,7 @@ def run(
             log_start(session, xp)
             session.added = main.added(xp)
             log_added(session)
+            log_versions(session)
             keep_code(session, main)
             # Before main decodes the files again, which may take minutes.
             if main.files_of_data and session.resume and session.resume.checkpoint:
