@@ -353,3 +353,39 @@ def test_every_variable_is_in_the_docs():
     assert {"DORA_DIR", "DORA_TAKE", "WANDB_PROJECT"} <= names
     missing = {name for name in names if name not in text and not name.startswith("SLURM_")}
     assert missing <= {"RUNNING"}, missing  # a state of SLURM's
+
+
+# --- short files, and types ---
+
+
+@pytest.mark.parametrize("path", files(PACKAGE), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_classes_are_read_in_one_go(path: Path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in classes}
+    assert not [name for name, length in lengths.items() if length > 200]
+
+
+def test_few_parameters_are_of_any_type():
+    """Where a value really may be anything, `object` says so, and mypy checks what is done to it."""
+    parameters = [
+        node
+        for path in files(PACKAGE)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.arg) and node.arg not in ("self", "cls") and node.annotation
+    ]
+    untyped = [node for node in parameters if ast.unparse(node.annotation) == "Any"]
+    assert len(parameters) > 1000 and len(untyped) <= 0.02 * len(parameters)
+
+
+def test_nothing_is_multiplied_by_a_truth_value():
+    """`"s" * (count != 1)` is a riddle; a conditional expression is none."""
+    found = []
+    for path in files(PACKAGE):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+                sides = (node.left, node.right)
+                if any(isinstance(side, (ast.Compare, ast.BoolOp)) for side in sides):
+                    found.append(f"{path.name}:{node.lineno}")
+    assert not found

@@ -92,7 +92,7 @@ def later(tmp_path: Path) -> Clone:
     clone.write("conf/engine.yaml", "later: true  # a key\n")
     (clone.root / "dora_train/engine/shell.py").unlink()
     for folder in ("", "tests/engine/example/"):
-        clone.edit(f"{folder}conf/config.yaml", "# where the grid files are", "# later")
+        clone.edit(f"{folder}conf/config.yaml", "grid_package: grids", "grid_package: mine")
     clone.commit()
     clone.git("tag", "v9")
     clone.write("dora_train/engine/unfinished.py", "")
@@ -128,7 +128,7 @@ def test_what_changed_in_the_example_can_be_taken(mine: Clone, later: Clone):
     done = subprocess.run(command, shell=True, cwd=mine.root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = mine.read("conf/config.yaml")
-    assert "seed: 7 " in text and "# later" in text
+    assert "seed: 7 " in text and "grid_package: mine" in text
     [undo] = re.findall(r"undo it: +git (.*)", said)
     mine.git(*undo.split())
     assert not mine.git("status", "--porcelain")
