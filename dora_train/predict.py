@@ -127,7 +127,7 @@ def _classified(experiment: Experiment, path: str) -> str:
     if Inputs.read(experiment.inputs()) is None:
         raise UserError(
             f"XP {experiment.sig} did not store how an image becomes an input (an older version made it): "
-            "it can be measured, and classifies no files."
+            "it can be measured, but it cannot classify files."
         )
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")

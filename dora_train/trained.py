@@ -118,7 +118,7 @@ def birth_of(experiment: Experiment) -> Birth:
     if birth is None:
         raise UserError(
             f"XP {experiment.sig}: its values were never frozen (a run of stock Dora), or birth.json is "
-            "damaged: there is no telling what its network is."
+            "damaged: so its network is not known."
         )
     return birth
 

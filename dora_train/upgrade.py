@@ -211,7 +211,7 @@ def _run(project: Path, *args: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, capture_output=True, text=True, errors="replace")
     except FileNotFoundError:
-        _refuse("this command needs git, and finds none.")
+        _refuse("this command needs git, which is not installed.")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def unreadable(path: Path) -> UserError:
     return UserError(
         f"you may not read {closed}, which belongs to {_owner(closed)}.",
         f"ask for: chmod -R go+rX {shlex.quote(str(experiment))}     "
-        "or take another folder: DORA_DIR=FOLDER",
+        "or use another folder: DORA_DIR=FOLDER",
     )
 
 
@@ -104,7 +104,7 @@ def refuse_unwritable(folder: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(
             f"you may not write into {folder}, which belongs to {_owner(folder)}.",
-            "a run of your own: tag=WORD, or another folder: DORA_DIR=FOLDER",
+            "to make your own run: tag=WORD, or another folder: DORA_DIR=FOLDER",
         )
 
 

@@ -87,7 +87,7 @@ def writable(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(
             f"cannot write {error.filename or f'into {folder}'}: {error.strerror or error}.",
-            "make room or rights there, or take another folder: DORA_DIR=folder",
+            "free some space or change the permissions there, or use another folder: DORA_DIR=folder",
         ) from error
 
 

@@ -863,7 +863,7 @@ def full_disk(project: Project, args: list[str], folder: Path) -> str:
     text = run.text
     assert code not in (0, -9), text
     assert "Traceback" not in text and "Logging error" not in text, text
-    assert text.count("cannot write") == 1 and "make room" in text, text
+    assert text.count("cannot write") == 1 and "free some space" in text, text
     assert not is_finished(project)
     return text
 

@@ -223,7 +223,7 @@ def test_a_sample_that_is_a_batch():
     loader = DataLoader(Drawing(5), batch_size=None, sampler=RandomSampler(range(5)))
     assert sorted(batch[0] for batch in batches(loader).epoch()) == [0, 1, 2, 3, 4]
     assert batches(loader).sizes == {}
-    with pytest.raises(UserError, match="nobody knows how to divide a batch"):
+    with pytest.raises(UserError, match="such a batch cannot be divided"):
         list(batches(loader).epoch(0, 0, 1, 2))
 
 

@@ -180,7 +180,7 @@ def test_grid(grids: GridProject):
     )
     [first] = grids.xps()
     asked_of(grids, first.job().job_id, "Partition=urgent", "Comment=a note")
-    assert ("this machine knows no partition: passed over." in out) == grids.is_local
+    assert ("ignored, SLURM only: partition" in out) == grids.is_local
     assert first.job().code["hash"] == "", "--no_git_save: the live files"
     grids.dora("grid", "question", "*seed=2*", "!seed=1", "--no_monitoring", "--init")
     assert len(grids.xps()) == 2

@@ -134,7 +134,9 @@ def test_what_waits_in_a_queue_that_is_gone_or_cannot_be_asked(here):
         assert "DORA_TAKE=1 " in out and "dora grid question" in out
     shown = here.dora("info", "-f", here.xps()[0].sig)
     assert (
-        "cannot be asked from here" in shown and "DORA_TAKE=1 " in shown and "dora run -f" in shown
+        "cannot be reached from this machine" in shown
+        and "DORA_TAKE=1 " in shown
+        and "dora run -f" in shown
     )
     here.cluster.kill_all()
     assert "+ 3 new" in here.dora(

@@ -193,7 +193,7 @@ def test_it_runs_where_and_as_it_was_queued_whoever_starts_it(here: Here, tmp_pa
 def test_what_only_a_cluster_has_is_passed_over_and_said(here: Here, capsys):
     here.submit("true", partition="urgent", additional_parameters={"reservation": "lab"})
     said = capsys.readouterr().err
-    assert said == "this machine knows no partition and no sbatch.reservation: passed over.\n"
+    assert said == "ignored, SLURM only: partition, sbatch.reservation\n"
 
 
 def test_a_folder_that_is_gone_is_said_in_the_log(here: Here, tmp_path, monkeypatch):

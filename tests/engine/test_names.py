@@ -35,7 +35,10 @@ def test_a_key_that_came_since_is_a_line_and_no_stop(copy: Project):
     copy.killed("dora", "run", *argv, epoch=1, signum=signal.SIGTERM)
     copy.edit("conf/engine.yaml", "stop_on_nan: true", "novelty: 3\nstop_on_nan: true")
     output = copy.dora("run", *argv)
-    assert "keys that the configuration has only since: novelty=3\n" in output
+    assert (
+        "new config keys since this experiment was created (using their defaults): novelty=3\n"
+        in output
+    )
     assert "resumes at epoch" in output and "finished" in output
     copy.edit("conf/engine.yaml", "novelty: 3", "novelty: 4")
     assert "was made when novelty was 3; it is 4 now" in copy.dora("run", *argv, code=1), (

@@ -414,14 +414,11 @@ def test_what_is_cancelled_or_no_longer_named_leaves_its_place():
     assert shown(limited(actions, {"a": Known(RUNNING)}, 1)) == "-+"
 
 
-def test_whose_turn_comes_later_says_what_will_be_done():
-    [first, second] = limited(
-        [Action("a", Verb.NEW), Action("b", Verb.NEW, "queued by us before")], {}, 0
-    )
-    assert (first.reason, second.reason) == (
-        "its turn comes (new)",
-        "its turn comes (queued by us before)",
-    )
+def test_an_experiment_without_a_slot_says_so():
+    actions = [Action("a", Verb.NEW), Action("b", Verb.NEW, "queued by us before")]
+    first, second = limited(actions, {}, 1)
+    assert first == actions[0]
+    assert (second.verb, second.reason) == (Verb.KEEP, "waiting for a free slot (at_once=1)")
 
 
 def test_a_user_is_the_same_however_the_name_was_read():

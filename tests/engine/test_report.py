@@ -432,7 +432,10 @@ def test_watching_lets_no_job_start_and_ends_none(tmp_path, capsys):
     runs = Report(tmp_path, ["sweep"]).runs
     assert [run.status.state for run in runs].count(State.WAITING) == 1
     watch("sweep", runs, Untouchable())
-    assert f"{waiting.sig}  interrupted: its job ended without a word" in capsys.readouterr().out
+    assert (
+        f"{waiting.sig}  interrupted: its job ended without reporting a result"
+        in capsys.readouterr().out
+    )
 
 
 def on_terminal(out: Path, *args: str, term: str, lines: int = 24, columns: int = 90) -> str:

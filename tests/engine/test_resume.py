@@ -278,7 +278,7 @@ def test_an_error_that_is_not_the_disks_is_a_bug(
 
 
 @pytest.mark.parametrize(
-    "number, hint", [(errno.ENOSPC, "make room"), (errno.EIO, "remove the cause")]
+    "number, hint", [(errno.ENOSPC, "free some space"), (errno.EIO, "remove the cause")]
 )
 def test_what_the_disk_says_is_said(
     number: int, hint: str, xp: Experiment, monkeypatch: pytest.MonkeyPatch

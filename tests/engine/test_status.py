@@ -265,10 +265,10 @@ def test_unknown_is_never_an_end():
 def test_who_cannot_be_asked_is_named():
     status = decide(Facts(job=job(cluster="local", host="node7"), info=None))
     assert (status.state, status.out_of_reach) == (State.WAITING, True)
-    assert status.cause == "the queue of me on node7 cannot be asked from here"
+    assert status.cause == "the queue of me on node7 cannot be reached from this machine"
     assert (
         decide(Facts(job=job(queue="main"), info=None)).cause
-        == 'cluster "main" cannot be asked from here'
+        == 'cluster "main" cannot be reached from this machine'
     )
     silent = decide(Facts(job=job(), info=info(Phase.UNKNOWN)))
     assert (silent.cause, silent.out_of_reach) == ("its scheduler does not answer", False), (

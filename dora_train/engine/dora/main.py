@@ -178,7 +178,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     config = DoraConfig()
     for key, value in block.items():
         if key in DORA and value:
-            raise UserError(f"dora.{key} has no place here: {DORA[key]}.")
+            raise UserError(f"dora.{key} is not supported here: {DORA[key]}.")
         if not hasattr(config, key):
             raise UserError(f'unknown key "dora.{key}" in the configuration.')
         setattr(config, key, value)

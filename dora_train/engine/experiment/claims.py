@@ -208,11 +208,9 @@ def refuse_if_held(experiment: Experiment, ask: Ask | None = None) -> None:
             f"watch it: dora info -f {sig} -t     stop it: dora info -f {sig} -C",
         )
     if not is_taken():
-        why = "that machine cannot be asked from here"
-        if last.same_boot():
-            why = "this machine cannot tell whether that process is still alive"
         raise UserError(
-            f"XP {sig} was claimed by {last.where()}, on {since}; {why}.",
+            f"XP {sig} was claimed by {last.where()} on {since}. "
+            "This machine cannot check whether that process is still alive.",
             "if you know that it is gone: DORA_TAKE=1, and the same command again",
         )
 

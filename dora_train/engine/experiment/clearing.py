@@ -61,7 +61,7 @@ def refuse_others(experiment: Experiment) -> None:
     if owner:
         raise UserError(
             f"XP {experiment.sig} was made by {owner}: only {owner} can clear it.",
-            f"a run of your own: tag=WORD     if it is yours: rm -r {_quoted(experiment.folder)}",
+            f"to make your own run: tag=WORD     if it is yours: rm -r {_quoted(experiment.folder)}",
         )
 
 

@@ -218,7 +218,7 @@ class Lookup(HydraMain):
         delta = [(key, value) for key, value in birth.delta]
         if XP(self.dora, birth.config, birth.argv, delta).sig != birth.sig:
             raise UserError(
-                f"what came in as {birth.sig} has other values than that signature: it is not imported."
+                f"the import of {birth.sig} has values that do not belong to this signature. Nothing is imported."
             )
         argv.put_down(self.dora.dir)
         return self.get_xp_from_sig(birth.sig)

@@ -1,7 +1,7 @@
 """What to do about each experiment of a grid, and why: (wanted, known) -> actions.
 
 It is pure: it reads and writes no file. `--dry_run` prints its result, `apply.py` carries it out.
-The README has the table of what each verb does with each state.
+docs/failures.md has the table of what each verb does with each state.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -127,7 +127,7 @@ def _wanted(
     if now.owner and removes_results:
         reason = (
             f"{status.state}; made by {now.owner}, who alone can clear it; "
-            "a run of your own: tag=WORD"
+            "to make your own run: tag=WORD"
         )
         return Action(sig, Verb.KEEP, reason, wrong=True, refused=True)
     if clear:
@@ -247,9 +247,9 @@ def _in_words(status: Status) -> str:
     return words
 
 
-def limited(actions: Sequence[Action], known: Mapping[str, Known], most: int) -> list[Action]:
-    """The same plan with at most `most` experiments that wait or run. The others wait for a slot."""
-    free = most
+def limited(actions: Sequence[Action], known: Mapping[str, Known], at_once: int) -> list[Action]:
+    """The same plan with at most `at_once` experiments that wait or run. The others wait for a slot."""
+    free = at_once
     for action in actions:
         now = known.get(action.sig, NOTHING_KNOWN)
         if now.status.live and action.verb != Verb.CANCEL and not action.leaves:
@@ -260,7 +260,7 @@ def limited(actions: Sequence[Action], known: Mapping[str, Known], most: int) ->
         if action.verb.submits and not known.get(action.sig, NOTHING_KNOWN).status.live:
             free -= 1
             if free < 0:
-                reason = f"its turn comes ({action.reason or action.verb.value})"
+                reason = f"waiting for a free slot (at_once={at_once})"
                 action = replace(action, verb=Verb.KEEP, reason=reason)
         limited_actions.append(action)
     return limited_actions

@@ -171,7 +171,7 @@ class Shepherd(dora.shep.Shepherd):
             status = statuses[one.experiment.sig]
             if status.user not in ("", claims.user_name()) and status.live:
                 raise UserError(
-                    f"XP {one.xp.sig} is {status.state}, of {status.user}: only they can stop it."
+                    f"XP {one.xp.sig} is {status.state}, of {status.user}: only that user can stop it."
                 )
         for job_id in cancellation.cancel(experiments, self.executor):
             self.log(f"cancelled job {job_id}")

@@ -29,7 +29,7 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
         return f"XP {sig} neither waits nor runs: it is {status.state}."
     if status.user and status.user != claims.user_name():
         raise UserError(
-            f"XP {sig} is {status.state} on {status.where}, of {status.user}: only they can stop it."
+            f"XP {sig} is {status.state} on {status.where}, of {status.user}: only that user can stop it."
         )
     if status.by_job:
         job = experiment.job()
@@ -61,7 +61,9 @@ def _stop_process(experiment: Experiment) -> str:
         os.kill(last.pid, signal.SIGTERM)
     except PermissionError:
         user = last.user or "another user"
-        raise UserError(f"process {last.pid} belongs to {user}: only they can stop it.") from None
+        raise UserError(
+            f"process {last.pid} belongs to {user}: only that user can stop it."
+        ) from None
     except ProcessLookupError:  # it ended in the meantime
         pass
     return (

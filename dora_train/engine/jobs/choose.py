@@ -105,7 +105,7 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
     slurm, jobs = Slurm(why=why or "sbatch found"), (cfg.get("local") or {}).get("jobs")
     if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
         raise UserError(
-            f'"{jobs}" is no number of jobs at a time (local.jobs): give 1 or more, or leave it blank.'
+            f'"{jobs}" is not a number of jobs (local.jobs): give 1 or more, or leave it blank.'
         )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
         return Places(slurm, Local(), slurm)  # both, for jobs that were submitted before

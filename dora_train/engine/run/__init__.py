@@ -14,7 +14,7 @@ Its ranks
     ranks.py         which rank this process is
     spawn.py         starts the ranks of `dora run -d`
     distrib.py       `dora.distrib` inside a run
-    environment.py   the ranks in Lightning's form
+    cluster_environment.py  the ranks in Lightning's form
 The training
     trainer.py       builds Lightning's trainer, and fits
     announce.py      the lines at its start and its end

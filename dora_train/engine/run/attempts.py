@@ -34,7 +34,7 @@ def refuse_in_vain(session: "Session", before: RunState) -> None:
         UserError: in a job, after three attempts without a new checkpoint.
     """
     if session.state.job_id and session.state.fruitless > MOST_IN_VAIN and session.ranks.is_first:
-        last = before.cause or "ended without a word"
+        last = before.cause or "ended without reporting a result"
         cause = f"{MOST_IN_VAIN} attempts without a new checkpoint; the last: {last}"
         session.report(State.FAILED, cause=cause)
         raise UserError(f"XP {session.experiment.sig}: {cause}")

@@ -71,7 +71,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             with written_aside(path) as aside:
                 _save(content, aside)
         except OSError as error:
-            what = "make room" if full(error) else "remove the cause"
+            what = "free some space" if full(error) else "remove the cause"
             raise UserError(
                 f"cannot write {path.name} into {path.parent}: {os.strerror(error.errno or 0)}",
                 f"the checkpoint before it is whole; {what}, and give the same command again",

@@ -133,7 +133,7 @@ class StopOnNan(Checkpoint):
                     raise UserError(
                         f"diverged in {place}: the {split} {name} is {value}.",
                         "lower optim.lr, or give schedule.warmup_epochs or "
-                        "trainer.gradient_clip_val; stop_on_nan=false goes on",
+                        "trainer.gradient_clip_val; to continue anyway: stop_on_nan=false",
                     )
 
 
@@ -156,4 +156,4 @@ def end_reason(trainer: Trainer) -> str:
                 return "max_time"
     if trainer.should_stop:
         return "stopped early"
-    raise UserError("the training returned before its end, for no reason that is known.")
+    raise UserError("the training returned before its end. The reason is not known.")

@@ -52,7 +52,7 @@ def batches_from(
     if isinstance(source, Iterable):
         return GivenBatches(source, draws, say)
     raise UserError(
-        f"the {purpose} data are a {type(source).__name__}: nothing that batches can be read from.",
+        f"the {purpose} data are a {type(source).__name__}, which gives no batches.",
         "give a Dataset, a DataLoader, or an iterable of batches",
     )
 

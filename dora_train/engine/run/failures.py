@@ -42,7 +42,7 @@ def full_disk_said(folder: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"cannot write {found.filename or f'into {folder}'}: {os.strerror(found.errno or 0)}",
-            "make room, and give the same command again",
+            "free some space, and give the same command again",
         ) from error
 
 

@@ -120,7 +120,7 @@ def _reachable(host: str) -> str:
     except (OSError, IndexError, subprocess.TimeoutExpired) as error:
         raise UserError(
             f'the node name "{host}" does not resolve here, so the ranks cannot meet.',
-            "ask for one node (job.nodes=1), or mend the cluster's host names",
+            "ask for one node (job.nodes=1), or fix the cluster's host names",
         ) from error
 
 

@@ -120,7 +120,9 @@ def log_added(session: "Session") -> None:
     """
     if session.added:
         words = " ".join(f"{key}={value}" for key, value in session.added.items())
-        session.log(f"keys that the configuration has only since: {words}")
+        session.log(
+            f"new config keys since this experiment was created (using their defaults): {words}"
+        )
 
 
 def log_versions(session: "Session") -> None:

@@ -76,6 +76,6 @@ def refuse_ranks(world_size: int, what: str) -> None:
     """
     if world_size > 1:
         raise UserError(
-            f"{world_size} ranks cannot share {what}: nobody knows how to divide a batch.",
+            f"{world_size} ranks cannot share {what}: such a batch cannot be divided.",
             "give a Dataset, or a DataLoader with a batch_size; or train on one rank",
         )

@@ -16,7 +16,7 @@ In the table, the first row that fits decides:
 | | | pending | waiting |
 | | | an intent without an id | waiting: being submitted |
 | | | the scheduler has no room for it | waiting: queued by us, or cancelled if a user asked for the end |
-| | | unknown, or cannot be asked from here | running if it said so last, else waiting, not certain |
+| | | unknown, or cannot be reached from this machine | running if it said so last, else waiting, not certain |
 | | cannot be asked | none, or over | running, not certain |
 | said nothing as this job | | over | by the executor's word, see `WORDS` |
 | said running or interrupted, as this job | gone | over | by the executor's word, see `WORDS` |
@@ -43,7 +43,7 @@ from .progress import when as when  # the report takes it from here
 # The executor's word for the end of a job -> the state of the experiment, and its cause. It counts
 # if the run itself wrote no end.
 WORDS = {
-    "COMPLETED": (State.INTERRUPTED, "its job ended without a word"),
+    "COMPLETED": (State.INTERRUPTED, "its job ended without reporting a result"),
     "OUT_OF_MEMORY": (State.FAILED, "out of memory"),
     "TIMEOUT": (State.TIMED_OUT, "time limit"),
     "DEADLINE": (State.TIMED_OUT, "deadline"),
@@ -174,7 +174,7 @@ def _has_ended(facts: Facts) -> bool:
 
 
 def _unanswered(facts: Facts) -> Status:
-    """The status if the scheduler of the job does not answer, or cannot be asked from here."""
+    """The status if the job's scheduler does not answer, or cannot be reached from here."""
     job = facts.job
     assert job is not None
     state = State.WAITING
@@ -183,7 +183,7 @@ def _unanswered(facts: Facts) -> Status:
     out_of_reach = facts.info is None
     cause = "its scheduler does not answer"
     if out_of_reach:
-        cause = f"{_scheduler(job)} cannot be asked from here"
+        cause = f"{_scheduler(job)} cannot be reached from this machine"
     status = _status(facts, state, cause, _job_where(facts), certain=False, by_job=True)
     return replace(status, out_of_reach=out_of_reach)
 

@@ -165,7 +165,7 @@ class Local:
         keys += [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())]
         if not self._reported.issuperset(keys):
             self._reported.update(keys)
-            print(f"this machine knows no {' and no '.join(keys)}: passed over.", file=sys.stderr)
+            print(f"ignored, SLURM only: {', '.join(keys)}", file=sys.stderr)
 
     def log_path(self, order: Order, job_id: str, task: int | None) -> Path:
         return job_log(order, job_id, task)
