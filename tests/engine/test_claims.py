@@ -300,7 +300,7 @@ def test_an_earlier_version_knew_the_start_by_the_wall_clock_alone(xp: Experimen
         started = psutil.Process(run.process.pid).create_time()
         rewrite(xp, old=True, started=started - 3600)
         assert is_held(xp) is None
-        with pytest.raises(UserError, match="this machine cannot tell(.|\n)*DORA_TAKE=1"):
+        with pytest.raises(UserError, match="This machine cannot check(.|\n)*DORA_TAKE=1"):
             claims.claim(xp)
         rewrite(xp, old=True, started=started - 10 * 86400)
         assert is_held(xp) is False, "no clock is set by ten days: the id was given again"

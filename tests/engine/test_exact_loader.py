@@ -227,7 +227,7 @@ def test_a_sample_that_is_a_batch():
         list(batches(loader).epoch(0, 0, 1, 2))
 
 
-@pytest.mark.parametrize("source, words", [(iter([1]), "read once"), (7, "nothing that batches")])
+@pytest.mark.parametrize("source, words", [(iter([1]), "read once"), (7, "which gives no batches")])
 def test_what_is_refused(source: Any, words: str):
     with pytest.raises(UserError, match=words):
         batches(source)
