@@ -363,7 +363,7 @@ def test_what_is_no_export_is_refused(project: Project, text: str):
     done = imported(text, project)
     assert (
         done.returncode == 1
-        and "not a dora export" in done.stderr
+        and "not an export of Dora" in done.stderr
         and "Traceback" not in done.stderr
     )
     assert not project.out.exists()

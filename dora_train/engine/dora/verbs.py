@@ -152,10 +152,10 @@ def import_(load: Callable) -> Callable:
             all_argv = load(text)
         except Exception as error:  # base64, zlib and JSON each have their own
             raise UserError(
-                "not a dora export: paste the complete output of `dora export`."
+                "not an export of Dora: paste the complete output of dora export."
             ) from error
         if not isinstance(all_argv, list) or not all(map(_is_exported, all_argv)):
-            raise UserError("not a dora export: it holds no list of overrides.")
+            raise UserError("not an export of Dora: it holds no list of overrides.")
         return [Imported(one) if isinstance(one, dict) else one for one in all_argv]
 
     return load_checked

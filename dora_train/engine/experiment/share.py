@@ -59,7 +59,7 @@ class Imported(list):
         )
         if birth is None or run is None or not is_whole:
             raise UserError(
-                "not a dora export: a record lacks its values or its result."
+                "not an export of Dora: a record lacks its values or its result."
             )
         super().__init__(birth.argv)
         self.birth, self.run, self.record = birth, run, record
