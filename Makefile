@@ -52,7 +52,7 @@ lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/mypy dora_train
 
 clean: ## remove the environment and the caches, never your outputs
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache tests/engine/.pytest_cache .mypy_cache .ruff_cache
 
 $(VENV)/.run: requirements.txt $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; this is " + sys.version.split()[0] + \
