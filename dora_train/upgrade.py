@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """`python -m dora_train.upgrade PATH-or-URL [--tag TAG]`: take a later engine into this project.
 
 It replaces the paths that belong to the engine (dora_train/engine/owned.txt) by those of another
@@ -35,10 +34,10 @@ def main(args: list[str] | None = None) -> None:
     given = parser.parse_args(args)
     project = Path.cwd()
     _refuse_what_is_no_project(project)
-    _refuse_a_dirty_tree(project)
     new = _fetched(project, given.source, given.tag)
     before = _owned(project, "HEAD")
     paths = sorted(set(before) | set(_owned(project, new)) | _moved(project, new))
+    _refuse_a_dirty_tree(project, paths)
     _replace(project, new, paths)
     _report(project, new, given.source, paths)
 
@@ -68,18 +67,15 @@ def _refuse_what_is_no_project(project: Path) -> None:
         )
 
 
-def _refuse_a_dirty_tree(project: Path) -> None:
-    """Ends the command if a change is not committed, or if a file that git does not know lies
-    where the engine's files go.
+def _refuse_a_dirty_tree(project: Path, paths: list[str]) -> None:
+    """Ends the command if a change is not committed, or if a file that git does not know lies at
+    one of the paths: it would be overwritten.
 
-    Other new files, e.g. notebooks, are in nobody's way.
+    Other new files, e.g. notebooks, are allowed.
     """
     changed = _git(project, "status", "--porcelain", "--untracked-files=no").splitlines()
-    command = ("ls-files", "--others", "--exclude-standard", "--", "dora_train", "tests/engine")
-    owned = _owned(project, "HEAD")
-    for name in _git(project, *command).splitlines():
-        if any(Path(name).is_relative_to(path) for path in owned):
-            changed.append(f"?? {name}")
+    new = _git(project, "ls-files", "--others", "--exclude-standard", "--", *paths)
+    changed += [f"?? {name}" for name in new.splitlines()]
     if changed:
         listed = [f"  {line}" for line in changed[:MOST]]
         if len(changed) > MOST:

@@ -376,7 +376,9 @@ def test_a_record_under_a_foreign_name_is_refused(
     record = exported([], reference.xp)
     record["birth"]["sig"] = "../../x"
     done = imported(dump([record]), project)
-    assert done.returncode == 1 and "Nothing is imported" in done.stderr and not project.out.exists()
+    assert (
+        done.returncode == 1 and "Nothing is imported" in done.stderr and not project.out.exists()
+    )
 
 
 def imported(text: str, project: Project) -> subprocess.CompletedProcess[str]:

@@ -147,6 +147,12 @@ def test_a_dirty_tree_is_refused(mine: Clone, later: Clone):
         assert "Later." not in mine.read("dora_train/engine/words.py")
         mine.git("checkout", "--quiet", "conf")
         (mine.root / "dora_train/engine/mine.py").unlink(missing_ok=True)
+    # a project that is too old to say what belongs to its engine
+    mine.git("rm", "--quiet", "dora_train/engine/owned.txt")
+    mine.commit()
+    mine.write("dora_train/engine/new.py", "# the later engine has a file of this name\n")
+    assert "?? dora_train/engine/new.py" in mine.upgrade("../later", code=1)
+    assert mine.read("dora_train/engine/new.py").startswith("# the later")
 
 
 def test_what_cannot_be_taken_is_refused(mine: Clone, later: Clone, tmp_path: Path):

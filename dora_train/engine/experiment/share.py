@@ -58,9 +58,7 @@ class Imported(list):
             record.get("result"), dict
         )
         if birth is None or run is None or not is_whole:
-            raise UserError(
-                "not an export of Dora: a record lacks its values or its result."
-            )
+            raise UserError("not an export of Dora: a record lacks its values or its result.")
         super().__init__(birth.argv)
         self.birth, self.run, self.record = birth, run, record
 
