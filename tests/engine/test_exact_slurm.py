@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 EPOCHS = "trainer.max_epochs=30"
 STEP = "def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:"
+CHAOS = int(os.environ.get("DORA_TRAIN_CHAOS", "0"))
 # The last ten epochs take much longer: on a busy machine, a job must not end before its turn comes.
 SLOW = f"""{STEP}
         import os, time
@@ -234,9 +235,13 @@ def test_a_chain_of_dependents(project: Cluster):
     same(xp, project.undisturbed("seed=3"))
 
 
-@pytest.mark.parametrize("shape", ["'job.tasks_per_node': 2", "'job.nodes': 2"])
+SHAPES = ["'job.nodes': 2", "'job.tasks_per_node': 2"]
+
+
+# Ranks on one node also start in test_grid_slurm.py.
+@pytest.mark.parametrize("shape", SHAPES if CHAOS else SHAPES[:1])
 def test_two_ranks(project: Cluster, shape: str):
-    """On one node and on two: the same bits as two ranks without a cluster."""
+    """On two nodes, and on one: the same bits as two ranks without a cluster."""
     [xp] = project.submitted(f"{LINE} {{{shape}, 'seed': 1, 'threads': 1}})")
     project.cluster.wait(lambda: claims.latest(xp), timeout=120)
     for what in (usr2, requeue):
@@ -293,7 +298,7 @@ def test_chaos(project: Cluster):
             project.sync()
         return running()
 
-    for _ in range(int(os.environ.get("DORA_TRAIN_CHAOS", "0")) // 10 or 3):
+    for _ in range(CHAOS // 10 or 3):
         project.cluster.wait(can_be_hit, timeout=120)
         time.sleep(draws.uniform(0, 2))
         what, victim = draws.choice(known), draws.choice(project.cluster.wait(running))

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from example import FRONT_PAGE, REPOSITORY, owned
 
-FILES = ["test_plan.py", "test_signature.py", "test_values.py", "test_defaults.py"]
+FILES = ["test_plan.py", "test_signature.py"]
 
 
 @pytest.mark.slow
