@@ -24,8 +24,10 @@ def test_the_engines_tests_do_not_see_the_researchers_files(tmp_path: Path):
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copy(source, target)
-    for name in ("conf/task", "conf/data", "dora_train/data", "dora_train/tasks"):
+    for name in ("conf/task", "conf/data", "dora_train/data"):
         shutil.rmtree(root / name)
+    for name in ("images", "text", "tabular", "lightning"):
+        (root / f"dora_train/tasks/{name}.py").unlink(missing_ok=True)
     for name in ("train", "model", "module", "optim", "confusion"):
         (root / f"dora_train/{name}.py").write_text("raise ImportError('somebody else')\n")
     (root / "conf/config.yaml").write_text("defaults: [engine, _self_]\nmine: 1\n")

@@ -214,6 +214,9 @@ def test_a_project_of_before_upgrades_and_resumes_its_experiments(older: Clone, 
         equal(out / "xps" / sig, tmp_path / "older/whole/xps" / sig)
     new = sig_of(project.dora("run", "mine.hidden=12", "trainer.max_epochs=1", "threads=1"))
     assert stored(out / "xps" / new / "result.json")
+    # its network is made in train.py alone, so the images' predict does not find it
+    told = project.run(sys.executable, "-m", "dora_train.predict", FINISHED, code=1)
+    assert 'unknown model "two_layers"' in told and "Traceback" not in told
     table = project.run(sys.executable, "-m", "dora_train.report")
     assert all(sig in table for sig in (AVERAGED, PLATEAU, FINISHED, new))
 
