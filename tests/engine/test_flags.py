@@ -212,7 +212,7 @@ def test_grid(grids: GridProject):
         code=0 if grids.is_local else 1,
     )
     if grids.is_local:
-        assert "knows no constraint" in refused
+        assert "ignored, SLURM only: constraint" in refused
     else:
         assert "refused" in refused and "feature" in refused, "sbatch's own words"
 
