@@ -115,7 +115,7 @@ class Bench:
         runners = [
             process
             for process in self.machine.processes()
-            if "queue.runner" in " ".join(process.cmdline())
+            if "engine.jobs.queue" in " ".join(process.cmdline())
         ]
         before, began = cpu_of(runners), time.perf_counter()
         time.sleep(seconds)

@@ -35,6 +35,7 @@ from dora_train.engine.jobs.executor import NotSubmitted, Order, Phase
 from dora_train.engine.jobs.queue import executor as local
 from dora_train.engine.jobs.queue import queue as local_queue
 from dora_train.engine.jobs.queue import runner as local_runner
+from dora_train.engine.jobs.queue import watching as local_watching
 from dora_train.engine.jobs.queue.executor import Local, visible_gpus
 from dora_train.engine.jobs.queue.files import lock
 from dora_train.engine.jobs.queue.job_files import OVER, JobFiles
@@ -42,6 +43,7 @@ from dora_train.engine.jobs.queue.queue import Queue
 from dora_train.engine.watch.info import find_job
 from dora_train.engine.watch.status import look
 
+SHELL = Path(__file__).with_name("shell_line.py")  # the Python program that runs a line of shell
 FORK = multiprocessing.get_context("fork")
 
 
@@ -51,11 +53,12 @@ class Here:
     def __init__(self, machine: Machine, folder: Path, jobs: int | None = 1):
         self.machine, self.out, self.jobs = machine, folder, jobs
         self.count = 0
+        self.preload: list[str] | None = None  # a list: jobs start as forks
 
     @property
     def executor(self) -> Local:
         """As a new command has it."""
-        executor = Local(self.jobs, why="a test")
+        executor = Local(self.jobs, why="a test", preload=self.preload)
         assert not executor.missing()
         return executor
 
@@ -68,6 +71,7 @@ class Here:
             self.out / "logs",
             {"nodes": 1, "ntasks_per_node": 1} | parameters,
             after=parameters.pop("after", ()),
+            program=[str(SHELL), line],
         )
         return self.executor.submit(order).job_id
 
@@ -96,7 +100,7 @@ class Here:
         found = []
         for process in self.machine.processes():
             with suppress(psutil.Error):  # gone meanwhile
-                if "queue.runner" in " ".join(process.cmdline()):
+                if "engine.jobs.queue" in " ".join(process.cmdline()):
                     found.append(process)
         return found
 
@@ -282,7 +286,7 @@ def test_visible_gpus(monkeypatch, given, names):
 
 
 def test_the_limit_is_one_a_gpu_else_what_the_cores_hold(here: Here, monkeypatch):
-    monkeypatch.setattr(local, "_cores", lambda: 7)
+    monkeypatch.setattr(local, "cores", lambda: 7)
     assert (Local(threads=2).limit, Local(threads=9).limit, Local(5).limit) == (3, 1, 5)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert Local(threads=2).limit == 2
@@ -318,7 +322,7 @@ def test_a_cancellation_that_is_killed_half_way_starts_nothing(here: Here, monke
 
 
 def test_who_does_not_leave_is_ended(here: Here, monkeypatch):
-    monkeypatch.setattr(local_runner, "GRACE", 0.5)
+    monkeypatch.setattr(local_watching, "GRACE", 0.5)
     job = here.submit('trap "" TERM; touch up; while true; do sleep 0.1; done')
     # with that grace
     runner = FORK.Process(target=local_runner.main, args=[here.executor._queue.root])
@@ -423,9 +427,10 @@ def _move_for_ever() -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_no_job_is_lost_and_none_runs_twice(here: Here):
+@pytest.mark.parametrize("preload", [None, []], ids=["cold", "warm"])
+def test_killed_at_any_moment_no_job_is_lost_and_none_runs_twice(here: Here, preload):
     """kill -9 at random of commands and runners, while 60 jobs go through the queue."""
-    here.jobs = 2
+    here.jobs, here.preload = 2, preload
     jobs = [here.submit(f"echo {number} >> ran; sleep 0.0{number % 10}") for number in range(60)]
     rng, end = random.Random(7), time.monotonic() + 90
     while any(here.phase(job) is Phase.PENDING for job in jobs):

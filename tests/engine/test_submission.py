@@ -250,15 +250,17 @@ def test_the_command_survives_the_shell(tmp_path):
     import shlex
 
     odd = tmp_path / 'it\'s a "50%" día, $(x=1)'
-    words = shlex.split(order.job_command(None, odd / "code", odd / "xps", "tok"))
+    words = shlex.split(
+        order.job_command(None, order.job_program(odd / "code", odd / "xps", "tok"))
+    )
     assert words[-3:] == [
         str(odd / "code" / "dora_train" / "engine" / "job.py"),
         str(odd / "xps"),
         "tok",
     ]
-    assert order.job_command("singularity exec x python", odd, odd, "").startswith(
-        "singularity exec x python -u "
-    )
+    assert order.job_command(
+        "singularity exec x python", order.job_program(odd, odd, "")
+    ).startswith("singularity exec x python -u ")
 
 
 def test_a_copy_of_a_folder_has_no_part_in_its_job(tmp_path):

@@ -41,6 +41,12 @@ def _is_longer_than_none(time: str | Mapping[str, float]) -> bool:
     return any(time.values())
 
 
+def _is_list_of_text(value: object) -> bool:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return False
+    return all(isinstance(one, str) for one in value)
+
+
 def _is_metric(value: object) -> bool:
     split, _, name = str(value).partition(".")
     return split in ("train", "valid") and bool(name)
@@ -92,6 +98,10 @@ CODE = Rule(
     "a job runs a snapshot, or the live files: code=snapshot or code=live.",
     lambda value: value in ("snapshot", "live"),
 )
+MODULES = Rule(
+    "it takes a list of modules, e.g. local.preload=[transformers].",
+    _is_list_of_text,
+)
 A_JOB = "a job needs at least 0 GPUs and 1 node."
 MANY = at_most(1_000_000)  # with larger numbers, the arithmetic of a library or SLURM overflows
 THREADS = at_most(1024)  # the system ends a process that asks for too many, without a message
@@ -113,6 +123,8 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "cluster": (one_of("auto", "slurm", "local"),),
     "code": (CODE,),
     "local.jobs": blank_or(WHOLE, at_least(1)),
+    "local.warm": (SWITCH,),
+    "local.preload": (MODULES,),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),
     "job.tasks_per_node": blank_or(WHOLE, at_least(1), MANY),
     "slurm.gpus": (WHOLE, Rule(A_JOB, lambda value: value >= 0), MANY),

@@ -122,10 +122,17 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """
     # A `local:` block may be missing or blank.
     local = [one.get("local") or {} for one in values]
+    preload: set[str] = set()
+    for block in local:
+        preload.update(block.get("preload") or ())
     return {
         "threads": max(int(one.get("threads") or 1) for one in values),
         "cluster": _shared("cluster", values),
-        "local": {"jobs": _shared("local.jobs", local)},
+        "local": {
+            "jobs": _shared("local.jobs", local),
+            "warm": all(block.get("warm", True) for block in local),
+            "preload": sorted(preload),
+        },
     }
 
 

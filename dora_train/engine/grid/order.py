@@ -31,18 +31,17 @@ def make_order(
         folder = dora_dir / ARRAYS / token
         target = folder / "tasks.json"
         _write_tasks(target, tasks, token)
-        command = job_command(first.slurm.python, first.code_root, target, "")
+        program = job_program(first.code_root, target, "")
     else:
         folder = first.experiment.submitit
-        target = first.experiment.folder
-        command = job_command(first.slurm.python, first.code_root, target, token)
+        program = job_program(first.code_root, first.experiment.folder, token)
     replaced: set[str] = set()
     for request, _ in tasks:
         replaced.update(request.replaces)
     return Order(
         name=name,
         folder=folder,
-        command=command,
+        command=job_command(first.slurm.python, program),
         parameters=parameters(first.slurm, first.shape),
         tasks=indices,
         after=sorted(replaced),
@@ -52,6 +51,7 @@ def make_order(
             # If a rank dies, srun ends the others. Without this they wait for it forever.
             "export SLURM_KILL_BAD_EXIT=1",
         ],
+        program=() if first.slurm.python else program,
     )
 
 
@@ -67,15 +67,23 @@ def _write_tasks(path: Path, tasks: Sequence[Task], token: str) -> None:
     write_json(path, entries)
 
 
-def job_command(python: str | None, code_root: Path, target: Path, token: str) -> str:
-    """The line of shell that a job runs: `job.py FOLDER TOKEN`, or `job.py LIST` for an array.
+def job_program(code_root: Path, target: Path, token: str) -> list[str]:
+    """The program of a job and its arguments: `job.py FOLDER TOKEN`, or `job.py LIST` for an array.
 
     Args:
-        python: inserted as it is, because it may be a line of shell itself, e.g. the call of a
-            container. None: this interpreter.
         token: empty for an array, whose list has it.
     """
     words = [str(code_root / "dora_train" / "engine" / "job.py"), str(target.absolute())]
     if token:
         words.append(token)
-    return " ".join([python or shlex.quote(sys.executable), "-u", *map(shlex.quote, words)])
+    return words
+
+
+def job_command(python: str | None, program: Sequence[str]) -> str:
+    """The line of shell that runs the program of a job.
+
+    Args:
+        python: inserted as it is, because it may be a line of shell itself, e.g. the call of a
+            container. None: this interpreter.
+    """
+    return " ".join([python or shlex.quote(sys.executable), "-u", *map(shlex.quote, program)])

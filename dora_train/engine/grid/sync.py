@@ -129,7 +129,10 @@ class Sync:
         outcomes = self.applier.apply(inventory, actions)
         if args.cancel:
             return inventory.sheep, 0
-        return inventory.sheep, self.watching.watch(inventory, actions, outcomes)
+        if command.search is None:
+            return inventory.sheep, self.watching.watch(inventory, actions, outcomes)
+        with self.executor.more_to_come():
+            return inventory.sheep, self.watching.watch(inventory, actions, outcomes)
 
     def next_round(self) -> Inventory:
         """Submit the experiments of a search that follow one that has ended.

@@ -5,7 +5,9 @@ it. A job that was submitted before belongs to the executor that got it, whateve
 Its id tells which one that is.
 """
 
+import sys
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ..errors import UserError, did_you_mean
 from ..experiment.records import Job
 from .executor import Executor, JobInfo, Order, Receipt, tokens
 from .queue.executor import Local, is_local
+from .queue.libraries import USUAL
 from .slurm import Slurm
 
 WORDS = ("auto", "slurm", "local")
@@ -60,6 +63,9 @@ class Places:
 
     def move(self) -> None:
         self._local.move()
+
+    def more_to_come(self) -> AbstractContextManager[None]:
+        return self._chosen.more_to_come()
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
         local, slurm = _split(tokens(job_ids))
@@ -109,8 +115,17 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
         )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
         return Places(slurm, Local(), slurm)  # both, for jobs that were submitted before
-    local = Local(jobs, int(cfg.get("threads") or 1), why or slurm.missing())
+    local = Local(jobs, int(cfg.get("threads") or 1), why or slurm.missing(), preload(cfg))
     return Places(slurm, local, local)
+
+
+def preload(cfg: Mapping[str, Any]) -> list[str] | None:
+    """The libraries that the jobs of this machine share. None: each job imports its own."""
+    local = cfg.get("local") or {}
+    # Elsewhere (macOS), the system's own libraries do not survive a fork.
+    if sys.platform != "linux" or not local.get("warm", True):
+        return None
+    return [*USUAL, *(local.get("preload") or ())]
 
 
 def _cluster(cfg: Mapping[str, Any]) -> tuple[str, str]:

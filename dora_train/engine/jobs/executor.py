@@ -6,6 +6,7 @@ queue/executor.py. choose.py chooses one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -70,6 +71,8 @@ class Order:
     after: Sequence[str] = ()  # job ids that must be over before it starts
     dependents: int = 0  # the number of further jobs, each to start if the one before it failed
     setup: Sequence[str] = field(default_factory=list)  # lines of shell before the command
+    # what the command runs with this Python: a file and its arguments. Empty: it is another command
+    program: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,9 @@ class Executor(Protocol):
 
     def move(self) -> None:
         """Start the jobs that wait and can start. SLURM does this by itself."""
+
+    def more_to_come(self) -> AbstractContextManager[None]:
+        """Within this block, jobs may follow soon: a process that starts them quickly is kept."""
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
         """The answer on each of these jobs, by its id. Without one, its phase is `UNKNOWN`.

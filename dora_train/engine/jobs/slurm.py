@@ -8,6 +8,7 @@ answer the phase is `UNKNOWN`, which is never taken for an end. One `Slurm` serv
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -99,6 +100,10 @@ class Slurm:
 
     def move(self) -> None:
         """Does nothing: SLURM starts jobs by itself."""
+
+    def more_to_come(self) -> AbstractContextManager[None]:
+        """Does nothing: no process of ours starts jobs of SLURM."""
+        return nullcontext()
 
     # --- ask ---
 

@@ -10,10 +10,10 @@ are ignored, and a message says so.
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,13 @@ from ... import environment, machine
 from ...experiment import claims
 from ...experiment.claims import Holder
 from ...experiment.records import Job, from_stored
-from ..executor import JobInfo, NotSubmitted, Order, Phase, Receipt, job_log, outside, tokens
-from .files import text
+from ..executor import JobInfo, NotSubmitted, Order, Phase, Receipt, job_log, tokens
 from .gpus import visible_gpus
 from .job_files import OVER, PENDING, RUNNING
+from .moving import more_to_come, move
 from .place import is_ours, machine_of_queue, place, trouble
 from .queue import Queue
-from .taking import orphans, take
+from .surroundings import as_text, cores, own_environment, start_by_fork, umask
 
 PHASES = {PENDING: Phase.PENDING, RUNNING: Phase.RUNNING, OVER: Phase.OVER}
 # settings that only a cluster has
@@ -42,12 +42,20 @@ class Local:
         jobs: how many run at a time. None: one per GPU, or cores / threads without GPUs.
         threads: the threads of each job.
         why: why jobs go here, in a few words.
+        preload: the libraries that are imported once for all jobs. None: each job imports its own.
     """
 
     name = "local"
 
-    def __init__(self, jobs: int | None = None, threads: int = 1, why: str = ""):
+    def __init__(
+        self,
+        jobs: int | None = None,
+        threads: int = 1,
+        why: str = "",
+        preload: Sequence[str] | None = None,
+    ):
         self._jobs, self._threads, self._why = jobs, threads, why
+        self._preload = preload
         self._queue = Queue(str(place()))
         self._others: dict[str, Queue] = {}  # this user's queues in other folders, by their ids
         self._reported: set[str] = set()  # settings that were ignored
@@ -114,7 +122,7 @@ class Local:
     @cached_property
     def limit(self) -> int:
         """How many jobs run at a time."""
-        return self._jobs or len(self.gpus) or max(1, _cores() // self._threads)
+        return self._jobs or len(self.gpus) or max(1, cores() // self._threads)
 
     # --- submit, cancel ---
 
@@ -148,12 +156,13 @@ class Local:
                 "gpus": gpus,
                 "visible": self.gpus if gpus else [],
                 "ranks": wanted["nodes"] * wanted["ntasks_per_node"],
-                "env": _environment(),
-                "umask": _umask(),
-                "folder": _text(os.getcwd()),
-                "script": [shutil.which("bash") or "/bin/sh", "-c", _text("\n".join(lines))],
-                "logs": _text(order.folder.absolute()),
+                "env": own_environment(),
+                "umask": umask(),
+                "folder": as_text(os.getcwd()),
+                "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],
+                "logs": as_text(order.folder.absolute()),
                 "after": [_number(job_id) for job_id in order.after],
+                **start_by_fork(order, self._preload),
             },
             None if order.tasks is None else list(order.tasks),
         )
@@ -180,14 +189,10 @@ class Local:
 
     def move(self) -> None:
         """Start the jobs that can start, and replace runners that were killed."""
-        if not self.queue:
-            return
-        # checked here, as a look at the files is cheaper than a process; the runner takes them anew
-        jobs = [*take(self._queue), *orphans(self._queue)]
-        for job in jobs:
-            job.close()
-        if jobs:
-            _start_runner(self._queue)
+        move(self._queue)
+
+    def more_to_come(self) -> AbstractContextManager[None]:
+        return more_to_come(self._queue)
 
     # --- ask ---
 
@@ -247,53 +252,3 @@ def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
         signal=end.get("signal", 0),
         name=end.get("name", ""),
     )
-
-
-# --- this machine ---
-
-
-def _cores() -> int:
-    """The number of cores that this command may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _environment() -> dict[str, str]:
-    """The environment of this command, without the variables of an outer job."""
-    known = environment.variables()
-    return {_text(key): _text(value) for key, value in known.items() if not outside(key)}
-
-
-def _text(value: str | Path) -> str:
-    """A path or a value of the environment as text that JSON can hold."""
-    return text(os.fsencode(value))
-
-
-def _umask() -> int:
-    umask = os.umask(0o022)  # it can only be read by setting it
-    os.umask(umask)
-    return umask
-
-
-def _start_runner(queue: Queue) -> None:
-    """Start a runner in a session of its own, as it outlives this command.
-
-    It has no pipe of this command: a reader of our output would wait for its end.
-    """
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
-        "main(sys.argv[2])"
-    )
-    private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with open(private, "ab") as log:
-        process = subprocess.Popen(
-            # isolated and without site-packages, so that it starts fast and stays small
-            [sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
-            cwd="/",  # else it would keep a folder in use that may be removed or unmounted
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    process.wait()  # until it has forked: then the jobs that it starts are shown as running

@@ -27,6 +27,11 @@ class Locks:
         self.kept.append(fd)
         return True
 
+    def close(self) -> None:
+        """Let go of the locks."""
+        for fd in self.keep():
+            os.close(fd)
+
     def keep(self) -> list[int]:
         """The open files, which are not closed at the end of `opened`."""
         kept, self.kept = self.kept, []
@@ -40,8 +45,7 @@ def opened() -> Iterator[Locks]:
     try:
         yield fds
     finally:
-        for fd in fds.kept:
-            os.close(fd)
+        fds.close()
 
 
 def lock(path: str) -> int | None:

@@ -16,6 +16,8 @@ Files and locks, no daemon.
     slots/0 gpus/0    locked in the same way: one of the jobs that run at a time, a GPU
     id                names this queue: the numbers of another one mean nothing here
     machine           names the machine, whose host name may change
+    idle              locked by a process that waits for the next jobs, with their libraries imported
+    more              locked (shared) by each command that may submit more jobs, such as a search
     lock              held for a moment by each process that reads or changes the queue
 
 The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken
@@ -128,6 +130,10 @@ class Queue(QueueFolder):
         """Whether any process of the job lives."""
         with self.held():
             return self.files_of(number).is_alive()
+
+    def is_waiting(self, number: str) -> bool:
+        """Whether a job has not been started."""
+        return os.path.exists(self.files_of(number).waiting)
 
     def is_over(self, number: str) -> bool:
         """Whether a job is over. Call it while the queue is held."""

@@ -8,10 +8,12 @@ there.
 from __future__ import annotations
 
 import os
+import time
 
 from .files import Locks, is_locked, listed, opened, read
 from .queue import Queue
 
+PERIOD = 0.2  # seconds between two looks
 NO_SLOT, NO_GPU, STARTING = "no slot", "no gpu", "starting"  # why a job cannot start now
 
 
@@ -34,26 +36,56 @@ class Taken:
             os.close(fd)
 
 
-def take(queue: Queue) -> list[Taken]:
-    """The jobs that can start now, in their order.
+def ready(queue: Queue) -> list[Taken]:
+    """The jobs that can start now, and those that have lost their runner."""
+    with queue.held():
+        return [*_startable(queue), *_orphans(queue)]
+
+
+def await_ready(queue: Queue) -> list[Taken]:
+    """The same, but wait for them while a command says that more jobs may follow.
+
+    One process waits. It is empty for a second one, and once no such command is left.
+    """
+    with opened() as fds:
+        with queue.held():
+            if not fds.lock(queue.path("idle")):
+                return []
+        while True:
+            with queue.held():
+                jobs = [*_startable(queue), *_orphans(queue)]
+                if jobs or not is_locked(queue.path("more")):
+                    # While the queue is held: a command that adds a job later must not rely on us.
+                    fds.close()
+                    return jobs
+            time.sleep(PERIOD)
+
+
+def is_awaited(queue: Queue) -> bool:
+    """Whether a process waits for the next jobs, and will start them."""
+    with queue.held():
+        return is_locked(queue.path("idle"))
+
+
+def _startable(queue: Queue) -> list[Taken]:
+    """The jobs that can start now, in their order. Call it while the queue is held.
 
     No job overtakes another one that waits for the same slot or GPU.
     """
     taken: list[Taken] = []
-    with queue.held():
-        queue.tidy()
-        reserved: set[str] = set()  # GPUs that a job further up in the line waits for
-        for number in queue.waiting():
-            job = queue.job(number) or {}
-            if not all(map(queue.is_over, job.get("after", ()))):
-                continue  # it takes no slot yet, so the next in line may start
-            found = _take(queue, number, job, reserved)
-            if found == NO_SLOT:
-                break
-            if isinstance(found, Taken):
-                taken.append(found)
-            elif found == NO_GPU:
-                reserved.update(job["visible"])
+    queue.tidy()
+    reserved: set[str] = set()  # GPUs that a job further up in the line waits for
+    for number in queue.waiting():
+        job = queue.job(number) or {}
+        if not all(map(queue.is_over, job.get("after", ()))):
+            continue  # it takes no slot yet, so the next in line may start
+        found = _take(queue, number, job, reserved)
+        if found == NO_SLOT:
+            break
+        if isinstance(found, Taken):
+            taken.append(found)
+        elif found == NO_GPU:
+            reserved.update(job["visible"])
     return taken
 
 
@@ -99,17 +131,19 @@ def _lock_slot(queue: Queue, fds: Locks, number: str, limit: int) -> bool:
     return True
 
 
-def orphans(queue: Queue) -> list[Taken]:
-    """Jobs that run and whose runner was killed, each with the right to watch over it."""
+def _orphans(queue: Queue) -> list[Taken]:
+    """Jobs that run and whose runner was killed, each with the right to watch over it.
+
+    Call it while the queue is held.
+    """
     found = []
-    with queue.held():
-        for slot in listed(queue.path("slots")):
-            number = read(queue.path("slots", slot))
-            files = queue.files_of(number)
-            if not number or not os.path.isdir(files.folder):
-                continue
-            if is_locked(queue.path("slots", slot)):
-                with opened() as fds:
-                    if fds.lock(files.path("watched")):
-                        found.append(Taken(number, [], fds.keep()[0], []))
+    for slot in listed(queue.path("slots")):
+        number = read(queue.path("slots", slot))
+        files = queue.files_of(number)
+        if not number or not os.path.isdir(files.folder):
+            continue
+        if is_locked(queue.path("slots", slot)):
+            with opened() as fds:
+                if fds.lock(files.path("watched")):
+                    found.append(Taken(number, [], fds.keep()[0], []))
     return found

@@ -1,0 +1,88 @@
+"""Starts the process that imports libraries (parent.py), and waits until it has imported them.
+
+runner.py calls `start_ahead` in a process that holds the locks of the jobs as well. So if the
+import fails, or the process is killed, the jobs start without it. Standard library only, as there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+from pathlib import Path
+
+from .files import raw
+from .queue import Queue
+from .taking import Taken
+
+LIMIT = 300.0  # seconds that the import may take: a slow file system may need minutes
+READY = b"ready"
+PROGRAM = (
+    "import sys; path = sys.path[:]; sys.path.insert(0, sys.argv[1]);"
+    "from dora_train.engine.jobs.queue.parent import main; main(path, *sys.argv[2:])"
+)
+
+
+def start_ahead(queue: Queue, jobs: list[Taken]) -> str:
+    """Start jobs of one kind from a process that imports their libraries first.
+
+    Returns:
+        Why this failed. Then the jobs that were not started are left in `jobs`. Empty if it did not.
+    """
+    heard, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _import_ahead(queue, jobs, told)
+    os.close(told)
+    trouble = _trouble(pid, heard)
+    os.close(heard)
+    for job in list(jobs):
+        # If the process was killed late, it had started some of them.
+        if not trouble or not queue.is_waiting(job.number):
+            job.close()
+            jobs.remove(job)
+    return trouble if jobs else ""
+
+
+def _trouble(pid: int, heard: int) -> str:
+    """Wait for the process that imports libraries. Returns why it failed, or an empty text.
+
+    Args:
+        heard: the file descriptor from which its answer is read.
+    """
+    answer = b""
+    while True:
+        if not select.select([heard], [], [], LIMIT)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return f"the libraries were not imported within {LIMIT:g} s"
+        part = os.read(heard, 4096)
+        if not part:
+            break
+        answer += part
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if answer == READY and code == 0:
+        return ""
+    if code < 0:
+        return f"the process that imports the libraries was ended by signal {-code}"
+    return answer.decode(errors="replace") or f"their import ended with exit code {code}"
+
+
+def _import_ahead(queue: Queue, jobs: list[Taken], told: int) -> None:
+    """Become a new Python that runs parent.py. Does not return."""
+    try:
+        job = queue.job(jobs[0].number) or {}
+        given = [[job.number, job.shared, job.watched, job.gpus] for job in jobs]
+        for fd in [told, *(fd for taken in jobs for fd in (*taken.shared, taken.watched))]:
+            os.set_inheritable(fd, True)
+        code_root = str(Path(__file__).parents[4])
+        words = [job["python"], "-u", "-c", PROGRAM, code_root, queue.root, json.dumps(given)]
+        # as the first job has it, since Python and libraries read the environment when they start
+        os.chdir(raw(job["folder"]))
+        env = {raw(key): raw(value) for key, value in job["env"].items()}
+        os.execve(raw(job["python"]), [raw(word) for word in [*words, str(told)]], env)
+    except Exception as error:
+        os.write(told, str(error).encode(errors="replace"))
+    finally:
+        os._exit(1)

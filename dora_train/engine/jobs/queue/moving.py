@@ -1,0 +1,58 @@
+"""Starts the runners of the local queue from a command. executor.py calls this."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .queue import Queue
+from .taking import is_awaited, ready
+
+
+def move(queue: Queue) -> None:
+    """Start the jobs that can start, and replace runners that were killed."""
+    if not queue.id() or is_awaited(queue):
+        return
+    # checked here, as a look at the files is cheaper than a process; the runner takes them anew
+    jobs = ready(queue)
+    for job in jobs:
+        job.close()
+    if jobs:
+        _start_runner(queue)
+
+
+@contextmanager
+def more_to_come(queue: Queue) -> Iterator[None]:
+    """Within this block, a process with the libraries of the last job waits for the next ones."""
+    fd = os.open(queue.path("more"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)  # several commands may hold it
+        yield
+    finally:
+        os.close(fd)
+
+
+def _start_runner(queue: Queue) -> None:
+    """Start a runner in a session of its own, as it outlives this command.
+
+    It has no pipe of this command: a reader of our output would wait for its end.
+    """
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
+        "main(sys.argv[2])"
+    )
+    private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(private, "ab") as log:
+        process = subprocess.Popen(
+            # isolated and without site-packages, so that it starts fast and stays small
+            [sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
+            cwd="/",  # else it would keep a folder in use that may be removed or unmounted
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    process.wait()  # until it has forked: then the jobs that it starts are shown as running

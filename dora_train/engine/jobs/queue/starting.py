@@ -1,0 +1,100 @@
+"""Starts the ranks of a job of the local queue.
+
+runner.py calls this. Standard library only, as there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from .files import raw
+from .forked import become
+from .libraries import Libraries, kind_of
+from .taking import Taken
+
+
+def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
+    """Start each rank of a job in a session of its own. Returns their process ids.
+
+    Each has the folder, the environment and the Python of the command that queued it.
+
+    Args:
+        job: as it was queued.
+        libraries: those of this process. If they fit the job, its ranks are forks of this process.
+
+    Raises:
+        KeyError: the job's file is damaged.
+    """
+    kind = kind_of(job)
+    notice = libraries.failed.get(kind, "")
+    env = job["env"] | {"CUDA_VISIBLE_DEVICES": ",".join(mine.gpus), "DORA_TRAIN_JOB_ID": job["id"]}
+    if "_" in mine.number:
+        env["DORA_TRAIN_TASK"] = mine.number.partition("_")[2]
+    if job["ranks"] > 1:
+        env |= {
+            "WORLD_SIZE": str(job["ranks"]),
+            "LOCAL_WORLD_SIZE": str(job["ranks"]),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+        }
+    ranks = []
+    for rank in range(job["ranks"]):
+        if job["ranks"] > 1:
+            env |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        pid = os.fork()
+        if pid:
+            ranks.append(pid)
+            continue
+        # This is a copy of the runner, and must not do its work a second time.
+        try:
+            _enter(job, mine, f"{job['id']}_{rank}")
+            if rank == 0 and notice:
+                os.write(2, f"starts with imports of its own: {notice}\n".encode())
+            _become(job, env, libraries if libraries.fit(kind) else None)
+        except Exception as error:
+            os.write(2, f"the local queue could not start it: {error}\n".encode(errors="replace"))
+        finally:
+            os._exit(127)
+    return ranks
+
+
+def _free_port() -> int:
+    import socket  # only if there are several ranks: a runner is to stay small
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _enter(job: dict, mine: Taken, name: str) -> None:
+    """Give this process the session, the log, the locks and the folder of a job.
+
+    Args:
+        name: of its log.
+    """
+    os.setsid()
+    log = os.open(
+        raw(f"{job['logs']}/{name}_log.out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
+    )
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for number, fd in enumerate((nothing, log, log)):
+        os.dup2(fd, number)
+    os.close(nothing)
+    os.close(log)
+    for fd in mine.shared:
+        os.set_inheritable(fd, True)
+    # The right to watch over the job stays with the runner.
+    os.close(mine.watched)
+    os.umask(job["umask"])
+    os.chdir(raw(job["folder"]))
+
+
+def _become(job: dict, env: dict[str, str], libraries: Libraries | None) -> None:
+    """Run the job's program, with the libraries of this process or in a new one."""
+    variables = {raw(key): raw(value) for key, value in env.items()}
+    if libraries is not None:
+        become([os.fsdecode(raw(word)) for word in job["program"]], variables, libraries.path)
+    # Python ignores SIGPIPE, and the program would inherit that.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.execve(job["script"][0], list(map(raw, job["script"])), variables)
