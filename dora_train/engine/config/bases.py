@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..upstream.hydra import ConfigFile, files_of
+from ..upstream.hydra import ConfigFile, files_of, groups_of, read_files_once
 from . import recipes
 from .keys import at
 from .values import flatten
@@ -65,18 +64,10 @@ class Bases:
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
-        """The groups of the configuration, and the options of each.
-
-        Hydra's own groups, such as its launchers, have no use here.
-        """
-        found = {}
+        """The groups of the configuration, and the options of each."""
         with self._hydra():
-            hydra = GlobalHydra.instance().hydra
-            assert hydra is not None
-            for group in hydra.list_all_config_groups():
-                if not group.startswith("hydra") and group not in recipes.CHOSEN_BY_OTHERS:
-                    found[group] = list(hydra.config_loader.get_group_options(group))
-        return found
+            found = groups_of()
+        return {group: found[group] for group in found if group not in recipes.CHOSEN_BY_OTHERS}
 
     def of(self, *chosen: str) -> Base:
         """The configuration for overrides of groups, e.g. `data=mnist`.
@@ -123,8 +114,9 @@ class Bases:
     def _compose(self, chosen: tuple[str, ...]) -> Base:
         try:
             with self._hydra():
-                cfg = compose(self.config_name, list(chosen), return_hydra_config=True)
+                read_files_once()
                 files = files_of(self.config_name, chosen)
+                cfg = compose(self.config_name, list(chosen), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise self._broken(error) from error
         except Exception as error:  # PyYAML's own errors: Hydra does not wrap them

@@ -4,6 +4,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -53,6 +54,7 @@ def _origin(given: str, find: Find) -> dict[str, str]:
     return {"given": given, "file": path.name, "sha256": sha256(path)}
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of this project, of Python and of the main packages, without importing them."""
     found = {"dora_train": VERSION, "python": sys.version.split()[0]}

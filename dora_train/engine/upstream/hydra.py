@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -12,6 +13,40 @@ class ConfigFile:
     name: str  # below the configuration's folder, without .yaml: "experiment/paper/t2"
     package: str  # where its keys land: "data"; empty: beside those of config.yaml
     parent: str  # the file whose defaults name it
+
+
+class ReadOnce:
+    """The files of a configuration, each read once.
+
+    hydra-core 1.3.8 makes a copy of its repository for each question, and forgets it. So it reads
+    about 20 files to list them (`files_of`), and again to compose them, which takes 80 ms.
+
+    Args:
+        repository: Hydra's.
+    """
+
+    def __init__(self, repository: Any):
+        self._repository = repository
+        self._read: dict[str, Any] = {}
+
+    def __deepcopy__(self, memo: object) -> "ReadOnce":
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._repository, name)
+
+    def load_config(self, config_path: str) -> Any:
+        if config_path not in self._read:
+            self._read[config_path] = self._repository.load_config(config_path)
+        return self._read[config_path]
+
+
+def read_files_once() -> None:
+    """Let Hydra read each file once, until the end of `initialize_config_dir`."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    loader: Any = GlobalHydra.instance().config_loader()
+    loader.repository = ReadOnce(loader.repository)
 
 
 def files_of(config_name: str, overrides: Sequence[str]) -> list[ConfigFile]:
@@ -29,6 +64,29 @@ def files_of(config_name: str, overrides: Sequence[str]) -> list[ConfigFile]:
         for one in found
         if one.config_path
     ]
+
+
+def groups_of() -> dict[str, list[str]]:
+    """The groups of a configuration, and the options of each, within `initialize_config_dir`.
+
+    Hydra's own groups, such as its launchers, are left out. The public methods of hydra-core 1.3.8
+    copy all that Hydra has read for each question. With 15 groups, this takes 100 ms.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.object_type import ObjectType
+
+    loader: Any = GlobalHydra.instance().config_loader()
+    options = loader.repository.get_group_options
+    found = {}
+    folders = [name for name in options("", ObjectType.GROUP) if name != "hydra"]
+    while folders:
+        folder = folders.pop()
+        names = options(folder, ObjectType.CONFIG)
+        if names:
+            found[folder] = list(names)
+        for name in options(folder, ObjectType.GROUP):
+            folders.append(f"{folder}/{name}")
+    return dict(sorted(found.items()))
 
 
 def column_of(error: Exception) -> int | None:
