@@ -54,11 +54,12 @@ class Here:
         self.machine, self.out, self.jobs = machine, folder, jobs
         self.count = 0
         self.preload: list[str] | None = None  # a list: jobs start as forks
+        self.per_gpu = 1
 
     @property
     def executor(self) -> Local:
         """As a new command has it."""
-        executor = Local(self.jobs, why="a test", preload=self.preload)
+        executor = Local(self.jobs, why="a test", preload=self.preload, per_gpu=self.per_gpu)
         assert not executor.missing()
         return executor
 
@@ -262,6 +263,32 @@ def test_gpus_are_shared_out(here: Here, monkeypatch):
     }
     with pytest.raises(NotSubmitted, match="4 GPUs; this machine has 3"):
         here.submit("true", gres="gpu:2", nodes=2)
+
+
+def test_jobs_may_share_a_gpu(here: Here, monkeypatch):
+    """The emptiest GPU first, as many jobs on it as each of them allows, and no more."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    here.jobs, here.per_gpu = None, 2
+    assert here.executor.limit == 4
+    shared = [here.run("sleep 60", gres="gpu:1") for _ in range(5)]
+    assert [here.info(job).gpus for job in shared] == [["3"], ["5"], ["3"], ["5"], ()]
+    assert [here.leader(job).environ()["CUDA_VISIBLE_DEVICES"] for job in shared[:4]] == list(
+        "3535"
+    )
+    here.executor.cancel(shared[4:])
+    here.per_gpu, here.jobs = 1, 9
+    alone = here.run("sleep 60", gres="gpu:1")
+    here.per_gpu = 3
+    third = here.run("sleep 60", gres="gpu:1")
+    assert (here.phase(alone), here.phase(third)) == (Phase.PENDING, Phase.PENDING)
+    here.executor.cancel([third, shared[0]])
+    here.until(third, shared[0])
+    here.executor.move()
+    assert here.phase(alone) is Phase.PENDING, "another job is still on that GPU"
+    here.executor.cancel([shared[2]])
+    here.until(shared[2])
+    here.machine.wait(lambda: here.phase(alone) is Phase.RUNNING)
+    assert here.info(alone).gpus == ["3"]
 
 
 def test_those_who_see_other_gpus_do_not_wait_for_each_other(here: Here, monkeypatch):

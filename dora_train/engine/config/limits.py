@@ -123,6 +123,7 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "cluster": (one_of("auto", "slurm", "local"),),
     "code": (CODE,),
     "local.jobs": blank_or(WHOLE, at_least(1)),
+    "local.per_gpu": (WHOLE, at_least(1), MANY),
     "local.warm": (SWITCH,),
     "local.preload": (MODULES,),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),

@@ -132,6 +132,7 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "jobs": _shared("local.jobs", local),
             "warm": all(block.get("warm", True) for block in local),
             "preload": sorted(preload),
+            "per_gpu": _shared("local.per_gpu", local),
         },
     }
 

@@ -115,7 +115,13 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
         )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
         return Places(slurm, Local(), slurm)  # both, for jobs that were submitted before
-    local = Local(jobs, int(cfg.get("threads") or 1), why or slurm.missing(), preload(cfg))
+    local = Local(
+        jobs,
+        int(cfg.get("threads") or 1),
+        why or slurm.missing(),
+        preload(cfg),
+        (cfg.get("local") or {}).get("per_gpu") or 1,
+    )
     return Places(slurm, local, local)
 
 

@@ -35,6 +35,7 @@ class JobInfo:
     word: str = ""
     reason: str = ""  # why it is pending
     node: str = ""
+    gpus: Sequence[str] = ()  # those that the local queue gave it, as CUDA names them
     exit_code: int = 0
     signal: int = 0  # the signal that ended it
     exact: bool = True  # False: `exit_code` may be the number of a signal

@@ -2,8 +2,7 @@
 
 `decide` is pure. It is given the facts of the folder (`state.json`, the holder of the last attempt,
 the last job, the result) and the executor's answer on that job (facts.py). `look` does so for many
-experiments, with one question to the executor. The plan, the table, `dora info` and `dora launch`
-all show this state.
+experiments, with one question to the executor. All verbs show this state.
 
 In the table, the first row that fits decides:
 
@@ -253,7 +252,7 @@ def _status(
     """A status with its place, its job and its user.
 
     Args:
-        where: "node7, job 8812". Empty: the place of the last attempt, or of the job.
+        where: "node7, job 8812". Empty: where the last attempt was, or the job.
         by_job: whether it is the job that runs or waits.
     """
     job, last = facts.job, facts.last
@@ -268,6 +267,8 @@ def _status(
     if not where and last is not None:
         where = last.where()
     where = where or _job_where(facts)
+    if state == State.RUNNING and facts.info is not None:
+        where = ", ".join([where, *(f"GPU {name}" for name in facts.info.gpus)])
     return Status(state, cause, where, job_id, user, certain, by_job)
 
 

@@ -39,10 +39,11 @@ class Local:
     """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
-        jobs: how many run at a time. None: one per GPU, or cores / threads without GPUs.
+        jobs: how many run at a time. None: `per_gpu` per GPU, or cores / threads without GPUs.
         threads: the threads of each job.
         why: why jobs go here, in a few words.
         preload: the libraries that are imported once for all jobs. None: each job imports its own.
+        per_gpu: how many jobs may share a GPU.
     """
 
     name = "local"
@@ -53,9 +54,10 @@ class Local:
         threads: int = 1,
         why: str = "",
         preload: Sequence[str] | None = None,
+        per_gpu: int = 1,
     ):
         self._jobs, self._threads, self._why = jobs, threads, why
-        self._preload = preload
+        self._preload, self._per_gpu = preload, per_gpu
         self._queue = Queue(str(place()))
         self._others: dict[str, Queue] = {}  # this user's queues in other folders, by their ids
         self._reported: set[str] = set()  # settings that were ignored
@@ -122,7 +124,7 @@ class Local:
     @cached_property
     def limit(self) -> int:
         """How many jobs run at a time."""
-        return self._jobs or len(self.gpus) or max(1, cores() // self._threads)
+        return self._jobs or len(self.gpus) * self._per_gpu or max(1, cores() // self._threads)
 
     # --- submit, cancel ---
 
@@ -155,6 +157,7 @@ class Local:
                 "limit": self.limit,
                 "gpus": gpus,
                 "visible": self.gpus if gpus else [],
+                "per_gpu": self._per_gpu,
                 "ranks": wanted["nodes"] * wanted["ntasks_per_node"],
                 "env": own_environment(),
                 "umask": umask(),
@@ -247,6 +250,7 @@ def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
         PHASES[phase],
         str(end.get("word")) if phase == OVER else "",
         node=socket.gethostname(),
+        gpus=end.get("gpus", ()),
         user=claims.user_name(),
         exit_code=end.get("code", 0),
         signal=end.get("signal", 0),

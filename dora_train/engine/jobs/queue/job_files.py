@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 
 from .files import is_locked, read, write
@@ -43,9 +44,15 @@ class JobFiles:
     def name(self) -> str:
         return str((self.queued() or {}).get("name", ""))
 
-    def keep_name(self, job: dict) -> None:
-        """Write the part of a job that stays on disk. Its environment may hold secrets: it goes."""
+    def keep_name(self, job: dict, gpus: Sequence[str] = ()) -> None:
+        """Write the part of a job that stays on disk. Its environment may hold secrets: it goes.
+
+        Args:
+            gpus: those that it got.
+        """
         kept = {key: job[key] for key in ("name", "number", "id") if key in job}
+        if gpus:
+            kept["on"] = list(gpus)
         write(self.path("job.json"), json.dumps(kept))
 
     def forget_environment(self) -> None:
@@ -71,12 +78,19 @@ class JobFiles:
         return self.phase() == OVER and not self.is_alive()
 
     def state(self) -> tuple[str, dict]:
-        """(the phase, `{"name": ..., "word": ..., "code": ..., "signal": ...}`)."""
+        """(the phase, `{"name": ..., "gpus": ..., "word": ..., "code": ..., "signal": ...}`).
+
+        `gpus` is left out for a job without any.
+        """
         phase = self.phase()
         # The end is read after the phase. The runner writes it without holding the queue: read
         # before, it may still be missing for a job that is over a moment later.
         end = self._written_end() or self._presumed_end()
-        return phase, {"name": self.name()} | end
+        job = self.queued() or {}
+        found = {"name": str(job.get("name", ""))} | end
+        if "on" in job:
+            found["gpus"] = job["on"]
+        return phase, found
 
     def write_end(self, word: str, code: int = 0, signum: int = 0) -> None:
         """Write how the job ended."""

@@ -13,7 +13,8 @@ Files and locks, no daemon.
     ended             a line for each job that is over, in the place of its folder: its number, name
                       and end. It stays, as an experiment's state may rest on it
     last              the highest number so far: no number is given twice, whatever is removed
-    slots/0 gpus/0    locked in the same way: one of the jobs that run at a time, a GPU
+    slots/0           locked in the same way: one of the jobs that run at a time
+    gpus/0 gpus/0.1   locked in the same way: GPU 0, by its first and its second job
     id                names this queue: the numbers of another one mean nothing here
     machine           names the machine, whose host name may change
     idle              locked by a process that waits for the next jobs, with their libraries imported
@@ -30,6 +31,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 
 from .ends import Ends
 from .files import listed, read, remove, write
@@ -77,15 +79,18 @@ class Queue(QueueFolder):
         write(self.path("last"), number)
         return number
 
-    def started(self, number: str) -> dict:
+    def started(self, number: str, gpus: Sequence[str] = ()) -> dict:
         """Take a job out of the line. From here on it never starts again, whatever happens to it.
+
+        Args:
+            gpus: those that it got.
 
         Returns:
             What was queued. Its environment, and the secrets in it, are no longer on disk.
         """
         files = self.files_of(number)
         job = files.queued() or {}
-        files.keep_name(job)
+        files.keep_name(job, gpus)
         os.unlink(files.waiting)
         return job
 

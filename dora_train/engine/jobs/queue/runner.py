@@ -98,7 +98,7 @@ def _fork_for_each(groups: list[Group]) -> Group:
 
 
 def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
-    job = queue.started(mine.number)
+    job = queue.started(mine.number, mine.gpus)
     try:
         ranks = start(job, mine, libraries)
     except KeyError:  # a damaged file

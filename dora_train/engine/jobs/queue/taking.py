@@ -11,6 +11,7 @@ import os
 import time
 
 from .files import Locks, is_locked, listed, opened, read
+from .gpu_locks import lock_gpus
 from .queue import Queue
 
 PERIOD = 0.2  # seconds between two looks
@@ -98,15 +99,7 @@ def _take(queue: Queue, number: str, job: dict, reserved: set[str]) -> Taken | s
             return STARTING  # its runner will take it out of the line
         if not _lock_slot(queue, fds, number, job.get("limit", 1)):
             return NO_SLOT
-        gpus: list[str] = []
-        # not all files of `gpus`: a command may see only some of the GPUs
-        for gpu in job.get("visible", ()):
-            if len(gpus) >= job["gpus"]:
-                break
-            if gpu in reserved:
-                continue
-            if fds.lock(queue.path("gpus", gpu.replace("/", "_"))):
-                gpus.append(gpu)
+        gpus = lock_gpus(queue, fds, job, reserved)
         if len(gpus) < job.get("gpus", 0):
             return NO_GPU
         shared = list(fds.kept)

@@ -1,0 +1,68 @@
+"""Locks the GPUs of a job of the local queue. Jobs may share a GPU.
+
+The first job on GPU 0 locks `gpus/0`, the next ones `gpus/0.1`, `gpus/0.2` ... Each writes into its
+file how many jobs it allows on the GPU, itself included. taking.py calls this. Standard library
+only, as there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+from .files import Locks, is_locked, listed, read
+from .queue import Queue
+
+
+def lock_gpus(queue: Queue, fds: Locks, job: dict, reserved: Collection[str]) -> list[str]:
+    """Lock the GPUs that a job needs, those with the fewest jobs first. Returns their names.
+
+    There are fewer if the job has to wait.
+
+    Args:
+        job: `visible` are the GPUs that its command may use, and `gpus` is how many it needs.
+            `per_gpu` is how many jobs it allows on each of them, itself included.
+        reserved: GPUs that an earlier job waits for.
+    """
+    needed, most = job.get("gpus", 0), job.get("per_gpu", 1)
+    # not all files of `gpus`: a command may see only some of the GPUs
+    places = {gpu: _Places(queue, gpu) for gpu in job.get("visible", ()) if gpu not in reserved}
+    locked: list[str] = []
+    for gpu in sorted(places, key=lambda gpu: len(places[gpu].allowed)):
+        if len(locked) < needed and places[gpu].lock(fds, most):
+            locked.append(gpu)
+    return locked
+
+
+class _Places:
+    """The files of one GPU.
+
+    Attributes:
+        allowed: for each job on the GPU, how many jobs it allows there.
+        free: a file that no job holds.
+    """
+
+    def __init__(self, queue: Queue, gpu: str):
+        name = gpu.replace("/", "_")
+        self.allowed: list[int] = []
+        known = [
+            name,
+            *(f"{name}.{number}" for number in range(1, len(listed(queue.path("gpus"))))),
+        ]
+        free = []
+        for file in known:
+            path = queue.path("gpus", file)
+            if is_locked(path):
+                # An earlier version writes nothing, and does not share.
+                self.allowed.append(int(read(path) or 1))
+            else:
+                free.append(path)
+        self.free = [*free, queue.path("gpus", f"{name}.{len(known)}")][0]
+
+    def lock(self, fds: Locks, most: int) -> bool:
+        """Take a place. False if this job, or one that is there, allows no more of them."""
+        if len(self.allowed) >= min([most, *self.allowed]) or not fds.lock(self.free):
+            return False
+        os.ftruncate(fds.kept[-1], 0)
+        os.pwrite(fds.kept[-1], str(most).encode(), 0)
+        return True
