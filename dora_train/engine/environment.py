@@ -100,6 +100,11 @@ def visible_gpus() -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
+def wait_policy() -> str:
+    """How a thread of OpenMP waits for the others. Empty if nothing was said."""
+    return os.environ.get("OMP_WAIT_POLICY", "")
+
+
 def state_folder() -> str:
     """Where programs keep their state, as the system says. It may begin with `~`."""
     return os.environ.get("XDG_STATE_HOME") or "~/.local/state"

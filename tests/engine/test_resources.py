@@ -270,7 +270,10 @@ def test_other_resources_are_another_array(tmp_path):
 
 def test_all_jobs_of_a_grid_go_to_one_place():
     here = {"cluster": "local", "local": {"jobs": 1}, "threads": 1}
-    assert one_place([here, {**here, "threads": 3}]) == {**here, "threads": 3}
+    found = one_place([here, {**here, "threads": 3}])
+    assert (found["cluster"], found["local"]["jobs"], found["threads"]) == ("local", 1, 3)
+    more = {"jobs": 1, "warm": False, "preload": ["a"]}
+    assert one_place([here, {**here, "local": more}])["local"] == {**more, "per_gpu": None}
     for other in ({**here, "cluster": "slurm"}, {**here, "local": {"jobs": None}}):
         with pytest.raises(UserError, match="all jobs of a grid go to one place"):
             one_place([here, other])

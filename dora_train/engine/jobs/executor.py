@@ -71,7 +71,7 @@ class Order:
     tasks: Sequence[int] | None = None  # indices of an array; None: a single job
     after: Sequence[str] = ()  # job ids that must be over before it starts
     dependents: int = 0  # the number of further jobs, each to start if the one before it failed
-    setup: Sequence[str] = field(default_factory=list)  # lines of shell before the command
+    variables: Mapping[str, str] = field(default_factory=dict)  # of the environment of the command
     # what the command runs with this Python: a file and its arguments. Empty: it is another command
     program: Sequence[str] = ()
 

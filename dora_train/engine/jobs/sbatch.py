@@ -5,6 +5,7 @@ slurm.py calls `submit`.
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -81,7 +82,9 @@ def _sbatch(order: Order, dependency: str | None, requeue: bool) -> str:
         more["array"] = f"{_ranges(order.tasks)}%{chosen.get('array_parallelism', 256)}"
     if "nodelist" in chosen:
         more["nodelist"] = chosen.pop("nodelist")
-    setup = [*chosen.pop("setup", []), *order.setup]
+    setup = list(chosen.pop("setup", []))
+    for name, value in order.variables.items():
+        setup.append(f"export {name}={shlex.quote(value)}")
     given = chosen.pop("additional_parameters", {})
     for key, value in given.items():
         # an option that the user gives as it is counts more, and a blank one is left out altogether

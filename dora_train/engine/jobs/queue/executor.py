@@ -28,7 +28,7 @@ from .job_files import OVER, PENDING, RUNNING
 from .moving import more_to_come, move
 from .place import is_ours, machine_of_queue, place, trouble
 from .queue import Queue
-from .surroundings import as_text, cores, own_environment, start_by_fork, umask
+from .surroundings import as_text, cores, environment_of, start_by_fork, umask
 
 PHASES = {PENDING: Phase.PENDING, RUNNING: Phase.RUNNING, OVER: Phase.OVER}
 # settings that only a cluster has
@@ -150,7 +150,7 @@ class Local:
             )
         self._report_ignored(wanted)
         order.folder.mkdir(parents=True, exist_ok=True)
-        lines = [*wanted.get("setup", ()), *order.setup, f"exec {order.command}"]
+        lines = [*wanted.get("setup", ()), f"exec {order.command}"]
         number = self._queue.add(
             {
                 "name": order.name,
@@ -159,7 +159,7 @@ class Local:
                 "visible": self.gpus if gpus else [],
                 "per_gpu": self._per_gpu,
                 "ranks": wanted["nodes"] * wanted["ntasks_per_node"],
-                "env": own_environment(),
+                "env": environment_of(order),
                 "umask": umask(),
                 "folder": as_text(os.getcwd()),
                 "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],

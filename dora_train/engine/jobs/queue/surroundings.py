@@ -21,10 +21,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def own_environment() -> dict[str, str]:
-    """The environment of this command, without the variables of an outer job."""
-    known = environment.variables()
-    return {as_text(key): as_text(value) for key, value in known.items() if not outside(key)}
+def environment_of(order: Order) -> dict[str, str]:
+    """The environment of a job: this command's, and the order's own variables.
+
+    The variables of an outer job are left out.
+    """
+    found = {key: value for key, value in environment.variables().items() if not outside(key)}
+    found.update(order.variables)
+    return {as_text(key): as_text(value) for key, value in found.items()}
 
 
 def as_text(value: str | Path) -> str:
