@@ -1,23 +1,29 @@
-"""How long a grid of small experiments takes on this machine's queue, and what the queue costs
-while 300 of them wait.
+"""What a grid of small experiments costs on this machine's queue, and what the queue costs while 300
+of them wait.
 
-    python benchmarks/grid_speed.py [--experiments 20] [--rounds 1] [--waiting 300]
+    python benchmarks/grid_speed.py [--experiments 40] [--epochs 3] [--submitit 10] [--waiting 300]
 
-All in one run, with one thread an experiment, on the CPU. The work of an experiment is the wall
-time of `dora run` by itself, from its start to its exit: some are run one at a time before, between
-and after the rest, so that all meet the same load. Their median, times the number of experiments,
-over the slots, is the ideal. `dora grid` and submitit's LocalExecutor, whose jobs call `dora run`,
-start from nothing and end when all is done. submitit has no queue: all run at once. GB: by how much
-the machine's free memory fell meanwhile.
+All in one run, on the CPU, with one thread an experiment. Four ways to do the same runs:
 
-What waits is measured with no command open, and without the jobs that run: the queue's own
-processes, their memory as PSS, where a shared page counts once. About 3 minutes on 2 idle cores.
+    training        the fit of each (`Trainer.fit`) in one process that has imported all: the ideal
+    dora grid       as it is: jobs start as forks of a process that has imported the libraries
+    cold            the same with `local.warm=false`: each job imports for itself
+    submitit        submitit's LocalExecutor, whose jobs call `dora run`. It has no queue: all at once
+
+A way starts from nothing, and ends when all is done. CPU seconds are those of all its processes.
+GB: by how much the machine's free memory fell meanwhile.
+
+What waits is measured while `slots` jobs train for ever: the queue's own processes without those
+jobs, their memory as PSS, where a shared page counts once. About 6 minutes on 2 idle cores.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import ctypes
+import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -25,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 import submitit
@@ -33,13 +40,37 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / name) for name in ("",
 
 from grid_project import DORA, GridProject, Machine  # noqa: E402
 
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2): orphans become children of this process
+
+# Train seeds 0 .. N-1 in this process. Prints the seconds of CPU and of the clock in all fits.
+FITS = """
+import json, sys, time
+import pytorch_lightning as pl
+from dora_train.train import main
+
+spent, fit = [0.0, 0.0], pl.Trainer.fit
+
+def timed(*args, **kwargs):
+    cpu, began = time.process_time(), time.perf_counter()
+    fit(*args, **kwargs)
+    spent[0] += time.process_time() - cpu
+    spent[1] += time.perf_counter() - began
+
+pl.Trainer.fit = timed
+count, *values = sys.argv[1:]
+for seed in range(int(count)):
+    sys.argv[1:] = [*values, f"seed={seed}"]
+    main()
+print(json.dumps(spent))
+"""
+
 GRID = '''"""A benchmark's question."""
 from dora import Explorer
 
 
 @Explorer
 def explorer(launcher):
-    launcher.slurm_(setup={setup}).bind_({{"trainer.max_epochs": {epochs}}})
+    launcher.bind_({values})
     for seed in range({count}):
         launcher(seed=seed)
 '''
@@ -50,16 +81,13 @@ class Bench:
     is measured."""
 
     def __init__(self, folder: Path, epochs: int, slots: int):
-        self.machine, self.epochs, self.count = Machine(folder), epochs, 0
+        self.machine, self.count = Machine(folder), 0
         self.machine.env["CUDA_VISIBLE_DEVICES"] = ""
         self.project = GridProject(folder, self.machine)
-        config = self.project.folder / "conf" / "config.yaml"
-        text = (
-            config.read_text()
-            .replace("\nthreads: 2", "\nthreads: 1")
-            .replace("\n  jobs: ", f"\n  jobs: {slots} ")
-        )
-        config.write_text(text)
+        self.values = {"trainer.max_epochs": epochs, "threads": 1, "local.jobs": slots}
+
+    def words(self) -> list[str]:
+        return [f"{key}={value}" for key, value in self.values.items()]
 
     def env(self) -> dict[str, str]:
         self.count += 1
@@ -75,29 +103,40 @@ class Bench:
             stdout=subprocess.DEVNULL,
         )
 
-    def write_grid(self, count: int, setup: list[str]) -> None:
-        text = GRID.format(setup=setup, epochs=self.epochs, count=count)
+    def write_grid(self, count: int, values: dict[str, object] | None = None) -> None:
+        text = GRID.format(values=self.values | (values or {}), count=count)
         (self.project.folder / "grids" / "bench.py").write_text(text)
 
-    # --- the same work, three ways ---
+    # --- the same work, four ways ---
 
-    def alone(self) -> float:
-        """Wall seconds."""
-        return timed(lambda: self.call("run", f"trainer.max_epochs={self.epochs}", "seed=0"))[0]
+    def training(self, count: int) -> Cost:
+        done = subprocess.run(
+            [sys.executable, "-c", FITS, str(count), *self.words()],
+            cwd=self.project.folder,
+            env=self.env(),
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        cpu, wall = json.loads(done.stdout.splitlines()[-1])
+        return Cost(wall, cpu, 0.0)
 
-    def grid(self, count: int) -> tuple[float, float]:
-        self.write_grid(count, [])
-        return timed(lambda: self.call("grid", "bench"))
+    def grid(self, count: int) -> Cost:
+        self.write_grid(count)
+        return measured(lambda: self.call("grid", "bench"))
 
-    def submitit(self, count: int) -> tuple[float, float]:
-        return timed(lambda: self._submitit(count))
+    def cold(self, count: int) -> Cost:
+        self.write_grid(count, {"local.warm": False})
+        return measured(lambda: self.call("grid", "bench"))
+
+    def submitit(self, count: int) -> Cost:
+        return measured(lambda: self._submitit(count))
 
     def _submitit(self, count: int) -> None:
         env = self.env()
         executor = submitit.LocalExecutor(Path(env["DORA_DIR"]) / "submitit")
         executor.update_parameters(timeout_min=60)
         command = submitit.helpers.CommandFunction(
-            [str(DORA), "run", f"trainer.max_epochs={self.epochs}"],
+            [str(DORA), "run", *self.words()],
             verbose=False,
             cwd=self.project.folder,
             env=env,
@@ -108,10 +147,11 @@ class Bench:
     # --- what waits ---
 
     def waiting(self, count: int, slots: int, seconds: float) -> str:
-        """The cost of the queue's own processes, while `slots` jobs sleep and `count` wait."""
-        self.write_grid(count + slots, ["sleep 600"])
+        """The cost of the queue's own processes, while `slots` jobs train and `count` wait."""
+        self.write_grid(count + slots, {"trainer.max_epochs": 1_000_000})
         env = self.env()
         self.call("grid", "bench", "--no_monitoring", env=env)
+        time.sleep(30)  # until the jobs train
         runners = [
             process
             for process in self.machine.processes()
@@ -127,15 +167,23 @@ class Bench:
         )
 
 
+class Cost(NamedTuple):
+    """What a way costs, for all of its runs."""
+
+    wall: float  # seconds
+    cpu: float  # seconds
+    memory: float  # GB by which the machine's free memory fell at the most
+
+
 def cpu_of(processes: list[psutil.Process]) -> float:
     """Seconds."""
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
-def timed(work: Callable[[], None]) -> tuple[float, float]:
-    """(wall seconds, GB by which the machine's free memory fell at the most)."""
+def measured(work: Callable[[], None]) -> Cost:
+    """The cost of some work, with all processes that it leaves behind."""
     first, done = psutil.virtual_memory().available, threading.Event()
-    free = [first]
+    free, before = [first], spent_by_children()
 
     def watch() -> None:
         while not done.wait(0.2):
@@ -146,46 +194,66 @@ def timed(work: Callable[[], None]) -> tuple[float, float]:
     began = time.perf_counter()
     try:
         work()
-        return time.perf_counter() - began, (first - min(free)) / 1e9
+        wall = time.perf_counter() - began
     finally:
         done.set()
         watcher.join()
+    reap()
+    return Cost(wall, spent_by_children() - before, (first - min(free)) / 1e9)
+
+
+def spent_by_children() -> float:
+    """CPU seconds of all processes that have ended, and whose end this process has seen."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def reap() -> None:
+    """Wait for the processes that have become children of this one."""
+    while True:
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     for name, default in (
-        ("experiments", 20),
-        ("epochs", 10),
+        ("experiments", 40),
+        ("epochs", 3),
         ("slots", 2),
-        ("rounds", 1),
+        ("submitit", 10),
         ("waiting", 300),
         ("seconds", 20),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
+    ctypes.CDLL(None).prctl(SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), args.epochs, args.slots)
-        bench.alone()  # warms the disk's cache
-        alone, walls = [bench.alone()], {"dora grid": [], "submitit, all at once": []}
-        ways = dict(zip(walls, (bench.grid, bench.submitit)))
-        for _ in range(args.rounds):
-            for name, way in ways.items():
-                walls[name].append(way(args.experiments))
-                alone += [bench.alone(), bench.alone()]
-        waiting = bench.waiting(args.waiting, args.slots, args.seconds)
-    ideal = statistics.median(alone) * args.experiments / args.slots
-    print(
-        f"{args.experiments} experiments of {args.epochs} epochs, {args.slots} at a time, seconds"
-    )
-    print(
-        f"{'one by itself':<22} {statistics.median(alone):>6.1f}   {min(alone):.1f} .. {max(alone):.1f}"
-    )
-    print(f"{'ideal':<22} {ideal:>6.1f}")
-    for name, results in walls.items():
-        wall, memory = (statistics.median(column) for column in zip(*results))
-        print(f"{name:<22} {wall:>6.1f}   {wall / ideal:.2f} of ideal   {memory:.1f} GB")
-    print(f"{args.waiting} that wait: {waiting}")
+        bench.training(1)  # warms the disk's cache
+        print(
+            f"experiments of {args.epochs} epochs, {args.slots} at a time; seconds an experiment; "
+            f"load {os.getloadavg()[0]:.1f}"
+        )
+        for name, way, count in (
+            ("training", bench.training, args.experiments),
+            ("dora grid", bench.grid, args.experiments),
+            ("cold", bench.cold, args.experiments),
+            ("submitit", bench.submitit, args.submitit),
+        ):
+            if count:
+                cost = way(count)
+                print(
+                    f"{name:<10} {count:>3} experiments   wall {cost.wall / count:6.2f}   "
+                    f"CPU {cost.cpu / count:6.2f}   {cost.memory:.1f} GB",
+                    flush=True,
+                )
+        if args.waiting:
+            print(
+                f"{args.waiting} that wait: {bench.waiting(args.waiting, args.slots, args.seconds)}"
+            )
 
 
 if __name__ == "__main__":
