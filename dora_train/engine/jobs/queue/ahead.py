@@ -74,8 +74,9 @@ def _import_ahead(queue: Queue, jobs: list[Taken], told: int) -> None:
     try:
         job = queue.job(jobs[0].number) or {}
         given = [[job.number, job.shared, job.watched, job.gpus] for job in jobs]
-        for fd in [told, *(fd for taken in jobs for fd in (*taken.shared, taken.watched))]:
-            os.set_inheritable(fd, True)
+        os.set_inheritable(told, True)
+        for taken in jobs:
+            taken.let_inherit(True)
         code_root = str(Path(__file__).parents[4])
         words = [job["python"], "-u", "-c", PROGRAM, code_root, queue.root, json.dumps(given)]
         # as the first job has it, since Python and libraries read the environment when they start

@@ -82,8 +82,9 @@ def kind_of(job: dict) -> str:
     """
     if not job.get("program"):
         return ""
-    variables = [item for item in job["env"].items() if not _is_of_a_terminal(item[0])]
-    return json.dumps([job["python"], job["folder"], job["preload"], sorted(variables)])
+    variables = [item for item in job.get("env", {}).items() if not _is_of_a_terminal(item[0])]
+    rest = [job.get(key) for key in ("python", "folder", "preload")]
+    return json.dumps([*rest, sorted(variables)])
 
 
 def _is_of_a_terminal(variable: str) -> bool:

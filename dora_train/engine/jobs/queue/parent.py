@@ -30,9 +30,9 @@ def main(path: list[str], root: str, given: str, told: str) -> None:
     """
     queue = Queue(root)
     jobs = [Taken(*job) for job in json.loads(given)]
+    os.set_inheritable(int(told), False)
     for job in jobs:
-        for fd in (*job.shared, job.watched):
-            os.set_inheritable(fd, False)
+        job.let_inherit(False)
     libraries = Libraries()
     ours, sys.path[:] = sys.path[:], [entry for entry in path if entry]
     first = queue.job(jobs[0].number) or {}

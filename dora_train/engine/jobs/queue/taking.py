@@ -30,6 +30,11 @@ class Taken:
     def __init__(self, number: str, shared: list[int], watched: int, gpus: list[str]):
         self.number, self.shared, self.watched, self.gpus = number, shared, watched, gpus
 
+    def let_inherit(self, is_inherited: bool) -> None:
+        """Say whether a program that this process becomes, or starts, has the locks too."""
+        for fd in (*self.shared, self.watched):
+            os.set_inheritable(fd, is_inherited)
+
     def close(self) -> None:
         """Let go of the locks. They stay with the processes that inherited them."""
         alive, rest = self.shared[:1], self.shared[1:]
