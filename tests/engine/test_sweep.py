@@ -169,7 +169,7 @@ def test_json_is_a_list_of_dicts_or_a_dict_of_lists(tmp_path: Path):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ('[{"seed": 1},]', "cases.json:1:14: "),
+        ('[{"seed" 1}]', "cases.json:1:10: "),
         ('[\n{"seed": 1}, 3]', "entry 2 of the list is no dict"),
         ('{"seed": [1], "seed": [2]}', '"seed" stands there twice'),
         ('{"seed": []}', '"seed" names no value'),
