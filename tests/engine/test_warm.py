@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from grid_project import GridProject, Machine
 from project import same_run
+from test_exact import same
+from test_exact_slurm import CHAOS, LINE, Cluster, lives, pid, saved
 from test_local_queue import Here
 
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import State
 from dora_train.engine.jobs.executor import Order, Phase
 
 COUNTED = "open({path!r}, 'a').write('imported\\n')\n"
@@ -386,3 +391,62 @@ def test_an_experiment_has_the_same_bits_cold_warm_and_half_and_half(tmp_path, m
         found.append(xp)
     for xp in found[1:]:
         same_run(found[0], xp)
+
+
+@pytest.mark.slow
+def test_chaos(tmp_path, machine: Machine):
+    """Kills and signals of runs, kills of runners, and losses of power at random.
+
+    Each hits a living process with work left: its steps are slow until all have come.
+    """
+    seed = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
+    print(f"DORA_TRAIN_SEED={seed}")
+    draws, project = random.Random(seed), Cluster(tmp_path, machine)
+    xps = project.submitted(*(f"{LINE} seed={number}, threads=1)" for number in range(3)))
+    for _ in range(CHAOS // 10 or 3):
+        machine.wait(lambda: hit(xps, machine), 120)
+        time.sleep(draws.uniform(0, 1))
+        victim = draws.choice(machine.wait(lambda: hit(xps, machine)))
+        process, what = pid(victim), draws.choice(["KILL", "TERM", "USR2", "runners", "power"])
+        if what == "power":
+            machine.kill_all()
+        elif what == "runners":
+            for runner in runners(machine):
+                runner.kill()
+        else:
+            os.kill(process, getattr(signal, f"SIG{what}"))
+        if what != "runners":
+            machine.wait(lambda process=process: not lives(process))
+            assert victim.state().state is not State.COMPLETED
+        project.sync()
+    project.slow.unlink()
+    machine.wait(lambda: ended(xps, project), 400)
+    for number, xp in enumerate(xps):
+        same(xp, project.undisturbed(f"seed={number}", "threads=1", name=f"undisturbed {number}"))
+    machine.wait(lambda: not machine.processes())
+
+
+def hit(xps: list[Experiment], machine: Machine) -> list[Experiment]:
+    """Those that run, and have a checkpoint of this attempt. Each of them is a fork."""
+    found = []
+    for xp in xps:
+        holder = claims.latest(xp)
+        if holder and holder.alive() and saved(xp) > holder.since * 1e9:
+            found.append(xp)
+            assert imports_nothing(holder.pid)
+    return found
+
+
+def imports_nothing(process: int) -> bool:
+    """Whether a process was forked from one that has imported the libraries."""
+    # what it was started with, which its command line no longer shows
+    return b"DORA_TRAIN_JOB_ID" not in Path(f"/proc/{process}/environ").read_bytes()
+
+
+def ended(xps: list[Experiment], project: Cluster) -> bool:
+    project.sync()
+    return all(xp.state().state is State.COMPLETED for xp in xps)
+
+
+def runners(machine: Machine) -> list[psutil.Process]:
+    return [one for one in machine.processes() if "engine.jobs.queue" in " ".join(one.cmdline())]
