@@ -136,7 +136,7 @@ def experiment_parser() -> Parser:
     add(
         "--threads",
         type=int,
-        default=2,
+        default=1,
         help="CPU threads; frozen when an experiment is made: it changes sums",
     )
     return parser

@@ -47,6 +47,7 @@ LONGEST = [
     "test_search",
     "test_basic",
     "test_three_ways",
+    "test_warm",
     "test_flags",
     "test_sweep",
     "test_model",

@@ -36,7 +36,7 @@ def test_a_run_says_what_it_is_and_how_it_went(project: Project):
     lines = project.dora("run", *QUICK).splitlines()
     assert re.fullmatch(r"XP [0-9a-f]{8}  debug=fast threads=1  new  .*/xps/[0-9a-f]{8}", lines[0])
     assert (
-        "small (57 k parameters) on digits (1,199 train, 299 valid, 299 test) · cpu, 1 threads"
+        "small (57 k parameters) on digits (1,199 train, 299 valid, 299 test) · cpu, 1 thread"
         in lines[1]
     )
     epochs = [line for line in lines if line.startswith("epoch ")]

@@ -36,9 +36,11 @@ def announce(
     """Log the model, the data and the device, the place of a resume, and its warnings."""
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
-    place = f"{device}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    place = str(device)
     if session.ranks.world_size > 1:
-        place = f"{device}, {session.ranks.world_size} ranks, {torch.get_num_threads()} threads"
+        place += f", {session.ranks.world_size} ranks"
+    place += f", {threads} thread" if threads == 1 else f", {threads} threads"
     name = cfg.get("model") or type(module).__name__
     session.log(f"{name} ({counted_short(size)} parameters) on {described(data)} · {place}")
     if resume.content:
