@@ -15,6 +15,7 @@ DATA = "DORA_TRAIN_DATA"
 JOB = "DORA_TRAIN_JOB"
 JOB_ID = "DORA_TRAIN_JOB_ID"
 PARENT = "DORA_TRAIN_PARENT"
+TRACE = "DORA_TRAIN_TRACE"
 
 
 # --- the user's wishes ---
@@ -61,6 +62,11 @@ def frozen_values_asked() -> bool:
     return os.environ.get("DORA_DRIFT") == "old"
 
 
+def json_asked() -> bool:
+    """Whether commands print their results as JSON."""
+    return os.environ.get("DORA_JSON") == "1"
+
+
 def metrics_asked() -> bool:
     """Whether `dora export` takes results along."""
     return os.environ.get("DORA_EXPORT_METRICS") == "1"
@@ -103,6 +109,11 @@ def visible_gpus() -> str | None:
 def state_folder() -> str:
     """Where programs keep their state, as the system says. It may begin with `~`."""
     return os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+
+
+def trace() -> str:
+    """The orders of a run that `python -m dora_train.check` starts. Empty in all other runs."""
+    return os.environ.get(TRACE, "")
 
 
 def fault() -> str:
