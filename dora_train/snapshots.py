@@ -1,4 +1,4 @@
-"""`python -m dora_train.snapshots`: restore the files of an experiment, list and remove snapshots.
+"""`python -m dora_train.snapshots`: the files that an experiment ran, and the snapshots.
 
 The files come from the archive that the experiment keeps. Experiments of earlier versions have
 none. Their files come from the snapshot, or from the commit and the patch. Only this command
@@ -6,9 +6,8 @@ removes a snapshot, and it keeps each one that a job may still start from.
 """
 
 import argparse
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from typing import Any
 from .engine import output
 from .engine.access import listed as listed_in
 from .engine.errors import UserError, report_user_errors, shortened
-from .engine.experiment.code import in_words
-from .engine.experiment.commit_files import check_out
-from .engine.experiment.find import ROOT, find, outputs
+from .engine.experiment.code import in_words, read_project
+from .engine.experiment.find import find, outputs
 from .engine.experiment.folder import CODES, XPS, Experiment
-from .engine.experiment.records import Start, State
-from .engine.experiment.snapshot import Files, discard, everything, lay_out, name_of, unpacked
+from .engine.experiment.ran_files import chosen, file_diff, files_of
+from .engine.experiment.records import State
+from .engine.experiment.snapshot import discard, lay_out
 from .engine.jobs.choose import asked
 from .engine.watch.status import Status, look
 from .engine.words import shown_path
@@ -31,6 +30,7 @@ examples:
   %(prog)s                       the snapshots, and who needs them
   %(prog)s 5f3a there            the files that 5f3a last ran, into a new folder
   %(prog)s 5f3a there --code 9b  another code of those that it ran
+  %(prog)s --diff 5f3a           how today's code differs from what 5f3a last ran
   %(prog)s --remove 9b1c 77d0    these snapshots
 """
 # An experiment in one of these states runs on with the code that it was submitted with.
@@ -42,7 +42,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m dora_train.snapshots",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Get back the files that an experiment ran. List and remove snapshots.",
+        description="Get back the files that an experiment ran, or compare them with today's. List "
+        "and remove snapshots.",
     )
     made.add_argument(
         "sig", metavar="SIG", nargs="?", default="", help="the beginning of a signature"
@@ -58,13 +59,18 @@ def parser() -> argparse.ArgumentParser:
         "--code", metavar="HASH", default="", help="which of its codes, by its hash or its commit"
     )
     made.add_argument(
+        "--diff",
+        action="store_true",
+        help="show how today's code differs from what SIG ran, as a unified diff",
+    )
+    made.add_argument(
         "--remove", metavar="HASH", nargs="+", default=[], help="remove these snapshots"
     )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Restore files, remove snapshots or list them, as the options say.
+    """Restore or compare files, remove snapshots or list them, as the options say.
 
     Args:
         argv: without the name of the program. None: `sys.argv`.
@@ -73,15 +79,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         UserError: a name is unknown, files are lost, or a snapshot is needed.
     """
     args = parser().parse_args(argv)
-    if args.remove and not args.sig:
+    if args.remove and not args.sig and not args.diff:
         remove(outputs(), args.remove)
-    elif args.sig and args.folder and not args.remove:
+    elif args.diff and args.sig and not args.folder and not args.remove:
+        for line in diff(outputs(), args.sig, args.code):
+            print(line)
+    elif args.sig and args.folder and not args.remove and not args.diff:
         print(restore(outputs(), args.sig, Path(args.folder), args.code))
-    elif not args.sig and not args.code:
+    elif not args.sig and not args.code and not args.diff:
         print("\n".join(listed(outputs())))
     else:
         raise UserError(
-            "give a signature and a new folder, or --remove HASH, or nothing.",
+            "give a signature and a new folder, --diff and a signature, --remove HASH, or nothing.",
             "see: python -m dora_train.snapshots --help",
         )
 
@@ -116,83 +125,23 @@ def restore(dora_dir: Path, sig: str, folder: Path, name: str = "") -> str:
     return f"{shown_path(folder)}: {words}, from {source}"
 
 
-def chosen(experiment: Experiment, name: str = "") -> Start:
-    """The code that it ran last, or the one whose hash or commit begins with `name`.
+def diff(dora_dir: Path, sig: str, name: str = "") -> Iterator[str]:
+    """The lines of a unified diff from the code that an experiment ran to today's.
+
+    Args:
+        name: as for `restore`.
 
     Raises:
-        UserError: there is none, or several.
+        UserError: there is no such code, or its files are lost.
     """
-    codes = experiment.codes()
-    if not codes:
-        raise UserError(f"XP {experiment.sig} does not say which code it ran.")
-    if not name:
-        return codes[-1]
-    found = {_id(start): start for start in codes if _begins_with(start, name)}
-    if len(found) != 1:
-        count = "several codes" if found else "no code"
-        raise UserError(
-            f'XP {experiment.sig} ran {count} "{name}".',
-            f"it ran: {shortened([_id(start) for start in codes], 8)}.",
-        )
-    return next(iter(found.values()))
-
-
-def _begins_with(start: Start, name: str) -> bool:
-    """Whether the hash or the commit of a code begins with `name`."""
-    hash_, commit = start.code.get("hash") or "", start.code.get("commit") or ""
-    return str(hash_).startswith(name) or str(commit).startswith(name)
-
-
-def _id(start: Start) -> str:
-    return str(start.code.get("hash") or start.code.get("commit") or "a code without a name")
-
-
-def files_of(dora_dir: Path, experiment: Experiment, start: Start) -> tuple[Files, str]:
-    """The files whose hash is that of `start`, and a word for the place where they were found.
-
-    Raises:
-        UserError: they are lost, or the files that are left have another hash.
-    """
-    name = str(start.code.get("hash") or "")
-    if not name:
-        return _from_commit(experiment, start), "the commit"
-    archived = unpacked(experiment.code_archive(name))
-    if name_of(archived) == name:
-        return archived, "its archive"
-    in_snapshot = everything(dora_dir / CODES / name)
-    if name_of(in_snapshot) == name:
-        return in_snapshot, "its snapshot"
-    patched = _from_commit(experiment, start)
-    if name_of(patched) == name:
-        return patched, "the commit and its patch"
-    raise UserError(
-        f"what is left leads to other files than XP {experiment.sig} ran: git changes",
-        "line ends or filters some, or the archive, the snapshot or the patch was edited.",
-    )
-
-
-def _from_commit(experiment: Experiment, start: Start) -> Files:
-    """The files of a commit with a patch: earlier versions of this project kept them so.
-
-    Raises:
-        UserError: the commit or the patch is missing.
-    """
-    commit, dirty = str(start.code.get("commit") or ""), start.code.get("dirty") or []
-    patch = experiment.patch(str(start.code.get("hash") or ""))
-    if not commit and not patch.exists():
-        raise UserError(
-            f"XP {experiment.sig} ran files that are lost:",
-            "no archive, snapshot or commit holds them.",
-        )
-    if dirty and not patch.exists():
-        raise UserError(
-            f"XP {experiment.sig} ran {in_words([start])}. The changes were not kept:",
-            f"{shortened(dirty, 3)}. There is no archive and no snapshot of it.",
-        )
-    changes = patch if dirty and patch.stat().st_size else None
-    with tempfile.TemporaryDirectory() as folder:
-        check_out(ROOT, commit, changes, Path(folder, "files"))
-        return everything(Path(folder, "files"))
+    experiment = find(dora_dir, sig)
+    before = files_of(dora_dir, experiment, chosen(experiment, name))[0]
+    now = read_project(dora_dir).files
+    if before == now:
+        yield f"XP {experiment.sig} ran today's code: there is no difference."
+    for path in sorted(before.keys() | now.keys()):
+        if before.get(path) != now.get(path):
+            yield from file_diff(path, before.get(path), now.get(path))
 
 
 # --- snapshots ---

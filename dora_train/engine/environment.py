@@ -15,6 +15,7 @@ DATA = "DORA_TRAIN_DATA"
 JOB = "DORA_TRAIN_JOB"
 JOB_ID = "DORA_TRAIN_JOB_ID"
 PARENT = "DORA_TRAIN_PARENT"
+TRACE = "DORA_TRAIN_TRACE"
 
 
 # --- the user's wishes ---
@@ -59,6 +60,11 @@ def take_asked() -> bool:
 def frozen_values_asked() -> bool:
     """Whether an experiment runs its values of birth though today's defaults are others."""
     return os.environ.get("DORA_DRIFT") == "old"
+
+
+def json_asked() -> bool:
+    """Whether commands print their results as JSON."""
+    return os.environ.get("DORA_JSON") == "1"
 
 
 def metrics_asked() -> bool:
@@ -108,6 +114,11 @@ def wait_policy() -> str:
 def state_folder() -> str:
     """Where programs keep their state, as the system says. It may begin with `~`."""
     return os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+
+
+def trace() -> str:
+    """The orders of a run that `python -m dora_train.check` starts. Empty in all other runs."""
+    return os.environ.get(TRACE, "")
 
 
 def fault() -> str:

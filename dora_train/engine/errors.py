@@ -103,6 +103,7 @@ def report_user_errors() -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, UserError):
             print(as_typed(str(error)), file=sys.stderr, flush=True)
+            output.say_json({"error": str(error)})
         elif isinstance(error, OSError) and output.is_lost(error):
             output.forget(error)
         # Ctrl-C needs no message. Python exits with 130.

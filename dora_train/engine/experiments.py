@@ -6,7 +6,6 @@ them, and knows the code and the resources of their jobs. `dora/main.py` adds wh
 """
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +18,10 @@ from .access import refuse_unwritable
 from .errors import UserError, writable
 from .experiment import claims, clearing
 from .experiment.birth import birth_of
-from .experiment.code import Code, read_project
+from .experiment.code import Code
 from .experiment.contents import Contents
 from .experiment.drift import Drift, Stored, values_of_a_job
 from .experiment.early_checks import Check, EarlyChecks
-from .experiment.find import ROOT
 from .experiment.folder import Experiment
 from .experiment.lookup import Lookup
 from .experiment.records import Birth
@@ -118,6 +116,7 @@ class Experiments(Lookup):
             UserError: the configuration asks for something that is not there.
         """
         self._early_checks.check(xp)
+        self.todays_code.refuse_other(xp.values)
 
     def check_anew(self, xp: XP) -> None:
         """As `check`, before results are put aside for a job.
@@ -177,10 +176,10 @@ class Experiments(Lookup):
 
     # --- their jobs ---
 
-    @cached_property
+    @property
     def code(self) -> Code:
         """The project's code as this command found it."""
-        return read_project(self.dora.dir)
+        return self.todays_code.now
 
     def code_for_jobs(self, xp: XP) -> tuple[Path, dict[str, Any]]:
         """The folder of the code that a job submitted now runs, and its record (`Start.code`).
@@ -188,22 +187,12 @@ class Experiments(Lookup):
         Raises:
             UserError: the configuration asks for neither a snapshot nor the live files.
         """
-        kind = str(xp.values.get("code", "snapshot"))
-        if kind not in ("snapshot", "live"):
-            raise UserError(
-                f"code={kind}: a job runs a snapshot, or the live files: code=snapshot or code=live."
-            )
-        if not self.dora.git_save or kind == "live":
-            return ROOT, self.code.stored() | {"hash": ""}
-        self.code = read_project(self.dora.dir)
-        if self.code.note:
-            print(self.code.note, file=sys.stderr)
-        with writable(self.dora.dir):
-            return self.code.snapshot(self.dora.dir), self.code.stored()
+        return self.todays_code.for_jobs(xp.values)
 
     def todays_snapshot(self) -> str:
         """The name of the snapshot that `code_for_jobs` would make. Nothing is written."""
-        return read_project(self.dora.dir).hash
+        self.todays_code.read_again()
+        return self.code.hash
 
     def excluded(self, xp: XP, slurm: SlurmConfig) -> dict[str, Any]:
         """The values that a job takes from its submission, see `values_of_a_job`.

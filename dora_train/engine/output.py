@@ -1,4 +1,4 @@
-"""The standard output of a command: letters that it cannot hold, and an output that is lost.
+"""The standard output of a command: letters that it cannot hold, an output that is lost, and JSON.
 
 A lost output must never end a training. The terminal may be closed, the disk of the log may be
 full, the reader of the pipe may be gone. `train.log` has every line of a run. Any other command
@@ -8,11 +8,13 @@ reports that its output is lost, and fails.
 import codecs
 import errno
 import io
+import json
+import math
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -112,3 +114,37 @@ def forget(error: OSError) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if error.errno not in GONE:
         print(f"cannot write {NAME}: {error.strerror}.", file=sys.stderr)
+
+
+# --- JSON ---
+
+_for_json: list[TextIO] = []  # the standard output, if it is kept for JSON
+
+
+def keep_for_json() -> None:
+    """Keep the standard output for `say_json`. All words go to the standard error from here on."""
+    if not _for_json:
+        _for_json.append(sys.stdout)
+        sys.stdout = sys.stderr
+
+
+def says_json() -> bool:
+    """Whether this command prints JSON."""
+    return bool(_for_json)
+
+
+def say_json(content: dict[str, Any]) -> None:
+    """Print one object on one line, if this command prints JSON."""
+    for stream in _for_json:
+        print(json.dumps(_finite(content), default=str), file=stream, flush=True)
+
+
+def _finite(value: object) -> object:
+    """The value with None for NaN and infinity, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list(map(_finite, value))
+    return value

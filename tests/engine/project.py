@@ -74,8 +74,7 @@ class Project:
             text=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            **options,
+            **{"stderr": subprocess.STDOUT, **options},
         )
 
     def run(self, *command: str, code: int | None = 0, timeout: float = 240) -> str:

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dora.conf import DoraConfig
 from experiments import experiment
 from forked import Run
 from grid_project import GridProject, Machine
@@ -25,12 +25,14 @@ from dora_train import snapshots as command
 from dora_train.engine import job as job_module
 from dora_train.engine.dora import main as main_module
 from dora_train.engine.errors import UserError
+from dora_train.engine.experiment import ran_files
 from dora_train.engine.experiment import snapshot as snapshots
 from dora_train.engine.experiment.code import Code, in_words, read_project
+from dora_train.engine.experiment.counted_code import ENGINE, python_parts
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import Job, RunState, Start, State
 from dora_train.engine.experiment.snapshot import everything, lay_out, name_of, packed, unpacked
-from dora_train.engine.experiments import Experiments
+from dora_train.engine.experiment.todays_code import TodaysCode
 from dora_train.engine.grid.grids import grid_files
 from dora_train.engine.grid.request import code_before
 from dora_train.engine.watch.board import META, Board, Line, meta
@@ -39,6 +41,8 @@ from dora_train.report.diff import differences
 from dora_train.report.page import _run
 from dora_train.report.runs import read
 
+# Parts of the project that only name, store, submit or show runs.
+NO_NUMBERS = (ENGINE, "dora_train/report/")
 ODD = "odd ä \n\t'\"\\ name.py"
 COMMIT = "0123456789abcdef"
 
@@ -69,7 +73,7 @@ def ran(xp: Experiment, code: Code, number: int = 1, epoch: int = 1) -> Experime
 
 
 def had_back(monkeypatch, root: Path, xp: Experiment, folder: Path, name: str = "") -> str:
-    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.setattr(ran_files, "ROOT", root)
     return command.restore(xp.folder.parents[1], xp.sig, folder, name)
 
 
@@ -633,6 +637,9 @@ def test_what_a_run_imports_is_what_it_keeps(copy: Project, tmp_path):
         if path.startswith(str(project.root))
     }
     assert len(ours) > 40 and ours <= set(unpacked(xp.code_archive(code.hash)))
+    parts = python_parts(code.files, "dora_train/train.py", birth["config"])
+    silent = [path for path in ours - parts.keys() if not path.startswith(NO_NUMBERS)]
+    assert not silent, "what a run imports counts in its tag"
     assert {
         "generated.py",
         "linked_lib/__init__.py",
@@ -662,17 +669,17 @@ def test_a_file_that_is_edited_while_a_run_starts_is_named(copy: Project):
 
 def test_the_code_is_that_of_the_project_wherever_the_command_is_typed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    main: Any = SimpleNamespace(dora=SimpleNamespace(dir=tmp_path / "out", git_save=True))
+    dora = DoraConfig(dir=tmp_path / "out", git_save=True)
+    todays = TodaysCode(lambda cfg: None, ROOT / "conf", dora)
     code = read_project(tmp_path / "out")
     assert (
         code.root == ROOT
         and "dora_train/train.py" in code.files
         and "grids/mysweep.py" in code.files
     )
-    main.code, live = code, SimpleNamespace(values={"code": "live"})
-    assert Experiments.code_for_jobs(main, live)[0] == ROOT
-    snapshot, known = Experiments.code_for_jobs(main, SimpleNamespace(values={}))  # type: ignore[arg-type]
-    assert everything(snapshot) == code.files and known == main.code.stored()
+    assert todays.for_jobs({"code": "live"})[0] == ROOT
+    snapshot, known = todays.for_jobs({})
+    assert everything(snapshot) == code.files and known == code.stored()
 
 
 def test_a_pipe_among_the_grids(tmp_path):

@@ -7,6 +7,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from .. import output
 from ..errors import UserError
 from ..experiment.folder import Experiment
 from ..experiment.xp import XP
@@ -14,8 +15,10 @@ from ..experiments import Experiments
 from ..grid.stop import cancel
 from ..jobs.choose import asked
 from ..jobs.executor import Executor
+from ..watch import json_lines
 from ..watch.info import find_job, follow_experiment, lines, log_to_show, metrics_line
 from ..watch.logs import print_log
+from ..watch.status import look
 
 
 def info(main: Experiments, args: argparse.Namespace, executor: Executor | None = None) -> int:
@@ -41,8 +44,9 @@ def info(main: Experiments, args: argparse.Namespace, executor: Executor | None 
         print_log(log_to_show(experiment))
     elif args.tail:
         follow_experiment(experiment, executor)
-    else:
+    elif not output.says_json():
         print("\n".join(lines(experiment, Path(main.dora.dir), executor)))
+    json_lines.say("info", experiment, look([experiment], executor, force=True)[experiment.sig])
     return 0
 
 

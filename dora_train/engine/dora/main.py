@@ -30,7 +30,10 @@ from ..experiments import Check, Experiments, Stored
 from ..run.signals import Signals
 from ..run.spawn import end_with_parent
 from ..upstream.dora import config_folder, install, own_command
+from ..watch import json_lines
 from . import verbs
+
+JSON_VERBS = ("run", "grid", "info", "launch")  # they print JSON with DORA_JSON=1
 
 
 def hydra_main(
@@ -76,10 +79,13 @@ class TrainMain(Experiments):
         is_run = getattr(self.command, "command", "") == "run"
         if self.command is not None:
             output.prepare(never_fails=is_run)
+            if environment.json_asked() and self.command.command in JSON_VERBS:
+                output.keep_for_json()
         self.signals: Signals | None = None
+        self.is_started_rank = False  # `dora run -d` started this process as a rank
         if is_run:
             self.signals = Signals().install()
-            end_with_parent()  # if `dora run -d` started this process as a rank
+            self.is_started_rank = end_with_parent()
         folder = config_folder(main, config_path)
         block = _dora_block(folder / f"{config_name}.yaml")
         super().__init__(
@@ -105,9 +111,15 @@ class TrainMain(Experiments):
     def __call__(self) -> Any:
         """Run the experiment of this process's command."""
         _ = self.code  # read now: the modules of the project are imported from here on
+        from ..run.ranks import Ranks
         from ..run.session import run
 
-        return run(self, self.requested(), self.signals, clear=self.clear_asked)
+        xp = self.requested()
+        try:
+            return run(self, xp, self.signals, clear=self.clear_asked)
+        finally:
+            if Ranks.here().is_first and not self.is_started_rank:
+                json_lines.say("run", self.experiment(xp))
 
     def requested(self) -> XP:
         """The experiment that this process's command names."""

@@ -12,6 +12,7 @@ from ..config.values import flatten
 from ..errors import UserError
 from ..experiment.share import Imported, exported
 from ..upstream.dora import current_xp
+from ..watch import json_lines
 
 if TYPE_CHECKING:
     from dora import Explorer
@@ -43,7 +44,11 @@ def run_ranks(main: "TrainMain", argv: Sequence[str], num_workers: int | None = 
     # Dora has added the overrides that `-f SIG` stands for. The ranks get those of the command.
     overrides = getattr(main.command, "argv", argv)
     signals = main.signals or Signals().install()
-    run_local_ranks(main, main.requested(), overrides, num_workers, main.clear_asked, signals)
+    xp = main.requested()
+    try:
+        run_local_ranks(main, xp, overrides, num_workers, main.clear_asked, signals)
+    finally:
+        json_lines.say("run", main.experiment(xp))
 
 
 def find_explorer(args: argparse.Namespace, main: "TrainMain") -> "Explorer":

@@ -16,5 +16,7 @@ clearing.py      --clear, and how results come back
 contents.py      the files of its data, compared with those of today
 checkpoint.py    reads the file of a checkpoint
 code.py          the code that it runs. project.py finds it, snapshot.py keeps and writes it
+ran_files.py     the files that it ran. commit_files.py has those of earlier versions
+counted_code.py  the part of the code that counts in `tag=@code`. todays_code.py compares with it
 share.py         records for dora export and dora import
 """

@@ -16,13 +16,15 @@ from ..config.quoting import overrides_from
 from ..config.refused import refuse_reserved
 from ..config.values import Delta, is_excluded, key_of
 from ..errors import UserError
-from ..upstream.dora import HydraMain, config_folder
+from ..upstream.dora import HydraMain
+from .counted_code import CODE
 from .drift import FrozenValues, Stored
 from .find import find
 from .folder import XPS, Experiment
 from .frozen import todays_values
 from .records import Birth
 from .share import Imported
+from .todays_code import TodaysCode
 from .xp import XP
 
 
@@ -61,7 +63,8 @@ class Lookup(HydraMain):
         as_stored: Stored,
     ):
         super().__init__(main, config_name, config_path, version_base, dora)
-        self.composer = Composer(config_folder(main, config_path), config_name, version_base)
+        self.composer = Composer(self.full_config_path, config_name, version_base)
+        self.todays_code = TodaysCode(main, self.full_config_path, dora)
         self.as_stored = as_stored
         self.frozen = FrozenValues(dora, as_stored)
 
@@ -145,6 +148,9 @@ class Lookup(HydraMain):
         """
         refuse_reserved(argv)
         composed = self.composer.compose(argv)
+        if composed.values.get("tag") == CODE:
+            tag = self.todays_code.resolved(composed.values)
+            composed = self.composer.compose([*argv, f"tag={tag}"])
         limits.check_changes(composed.delta, self.composer.defaults)
         xp = self._named(composed, composed.delta, RULE)
         if composed.former is not None:

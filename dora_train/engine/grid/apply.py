@@ -147,8 +147,10 @@ class Applier:
         return kept(self.command.main, sheep.experiment, self._todays_code(sheep))
 
     def _todays_code(self, sheep: Sheep) -> JobCode:
+        main = self.command.main
         key = str(sheep.xp.values.get("code"))
-        if key not in self._todays:
-            with located(sheep):
-                self._todays[key] = self.command.main.code_for_jobs(sheep.xp)
+        with located(sheep):
+            main.todays_code.refuse_other(sheep.xp.values)
+            if key not in self._todays:
+                self._todays[key] = main.code_for_jobs(sheep.xp)
         return self._todays[key]

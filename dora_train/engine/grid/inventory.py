@@ -10,6 +10,7 @@ from dora.explore import Herd
 from ..errors import UserError
 from ..experiment.clearing import other_owner
 from ..experiment.folder import Experiment
+from ..experiment.records import State
 from ..jobs.choose import chosen
 from ..jobs.executor import Executor
 from ..watch.status import look
@@ -108,7 +109,11 @@ def update(inventory: Inventory, command: Command) -> None:
             job_ids = job.ids
         inventory.known[sig], inventory.job_ids[sig] = known, job_ids
     for one in inventory.sheep:
-        one.status = statuses[one.xp.sig]
+        sig = one.xp.sig
+        one.status = statuses[sig]
+        if one.status.state == State.COMPLETED:
+            one.other_code = bool(command.main.todays_code.differs(one.experiment, one.xp.values))
+            inventory.known[sig] = replace(inventory.known[sig], other_code=one.other_code)
 
 
 def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

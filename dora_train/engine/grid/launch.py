@@ -15,6 +15,7 @@ from ..jobs.choose import chosen
 from ..jobs.executor import Executor
 from ..jobs.resources import refuse_dev
 from ..shell import typed
+from ..watch import json_lines
 from ..watch.logs import follow, log_of
 from ..watch.status import look
 from .plan import SIGNS
@@ -50,7 +51,24 @@ def launch(main: Experiments, args: argparse.Namespace) -> int:
     update_from_args(rules, args)
     slurm = main.resources(xp, slurm)
     refuse_dev(slurm)
-    decision = decide(main, Wish(xp, slurm, rules, args.clear), executor)
+    try:
+        return _decided(main, args, Wish(xp, slurm, rules, args.clear), executor)
+    finally:
+        status = look([experiment], executor, force=True)[experiment.sig]
+        json_lines.say("launch", experiment, status)
+
+
+def _decided(main: Experiments, args: argparse.Namespace, wish: Wish, executor: Executor) -> int:
+    """Submit the experiment if the rules ask for it, and follow it if the arguments do.
+
+    Returns:
+        The exit code, see `launch`.
+
+    Raises:
+        UserError: it cannot be submitted.
+    """
+    xp, experiment = wish.xp, main.experiment(wish.xp)
+    decision = decide(main, wish, executor)
     action = decision.action
     if action.verb.submits:
         _submit(main, decision, executor)

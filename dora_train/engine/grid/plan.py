@@ -61,6 +61,7 @@ class Known:
     grids: Collection[str] = ()  # the other grids that name it
     code: str = ""  # the snapshot that its last job runs; empty: the live files, or no job
     owner: str = ""  # the other user who made it; empty: this user did
+    other_code: bool = False  # it is finished, and today's code is another
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Action:
     stops: bool = False  # a job that waits or runs is cancelled
     leaves: bool = False  # the grid no longer names it
     older: bool = False  # it waits with code that is not today's
+    other_code: bool = False  # it is kept, and finished with code that is not today's
     out_of_reach: bool = False  # nobody here can tell whether it still runs (Status.out_of_reach)
 
 
@@ -139,7 +141,8 @@ def _wanted(
         return Action(sig, Verb.NEW, "queued by us before")
     if status.live:
         return _live(want, now, rules, update)
-    return _not_live(want, status, rules)
+    action = _not_live(want, status, rules)
+    return replace(action, other_code=now.other_code and action.verb == Verb.KEEP)
 
 
 def _live(want: Wanted, now: Known, rules: SubmitRules, update: bool) -> Action:

@@ -44,6 +44,9 @@ class Sheep(dora.shep.Sheep):
     Args:
         place: the line of the grid file that named it, e.g. "grids/mysweep.py:14".
         executor: it is asked about the job. None: SLURM and the queue of this machine are asked.
+
+    Attributes:
+        other_code: it is finished, and ran other code than today's. `dora grid` finds out.
     """
 
     xp: XP
@@ -59,6 +62,7 @@ class Sheep(dora.shep.Sheep):
         self.experiment = experiment or Experiment(xp.folder)
         self.place = place
         self.executor = executor
+        self.other_code = False
         self._status, self._looked = Status(State.NEW), float("-inf")
 
     @property

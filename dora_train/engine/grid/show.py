@@ -28,6 +28,12 @@ def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], w
     older = sum(action.older for action in actions)
     if older:
         print(f"  {older} that wait run older code; today's: DORA_UPDATE=1 {typed()} grid {grid}")
+    others = sum(action.other_code for action in actions)
+    if others:
+        print(
+            f"  {others} finished with other code than today's (code: differs); what has changed: "
+            f"python -m dora_train.snapshots --diff SIG     to count the code: tag=@code"
+        )
     unknown = sum(action.out_of_reach for action in actions)
     if unknown:
         print(

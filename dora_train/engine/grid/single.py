@@ -96,6 +96,7 @@ def request(main: Experiments, decision: Decision, executor: Executor) -> Reques
     if action.verb == Verb.RESUME:
         job_code = code_before(experiment, Path(main.dora.dir))
     if job_code is None:
+        main.todays_code.refuse_other(xp.values)
         job_code = kept(main, experiment, main.code_for_jobs(xp))
     root, code = job_code
     return Request(

@@ -14,6 +14,7 @@ from dora.conf import SlurmConfig, SubmitRules
 from dora.explore import Explorer
 from dora.grid import RunGridArgs
 
+from .. import output
 from ..errors import UserError
 from ..experiment import claims
 from ..experiment.records import State
@@ -22,7 +23,9 @@ from ..jobs.choose import chosen
 from ..jobs.executor import Executor, nowhere
 from ..jobs.resources import Shape, parameters, refuse_dev, stored
 from ..upstream.dora import from_command_line
+from ..watch import json_lines
 from ..watch.info import overrides
+from ..watch.status import look
 from .apply import Applier, updates_code
 from .command import Command
 from .grids import Wants, find_explorer
@@ -70,7 +73,11 @@ def run_grid(
     slurm = slurm or main.get_slurm_config()
     wants = Wants(Path(main.dora.dir), grid_name)
     command = Command(main, explorer, grid_name, rules, slurm, args, wants, args.clear)
-    sheep, code = Sync(command).run()
+    sync = Sync(command)
+    try:
+        sheep, code = sync.run()
+    finally:
+        sync.say_json()
     if code and from_command_line(args):
         sys.exit(code)
     return sheep
@@ -88,6 +95,8 @@ class Sync:
         self.command = command
         self.executor: Executor = chosen(command.main.composer.compose([]).values)
         self.applier = Applier(command)
+        self.inventory: Inventory | None = None
+        self.actions: Sequence[Action] = ()
         self.watching = Watching(command, self.applier.refill, self.next_round)
 
     def run(self) -> tuple[list[Sheep], int]:
@@ -108,6 +117,7 @@ class Sync:
             return inventory.sheep, 0
         actions = plan(command, inventory)
         check(command, inventory, actions)
+        self.inventory, self.actions = inventory, actions
         missing = self._missing()
         needs_executor = any(action.verb.submits or action.stops for action in actions)
         blocked = bool(missing) and needs_executor
@@ -133,6 +143,23 @@ class Sync:
             return inventory.sheep, self.watching.watch(inventory, actions, outcomes)
         with self.executor.more_to_come():
             return inventory.sheep, self.watching.watch(inventory, actions, outcomes)
+
+    def say_json(self) -> None:
+        """Print a line of JSON for each experiment of the plan, if the user asked for it."""
+        if self.inventory is None or not output.says_json():
+            return
+        experiments = self.inventory.experiments
+        statuses = look(experiments.values(), self.executor, force=True)
+        for action in self.actions:
+            json_lines.say(
+                "grid",
+                experiments[action.sig],
+                statuses[action.sig],
+                grid=self.command.grid,
+                action=action.verb.value,
+                reason=action.reason or None,
+                other_code=action.other_code,
+            )
 
     def next_round(self) -> Inventory:
         """Submit the experiments of a search that follow one that has ended.

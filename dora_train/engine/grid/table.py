@@ -22,6 +22,8 @@ from ..watch.status import Status
 from ..words import main_metric
 from .sheep import Sheep
 
+DIFFERS = "differs"  # in the column `code`: from today's
+
 
 @dataclass
 class Row:
@@ -35,6 +37,7 @@ class Row:
     index: int = 0
     sig: str = ""
     job_id: str = ""
+    other_code: bool = False  # it is finished, and ran other code than today's
 
     def line(self, mark: str = "") -> Line:
         """The values that the columns of a row are taken from, in Dora's form.
@@ -52,6 +55,8 @@ class Row:
             "mark": mark,
             **meta(self.run, self.status, self.epochs),
         }
+        if self.other_code:
+            own["code"] = f"{own['code']}, {DIFFERS}".removeprefix(", ")
         return Line(self.status, {**(self.metrics or {}), "Meta": own}, broken=self.metrics is None)
 
 
@@ -129,6 +134,7 @@ class GridTable:
             index,
             sig,
             sheep.current_job_id or "",
+            sheep.other_code,
         )
         # An explorer's own `process_sheep` may read more than the history, which can change later.
         own = type(self.explorer).process_sheep is not Explorer.process_sheep

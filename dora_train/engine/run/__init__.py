@@ -22,6 +22,7 @@ The training
     resume.py        where a run resumes
     checkpoints.py   writes the files that it resumes from
     boundary.py      saves and leaves between two steps
+    unkept.py        names at the start what no checkpoint will hold
     endings.py       ends before the last epoch
     averaging.py     a running average of the weights
     precision.py     `trainer.precision`, for predict.py
@@ -43,4 +44,9 @@ Its numbers
     loggers.py       TensorBoard, CSV and wandb
     progress.py      the bar, the lines and the heartbeat
     profile.py       where the time went
+`python -m dora_train.check`
+    comparisons.py   compares disturbed runs, and names the likely cause of a difference
+    arms.py          starts these runs: it forks a process that has the libraries
+    trace.py         writes what a run holds at each step. traces.py reads and compares it
+    suspects.py      looks for what no checkpoint holds
 """

@@ -50,6 +50,13 @@ def kept_generators() -> Iterator[None]:
         _set_states(states)
 
 
+def draw_once() -> None:
+    """Draw from the global generators, as other work in the process would."""
+    random.random()
+    numpy.random.rand()
+    torch.rand(())
+
+
 def kept_in_training() -> contextlib.AbstractContextManager:
     """Do the same in a process that also trains, because it has no workers to read for it."""
     # A worker does nothing but read. To keep its generators would only cost time.

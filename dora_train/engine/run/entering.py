@@ -7,6 +7,7 @@ experiment and a wrong value are to be answered without waiting for them.
 import os
 import time
 
+from ..errors import shortened
 from ..experiment.folder import Experiment
 from ..experiment.records import State
 from ..experiment.xp import XP
@@ -32,6 +33,11 @@ def is_finished(main: Experiments, xp: XP, experiment: Experiment, is_first: boo
             finished += f" (best {shown_best(state.best, main_metric(xp.values)[0])})"
         print(f"XP {xp.sig}  {overrides_of(xp)}  finished  {shown_path(experiment.folder)}")
         print(f"{finished} · nothing to do · to run anew: --clear")
+        if differing := main.todays_code.differs(experiment, xp.values):
+            print(
+                f"it ran other code than today's: {shortened(differing, 3)} · "
+                "to run today's: --clear, or tag=@code (another experiment)"
+            )
     return True
 
 
@@ -47,8 +53,10 @@ def enter(main: Experiments, xp: XP, is_first: bool = True, clear: bool = False)
     """
     birth = None if clear else main.experiment(xp).birth()
     # Before Lightning is imported, which takes seconds.
-    if birth is None and is_first:
+    if is_first and birth is None:
         main.check(xp)
+    elif is_first:
+        main.todays_code.refuse_other(xp.values)
     from .checks import check_run
 
     quieten_lightning()

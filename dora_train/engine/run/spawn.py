@@ -90,12 +90,17 @@ def _gpus(cfg: DictConfig) -> int:
     return torch.cuda.device_count()
 
 
-def end_with_parent() -> None:
-    """Let this rank save and leave if the process that started the ranks is killed."""
+def end_with_parent() -> bool:
+    """Let this rank save and leave if the process that started the ranks is killed.
+
+    Returns:
+        Whether `dora run -d` started this process.
+    """
     # Commands that this process starts must not have the variable: they are no ranks.
     parent = environment.take_parent()
     if parent:
         end_with(Parent(int(parent)), signal.SIGTERM, GRACE)
+    return bool(parent)
 
 
 def _start(command: list[str], world_size: int, experiment: Experiment) -> list[subprocess.Popen]:

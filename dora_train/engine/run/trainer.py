@@ -6,6 +6,7 @@ that holds it all.
 """
 
 import atexit
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ... import counters
+from .. import environment
 from ..experiment.checkpoint import holds_objects
 from ..upstream.lightning import (
     batches_that_stepped,
@@ -40,6 +42,8 @@ from .resume import Resume, take_up, weights_to_test
 from .same_data import keep_or_refuse, refuse_learned
 from .session import Session, current
 from .start import start_from
+from .trace import Trace
+from .unkept import SayUnkept
 
 
 def train(module: pl.LightningModule, data: Data, cfg: DictConfig) -> dict[str, Any]:
@@ -210,6 +214,7 @@ def _callbacks(cfg: DictConfig, session: Session, history: History) -> list[pl.C
     if cfg.ema.decay:
         callbacks.append(AverageWeights(cfg.ema.decay, ranks.world_size))
     callbacks += [instantiate(callback) for callback in cfg.get("callbacks") or []]
+    callbacks.append(SayUnkept(session.log))
     # Lightning calls those below after all others and after the module's own hooks, in this order.
     callbacks.append(history)
     if cfg.stop_on_nan:
@@ -229,6 +234,8 @@ def _callbacks(cfg: DictConfig, session: Session, history: History) -> list[pl.C
         StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, every.every_minutes)
     )
     callbacks.append(checkpoints)
+    if orders := environment.trace():
+        callbacks.append(Trace(Path(orders), ranks.rank))
     return callbacks
 
 
