@@ -23,17 +23,8 @@ from typing import Any
 from ...children import Parent, end_with
 from .. import environment
 from ..experiment.find import ROOT
+from ..jobs.queue.libraries import USUAL
 
-# Imported before the first fork: nothing of the project, so that each start imports it anew.
-LIBRARIES = (
-    "dora.__main__",
-    "pytorch_lightning",
-    "torchmetrics.classification",
-    "torch.distributed",
-    "hydra.core.override_parser.overrides_parser",
-    "sklearn.datasets",
-    "rich.progress",
-)
 END = (2**31, 0)  # the place of the record after the last batch
 
 
@@ -173,7 +164,7 @@ def _runner(plan: Path, number: int) -> subprocess.Popen:
 def run_plan(plan: Path) -> None:
     """Fork each start of a plan, and write down the exit codes of its ranks."""
     end_with(Parent(os.getppid(), in_main_thread=True))
-    for name in LIBRARIES:
+    for name in USUAL:  # nothing of the project, so that each start imports it anew
         importlib.import_module(name)
     codes: list[list[int]] = []
     for start in json.loads(plan.read_text()):
