@@ -48,10 +48,14 @@ class Main:
     def __init__(self):
         self.marks = Marks().of
 
-    def get_names(self, xps):
-        return [
-            f"lr=0.{index + 1} a_rather_long_name_of_an_experiment" for index, _ in enumerate(xps)
-        ], "seed=1"
+    def get_name_parts(self, xp):
+        if xp.argv:
+            return dict(word.split("=") for word in xp.argv)
+        at = int(xp.sig[-1], 16) + 1
+        return {"seed": 1, "lr": f"0.{at}", "word": f"a_rather_long_name_of_experiment_{at}"}
+
+    def short_name_part(self, key, value):
+        return f"{key}={value}"
 
 
 def sheep(tmp_path, states, histories) -> list[Sheep]:
@@ -102,7 +106,7 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
         "0",
         "00000000",
         "lr=0.1",
-        "a_rather_long_name_of_an_experiment",
+        "word=a_rather_long_name_of_experiment_1",
         "running",
         "1/3",
         "10",
@@ -116,16 +120,20 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_fits_the_width_it_has(tmp_path, width):
+def test_fits_the_width_it_has_and_cuts_no_name(tmp_path, width):
     flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
-    _, _, above, titles, row, _, *notes = drawn(flock, Digits(lambda launcher: None), width)
-    assert notes == (["too narrow for: it/s, left, train loss"] if width == 60 else [])
+    lines = drawn(flock, Digits(lambda launcher: None), width)
+    _, _, above, titles, row, *_ = lines
+    narrow = "too narrow for: it/s, left, train loss"
+    assert (lines[-1] == narrow) == (width == 60)
     assert above.split() == (["valid"] if width == 60 else ["train", "valid"]) and titles.endswith(
         "acc"
     )
-    assert max(map(len, (above, titles, row, *notes))) <= width
-    # what shrinks is the name
-    assert "00000000  lr=0.1 a_rather_lo" in row and "running" in row and "25.0%" in row
+    assert max(map(len, lines)) <= width
+    # what shrinks is the name, and it goes on in the next line
+    assert "00000000  lr=0.1" in row and "running" in row and "25.0%" in row
+    letters = "".join("".join(lines).split())
+    assert "…" not in letters and letters.count("a_rather_") == 2
 
 
 def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_before_names():
@@ -160,11 +168,12 @@ def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_be
         screen.print(Board("mysweep", "", columns, [line], Better({"best": "max"})))
         screens[width] = [text.rstrip() for text in screen.file.getvalue().splitlines()]
     assert "lr=0.1 momentum=0.9 seed=0  torch.OutOfM" in screens[100][3] and len(screens[100]) == 4
-    assert screens[70][4] == "too narrow for: train loss, train acc, valid loss"
-    assert (
-        screens[60][2].split()[-1] == "best"
-        and "lr=0.1 momentum=0.9…  torch.OutO…" in screens[60][3]
-    )
+    assert screens[70][-1] == "too narrow for: train loss, train acc, valid loss"
+    assert screens[60][2].split()[-1] == "best"
+    assert screens[60][3:5] == [
+        "0  00000000  lr=0.1 momentum=0.9   torch.OutO…    2/3  0.750",
+        "             seed=0",
+    ]
 
 
 def test_the_best_of_each_column_is_marked(tmp_path):
@@ -272,10 +281,12 @@ def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the
         Better({"acc": "max"}),
         most=40,
     )
-    shown = [states[at] for at in board.chosen()]
+    shown = [states[at] for at in board.chosen(100)]
     assert len(shown) == 33 and shown.count(State.RUNNING) == 10
     assert shown.count(State.FAILED) == 8 and State.WAITING not in shown
-    assert {lines[at].values["acc"] for at in board.chosen() if states[at] == State.COMPLETED} >= {
+    assert {
+        lines[at].values["acc"] for at in board.chosen(100) if states[at] == State.COMPLETED
+    } >= {
         96,
         95,
         94,

@@ -20,6 +20,7 @@ from ..watch.best import Better
 from ..watch.board import META, Board, Column, Line, heading, meta
 from ..watch.status import Status
 from ..words import main_metric
+from .names import names
 from .sheep import Sheep
 
 
@@ -75,7 +76,7 @@ class GridTable:
         self.names: list[str] = []
         self.base_name = ""  # the overrides that all experiments share
         if sheep:
-            self.names, self.base_name = main.get_names([one.xp for one in sheep])
+            self.names, self.base_name = names(main, [one.xp for one in sheep])
         self._set_main_metric()
         directions = getattr(explorer, "better", None)  # by column: {"valid.best": "max"}
         self.better = Better.of((one.experiment.birth() for one in sheep), directions)
