@@ -6,6 +6,7 @@ from typing import Protocol
 from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import State
 from ..engine.watch.status import Status
+from .groups import grouped
 from .ranking import ranking_of
 from .runs import Run, read_one
 from .settings import seeds
@@ -44,15 +45,17 @@ class Marks:
 
 
 def words(runs: Sequence[Run]) -> dict[str, str]:
-    """`best` or `worse` by signature.
+    """`best` or `worse` by signature. Only runs that can be compared are compared.
 
-    Empty if no setting is worse: the highest of several equal settings is no winner.
+    A group of runs has no marks if no setting is worse: the highest of several equal settings is no
+    winner.
     """
-    found = ranking_of(runs, seeds(runs))
-    if not found.of_verdict(WORSE):
-        return {}
     marks: dict[str, str] = {}
-    for one in [*found.of_verdict(BEST), *found.of_verdict(WORSE)]:
-        for run in one.setting.runs:
-            marks[run.sig] = one.verdict
+    for group in grouped(runs):
+        found = ranking_of(group.runs, seeds(group.runs))
+        if not found.of_verdict(WORSE):
+            continue
+        for one in [*found.of_verdict(BEST), *found.of_verdict(WORSE)]:
+            for run in one.setting.runs:
+                marks[run.sig] = one.verdict
     return marks

@@ -15,8 +15,10 @@ from ..engine.jobs.executor import Executor
 from ..engine.watch.board import META, Board, Line, heading, meta
 from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
+from .groups import grouped
+from .labels import pair
 from .marks import Marks
-from .parameters import differing, text, titles
+from .parameters import by_separation, differing, titles
 from .runs import BEST_PLACES, Run, metric_names, read_one, statuses_of, told_by
 from .sheet import base_of, metric_column
 
@@ -39,7 +41,7 @@ class LiveTable:
     def __init__(self, name: str, runs: Sequence[Run]):
         self.name = name
         self.sheep = [Watched(run.experiment, run.status) for run in runs]
-        short = titles(differing(runs))
+        short = titles(by_separation([group.runs for group in grouped(runs)], differing(runs)))
         self.names = [_name(run, short) for run in runs]
         self.base = base_of(runs)
         self.better = told_by(runs)
@@ -68,13 +70,16 @@ class LiveTable:
 
 
 def _name(run: Run, short: Mapping[str, str]) -> str:
-    """`lr=0.1 tag=`. A key without a value is shown as well.
+    """`lr=0.1 model=small`. A key without a value is left out.
 
     Args:
         short: the title of each key.
     """
-    pairs = [f"{title}={text(run.value(key))}" for key, title in short.items()]
-    return " ".join(pairs) or "(defaults)"
+    words = []
+    for key, title in short.items():
+        if run.value(key) is not None:
+            words.append(pair(title, run.value(key)))
+    return " ".join(words) or "(defaults)"
 
 
 def _again(run: Run, one: Watched) -> Run:
