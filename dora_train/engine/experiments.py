@@ -136,6 +136,13 @@ class Experiments(Lookup):
         """
         return {}
 
+    def groups(self, watched: Iterable[Any]) -> Mapping[str, str]:
+        """A name by signature for a live table: experiments of one name can be compared.
+
+        Here they are all of one. `dora/main.py` asks the report.
+        """
+        return {}
+
     # --- compared with the configuration of today ---
 
     def drift(self, xp: XP) -> list[Drift]:

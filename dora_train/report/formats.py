@@ -88,11 +88,11 @@ def _sheet_in_markdown(sheet: Sheet) -> str:
     titles, sides, rows = _cells(sheet, _in_markdown, "**{}**")
     rules = {"l": ":--", "r": "--:"}
     lines = [titles, [rules[side] for side in sides]]
+    headings = sheet.headings()
     for at, row in enumerate(rows):
-        for part in sheet.parts:
-            if part.start == at:
-                name = f"**{_in_markdown(part.name)}**"
-                lines.append([name, *[""] * (len(titles) - 1)])
+        if at in headings:
+            name = f"**{_in_markdown(headings[at])}**"
+            lines.append([name, *[""] * (len(titles) - 1)])
         lines.append(row)
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     if sheet.is_section:
@@ -141,13 +141,13 @@ def _sheet_in_latex(sheet: Sheet) -> str:
 
 def _rows_in_latex(sheet: Sheet, rows: Sequence[Sequence[str]]) -> list[str]:
     """The rows, with a line and a heading above each part but the first, which has a heading."""
-    starts = {part.start: part for part in sheet.parts}
+    headings = sheet.headings()
     lines = []
     for at, row in enumerate(rows):
-        if at in starts:
+        if at in headings:
             if at:
                 lines.append(r"  \midrule")
-            name = _in_latex(starts[at].name)
+            name = _in_latex(headings[at])
             lines.append(rf"  \multicolumn{{{len(row)}}}{{l}}{{\emph{{{name}}}}} \\")
         lines.append(rf"  {' & '.join(row)} \\")
     return lines

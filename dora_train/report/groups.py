@@ -108,6 +108,9 @@ def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
         if names.count(name) > 1:
             began = min(run.times.began or 0.0 for run in groups[at])
             names[at] = f"{name}, files of {moment(began)}"
+    for at, name in enumerate(list(names)):
+        if name in names[:at]:
+            names[at] = f"{name} ({at + 1})"
     return names
 
 

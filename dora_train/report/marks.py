@@ -1,4 +1,7 @@
-"""The mark of each run in a live table: whether its setting is the best, or worse than the best."""
+"""What a live table takes from the report: which runs can be compared, and the mark of each.
+
+The mark says whether the setting of a run is the best, or worse than the best.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
@@ -29,6 +32,8 @@ class Marks:
     def __init__(self) -> None:
         self._finished: dict[str, Run] = {}
         self._words: dict[str, str] = {}
+        self._states: list[tuple[str, State]] = []
+        self._groups: dict[str, str] = {}
 
     def of(self, sheep: Iterable[Watched]) -> dict[str, str]:
         """`best` or `worse` by signature, of finished runs. A run without a verdict is left out."""
@@ -39,9 +44,27 @@ class Marks:
             self._words = words(list(self._finished.values()))
         return self._words
 
+    def groups(self, sheep: Iterable[Watched]) -> dict[str, str]:
+        """The name of its group by signature. Only runs of one group can be compared."""
+        known = list(sheep)
+        states = [(one.experiment.sig, one.status.state) for one in known]
+        # The data of a run are known when it has started.
+        if states != self._states:
+            self._states = states
+            self._groups = {}
+            for group in grouped([_without_results(one) for one in known]):
+                self._groups |= {run.sig: group.name for run in group.runs}
+        return self._groups
+
     def _read(self, one: Watched) -> Run:
         """A finished run, which is read once."""
         return self._finished.get(one.experiment.sig) or read_one(one.experiment, one.status)
+
+
+def _without_results(one: Watched) -> Run:
+    """The experiment as far as it says what it is measured on."""
+    experiment = one.experiment
+    return Run(experiment, one.status, experiment.state(), experiment.birth(), [], {})
 
 
 def words(runs: Sequence[Run]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def sheet_of_runs(
     columns = _own(runs, metrics, listed)
     parameters = [parameter(key, names[key], runs) for key in keys]
     lines = [_line(run, keys, section) for section in sections for run in section.runs]
-    parts = _parts(sections)
+    parts = parts_of(sections)
     others = [] if chosen else _others(runs, sections)
 
     def widest(column: Column) -> int:
@@ -142,22 +142,22 @@ def _line(run: Run, keys: Sequence[str], section: Section) -> Line:
         **cells(run, keys),
     }
     main = {"best": run.metrics.get(section.main), "test": run.metrics.get(section.tested)}
-    return Line(run.status, {"Meta": own_values, "metrics": run.metrics, "main": main})
+    values = {"Meta": own_values, "metrics": run.metrics, "main": main}
+    return Line(run.status, values, group=section.name)
 
 
-def _parts(sections: Sequence[Section]) -> list[Part]:
-    """The parts of the table, each with what all of its runs share."""
+def parts_of(sections: Sequence[Section]) -> dict[str, Part]:
+    """The headings of the sections, each with what all of its runs share. Empty for one section."""
     if len(sections) < 2:
-        return []
+        return {}
     of_all = shared(joined(section.runs for section in sections))
-    parts, start = [], 0
+    parts = {}
     for section in sections:
         mode = section.better.mode
         main = {"main.best": mode(section.main), "main.test": mode(section.tested)}
         words = [pair(key, value) for key, value in _shared(section).items() if key not in of_all]
         better = Better({**section.better.told, **main})
-        parts.append(Part(start, section.name, " ".join(words), better))
-        start += len(section.runs)
+        parts[section.name] = Part(section.name, " ".join(words), better)
     return parts
 
 

@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..engine.watch.best import Better, is_number
@@ -30,7 +30,7 @@ class Sheet:
         additions: lines for a grid file, the first of them is a heading.
         statuses: of all runs, for the heading.
         final: whether only finished runs can hold the best value of a column.
-        parts: rows that can be compared with each other. Empty: all can.
+        parts: headings, by the group of a line. Empty: there is one group.
         below: path of a text that stands below each row.
         is_section: whether it is one of several tables, and its title is the name of a group.
     """
@@ -45,7 +45,7 @@ class Sheet:
     additions: list[str] = field(default_factory=list)
     statuses: Sequence[Status] = ()
     final: bool = False
-    parts: Sequence[Part] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)
     below: tuple[str, ...] = ()
     is_section: bool = False
 
@@ -60,6 +60,16 @@ class Sheet:
             parts=self.parts,
             below=self.below,
         )
+
+    def headings(self) -> dict[int, str]:
+        """The heading above a line, by the place of the line."""
+        found: dict[int, str] = {}
+        before = None
+        for at, line in enumerate(self.lines):
+            if line.group != before and line.group in self.parts:
+                found[at] = self.parts[line.group].name
+            before = line.group
+        return found
 
 
 def for_people(metrics: Sequence[str]) -> list[str]:

@@ -59,12 +59,13 @@ class LiveTable:
         for name in metric_names(rows):
             if _is_shown(name):
                 columns.append(metric_column(tuple(name.split(".")), name, rows))
-        marks = self._marks.of(rows)
+        marks, groups = self._marks.of(rows), self._marks.groups(rows)
         lines = []
         for index, (run, name) in enumerate(zip(rows, self.names)):
             own = {"index": index, "sig": run.sig, "name": name, "mark": marks.get(run.sig, "")}
             progress = meta(run.state, run.status, run.epochs)
-            lines.append(Line(run.status, {**_nested(run), "Meta": {**own, **progress}}))
+            values = {**_nested(run), "Meta": {**own, **progress}}
+            lines.append(Line(run.status, values, group=groups[run.sig]))
         header = heading(self.name, statuses_of(rows))
         return Board(header, self.base, columns, lines, self.better, most=most)
 

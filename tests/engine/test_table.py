@@ -46,7 +46,8 @@ class Main:
     """What the table asks of the project's main."""
 
     def __init__(self):
-        self.marks = Marks().of
+        marks = Marks()
+        self.marks, self.groups = marks.of, marks.groups
 
     def get_name_parts(self, xp):
         if xp.argv:
@@ -61,7 +62,7 @@ class Main:
 def sheep(tmp_path, states, histories) -> list[Sheep]:
     made = []
     for number, (state, history) in enumerate(zip(states, histories, strict=True)):
-        experiment = Experiment(tmp_path / f"0000000{number}")
+        experiment = Experiment(tmp_path / f"{number:08x}")
         experiment.write_history(history)
         experiment.write_state(
             RunState(state, epoch=len(history), epochs=3, started=1.0, speed=10.0, batches=100)
@@ -402,3 +403,58 @@ def test_words_for_progress():
         "2 h 00",
         "2 d 7 h",
     ]
+
+
+def test_a_best_value_is_the_best_of_the_experiments_on_the_same_data(tmp_path):
+    flock = []
+    for number, (data, acc) in enumerate(
+        [("digits", 0.7), ("digits", 0.9), ("mnist", 0.95), ("mnist", 0.99)]
+    ):
+        made = experiment(tmp_path, {"data.name": data, "seed": number}, acc)
+        flock.append(Sheep(XP(made.sig), made))
+        flock[-1].status = Status(State.COMPLETED)
+    rows = drawn(flock, Digits(lambda launcher: None))[3:]
+    assert ["*" in row for row in rows] == [False, True, False, True]
+    # another fingerprint of the data is another data set
+    flock[3].experiment.write_contents({"train": ["train", 1, "aa"]})
+    flock[2].experiment.write_contents({"train": ["train", 2, "bb"]})
+    flock[2].status = Status(State.COMPLETED, "early stopping")
+    rows = drawn(flock, Digits(lambda launcher: None))[3:]
+    assert ["*" in row for row in rows] == [False, True, False, False]
+
+
+MANY = [
+    ["data.batch_size=128", f"model={model}", f"optim.name={name}", f"optim.lr={lr}"]
+    for model in ("small", "resnet18", "resnet50", "mobilenet_v2")
+    for name in ("sgd", "adamw")
+    for lr in ("0.05", "0.001")
+]
+
+
+def of_many_keys(tmp_path) -> list[Sheep]:
+    flock = sheep(tmp_path, [State.RUNNING] * len(MANY), [[ENTRY]] * len(MANY))
+    for one, argv in zip(flock, MANY):
+        one.xp.argv = argv
+    return flock
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_names_of_many_keys_are_folded_and_what_tells_rows_apart_comes_first(tmp_path, width):
+    lines = drawn(of_many_keys(tmp_path), Digits(lambda launcher: None), width)
+    assert lines[1] == "all: data.batch_size=128" and max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    shown = " ".join(" ".join(lines).split())
+    for argv in MANY:
+        assert argv[1] in shown
+    assert "model=small optim.name=sgd optim.lr=0.05" in " ".join(
+        word for word in shown.split() if "=" in word
+    )
+
+
+def test_a_row_of_several_lines_counts_as_such(tmp_path):
+    flock = of_many_keys(tmp_path)
+    table = GridTable("mysweep", Digits(lambda launcher: None), Main(), flock)
+    screen = Console(file=io.StringIO(), width=60, height=30)
+    screen.print(table.draw(table.rows(), most=30))
+    text = screen.file.getvalue().splitlines()
+    assert 20 < len(text) < 30 and "and " in text[-2] + text[-1]

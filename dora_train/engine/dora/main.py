@@ -147,6 +147,10 @@ class TrainMain(Experiments):
         """As there, by the verdicts of the report."""
         return self._marks.of(watched)
 
+    def groups(self, watched: Iterable[Watched]) -> Mapping[str, str]:
+        """As there, by the groups of the report."""
+        return self._marks.groups(watched)
+
     def check_anew(self, xp: XP) -> None:
         """As there, and whether the loggers are installed: without them a job would fail."""
         super().check_anew(xp)

@@ -37,13 +37,14 @@ class Row:
     sig: str = ""
     job_id: str = ""
 
-    def line(self, mark: str = "") -> Line:
+    def line(self, mark: str = "", group: str = "") -> Line:
         """The values that the columns of a row are taken from, in Dora's form.
 
         Our values are under `Meta`. The explorer's metrics stand beside it.
 
         Args:
             mark: whether its setting is the best, or worse.
+            group: equal for experiments that can be compared.
         """
         own = {
             "index": self.index,
@@ -53,7 +54,8 @@ class Row:
             "mark": mark,
             **meta(self.run, self.status, self.epochs),
         }
-        return Line(self.status, {**(self.metrics or {}), "Meta": own}, broken=self.metrics is None)
+        values = {**(self.metrics or {}), "Meta": own}
+        return Line(self.status, values, broken=self.metrics is None, group=group)
 
 
 class GridTable:
@@ -168,7 +170,8 @@ class GridTable:
         """
         header = heading(self.name, [row.status for row in rows])
         marks = self.main.marks(self.sheep)
-        lines = [row.line(marks.get(row.sig, "")) for row in rows]
+        groups = self.main.groups(self.sheep)
+        lines = [row.line(marks.get(row.sig, ""), groups.get(row.sig, "")) for row in rows]
         return Board(
             header,
             self.base_name,

@@ -7,9 +7,8 @@ explorers and the report does not, so this file asks neither of them anything.
 
 import sys
 import time
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -52,8 +51,7 @@ class Board:
     most: int | None = None  # lines of the screen; None: there is no end
     final: bool = False  # only what is finished can be the best
     note: str = ""  # a line under the header
-    # Parts of the table with a heading each. A best value is the best of its part.
-    parts: Sequence[Part] = ()
+    parts: Mapping[str, Part] = field(default_factory=dict)  # headings, by the group of a line
     below: tuple[str, ...] = ()  # path of a text that stands below each row
     _best: dict[tuple[str, ...], set[int]] = field(default_factory=dict)  # by a column's path
 
@@ -202,7 +200,7 @@ class Board:
         return "?" if line.broken and not column.ours else column.cell(line.values)
 
     def best(self, column: Column) -> set[int]:
-        """The rows that hold the best value of a column."""
+        """The rows that hold the best value of a column, in each group of rows."""
         # kept: a drawing asks several times, and the answer looks at every row
         if column.path not in self._best:
             self._best[column.path] = self._find_best(column)
@@ -211,19 +209,15 @@ class Board:
     def _find_best(self, column: Column) -> set[int]:
         if column.ours:
             return set()
-        values = [self._compared_value(column, line) for line in self.lines]
-        if not self.parts:
-            return self.better.best(column.metric, values)
+        groups: dict[str, list[int]] = {}
+        for at, line in enumerate(self.lines):
+            groups.setdefault(line.group, []).append(at)
         found = set()
-        starts = [part.start for part in self.parts]
-        for part, end in zip(self.parts, [*starts[1:], len(values)]):
-            of_part = part.better.best(column.metric, values[part.start : end])
-            found |= {part.start + at for at in of_part}
+        for name, places in groups.items():
+            better = self.parts[name].better if name in self.parts else self.better
+            values = [self._compared_value(column, self.lines[at]) for at in places]
+            found |= {places[index] for index in better.best(column.metric, values)}
         return found
-
-    def part_of(self, at: int) -> int | None:
-        """The place of the part that a row is in. None if the table has no parts."""
-        return bisect_right([part.start for part in self.parts], at) - 1 if self.parts else None
 
     def _compared_value(self, column: Column, line: Line) -> object:
         """The value of a line. None if it cannot be the best."""

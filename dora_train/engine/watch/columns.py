@@ -76,13 +76,13 @@ class Line:
     status: Status
     values: Mapping[str, Any]  # nested dicts: ours are under "Meta", as in Dora
     broken: bool = False  # the explorer failed on it: its cells say "?"
+    group: str = ""  # equal for rows that can be compared with each other
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a table that can be compared with each other."""
+    """The rows of one group, which stand together below a heading."""
 
-    start: int  # the place of its first row
     name: str  # its heading
     base: str  # what all of its rows share
     better: Better  # the directions of its metrics

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from . import layout
-from .columns import Column
+from .columns import Column, Part
 
 if TYPE_CHECKING:
     from .board import Board
@@ -33,34 +33,35 @@ def rows(
     widths = board.widths(columns, chosen, width)
     total = min(width, sum(widths.values()) + layout.GAP * (len(columns) - 1))
     yield _table(board, columns, widths, [])
-    for part, of_part in _by_part(board, chosen):
-        if part is not None and board.parts[part].name:
-            yield from _heading(board.parts[part].name, board.parts[part].base, total)
+    for group, of_group in _by_heading(board, chosen):
+        if group in board.parts:
+            yield from _heading(board.parts[group], total)
         if not board.below:
-            yield _table(board, columns, widths, of_part)
+            yield _table(board, columns, widths, of_group)
             continue
-        for at in of_part:
+        for at in of_group:
             yield _table(board, columns, widths, [at])
             below = Column(board.below, "").cell(board.lines[at].values)
             if below:
                 yield Padding(Text(below, style="dim"), (0, 0, 0, INDENT), expand=False)
 
 
-def _by_part(board: Board, chosen: Sequence[int]) -> Iterator[tuple[int | None, list[int]]]:
-    """The place of each part that has chosen rows, and these rows."""
-    found: dict[int | None, list[int]] = {}
+def _by_heading(board: Board, chosen: Sequence[int]) -> Iterator[tuple[str, list[int]]]:
+    """Each group that has a heading, with its rows. Without headings, all rows."""
+    found: dict[str, list[int]] = {}
     for at in chosen:
-        found.setdefault(board.part_of(at), []).append(at)
+        group = board.lines[at].group if board.parts else ""
+        found.setdefault(group, []).append(at)
     yield from found.items()
 
 
-def _heading(name: str, base: str, width: int) -> Iterator[RenderableType]:
-    """An empty line, and `── mnist ─────`, with what all rows of the part share below it."""
-    line = f"── {name} "
+def _heading(part: Part, width: int) -> Iterator[RenderableType]:
+    """An empty line, and `── mnist ─────`, with what all of its rows share below it."""
+    line = f"── {part.name} "
     yield Text()
     yield one_line(line + "─" * max(2, width - cell_len(line)), "bold")
-    if base:
-        yield Text(f"all: {base}", style="dim")
+    if part.base:
+        yield Text(f"all: {part.base}", style="dim")
 
 
 def _table(
