@@ -39,6 +39,7 @@ ELSEWHERE = {
     "python -m dora_train.predict SIG": "test_predict.py",
     "python -m dora_train.predict SIG photos/ --output classes.csv": "test_predict.py",
     "python -m dora_train.snapshots SIG FOLDER": "test_code.py",
+    "python -m dora_train.report --last 10": "test_day.py",
     "python -m dora_train.report mysweep": "test_report.py",
     "python -m dora_train.report mysweep --over seed": "test_ranking.py",
     "python -m dora_train.report mysweep --html mysweep.html": "test_page.py",

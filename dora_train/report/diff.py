@@ -24,13 +24,19 @@ LASTING = ("values", "code", "versions")  # parts that are the same for all runs
 def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
     """All that differs between two runs, by part. A part without a difference is empty."""
     return {
-        "values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
+        "values": _values(one, other),
         "code": _pairs(*_codes(one, other)),
         "versions": _pairs(one.versions, other.versions),
         "run": _pairs(_run(one), _run(other)),
         "result": _pairs(one.metrics, other.metrics),
         "history": _history(one, other),
     }
+
+
+def _values(one: Run, other: Run) -> list[Pair]:
+    """The values that differ, the choices of files first. A default has its value."""
+    keys = keys_of([one.choices, other.choices, one.config, other.config])
+    return _pairs(one.values(keys), other.values(keys))
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Pair]:

@@ -121,7 +121,7 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
     return {
         "name": section.name,
         "top": _top(section),
-        "base": {key: text(value) for key, value in shared(runs).items() if key not in said},
+        "base": {key: text(value) for key, value in section.base.items() if key not in said},
         "over": over,
         "main": [section.main, section.tested],
         "metric": section.metric,

@@ -155,16 +155,10 @@ def parts_of(sections: Sequence[Section]) -> dict[str, Part]:
     for section in sections:
         mode = section.better.mode
         main = {"main.best": mode(section.main), "main.test": mode(section.tested)}
-        words = [pair(key, value) for key, value in _shared(section).items() if key not in of_all]
+        words = [pair(key, value) for key, value in section.base.items() if key not in of_all]
         better = Better({**section.better.told, **main})
         parts[section.name] = Part(section.name, " ".join(words), better)
     return parts
-
-
-def _shared(section: Section) -> dict[str, Any]:
-    """What all runs of a section change of the defaults. The heading names the data set."""
-    values = shared(section.runs)
-    return {key: value for key, value in values.items() if key not in ("data", "task")}
 
 
 def _add_what(
@@ -185,7 +179,7 @@ def _add_what(
         empty: the text if there is nothing to say.
     """
     runs = joined(section.runs for section in sections)
-    said = [_shared(section) for section in sections for _ in section.runs]
+    said = [section.base for section in sections for _ in section.runs]
     named = {key for run in runs for key in run.delta}
     for line, run, above in zip(lines, runs, said):
         words = []

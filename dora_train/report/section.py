@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from ..engine.watch.best import Better
 from . import query, settings
+from .parameters import shared
 from .ranking import TEST, Ranked, Ranking, metric_of, ranking
 from .runs import Run, metric_names, places_of, told_by
 
@@ -51,6 +53,14 @@ class Section:
         """The main metric on the test set: `test.acc`. Empty if no run has it."""
         name = TEST + self.main.rpartition(".")[2]
         return name if name in metric_names(self.found) else ""
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """What all runs change of the defaults, in the same way. The name says the data set."""
+        values = shared(self.found)
+        if not self.name:
+            return values
+        return {key: value for key, value in values.items() if key not in ("data", "task")}
 
     @property
     def metric(self) -> str:

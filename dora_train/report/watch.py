@@ -4,7 +4,7 @@ The grid file is not run, so the columns of its explorer are not known. The colu
 that the runs stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +15,9 @@ from ..engine.jobs.executor import Executor
 from ..engine.watch.board import META, Board, Line, heading, meta
 from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
-from .groups import grouped
-from .labels import pair
+from .labels import labels
 from .marks import Marks
-from .parameters import by_separation, differing, titles
+from .parameters import by_separation, differing
 from .runs import BEST_PLACES, Run, metric_names, read_one, statuses_of, told_by
 from .sheet import base_of, metric_column
 
@@ -41,8 +40,7 @@ class LiveTable:
     def __init__(self, name: str, runs: Sequence[Run]):
         self.name = name
         self.sheep = [Watched(run.experiment, run.status) for run in runs]
-        short = titles(by_separation([group.runs for group in grouped(runs)], differing(runs)))
-        self.names = [_name(run, short) for run in runs]
+        self.names = labels(runs, by_separation([runs], differing(runs)))
         self.base = base_of(runs)
         self.better = told_by(runs)
         self._runs = list(runs)
@@ -68,19 +66,6 @@ class LiveTable:
             lines.append(Line(run.status, values, group=groups[run.sig]))
         header = heading(self.name, statuses_of(rows))
         return Board(header, self.base, columns, lines, self.better, most=most)
-
-
-def _name(run: Run, short: Mapping[str, str]) -> str:
-    """`lr=0.1 model=small`. A key without a value is left out.
-
-    Args:
-        short: the title of each key.
-    """
-    words = []
-    for key, title in short.items():
-        if run.value(key) is not None:
-            words.append(pair(title, run.value(key)))
-    return " ".join(words) or "(defaults)"
 
 
 def _again(run: Run, one: Watched) -> Run:

@@ -153,6 +153,16 @@ def test_times_that_mean_nothing(option, capsys):
     assert f'"{option[1]}" is n' in capsys.readouterr().err
 
 
+def test_the_command_of_the_evening(out, monkeypatch, capsys):
+    monkeypatch.setenv("DORA_DIR", str(out))
+    command.main(["--since", "2h"])
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 XPs   1 new   1 completed")
+    command.main(["--last", "all", "--where", "data=mnist", "--metrics", "test.acc"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("7 XPs") and "best acc" not in " ".join(lines)
+
+
 def test_sorted_by_start_and_by_duration(out):
     for section in Report(out, sort="started").sections:
         times = [run.times.started for run in section.runs]
@@ -354,7 +364,7 @@ def test_names_on_the_page_are_short_and_unique(out):
 
 def test_what_never_varies_in_a_group_is_said_once(out):
     [photos] = [one for one in content(Report(out))["groups"] if "cifar10" in one["name"]]
-    assert photos["base"] == {"data": "image_folder", "data.root": PHOTOS, "data.image_size": "32"}
+    assert photos["base"] == {"data.root": PHOTOS, "data.image_size": "32"}
     assert not {"data", "data.root", "seed"} & {one["key"] for one in photos["parameters"]}
 
 

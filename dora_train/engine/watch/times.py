@@ -65,7 +65,7 @@ def times_of(
     if not starts and run.started:  # a version without claims made it
         starts = [run.started]
     if not starts:
-        return Times(started=_made(experiment, birth))
+        return Times(started=_made(experiment, birth, status))
     ended = run.ended or run.updated
     until = ended
     if status.state == State.RUNNING:
@@ -87,9 +87,9 @@ def _starts(experiment: Experiment) -> list[float]:
     return found
 
 
-def _made(experiment: Experiment, birth: Birth | None) -> float | None:
+def _made(experiment: Experiment, birth: Birth | None, status: Status) -> float | None:
     """When an experiment that never started was submitted, or made."""
-    job = experiment.job()
+    job = None if status.state == State.NEW else experiment.job()
     if job is not None:
         return job.submitted
     return birth.born if birth else None
