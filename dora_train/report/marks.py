@@ -3,7 +3,7 @@
 The mark says whether the setting of a run is the best, or worse than the best.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ..engine.experiment.folder import Experiment
@@ -27,34 +27,37 @@ class Watched(Protocol):
 
 
 class Marks:
-    """The marks of a table that is drawn again and again. They change when a run finishes."""
+    """The marks of a table that is drawn again and again. They change with the states of its runs."""
 
     def __init__(self) -> None:
         self._finished: dict[str, Run] = {}
         self._words: dict[str, str] = {}
-        self._states: list[tuple[str, State]] = []
+        self._states: dict[str, State] = {}
         self._groups: dict[str, str] = {}
 
-    def of(self, sheep: Iterable[Watched]) -> dict[str, str]:
-        """`best` or `worse` by signature, of finished runs. A run without a verdict is left out."""
-        done = {one.experiment.sig: one for one in sheep if one.status.state == State.COMPLETED}
+    def of(self, sheep: Iterable[Watched]) -> dict[str, tuple[str, str]]:
+        """The name of its group and a word by signature: `best`, `worse`, or empty.
+
+        Only runs of one group can be compared. The word is empty before a run is finished, and
+        without a verdict.
+        """
+        known = {one.experiment.sig: one for one in sheep}
+        states = {sig: one.status.state for sig, one in known.items()}
         # The table is drawn every few seconds. A comparison draws thousands of random numbers.
+        if states != self._states:
+            self._states = states
+            self._look(known)
+        return {sig: (self._groups[sig], self._words.get(sig, "")) for sig in known}
+
+    def _look(self, known: Mapping[str, Watched]) -> None:
+        """Find the groups, as the data of a run are known when it has started, and the words."""
+        self._groups = {}
+        for group in grouped(list(map(_without_results, known.values()))):
+            self._groups |= {run.sig: group.name for run in group.runs}
+        done = {sig: one for sig, one in known.items() if one.status.state == State.COMPLETED}
         if done.keys() != self._finished.keys():
             self._finished = {sig: self._read(one) for sig, one in done.items()}
             self._words = words(list(self._finished.values()))
-        return self._words
-
-    def groups(self, sheep: Iterable[Watched]) -> dict[str, str]:
-        """The name of its group by signature. Only runs of one group can be compared."""
-        known = list(sheep)
-        states = [(one.experiment.sig, one.status.state) for one in known]
-        # The data of a run are known when it has started.
-        if states != self._states:
-            self._states = states
-            self._groups = {}
-            for group in grouped([_without_results(one) for one in known]):
-                self._groups |= {run.sig: group.name for run in group.runs}
-        return self._groups
 
     def _read(self, one: Watched) -> Run:
         """A finished run, which is read once."""

@@ -13,6 +13,7 @@ from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import Job
 from ..engine.jobs.executor import Executor
 from ..engine.watch.board import META, Board, Line, heading, meta
+from ..engine.watch.columns import Part
 from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
 from .labels import labels
@@ -57,15 +58,18 @@ class LiveTable:
         for name in metric_names(rows):
             if _is_shown(name):
                 columns.append(metric_column(tuple(name.split(".")), name, rows))
-        marks, groups = self._marks.of(rows), self._marks.groups(rows)
+        marks = self._marks.of(rows)
         lines = []
         for index, (run, name) in enumerate(zip(rows, self.names)):
-            own = {"index": index, "sig": run.sig, "name": name, "mark": marks.get(run.sig, "")}
+            group, mark = marks[run.sig]
+            own = {"index": index, "sig": run.sig, "name": name, "mark": mark}
             progress = meta(run.state, run.status, run.epochs)
             values = {**_nested(run), "Meta": {**own, **progress}}
-            lines.append(Line(run.status, values, group=groups[run.sig]))
+            lines.append(Line(run.status, values, group=group))
         header = heading(self.name, statuses_of(rows))
-        return Board(header, self.base, columns, lines, self.better, most=most)
+        names = dict.fromkeys(line.group for line in lines)
+        parts = {name: Part(name, "", self.better) for name in names if name}
+        return Board(header, self.base, columns, lines, self.better, most=most, parts=parts)
 
 
 def _again(run: Run, one: Watched) -> Run:

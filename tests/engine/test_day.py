@@ -25,6 +25,7 @@ from dora_train.report import __main__ as command
 from dora_train.report import diff, formats, marks
 from dora_train.report.page import content, page, title
 from dora_train.report.report import Report
+from dora_train.report.watch import LiveTable
 
 DEFAULT_NAMES = {"digits", "mnist", "image_folder cifar10"}
 NOW = time.mktime((2026, 11, 27, 14, 30, 0, 0, 0, -1))
@@ -224,6 +225,17 @@ def test_a_verdict_stays_within_a_group(out):
     assert {run.value("data") for run in found["digits"].runs} == {"digits"}
     words = marks.words(Report(out).runs)
     assert {Report(out, [sig]).runs[0].value("data") for sig in words} == {"digits"}
+
+
+def test_the_live_table_has_short_names_and_a_best_of_each_group(out):
+    table = LiveTable("all", Report(out).runs)
+    screen = Console(width=100, height=40, color_system=None, file=io.StringIO())
+    screen.print(table.draw(table.rows(), most=40))
+    lines = screen.file.getvalue().splitlines()
+    assert len(lines) < 40 and sum(line.startswith("── ") for line in lines) == 3
+    assert max(len(name.split()) for name in table.names) <= 5
+    assert len(set(table.names)) == 30
+    assert sum(line.rstrip().endswith("*") for line in lines) == 3
 
 
 @pytest.mark.parametrize(

@@ -425,6 +425,7 @@ def test_marks_are_made_anew_only_if_another_run_finished(tmp_path: Path, monkey
     runs = made(tmp_path, CLEAR).runs
     found = marks.Marks()
     first = found.of(runs)
-    assert len(first) == 9
-    monkeypatch.setattr(marks, "words", lambda runs: {"made": "anew"})
-    assert found.of(runs) is first and found.of(runs[1:]) == {"made": "anew"}
+    assert len(first) == 9 and {word for _, word in first.values()} == {"best", "worse"}
+    monkeypatch.setattr(marks, "words", lambda runs: {run.sig: "anew" for run in runs})
+    assert found.of(runs) == first
+    assert set(found.of(runs[1:]).values()) == {("", "anew")}

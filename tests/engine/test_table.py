@@ -46,8 +46,7 @@ class Main:
     """What the table asks of the project's main."""
 
     def __init__(self):
-        marks = Marks()
-        self.marks, self.groups = marks.of, marks.groups
+        self.marks = Marks().of
 
     def get_name_parts(self, xp):
         if xp.argv:
@@ -418,7 +417,6 @@ def test_a_best_value_is_the_best_of_the_experiments_on_the_same_data(tmp_path):
     # another fingerprint of the data is another data set
     flock[3].experiment.write_contents({"train": ["train", 1, "aa"]})
     flock[2].experiment.write_contents({"train": ["train", 2, "bb"]})
-    flock[2].status = Status(State.COMPLETED, "early stopping")
     rows = drawn(flock, Digits(lambda launcher: None))[3:]
     assert ["*" in row for row in rows] == [False, True, False, False]
 

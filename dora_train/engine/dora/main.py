@@ -143,13 +143,9 @@ class TrainMain(Experiments):
     def _marks(self) -> Marks:
         return Marks()
 
-    def marks(self, watched: Iterable[Watched]) -> Mapping[str, str]:
-        """As there, by the verdicts of the report."""
+    def marks(self, watched: Iterable[Watched]) -> Mapping[str, tuple[str, str]]:
+        """As there, by the groups and the verdicts of the report."""
         return self._marks.of(watched)
-
-    def groups(self, watched: Iterable[Watched]) -> Mapping[str, str]:
-        """As there, by the groups of the report."""
-        return self._marks.groups(watched)
 
     def check_anew(self, xp: XP) -> None:
         """As there, and whether the loggers are installed: without them a job would fail."""

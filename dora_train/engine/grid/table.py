@@ -37,14 +37,14 @@ class Row:
     sig: str = ""
     job_id: str = ""
 
-    def line(self, mark: str = "", group: str = "") -> Line:
+    def line(self, group: str = "", mark: str = "") -> Line:
         """The values that the columns of a row are taken from, in Dora's form.
 
         Our values are under `Meta`. The explorer's metrics stand beside it.
 
         Args:
-            mark: whether its setting is the best, or worse.
             group: equal for experiments that can be compared.
+            mark: whether its setting is the best, or worse.
         """
         own = {
             "index": self.index,
@@ -170,8 +170,7 @@ class GridTable:
         """
         header = heading(self.name, [row.status for row in rows])
         marks = self.main.marks(self.sheep)
-        groups = self.main.groups(self.sheep)
-        lines = [row.line(marks.get(row.sig, ""), groups.get(row.sig, "")) for row in rows]
+        lines = [row.line(*marks.get(row.sig, ("", ""))) for row in rows]
         return Board(
             header,
             self.base_name,

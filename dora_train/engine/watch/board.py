@@ -35,6 +35,7 @@ FAILURES = (State.FAILED, State.TIMED_OUT, State.INTERRUPTED)
 PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
 # lines around the rows: two of heading, one of what all share, two of titles, two of remarks
 AROUND = 7
+HEADING = 3  # lines of the heading of a part
 FEWEST_ROWS = 3  # shown on a screen of any height
 
 
@@ -116,7 +117,7 @@ class Board:
         """The number of rows that the screen has room for."""
         if self.most is None:
             return len(self.lines)
-        around = AROUND
+        around = AROUND + HEADING * len(self.parts)
         if self.note:
             around += 1
         return max(FEWEST_ROWS, self.most - around)
@@ -130,10 +131,18 @@ class Board:
         column = self._compared()
         if column is None or not self.better.mode(column.metric):
             return done
-        return sorted(
+        ranked = sorted(
             done,
             key=lambda at: self.better.key(column.metric, column.value(self.lines[at].values)),
         )
+        # the best of each group, then the second of each
+        places: Counter[str] = Counter()
+        place: dict[int, int] = {}
+        for at in ranked:
+            group = self.lines[at].group
+            place[at] = places[group]
+            places[group] += 1
+        return sorted(ranked, key=lambda at: place[at])
 
     def _compared(self) -> Column | None:
         """The column that experiments are compared by: the last one that has a best value, else the
