@@ -85,5 +85,10 @@ def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "
             "without it: python -m dora_train.report NAME --format csv",
         ) from None
     report = Report(outputs(), names, where, over, executor=asked())
-    # Else whole numbers with a blank among them become floats, and lose their last digits.
-    return pandas.DataFrame(flattened(report.records()), dtype=object).infer_objects()
+    made = pandas.DataFrame(flattened(report.records()), dtype=object)
+    for name, column in made.items():
+        known = column.dropna()
+        if len(known) < len(column) and all(type(value) is int for value in known):
+            # By itself, pandas makes floats of whole numbers with a blank among them, and rounds.
+            made[name] = column.astype("Int64")
+    return made.infer_objects()

@@ -223,8 +223,17 @@ def test_a_verdict_stays_within_a_group(out):
     found = {section.name: section.ranking for section in Report(out, over=["seed"]).sections}
     assert found["digits"].entries[0].name == "lr=0.1"
     assert {run.value("data") for run in found["digits"].runs} == {"digits"}
-    words = marks.words(Report(out).runs)
-    assert {Report(out, [sig]).runs[0].value("data") for sig in words} == {"digits"}
+
+
+def test_each_group_has_its_own_marks_in_a_live_table(tmp_path):
+    level = {("digits", 0.1): 0.9, ("digits", 0.2): 0.8, ("mnist", 0.1): 0.97, ("mnist", 0.2): 0.99}
+    for (data, lr), acc in level.items():
+        for seed in range(3):
+            run(tmp_path, {"data": data, "optim.lr": lr, "seed": seed}, acc + seed / 1000)
+    runs = Report(tmp_path).runs
+    best = {sig for sig, word in marks.words(runs).items() if word == "best"}
+    found = {(one.value("data"), one.value("optim.lr")) for one in runs if one.sig in best}
+    assert found == {("digits", 0.1), ("mnist", 0.2)}
 
 
 def test_the_live_table_has_short_names_and_a_best_of_each_group(out):
@@ -303,11 +312,12 @@ def test_whole_numbers_keep_their_digits_in_every_output(tmp_path, monkeypatch, 
     monkeypatch.setenv("DORA_DIR", str(tmp_path))
     for other in (value, 0):
         run(tmp_path, {"seed": other, "trainer.max_steps": other}, began=NOW)
+    run(tmp_path, {"model_args.width": value, "seed": 5}, began=NOW)  # the others have no width
     run(tmp_path, {"tag": "none"}, began=NOW)
     everywhere(tmp_path, str(value), f"seed={value}", monkeypatch)
-    pandas = pytest.importorskip("pandas", reason="pip install pandas")
-    del pandas
-    assert value in list(dora_train.report.frame()["seed"])
+    pytest.importorskip("pandas", reason="pip install pandas")
+    frame = dora_train.report.frame()
+    assert value in list(frame["seed"]) and value in list(frame["model_args.width"].dropna())
 
 
 @pytest.mark.parametrize("value", LONG)
@@ -428,6 +438,9 @@ def test_a_browser_rounds_no_number(tmp_path):
     file = tmp_path / "day.html"
     file.write_text(page(Report(tmp_path, over=["seed"])), encoding="utf-8")
     with browser.opened() as tab:
-        words = tab.open(file).locator(".runs").inner_text()
+        opened = tab.open(file)
+        words = opened.locator(".runs").inner_text()
+        written = opened.evaluate("[figure(123456789), figure('9223372036854775807'), figure(0.5)]")
+        assert written == ["123456789", "9223372036854775807", "0.5000"]
         for seed in (2**63 - 1, 32519, 24748):
             assert str(seed) in words.split() and repr(0.1 + seed / 7) in words.split()
