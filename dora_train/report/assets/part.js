@@ -64,8 +64,8 @@ class Part {
     const columns = [
       { title: "setting", kind: "fixed", value: (row) => place.get(row), cell: (row) => make("span", { class: "label" }, this.dot(place.get(row)), row.name) },
       ...(compared ? [mean(compared)] : []),
-      { title: "behind", right: true, value: (row) => row.behind[0], cell: (row) => behind(row.behind) },
       { title: "verdict", value: (row) => VERDICTS.indexOf(row.verdict), cell: (row) => make("span", { class: row.verdict }, row.verdict) },
+      { title: "behind", right: true, value: (row) => row.behind[0], cell: (row) => behind(row.behind) },
       { title: "n", value: (row) => row.n, cell: (row) => String(row.n), right: true },
       { title: "missing", value: (row) => row.missing, cell: (row) => row.missing },
       ...(compared ? [range(compared)] : []),
