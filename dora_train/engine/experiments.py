@@ -128,8 +128,8 @@ class Experiments(Lookup):
         """
         self.check(xp)
 
-    def marks(self, watched: Iterable[Any]) -> Mapping[str, str]:
-        """A word by signature for a live table: whether its setting is the best, or worse.
+    def marks(self, watched: Iterable[Any]) -> Mapping[str, tuple[str, str]]:
+        """By signature, for a live table: the group that it is compared with, and `best` or `worse`.
 
         Here there is none. `dora/main.py` asks the report.
         """

@@ -7,8 +7,11 @@ them imports torch, Dora, Hydra or Lightning.
     report.py      from names and options to runs, settings and tables
     names.py       which experiments a name stands for
     runs.py        one experiment, as its folder has it
+    groups.py      runs that can be compared: the same data, the same metric
+    section.py     such a group in a report: its order, its metrics, its ranking
     parameters.py  which values tell runs apart
-    query.py       --where, --sort
+    labels.py      short names of runs: the values that tell them apart
+    query.py       --where, --sort, --last, --since
     settings.py    runs that differ only in their seed, together
     verdict.py     `compare`: which setting is the best, and which are worse
     max_t.py       the statistics behind it
@@ -16,7 +19,8 @@ them imports torch, Dora, Hydra or Lightning.
     conclusion.py  a ranking in words
     additions.py   the seeds that would decide it, as lines of a grid file
     marks.py       the verdict in a live table
-    sheet.py       the table of runs, and ranking_sheet.py that of settings
+    sheet.py       a table: run_sheet.py makes that of runs, ranking_sheet.py that of settings
+    fit.py         which of its columns fit into a terminal
     records.py     the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
     page.py        the page of --html. assets/ holds its style and its scripts
@@ -81,4 +85,10 @@ def frame(*names: str, over: Sequence[str] = (), where: Sequence[str] = ()) -> "
             "without it: python -m dora_train.report NAME --format csv",
         ) from None
     report = Report(outputs(), names, where, over, executor=asked())
-    return pandas.DataFrame(flattened(report.records()))
+    made = pandas.DataFrame(flattened(report.records()), dtype=object)
+    for name, column in made.items():
+        known = column.dropna()
+        if len(known) < len(column) and all(type(value) is int for value in known):
+            # By itself, pandas makes floats of whole numbers with a blank among them, and rounds.
+            made[name] = column.astype("Int64")
+    return made.infer_objects()

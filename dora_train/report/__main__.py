@@ -2,7 +2,9 @@
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
+from datetime import date, datetime
 from pathlib import Path
 
 from ..engine import output
@@ -10,11 +12,14 @@ from ..engine.errors import UserError, report_user_errors
 from ..engine.experiment.find import outputs
 from ..engine.jobs.choose import asked
 from .formats import FORMATS
-from .report import Report
+from .report import MOST, Report
 from .settings import seeds
 
+UNITS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}  # seconds
 EXAMPLES = """\
 examples:
+  %(prog)s --last 10                               what ran last, and what it reached
+  %(prog)s --since today --html today.html         all of today as a page
   %(prog)s mysweep                                 a grid, the best run first
   %(prog)s mysweep 5f3a --where lr=0.1,0.3         a grid and an experiment, of two learning rates
   %(prog)s mysweep --over seed                     which setting is best, which are worse
@@ -38,7 +43,21 @@ def parser() -> argparse.ArgumentParser:
         "names",
         metavar="NAME",
         nargs="*",
-        help="a grid, or the beginning of a signature; none: every experiment",
+        help="a grid, or the beginning of a signature; none: every experiment, in a table the last"
+        f" {MOST}",
+    )
+    made.add_argument(
+        "--last",
+        metavar="N",
+        type=_count,
+        help="only the last N runs, the newest first, one line each; all: every run",
+    )
+    made.add_argument(
+        "--since",
+        metavar="TIME",
+        type=_time,
+        help="only runs that started or ended since then: 90m, 12h, 2d, 1w ago, today, or a date"
+        " such as 2026-11-26",
     )
     made.add_argument(
         "--where",
@@ -51,8 +70,8 @@ def parser() -> argparse.ArgumentParser:
         "--sort",
         metavar="KEY",
         default="",
-        help="by a metric (the best first) or a value. With --over, settings are compared by it:"
-        " best.acc means the validation set; default: the test set",
+        help="by a metric (the best first), a value, started (the newest first) or took."
+        " With --over, settings are compared by it: best.acc means the validation set; default: the test set",
     )
     made.add_argument("--reverse", action="store_true", help="the other way round")
     made.add_argument(
@@ -83,6 +102,38 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _count(text: str) -> int:
+    """The number of `--last`.
+
+    Raises:
+        ArgumentTypeError: it is neither a number above 0 nor `all`.
+    """
+    if text == "all":
+        return sys.maxsize
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'"{text}" is neither a number above 0 nor "all"')
+    return int(text)
+
+
+def _time(text: str) -> float:
+    """The time of `--since`, in seconds since the epoch.
+
+    Raises:
+        ArgumentTypeError: it is no time.
+    """
+    amount, unit = text[:-1], text[-1:]
+    if unit in UNITS and amount.isdigit():
+        return time.time() - int(amount) * UNITS[unit]
+    if text == "today":
+        return datetime.combine(date.today(), datetime.min.time()).timestamp()
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f'"{text}" is no time: 90m, 12h, 2d, 1w, today, 2026-11-26 or 2026-11-26T18:00'
+        ) from None
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Print a report, or write it to a file, as the options say.
 
@@ -95,7 +146,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     metrics = [name.strip() for name in args.metrics.split(",") if name.strip()]
     report = Report(
-        outputs(), args.names, args.where, args.over, args.sort, args.reverse, metrics, asked()
+        outputs(),
+        args.names,
+        args.where,
+        args.over,
+        args.sort,
+        args.reverse,
+        metrics,
+        asked(),
+        args.last,
+        args.since,
     )
     if args.watch:
         from .watch import watch
@@ -105,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from . import page
 
         # a page shows settings, too, so runs are always grouped
-        report.over = report.over or seeds(report.runs)
+        report.over = report.over or seeds(report.found)
         write(args.html, page.page(report), report)
     elif args.hiplot:
         from . import hiplot
@@ -114,8 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif args.diff:
         _print(_diff(report))
     else:
-        text = FORMATS[args.format](report.sheet(), report.records())
-        _print(text, is_data=args.format != "text")
+        _print(FORMATS[args.format](report), is_data=args.format != "text")
 
 
 def _diff(report: Report) -> str:

@@ -130,7 +130,8 @@ def lines(ranking: Ranking, added: Additions) -> list[str]:
 
 
 def _sequence(seeds: Sequence[int]) -> str:
-    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+    """`range(3, 7)`, or `[3, 5]` if seeds between them are missing. They ascend."""
+    if len(seeds) > 1 and seeds[-1] - seeds[0] == len(seeds) - 1:
         return f"range({seeds[0]}, {seeds[-1] + 1})"
     return literal(seeds)
 

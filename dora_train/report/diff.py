@@ -8,6 +8,7 @@ from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.experiment.code import in_words
+from . import groups
 from .conclusion import conclusion, remarks
 from .formats import as_text
 from .parameters import setting, text
@@ -23,13 +24,19 @@ LASTING = ("values", "code", "versions")  # parts that are the same for all runs
 def differences(one: Run, other: Run) -> dict[str, list[Pair]]:
     """All that differs between two runs, by part. A part without a difference is empty."""
     return {
-        "values": _pairs({**one.choices, **one.config}, {**other.choices, **other.config}),
+        "values": _values(one, other),
         "code": _pairs(*_codes(one, other)),
         "versions": _pairs(one.versions, other.versions),
         "run": _pairs(_run(one), _run(other)),
         "result": _pairs(one.metrics, other.metrics),
         "history": _history(one, other),
     }
+
+
+def _values(one: Run, other: Run) -> list[Pair]:
+    """The values that differ, the choices of files first. A default has its value."""
+    keys = keys_of([one.choices, other.choices, one.config, other.config])
+    return _pairs(one.values(keys), other.values(keys))
 
 
 def _pairs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Pair]:
@@ -110,6 +117,9 @@ def _listed(found: Mapping[str, Sequence[Pair]]) -> list[str]:
 
 def _verdict(*runs: Run) -> list[str]:
     """What two runs say of their settings. That is little, as they are one seed each."""
+    apart = groups.differences(*runs)
+    if apart:
+        return [_apart(apart)]
     over = seeds(runs)
     found = ranking_of(runs, over)
     if len(found.entries) == 1:
@@ -122,6 +132,15 @@ def _verdict(*runs: Run) -> list[str]:
             f"python -m dora_train.report --diff {sigs} --over seed"
         )
     return lines
+
+
+def _apart(keys: Sequence[str]) -> str:
+    """Why two runs cannot be compared."""
+    if set(keys) <= set(groups.METRIC):
+        return "No verdict: they chose their best epochs by different metrics."
+    if keys == [groups.FILES]:
+        return "No verdict: the data differ. Their files are not the same."
+    return f"No verdict: the data differ ({', '.join(keys)})."
 
 
 def of_settings(report: Report) -> str:
@@ -140,14 +159,18 @@ def of_settings(report: Report) -> str:
         both = " and ".join(report.names)
         raise UserError(f"{both} differ in {', '.join(over)} alone: they are one setting.")
     every = replace(report, names=())
-    # `runs` is cached: from here on these are the runs of the report.
-    every.runs = [run for run in every.runs if setting(run, over) in wanted]
+    # `found` is cached: from here on these are the runs of the report.
+    every.found = [run for run in every.found if setting(run, over) in wanted]
     every_part = differences(first, second)
     found = {part: every_part[part] for part in LASTING}
     found["values"] = [pair for pair in found["values"] if pair[0] not in over]
     every.names = report.names  # the title of the table
     # the first line is the empty one before the first part
-    return "\n".join([*_listed(found)[1:], "", as_text(every.sheet(), [])])
+    lines = [*_listed(found)[1:], ""]
+    apart = groups.differences(first, second)
+    if apart:
+        lines += [_apart(apart), ""]
+    return "\n".join([*lines, as_text(every)])
 
 
 def _member(both: Report, name: str) -> Run:

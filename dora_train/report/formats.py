@@ -5,14 +5,17 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from ..engine.watch.board import console
+from rich.console import Console
+
+from ..engine.watch.board import console, heading
 from .parameters import texts
 from .records import finite, flattened
-from .runs import keys_of
+from .report import Report
+from .runs import keys_of, statuses_of
 from .sheet import Sheet
 
+RULE = 80  # characters of the line between two tables
 LATEX = str.maketrans(
     {
         "\\": r"\textbackslash{}",
@@ -30,29 +33,39 @@ LATEX = str.maketrans(
         ">": r"\textgreater{}",
     }
 )
-Records = Sequence[dict[str, Any]]
 
 
-def as_text(sheet: Sheet, records: Records) -> str:
-    """The table in colours and as wide as the terminal, or plain and of any width in a pipe."""
+def as_text(report: Report) -> str:
+    """The tables in colours and as wide as the terminal, or plain and of any width in a pipe."""
     screen = console()
+    shown = report.newest()
     with screen.capture() as captured:
-        screen.print(sheet.board())
-        if sheet.conclusion:
-            screen.print(f"\n{sheet.conclusion}", style="bold")
-        for note in sheet.notes:
-            screen.print(note, style="dim")
-        if sheet.additions:
-            screen.print()
-        for line in sheet.additions:
-            # These are lines of Python. A break in the middle would make them invalid.
-            screen.print(line, soft_wrap=True)
+        sheets = shown.sheets(screen.width)
+        if len(sheets) > 1:
+            screen.print(heading(shown.title, statuses_of(shown.runs)), style="bold")
+        for sheet in sheets:
+            if len(sheets) > 1:
+                screen.print(f"\n{'─' * min(screen.width, RULE)}")
+            _print_sheet(screen, sheet)
     return "\n".join(map(str.rstrip, captured.get().splitlines())) + "\n"
 
 
-def as_csv(sheet: Sheet, records: Records) -> str:
+def _print_sheet(screen: Console, sheet: Sheet) -> None:
+    screen.print(sheet.board())
+    if sheet.conclusion:
+        screen.print(f"\n{sheet.conclusion}", style="bold")
+    for note in sheet.notes:
+        screen.print(note, style="dim")
+    if sheet.additions:
+        screen.print()
+    for line in sheet.additions:
+        # These are lines of Python. A break in the middle would make them invalid.
+        screen.print(line, soft_wrap=True)
+
+
+def as_csv(report: Report) -> str:
     """Numbers with all their digits, parameters by their whole keys."""
-    rows = flattened(records)
+    rows = flattened(report.records())
     file = io.StringIO()
     writer = csv.DictWriter(file, keys_of(rows), lineterminator="\n")
     writer.writeheader()
@@ -60,16 +73,30 @@ def as_csv(sheet: Sheet, records: Records) -> str:
     return file.getvalue()
 
 
-def as_json(sheet: Sheet, records: Records) -> str:
-    return json.dumps(finite(list(records)), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+def as_json(report: Report) -> str:
+    return (
+        json.dumps(finite(report.records()), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )
 
 
-def as_markdown(sheet: Sheet, records: Records) -> str:
+def as_markdown(report: Report) -> str:
     """A table for GitHub, with the best of each column in bold."""
+    return "\n".join(map(_sheet_in_markdown, report.sheets()))
+
+
+def _sheet_in_markdown(sheet: Sheet) -> str:
     titles, sides, rows = _cells(sheet, _in_markdown, "**{}**")
     rules = {"l": ":--", "r": "--:"}
-    lines = [titles, [rules[side] for side in sides], *rows]
+    lines = [titles, [rules[side] for side in sides]]
+    headings = sheet.headings()
+    for at, row in enumerate(rows):
+        if at in headings:
+            name = f"**{_in_markdown(headings[at])}**"
+            lines.append([name, *[""] * (len(titles) - 1)])
+        lines.append(row)
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    if sheet.is_section:
+        table = f"### {_in_markdown(sheet.title)}\n\n{table}"
     return table + "".join(f"\n{part}\n" for part in _below_in_markdown(sheet))
 
 
@@ -87,23 +114,43 @@ def _below_in_markdown(sheet: Sheet) -> list[str]:
     return found
 
 
-def as_latex(sheet: Sheet, records: Records) -> str:
+def as_latex(report: Report) -> str:
     """A tabular for the package booktabs, with the best in bold and the other texts as comments."""
+    return "\n".join(map(_sheet_in_latex, report.sheets()))
+
+
+def _sheet_in_latex(sheet: Sheet) -> str:
     titles, sides, rows = _cells(sheet, _in_latex, r"\textbf{{{}}}")
     comments = [*sheet.notes, *sheet.additions]
     if sheet.conclusion:
         comments.insert(0, sheet.conclusion)
+    if sheet.is_section:
+        comments.insert(0, sheet.title)
     lines = [
         *(f"% {line}" for line in comments),
         rf"\begin{{tabular}}{{{''.join(sides)}}}",
         r"  \toprule",
         rf"  {' & '.join(titles)} \\",
         r"  \midrule",
-        *(rf"  {' & '.join(row)} \\" for row in rows),
+        *_rows_in_latex(sheet, rows),
         r"  \bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rows_in_latex(sheet: Sheet, rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows, with a line and a heading above each part but the first, which has a heading."""
+    headings = sheet.headings()
+    lines = []
+    for at, row in enumerate(rows):
+        if at in headings:
+            if at:
+                lines.append(r"  \midrule")
+            name = _in_latex(headings[at])
+            lines.append(rf"  \multicolumn{{{len(row)}}}{{l}}{{\emph{{{name}}}}} \\")
+        lines.append(rf"  {' & '.join(row)} \\")
+    return lines
 
 
 def _cells(
@@ -139,7 +186,7 @@ def _in_latex(text: str) -> str:
     return " ".join(text.split()).translate(LATEX)
 
 
-FORMATS: dict[str, Callable[[Sheet, Records], str]] = {
+FORMATS: dict[str, Callable[[Report], str]] = {
     "text": as_text,
     "csv": as_csv,
     "markdown": as_markdown,

@@ -29,7 +29,7 @@ def page(report: Report) -> str:
         hiplot.Datapoint(uid=point["sig"], values=_harmless(point)) for point in values(report)
     ]
     experiment = hiplot.Experiment(datapoints=points)
-    experiment.colorby = report.metric or None
+    experiment.colorby = report.sections[0].metric or None
     experiment.display_data(hiplot.Displays.PARALLEL_PLOT).update(
         {"hide": ["uid", "from_uid", "sig"]}
     )
@@ -61,7 +61,9 @@ def values(report: Report) -> list[dict[str, Any]]:
         record = of_run(run, keys, report.metrics)
         point = {"sig": run.sig, "state": record["state"]}
         for key, value in record["parameters"].items():
-            point[key] = value if isinstance(value, (int, float)) else text(value)
+            # a browser knows whole numbers up to 2^53
+            is_exact = isinstance(value, (int, float)) and abs(value) <= 2**53
+            point[key] = value if is_exact else text(value)
         for name, value in record["metrics"].items():
             if math.isfinite(value):
                 point[name] = value

@@ -19,22 +19,27 @@ from ..engine.experiment.code import in_words
 from ..engine.watch.best import is_number
 from ..engine.watch.board import counted, epochs
 from ..engine.watch.logs import log_of
+from ..engine.watch.progress import duration, moment
 from ..engine.watch.status import when
-from ..engine.words import shown_path
+from ..engine.words import number, shown_path
 from .additions import additions, shown
 from .conclusion import conclusion, remarks
 from .curves import curves_of
-from .parameters import differing, shared, text, texts, titles
+from .groups import data_name
+from .parameters import by_separation, differing, shared, text, texts, titles
 from .ranking import Ranked
 from .ranking_sheet import missing
 from .records import finite
 from .report import Report
-from .runs import Run, keys_of, places_of, statuses_of
+from .runs import Run, keys_of, metric_names, places_of, statuses_of
+from .section import Section
 from .settings import Setting
 from .trials import searches
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("charts.js", "trials.js", "intervals.js", "page.js")
+SCRIPTS = ("table.js", "charts.js", "trials.js", "intervals.js", "card.js", "part.js", "page.js")
+LARGEST = 2**53  # the largest whole number up to which a browser knows all
+MOST_NAMES = 3  # of grids and runs in the title
 # A confusion matrix of more classes is not shown. Its most frequent confusions are.
 MOST_CLASSES = 20
 CONFUSIONS = 15
@@ -42,12 +47,10 @@ CONFUSIONS = 15
 
 def page(report: Report) -> str:
     """The content of the HTML file."""
-    title = " ".join(report.names) or "all experiments"
-    data = json.dumps(
-        finite(content(report, title)), ensure_ascii=False, allow_nan=False, separators=(",", ":")
-    )
+    found = content(report)
+    data = json.dumps(finite(found), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     parts = {
-        "title": html.escape(title),
+        "title": html.escape(found["title"]),
         "style": _asset("page.css"),
         "data": data.replace("<", "\\u003c"),  # a value may hold "</script>"
         "script": "".join(map(_asset, SCRIPTS)),
@@ -59,55 +62,124 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def content(report: Report, title: str) -> dict[str, Any]:
-    """All data of the page. A run or a setting is referred to by its place in its list."""
-    runs = report.runs
-    keys = differing(runs)
+def content(report: Report) -> dict[str, Any]:
+    """All data of the page: a few words, and the groups of runs that can be compared."""
+    return {
+        "title": title(report),
+        "made": when(time.time()),
+        "counts": counted(statuses_of(report.runs), " · "),
+        "base": texts(shared(report.runs)),
+        "groups": [_group(section, report) for section in report.sections],
+    }
+
+
+def title(report: Report) -> str:
+    """What the page holds: `mysweep: 9 runs, 26 November`, `22 runs, 3 data sets, 26 November`."""
+    parts = [_many(len(report.runs), "run")]
+    sets = {data_name(section.runs[0]) for section in report.sections}
+    if len(sets) > 1:
+        parts.append(_many(len(sets), "data set"))
+    days = _days([run.times.started for run in report.runs if run.times.started])
+    text = ", ".join(filter(None, [*parts, days]))
+    if 0 < len(report.names) <= MOST_NAMES:
+        return f"{' '.join(report.names)}: {text}"
+    return text
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _days(times: Sequence[float]) -> str:
+    """`26 November`, `24 to 26 November`, `30 November to 2 December`, with the years if not this."""
+    if not times:
+        return ""
+    first, last = (time.localtime(pick(times)) for pick in (min, max))
+    year = ""
+    if not first.tm_year == last.tm_year == time.localtime().tm_year:
+        year = " %Y"
+    end = time.strftime(f"{last.tm_mday} %B{year}", last)
+    if first[:3] == last[:3]:
+        return end
+    if first[:2] == last[:2]:
+        return f"{first.tm_mday} to {end}"
+    return time.strftime(f"{first.tm_mday} %B{year} to ", first) + end
+
+
+def _group(section: Section, report: Report) -> dict[str, Any]:
+    """The data of one group. A run or a setting is referred to by its place in its list."""
+    runs = section.runs
+    keys = by_separation([runs], differing(runs))
     names = titles(keys)
     place = places_of(runs)
     common = _common(runs)
-    entries = report.entries
+    entries = section.entries
+    over = [key for key in section.over if key in keys]  # one that never varies has no column
     curves, stride = curves_of([one.setting for one in entries])
-    has_epochs = all(epochs_in(run.history) for run in runs if run.history)
+    metrics = metrics_of_group(section, report)
+    said = shared(report.runs)
     return {
-        "title": title,
-        "made": when(time.time()),
-        "counts": counted(statuses_of(runs), " · "),
-        "base": texts(shared(runs)),
-        "over": report.over_keys,
-        "metric": report.metric,
-        "compared": report.compared,
-        "conclusion": conclusion(report.ranking),
-        "remarks": remarks(report.ranking),
-        "additions": shown(report.ranking, additions(report.ranking)),
-        "metrics": report.metrics,
-        "modes": {name: report.better.mode(name) for name in report.metrics},
-        "parameters": [{"key": key, "title": names[key]} for key in keys],
-        "settings": [_setting(one, report, place) for one in entries],
+        "name": section.name,
+        "top": _top(section),
+        "base": {key: text(value) for key, value in section.base.items() if key not in said},
+        "over": over,
+        "main": [section.main, section.tested],
+        "metric": section.metric,
+        "compared": section.compared,
+        "conclusion": conclusion(section.ranking),
+        "remarks": remarks(section.ranking),
+        "additions": shown(section.ranking, additions(section.ranking)),
+        "metrics": metrics,
+        "modes": {name: section.better.mode(name) for name in metrics},
+        "parameters": [_parameter(key, names[key], runs) for key in keys],
+        "settings": [_setting(one, section, metrics, place) for one in entries],
         "runs": [_run(run, keys, common) for run in runs],
         "common": texts(common),
         "classes": _classes(runs),
         "curves": curves,
         "stride": stride,
-        "axis": "epoch" if has_epochs else "entry",
-        "searches": searches(report),
+        "axis": "epoch" if all(epochs_in(run.history) for run in runs if run.history) else "entry",
+        "searches": searches(report, section),
     }
+
+
+def metrics_of_group(section: Section, report: Report) -> list[str]:
+    """The metrics of the report that a run of the group has."""
+    known = metric_names(section.runs)
+    return [name for name in report.metrics if name in known]
+
+
+def _parameter(key: str, title: str, runs: Sequence[Run]) -> dict[str, Any]:
+    """Values are sent as text. A browser would round whole numbers above 2^53."""
+    values = [run.value(key) for run in runs]
+    numeric = all(value is None or is_number(value) for value in values)
+    return {"key": key, "title": title, "numeric": numeric}
+
+
+def _top(section: Section) -> str:
+    """`best lr=0.1: test acc 0.9677`: the leading setting of a group. Empty without a result."""
+    best = section.ranking.entries[0]
+    if not section.ranking.mode or best.found.mean is None:
+        return ""
+    return f"{best.name}: {section.compared.replace('.', ' ')} {number(best.found.mean)}"
 
 
 # --- settings ---
 
 
-def _setting(one: Ranked, report: Report, place: Mapping[Run, int]) -> dict[str, Any]:
-    keys = differing(report.runs, report.over_keys)
+def _setting(
+    one: Ranked, section: Section, metrics: Sequence[str], place: Mapping[Run, int]
+) -> dict[str, Any]:
+    keys = differing(section.runs, section.over)
     low, high = one.found.difference_interval or (None, None)
-    metrics = keys_of([report.metrics, filter(None, [report.compared])])
+    metrics = keys_of([metrics, filter(None, [section.compared])])
     return {
         "name": one.name,
-        "values": _shown(one.setting.values(keys)),
+        "values": texts(one.setting.values(keys)),
         "runs": list(map(place.get, one.setting.runs)),
         "n": one.found.n,
-        "missing": missing(one, report.compared),
-        "metrics": {name: _summary(one.setting, name, report.over_keys) for name in metrics},
+        "missing": missing(one, section.compared),
+        "metrics": {name: _summary(one.setting, name, section.over) for name in metrics},
         "behind": [one.found.difference, low, high],
         "verdict": one.verdict,
     }
@@ -134,8 +206,12 @@ def _run(run: Run, keys: Sequence[str], common: Mapping[str, Any]) -> dict[str, 
         "finished": run.finished,
         "cause": "" if run.finished else run.status.cause,
         "epochs": epochs(run.state, run.epochs),
-        "values": _shown(run.values(keys)),
-        "metrics": run.metrics,
+        "values": texts(run.values(keys)),
+        "metrics": {name: _exact(value) for name, value in run.metrics.items()},
+        "started": run.times.started,
+        "when": moment(run.times.started),
+        "took": run.times.took,
+        "duration": duration(run.times.took),
         "config": texts(own),
         "facts": _facts(run),
         "command": run.command,
@@ -145,9 +221,15 @@ def _run(run: Run, keys: Sequence[str], common: Mapping[str, Any]) -> dict[str, 
 
 def _facts(run: Run) -> dict[str, str]:
     """Texts for the card of a run. Facts that are not known are left out."""
-    facts = {"epochs": epochs(run.state, run.epochs), "where": run.status.where}
-    if not run.status.live:
-        facts["ended"] = when(run.state.ended)
+    times = run.times
+    facts = {
+        "epochs": epochs(run.state, run.epochs),
+        "began": when(times.began),
+        "ended": when(times.ended),
+        "took": duration(times.took),
+        "attempts": str(times.attempts) if times.attempts > 1 else "",
+        "where": run.status.where,
+    }
     facts["grids"] = ", ".join(run.grids)
     facts["code"] = in_words(run.codes)
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
@@ -169,12 +251,10 @@ def _common(runs: Sequence[Run]) -> dict[str, Any]:
     return common
 
 
-def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as they are, for an axis, and all other values as text."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found[key] = value if is_number(value) else text(value)
-    return found
+def _exact(value: float) -> float | str:
+    """The value, as text if it is a whole number that a browser would round."""
+    is_large = isinstance(value, int) and abs(value) > LARGEST
+    return str(value) if is_large else value
 
 
 def _confusion(run: Run) -> dict[str, Any] | None:

@@ -2,10 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .runs import Run
+
+SEED = "seed"
 
 
 def differing(runs: Sequence[Run], over: Sequence[str] = ()) -> list[str]:
@@ -52,6 +55,25 @@ def _follows(runs: Sequence[Run], key: str, chosen: Sequence[str]) -> bool:
         if by_choice.setdefault(choice, value) != value:
             return False
     return True
+
+
+def by_separation(groups: Sequence[Sequence[Run]], keys: Iterable[str]) -> list[str]:
+    """The keys in the order of how many pairs of runs they tell apart.
+
+    The seed comes last. It tells all runs apart, and says nothing of a setting.
+
+    Args:
+        groups: only runs of the same group are compared.
+    """
+    return sorted(
+        keys, key=lambda key: (key == SEED, -sum(_separated(runs, key) for runs in groups))
+    )
+
+
+def _separated(runs: Sequence[Run], key: str) -> int:
+    """The number of ordered pairs of runs with different values."""
+    counts = Counter(canonical(run.value(key)) for run in runs)
+    return len(runs) ** 2 - sum(count**2 for count in counts.values())
 
 
 def shared(runs: Sequence[Run]) -> dict[str, Any]:
@@ -115,10 +137,10 @@ def text(value: object) -> str:
     The text is empty for null, and for a key that is not there.
     """
     if isinstance(value, float):
-        short = f"{value:g}"  # six digits
-        if math.isnan(value) or float(short) == value:
+        short, whole = f"{value:g}", repr(value)  # six digits, and all of them
+        if math.isnan(value):
             return short
-        return repr(value)
+        return short if float(short) == value and len(short) <= len(whole) else whole
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, dict)):
@@ -131,37 +153,3 @@ def text(value: object) -> str:
 def texts(values: Mapping[str, object]) -> dict[str, str]:
     """The values as `text` writes them, by the same keys."""
     return {key: text(value) for key, value in values.items()}
-
-
-def names(runs: Sequence[Run], keys: Sequence[str]) -> list[str]:
-    """A name for each run: `lr=0.1 model=small`.
-
-    Numbers have four digits if these are enough to tell the runs apart.
-    """
-    short = titles(keys)
-    found: list[str] = []
-    for form in (brief, text):
-        found = [_named(run, short, form) for run in runs]
-        if len(set(found)) == len(found):
-            break
-    return found
-
-
-def _named(run: Run, short: Mapping[str, str], form: Callable[[object], str]) -> str:
-    """`lr=0.1 model=small`. Keys without a value are left out.
-
-    Args:
-        short: the title of each key.
-    """
-    words: list[str] = []
-    for key, title in short.items():
-        value = run.value(key)
-        if value is not None:
-            # A value may hold line breaks, but a name stands in one line.
-            words += f"{title}={form(value)}".split()
-    return " ".join(words) or "(defaults)"
-
-
-def brief(value: object) -> str:
-    """A value for a sentence or a legend: numbers have four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else text(value)

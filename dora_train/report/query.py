@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engine.errors import UserError, did_you_mean, shortened
 from ..engine.watch.best import Better, is_number
+from ..engine.watch.progress import moment
 from . import parameters
 from .runs import Run, metric_names
 
@@ -21,7 +22,10 @@ OWN: dict[str, Callable[[Run], Any]] = {
     "state": lambda run: str(run.status.state),
     "grid": lambda run: run.grids,
     "epochs": lambda run: run.epochs,
+    "started": lambda run: run.times.started,
+    "took": lambda run: run.times.took,
 }
+NEWEST_FIRST = "started"
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
@@ -49,7 +53,7 @@ def full_key(key: str, runs: Sequence[Run]) -> str:
     """
     known = dict.fromkeys(OWN)
     for run in runs:
-        known |= dict.fromkeys([*run.metrics, *run.config, *run.choices])
+        known |= dict.fromkeys([*run.metrics, *run.keys])
     if key in known:
         return key
     ends = [name for name in known if name.endswith(f".{key}")]
@@ -106,15 +110,30 @@ class Condition:
 
     def _fits(self, found: object, wanted: str) -> bool:
         if is_number(found):
-            try:
-                return OPERATORS[self.operator](found, float(wanted))
-            except ValueError:
+            number = _number(wanted)
+            if number is None:
                 return self.operator == "!="
+            return OPERATORS[self.operator](found, number)
         if self.operator not in ("=", "!="):
             return False
-        shown = "null" if found is None else parameters.text(found)
+        shown = _shown(found)
         equal = fnmatchcase(shown, wanted) or (found is None and not wanted)
         return equal == (self.operator == "=")
+
+
+def _number(text: str) -> int | float | None:
+    """A number as it is typed. A whole one keeps all its digits: a float has only 53 bits."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def _shown(found: object) -> str:
+    """A value as a condition names it."""
+    return "null" if found is None else parameters.text(found)
 
 
 def filtered(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
@@ -129,7 +148,7 @@ def filtered(runs: Sequence[Run], conditions: Sequence[str]) -> list[Run]:
         key = full_key(condition.key, runs)
         before, left = left, [run for run in left if condition.holds(value(run, key))]
         if not left:
-            has = sorted({parameters.text(value(run, key)) for run in before})
+            has = sorted({_shown(value(run, key)) for run in before})
             raise UserError(f'no experiment is left by "{text}": {key} is {shortened(has, 8)}.')
     return left
 
@@ -152,10 +171,13 @@ def main_metric(runs: Sequence[Run], better: Better) -> str:
 def ordered(runs: Sequence[Run], key: str, better: Better) -> list[Run]:
     """The runs sorted by a metric: the best first, unfinished runs after the finished ones.
 
-    By any other key they are sorted in ascending order. An empty key leaves them as they are.
+    By any other key they are sorted in ascending order, but by `started` the newest comes first.
+    An empty key leaves them as they are.
     """
     if not key:
         return list(runs)
+    if key == NEWEST_FIRST:
+        return newest(runs)
     if any(key in run.metrics for run in runs):
         return sorted(
             runs, key=lambda run: (not run.finished, *better.key(key, run.metrics.get(key)))
@@ -170,3 +192,28 @@ def _ascending(found: object) -> tuple[int, Any]:
     if found is None:
         return 2, ""
     return 1, parameters.text(found)
+
+
+def newest(runs: Sequence[Run]) -> list[Run]:
+    """The runs sorted by the start of their last attempts, the newest first."""
+    return sorted(runs, key=lambda run: -(run.times.started or 0.0))
+
+
+def active(runs: Sequence[Run], since: float) -> list[Run]:
+    """The runs that started or ended after a time, or have not ended.
+
+    Args:
+        since: seconds since the epoch.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = []
+    for run in runs:
+        latest = max(run.times.started or 0.0, run.times.ended or 0.0)
+        if run.status.live or latest >= since:
+            found.append(run)
+    if not found:
+        last = moment(max(run.times.started or 0.0 for run in runs))
+        raise UserError(f"no experiment ran since {moment(since)}: the last one started {last}.")
+    return found

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from ..engine.watch.best import MAX, Better
 from . import query
-from .parameters import differing, names
+from .labels import labels
+from .parameters import by_separation, differing
 from .runs import Run, joined, metric_names, told_by
 from .settings import Setting, group
 from .verdict import BEST, LIMIT, Comparison, compare
@@ -87,7 +88,8 @@ def _names(settings: Sequence[Setting], over: Sequence[str]) -> list[str]:
     runs = joined(one.runs for one in settings)
     if not runs:
         return []
-    return names([one.runs[0] for one in settings], differing(runs, over))
+    firsts = [one.runs[0] for one in settings]
+    return labels(firsts, by_separation([firsts], differing(runs, over)))
 
 
 def _unjudged(found: Comparison) -> Comparison:

@@ -6,16 +6,20 @@ from typing import Any
 
 from ..engine.experiment.records import State
 from ..engine.watch.best import Better
-from ..engine.watch.board import Column, Line, counted
+from ..engine.watch.board import Board, Column, Line, counted
 from ..engine.watch.status import Status
 from .additions import additions, shown
 from .conclusion import conclusion, remarks
-from .parameters import differing, titles
+from .fit import fit
+from .parameters import by_separation, differing, titles
 from .ranking import Ranked, Ranking, is_finite
 from .runs import Run, statuses_of
 from .settings import Setting
 from .sheet import Sheet, base_of, cells, own, parameter, style_of
 from .verdict import Comparison, Interval
+
+NAME = Column(("Meta", "name"), "setting", right=False)
+VERDICT = own("verdict", left=True)
 
 
 @dataclass(frozen=True)
@@ -47,31 +51,38 @@ def sheet_of_ranking(
     metrics: Sequence[str],
     better: Better,
     entries: Sequence[Ranked],
+    width: int,
 ) -> Sheet:
     """One line for each setting, and below them the sentence, the remarks and the seeds to add.
 
     Args:
         metrics: the columns. The compared metric comes last, wherever it stands here.
         entries: the settings in the order of the table.
+        width: of the screen. If the parameters do not fit, one column has the settings' names.
     """
     runs = ranking.runs
-    parameters = differing(runs, ranking.over)
+    parameters = by_separation([runs], differing(runs, ranking.over))
     short = titles(parameters)
     metrics = [name for name in metrics if name and name != ranking.metric]
     if ranking.metric:
         metrics.append(ranking.metric)
     least = min(2, max((one.found.n for one in entries), default=1))
-    columns = [
-        *(parameter(key, short[key], runs) for key in parameters),
-        own("n"),
-        own("missing", left=True),
-        *(_means(name, style_of(runs, name), least) for name in metrics),
-        Column(("Meta", "interval"), "95%", right=False),
-        Column(("Meta", "behind"), "behind", right=False),
-        own("verdict", left=True),
-    ]
     style = style_of(runs, ranking.metric)
     lines = [_line(one, parameters, metrics, ranking.over, style) for one in entries]
+    means = [_means(name, style_of(runs, name), least) for name in metrics]
+    named = [parameter(key, short[key], runs) for key in parameters]
+    board = Board("", "", named, lines, better)
+    if not fit([*named, own("n"), *means[-1:], VERDICT], board, width):
+        named = [NAME]
+    columns = [
+        *named,
+        own("n"),
+        own("missing", left=True),
+        *means,
+        Column(("Meta", "interval"), "95%", right=False),
+        Column(("Meta", "behind"), "behind", right=False),
+        VERDICT,
+    ]
     return Sheet(
         title,
         base_of(runs, ranking.over),
@@ -98,6 +109,7 @@ def _line(
         "interval": _interval(one.found.interval, style),
         "behind": _behind(one.found, style),
         "verdict": one.verdict,
+        "name": one.name,
         **cells(one.setting, parameters),
     }
     means = {name: one.setting.summary(name, over) for name in metrics}

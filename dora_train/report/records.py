@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from .additions import additions
@@ -9,7 +10,8 @@ from .conclusion import conclusion
 from .parameters import differing
 from .ranking import Ranked, Ranking
 from .ranking_sheet import unfinished_of
-from .runs import Run
+from .runs import Run, joined
+from .section import Section
 from .verdict import Comparison
 
 
@@ -21,6 +23,8 @@ def of_run(run: Run, parameters: Sequence[str], metrics: Sequence[str]) -> dict[
         "cause": run.status.cause,
         "grids": run.grids,
         "epochs": run.epochs,
+        "started": iso(run.times.started),
+        "took": run.times.took,
         "parameters": run.values(parameters),
         "metrics": {name: run.metrics[name] for name in metrics if name in run.metrics},
     }
@@ -50,10 +54,21 @@ def _summary(found: Comparison) -> dict[str, Any]:
     return {"mean": found.mean, "std": found.std, "n": found.n, "low": low, "high": high}
 
 
-def of_runs(runs: Sequence[Run], metrics: Sequence[str]) -> list[dict[str, Any]]:
-    """One dict for each run."""
-    parameters = differing(runs)
-    return [of_run(run, parameters, metrics) for run in runs]
+def iso(seconds: float | None) -> str | None:
+    """Seconds since the epoch as local time with its offset: `2026-11-26T14:02:31+01:00`."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds")
+
+
+def of_runs(sections: Sequence[Section], metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """One dict for each run. Each has all keys that differ anywhere."""
+    parameters = differing(joined(section.runs for section in sections))
+    found = []
+    for section in sections:
+        for run in section.runs:
+            found.append({**of_run(run, parameters, metrics), "group": section.name})
+    return found
 
 
 def of_ranking(

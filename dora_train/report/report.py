@@ -1,20 +1,25 @@
 """From names and options to runs, settings and tables: used by the command, `frame` and the page."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
 from ..engine.jobs.executor import Executor
-from ..engine.watch.best import Better
-from . import query, settings, sheet
+from ..engine.watch.board import PIPE_WIDTH
+from . import query
+from .groups import grouped
 from .names import Outputs
-from .ranking import Ranked, Ranking, metric_of, ranking
 from .ranking_sheet import sheet_of_ranking
 from .records import of_ranking, of_runs
-from .runs import Run, metric_names, places_of, read, told_by
+from .run_sheet import sheet_of_runs
+from .runs import Run, joined, metric_names, read
+from .section import Section
+from .sheet import Sheet, for_people
+
+MOST = 30  # runs in a table of the whole folder, unless the user asks for more
 
 
 @dataclass
@@ -30,6 +35,9 @@ class Report:
         reverse: whether the order is reversed.
         chosen_metrics: the metrics to show. Empty: all.
         executor: is asked for the state of jobs. None: only the files are read.
+        last: only so many runs, the newest ones. None: all.
+        since: only runs that did something after this time, in seconds since the epoch.
+        left_out: the number of older runs that the user did not ask to leave out.
     """
 
     outputs: Path
@@ -40,51 +48,51 @@ class Report:
     reverse: bool = False
     chosen_metrics: Sequence[str] = ()
     executor: Executor | None = None
+    last: int | None = None
+    since: float | None = None
+    left_out: int = 0
 
     @cached_property
-    def runs(self) -> list[Run]:
-        """The runs in the order of the report.
+    def found(self) -> list[Run]:
+        """The runs that the names, the conditions and the times leave, in any order.
+
+        Raises:
+            UserError: a name or a key is unknown, or no run is left.
+        """
+        runs = read(Outputs(self.outputs).experiments(self.names), self.executor)
+        runs = query.filtered(runs, self.where)
+        if self.since is not None:
+            runs = query.active(runs, self.since)
+        if self.last is not None:
+            runs = query.newest(runs)[: self.last]
+        return runs
+
+    @cached_property
+    def sections(self) -> list[Section]:
+        """The runs in groups that can be compared, that with the newest run first.
 
         Raises:
             UserError: a name or a key is unknown, or no run is left by a condition.
         """
-        found = read(Outputs(self.outputs).experiments(self.names), self.executor)
-        left = query.ordered(query.filtered(found, self.where), self._key(found), told_by(found))
-        return left[::-1] if self.reverse else left
-
-    def _key(self, runs: Sequence[Run]) -> str:
-        if self.sort:
-            return query.full_key(self.sort, runs)
-        return query.main_metric(runs, told_by(runs))
-
-    @cached_property
-    def better(self) -> Better:
-        return told_by(self.runs)
-
-    @cached_property
-    def key(self) -> str:
-        """The whole key that the runs are sorted by."""
-        return self._key(self.runs)
-
-    @cached_property
-    def metric(self) -> str:
-        """The metric that the runs are sorted by, else their main metric."""
-        if self.key in self.metrics:
-            return self.key
-        return query.main_metric(self.runs, self.better)
-
-    @cached_property
-    def compared(self) -> str:
-        """The metric that settings are compared by: one of the test set, unless the user chooses.
-
-        `--sort METRIC` chooses it. So does `--metrics` if it leaves out the one of the test set.
-        """
-        if self.sort and self.key in metric_names(self.runs):
-            return self.key
-        found = metric_of(self.runs, self.better)
-        if self.chosen_metrics and found not in self.metrics:
-            return self.metrics[0]
+        sort = query.full_key(self.sort, self.found) if self.sort else ""
+        if not sort and self.is_list:
+            sort = query.NEWEST_FIRST
+        chosen = self._chosen()
+        found = []
+        for group in grouped(self.found, self.over_keys):
+            one = Section(group.name, group.runs, self.over_keys, sort, self.reverse, chosen)
+            found.append(one)
         return found
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the newest runs are asked for: they are listed by their times."""
+        return self.last is not None or self.since is not None
+
+    @cached_property
+    def runs(self) -> list[Run]:
+        """The runs in the order of the report."""
+        return joined(section.runs for section in self.sections)
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -93,41 +101,22 @@ class Report:
         Raises:
             UserError: no run has such a metric.
         """
-        known = metric_names(self.runs)
-        wanted = self._full_keys(self.chosen_metrics)
+        return self._chosen() or metric_names(self.runs)
+
+    def _chosen(self) -> list[str]:
+        known = metric_names(self.found)
+        wanted = [query.full_key(key, self.found) for key in self.chosen_metrics]
         for name in wanted:
             if name not in known:
                 raise UserError(
                     f'"{name}" is no metric: {", ".join(known) or "none is known yet"}.'
                 )
-        return wanted or known
+        return wanted
 
     @property
     def over_keys(self) -> list[str]:
         """The whole keys of `over`."""
-        return self._full_keys(self.over)
-
-    def _full_keys(self, keys: Sequence[str]) -> list[str]:
-        return [query.full_key(key, self.runs) for key in keys]
-
-    @cached_property
-    def ranking(self) -> Ranking:
-        """The settings, which are runs grouped over `over`, the best one first.
-
-        Raises:
-            UserError: a key of `over` is unknown.
-        """
-        over = self.over_keys
-        return ranking(settings.group(self.runs, over), self.compared, self.better, over)
-
-    @cached_property
-    def entries(self) -> list[Ranked]:
-        """The settings in the order of the report: as ranked, or by a key."""
-        found = self.ranking.entries
-        if self.sort and self.key not in metric_names(self.runs):
-            place = places_of(self.runs)
-            return sorted(found, key=lambda one: place[one.setting.runs[0]])
-        return found[::-1] if self.reverse else found
+        return [query.full_key(key, self.found) for key in self.over]
 
     @property
     def title(self) -> str:
@@ -136,19 +125,52 @@ class Report:
             shown.append("...")
         return " ".join(shown)
 
-    def sheet(self) -> "sheet.Sheet":
-        """The table of the runs, or of the settings if runs are grouped."""
-        shown = self.metrics if self.chosen_metrics else sheet.for_people(self.metrics)
-        if not self.over:
-            return sheet.sheet_of_runs(self.title, self.runs, shown, self.better)
-        if not self.chosen_metrics:
+    def newest(self) -> "Report":
+        """The report for a person: of a large folder without any choice, the newest runs only."""
+        is_chosen = self.names or self.over or self.is_list
+        if is_chosen or len(self.found) <= MOST:
+            return self
+        return replace(self, last=MOST, left_out=len(self.found) - MOST)
+
+    def sheets(self, width: int = PIPE_WIDTH) -> list[Sheet]:
+        """The table of the runs, or a table of the settings for each section.
+
+        Args:
+            width: of the screen, in characters.
+        """
+        if self.over:
+            return [self._of_settings(section, width) for section in self.sections]
+        note = ""
+        if self.left_out:
+            note = (
+                f"the last {len(self.runs)} of {len(self.runs) + self.left_out} experiments;"
+                " all of them: --last all"
+            )
+        chosen = self._chosen()
+        table = sheet_of_runs(self.title, self.sections, chosen, width, self.is_list, note)
+        return [table]
+
+    def _of_settings(self, section: Section, width: int) -> Sheet:
+        shown = list(self._chosen())
+        if not shown:
             # Each metric of a setting is wide: it has a mean and a spread.
-            name = self.compared.rpartition(".")[2]
-            shown = [one for one in shown if one.rpartition(".")[2] == name]
-        return sheet_of_ranking(self.title, self.ranking, shown, self.better, self.entries)
+            name = section.compared.rpartition(".")[2]
+            for metric in for_people(metric_names(section.runs)):
+                if metric.rpartition(".")[2] == name:
+                    shown.append(metric)
+        title = section.name or self.title
+        table = sheet_of_ranking(
+            title, section.ranking, shown, section.better, section.entries, width
+        )
+        table.is_section = bool(section.name)
+        return table
 
     def records(self) -> list[dict[str, Any]]:
         """The runs as dicts, or the settings if runs are grouped: see records.py."""
         if not self.over:
-            return of_runs(self.runs, self.metrics)
-        return of_ranking(self.ranking, self.entries, self.metrics)
+            return of_runs(self.sections, self.metrics)
+        found = []
+        for section in self.sections:
+            of_section = of_ranking(section.ranking, section.entries, self.metrics)
+            found += [{"group": section.name, **record} for record in of_section]
+        return found

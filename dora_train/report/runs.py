@@ -17,6 +17,7 @@ from ..engine.experiment.folder import Birth, Experiment, RunState, Start, State
 from ..engine.jobs.executor import Executor
 from ..engine.watch.best import Better
 from ..engine.watch.status import Status, look
+from ..engine.watch.times import Times, times_of
 from ..engine.words import best_key, main_metric, validated
 
 # The place of the best weights. A run stores it beside the metrics, and it is not one of them.
@@ -66,19 +67,57 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """Every value that counts in the signature, by its dotted key."""
-        return dict(flat(self.birth.config if self.birth else self.delta))
+        """Every value that counts in the signature, by its dotted key.
+
+        An empty dict is no value. Else `model_args` would differ wherever `model_args.width` does.
+        """
+        found = dict(flat(self.birth.config if self.birth else self.delta))
+        return {key: value for key, value in found.items() if value != {}}
 
     @cached_property
     def choices(self) -> dict[str, Any]:
         """Choices of groups (`experiment=...`) and removed keys (`~key`): only the delta has them."""
-        return {key: value for key, value in self.delta.items() if key not in self.config}
+        found = {}
+        for key, value in self.delta.items():
+            if key not in self.config and value != {}:
+                found[key] = value
+        return found
+
+    @cached_property
+    def groups(self) -> dict[str, Any]:
+        """The option of each group of the configuration, the defaults too: `{"data": "digits"}`.
+
+        Experiments of earlier versions stored no defaults. The section of a group has its name.
+        """
+        stored = self.birth.groups if self.birth else {}
+        if isinstance(stored, dict) and stored:
+            return stored
+        found = {}
+        for key, value in self.config.items():
+            section, _, name = key.rpartition(".")
+            if name == "name" and "." not in section:
+                found[section] = value
+        return found
 
     def value(self, key: str) -> Any:
-        return self.config.get(key, self.choices.get(key))
+        """The value of a key, whether it was changed or is the default. None if it has none."""
+        for values in (self.config, self.choices, self.groups):
+            if key in values:
+                return values[key]
+        return None
+
+    @property
+    def keys(self) -> list[str]:
+        """Every key that has a value, and every group of the configuration."""
+        return keys_of([self.config, self.choices, self.groups])
 
     def values(self, keys: Iterable[str]) -> dict[str, Any]:
         return {key: self.value(key) for key in keys}
+
+    @cached_property
+    def times(self) -> Times:
+        """When it ran, and for how long."""
+        return times_of(self.experiment, self.state, self.birth, self.status)
 
     @property
     def main_metric(self) -> str:

@@ -76,7 +76,7 @@ def group(runs: Iterable[Run], over: Sequence[str]) -> list[Setting]:
 
 
 def _check_key(key: str, runs: Sequence[Run]) -> None:
-    keys = keys_of([*run.config, *run.choices] for run in runs)
+    keys = keys_of(run.keys for run in runs)
     if key not in keys:
         vary = ", ".join(differing(runs)) or "nothing"
         raise UserError(

@@ -1,17 +1,18 @@
-"""The table that is shown, and how it is made of runs. `ranking_sheet.py` makes that of settings.
+"""A table that is shown: of settings (ranking_sheet.py) or of runs (run_sheet.py).
 
-`formats.py` writes a table as text, CSV, Markdown, LaTeX or JSON.
+`formats.py` writes it as text, CSV, Markdown, LaTeX or JSON.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..engine.watch.best import Better, is_number
-from ..engine.watch.board import Board, Column, Line, heading, meta
+from ..engine.watch.board import Board, Column, Line, heading
+from ..engine.watch.columns import Part
 from ..engine.watch.status import Status
-from .parameters import differing, shared, text, titles
-from .runs import Run, statuses_of
+from .parameters import shared, text
+from .runs import Run
 from .settings import Setting
 
 # A table on a terminal has these metrics. CSV and JSON have all, and --metrics names others.
@@ -27,7 +28,11 @@ class Sheet:
         conclusion: one sentence.
         notes: how to read the table, and which runs are left out.
         additions: lines for a grid file, the first of them is a heading.
+        statuses: of all runs, for the heading.
         final: whether only finished runs can hold the best value of a column.
+        parts: headings, by the group of a line. Empty: there is one group.
+        below: path of a text that stands below each row.
+        is_section: whether it is one of several tables, and its title is the name of a group.
     """
 
     title: str
@@ -40,46 +45,36 @@ class Sheet:
     additions: list[str] = field(default_factory=list)
     statuses: Sequence[Status] = ()
     final: bool = False
+    parts: Mapping[str, Part] = field(default_factory=dict)
+    below: tuple[str, ...] = ()
+    is_section: bool = False
 
     def board(self) -> Board:
-        header = heading(self.title, self.statuses)
-        return Board(header, self.base, self.columns, self.lines, self.better, final=self.final)
+        return Board(
+            heading(self.title, self.statuses),
+            self.base,
+            self.columns,
+            self.lines,
+            self.better,
+            final=self.final,
+            parts=self.parts,
+            below=self.below,
+        )
+
+    def headings(self) -> dict[int, str]:
+        """The heading above a line, by the place of the line."""
+        found: dict[int, str] = {}
+        before = None
+        for at, line in enumerate(self.lines):
+            if line.group != before and line.group in self.parts:
+                found[at] = self.parts[line.group].name
+            before = line.group
+        return found
 
 
 def for_people(metrics: Sequence[str]) -> list[str]:
     """The metrics that a person compares by: those of the best epoch, or all if there are none."""
     return [name for name in metrics if name.startswith(FIRST)] or list(metrics)
-
-
-def sheet_of_runs(title: str, runs: Sequence[Run], metrics: Sequence[str], better: Better) -> Sheet:
-    """One line for each run. Only a finished run can hold the best value of a column."""
-    parameters = differing(runs)
-    names = titles(parameters)
-    columns = [
-        own("sig", left=True),
-        *(parameter(key, names[key], runs) for key in parameters),
-        own("state", left=True),
-        own("epoch"),
-        *(metric_column(("metrics", name), name, runs) for name in metrics),
-    ]
-    return Sheet(
-        title,
-        base_of(runs),
-        columns,
-        [_line(run, parameters) for run in runs],
-        better,
-        statuses=statuses_of(runs),
-        final=True,
-    )
-
-
-def _line(run: Run, parameters: Sequence[str]) -> Line:
-    own_values = {
-        "sig": run.sig,
-        **meta(run.state, run.status, run.epochs),
-        **cells(run, parameters),
-    }
-    return Line(run.status, {"Meta": own_values, "metrics": run.metrics})
 
 
 # --- the pieces of a line ---
@@ -112,9 +107,11 @@ def base_of(runs: Sequence[Run], over: Sequence[str] = ()) -> str:
     return " ".join(f"{key}={text(value)}" for key, value in pairs if key not in over)
 
 
-def style_of(runs: Sequence[Run], metric: str) -> str:
+def style_of(runs: Sequence[Run], *metrics: str) -> str:
     """One format for a whole column, so that its decimal points stand below each other."""
-    values = [run.metrics[metric] for run in runs if metric in run.metrics]
+    values = []
+    for run in runs:
+        values += [run.metrics[metric] for metric in metrics if metric in run.metrics]
     if all(isinstance(value, int) for value in values):
         return ""
     return ".4f" if all(map(_is_plain, values)) else ".3e"

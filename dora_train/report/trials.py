@@ -11,22 +11,26 @@ from ..engine.watch.best import MAX
 from .names import Outputs
 from .report import Report
 from .runs import Run, numbers
+from .section import Section
 
 FINAL = (State.COMPLETED, State.STOPPED)  # the best value so far may come from these trials
 
 
-def searches(report: Report) -> list[dict[str, Any]]:
-    """Each search among the grids of a report.
+def searches(report: Report, section: Section) -> list[dict[str, Any]]:
+    """Each search among the grids of a report that has a trial in a section.
 
-    A trial is a place in `report.runs`, or None if it is left out of the report.
+    A trial is a place in the section's runs, or None if it is not among them.
     """
-    places = {run.sig: at for at, run in enumerate(report.runs)}
+    places = {run.sig: at for at, run in enumerate(section.runs)}
+    elsewhere = {run.sig for run in report.runs} - set(places)
     found = []
     for grid in Outputs(report.outputs).grids():
         record = read_search(report.outputs / GRIDS / grid)
         if record is not None and record.trials and (grid in report.names or not report.names):
-            trials = [places.get(str(trial["sig"])) for trial in record.trials]
-            found.append({"grid": grid, **_drawn(record, report.runs, trials)})
+            sigs = [str(trial["sig"]) for trial in record.trials]
+            if elsewhere.isdisjoint(sigs) or not set(places).isdisjoint(sigs):
+                trials = list(map(places.get, sigs))
+                found.append({"grid": grid, **_drawn(record, section.runs, trials)})
     return found
 
 

@@ -4,7 +4,7 @@ The grid file is not run, so the columns of its explorer are not known. The colu
 that the runs stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +13,12 @@ from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import Job
 from ..engine.jobs.executor import Executor
 from ..engine.watch.board import META, Board, Line, heading, meta
+from ..engine.watch.columns import Part
 from ..engine.watch.live import DORA_INTERVAL, Monitor
 from ..engine.watch.status import Status
+from .labels import labels
 from .marks import Marks
-from .parameters import differing, text, titles
+from .parameters import by_separation, differing
 from .runs import BEST_PLACES, Run, metric_names, read_one, statuses_of, told_by
 from .sheet import base_of, metric_column
 
@@ -39,8 +41,7 @@ class LiveTable:
     def __init__(self, name: str, runs: Sequence[Run]):
         self.name = name
         self.sheep = [Watched(run.experiment, run.status) for run in runs]
-        short = titles(differing(runs))
-        self.names = [_name(run, short) for run in runs]
+        self.names = labels(runs, by_separation([runs], differing(runs)))
         self.base = base_of(runs)
         self.better = told_by(runs)
         self._runs = list(runs)
@@ -60,21 +61,15 @@ class LiveTable:
         marks = self._marks.of(rows)
         lines = []
         for index, (run, name) in enumerate(zip(rows, self.names)):
-            own = {"index": index, "sig": run.sig, "name": name, "mark": marks.get(run.sig, "")}
+            group, mark = marks[run.sig]
+            own = {"index": index, "sig": run.sig, "name": name, "mark": mark}
             progress = meta(run.state, run.status, run.epochs)
-            lines.append(Line(run.status, {**_nested(run), "Meta": {**own, **progress}}))
+            values = {**_nested(run), "Meta": {**own, **progress}}
+            lines.append(Line(run.status, values, group=group))
         header = heading(self.name, statuses_of(rows))
-        return Board(header, self.base, columns, lines, self.better, most=most)
-
-
-def _name(run: Run, short: Mapping[str, str]) -> str:
-    """`lr=0.1 tag=`. A key without a value is shown as well.
-
-    Args:
-        short: the title of each key.
-    """
-    pairs = [f"{title}={text(run.value(key))}" for key, title in short.items()]
-    return " ".join(pairs) or "(defaults)"
+        names = dict.fromkeys(line.group for line in lines)
+        parts = {name: Part(name, "", self.better) for name in names if name}
+        return Board(header, self.base, columns, lines, self.better, most=most, parts=parts)
 
 
 def _again(run: Run, one: Watched) -> Run:

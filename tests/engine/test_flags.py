@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import time
 
@@ -116,7 +117,8 @@ def test_info(project: Project):
     sig = sig_of(project.dora("run", *QUICK))
     assert f"dora run -f {sig} seed=7\n" in project.dora("info", "-f", sig, "seed=7", code=1)
     shown = project.dora("info", "-f", sig)
-    assert len(shown.splitlines()) <= 14
+    assert len(shown.splitlines()) <= 15
+    assert re.search(r"^began      \d\d \w+ \d\d:\d\d, took \d+ s$", shown, re.M)
     for word in (
         sig,
         "debug=fast",

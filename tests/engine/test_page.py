@@ -44,6 +44,12 @@ def data_of(file: Path) -> dict:
     return json.loads(found)
 
 
+def group(report: Report) -> dict:
+    """The data of the only group of a page."""
+    [found] = content(report)["groups"]
+    return found
+
+
 def mixed(out: Path) -> dict[str, str]:
     """A sweep, and beside it what goes wrong; signatures by what they are."""
     sigs = {"best": sweep(out)[5].sig}
@@ -66,7 +72,7 @@ def mixed(out: Path) -> dict[str, str]:
 
 def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path):
     sweep(tmp_path)
-    known = content(Report(tmp_path, ["sweep"], over=["seed"]), "sweep")
+    known = group(Report(tmp_path, ["sweep"], over=["seed"]))
     runs = [known["runs"][at] for at in known["settings"][0]["runs"]]
     curve = known["curves"]["valid.acc"][0]
     last = [run["metrics"]["valid.acc"] for run in runs]
@@ -80,15 +86,19 @@ def test_bands_reach_from_the_lowest_to_the_highest_seed(tmp_path):
 def test_a_curve_says_how_many_runs_are_left(tmp_path):
     for seed, epochs in enumerate([5, 3, 1]):
         experiment(tmp_path, {"seed": seed}, state=State.INTERRUPTED, epochs=epochs, grid="sweep")
-    assert content(Report(tmp_path, ["sweep"], over=["seed"]), "")["curves"]["train.loss"][0][
-        "n"
-    ] == [3, 2, 2, 1, 1]
+    assert group(Report(tmp_path, ["sweep"], over=["seed"]))["curves"]["train.loss"][0]["n"] == [
+        3,
+        2,
+        2,
+        1,
+        1,
+    ]
 
 
 def test_long_curves_are_thinned_and_it_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr("dora_train.report.curves.MOST_NUMBERS", 1000)
     sweep(tmp_path, rates=2, seeds=1, epochs=1000)
-    known = content(Report(tmp_path, ["sweep"], over=["seed"]), "")
+    known = group(Report(tmp_path, ["sweep"], over=["seed"]))
     numbers = sum(len(curve["mean"]) for curves in known["curves"].values() for curve in curves)
     assert known["stride"] == 8 and numbers == 1000
 
@@ -98,7 +108,9 @@ def test_nan_and_infinity_leave_gaps(tmp_path):
     (made.folder / "history.json").write_text(
         '[{"train": {"loss": NaN}}, {"train": {"loss": Infinity}}, {"train": {"loss": 0.5}}]'
     )
-    assert data_of(written(tmp_path))["curves"]["train.loss"] == [{"mean": [None, None, 0.5]}]
+    assert data_of(written(tmp_path))["groups"][0]["curves"]["train.loss"] == [
+        {"mean": [None, None, 0.5]}
+    ]
 
 
 def test_of_many_classes_the_most_frequent_confusions(tmp_path):
@@ -108,7 +120,7 @@ def test_of_many_classes_the_most_frequent_confusions(tmp_path):
         for row in range(30)
     ]
     made.write_confusion(matrix)
-    [run] = content(Report(tmp_path), "")["runs"]
+    [run] = group(Report(tmp_path))["runs"]
     assert (
         run["confusion"]["most"][:2] == [[28, 29, 28], [27, 28, 27]]
         and len(run["confusion"]["most"]) == 15
@@ -121,7 +133,9 @@ def test_no_tag_of_an_override_is_one_of_the_page(tmp_path):
     text = file.read_text(encoding="utf-8")
     assert "<script>alert" not in text and text.count("<script") == 2
     assert [
-        run["values"]["tag"] for run in data_of(file)["runs"] if run["sig"] == sigs["failed"]
+        run["values"]["tag"]
+        for run in data_of(file)["groups"][0]["runs"]
+        if run["sig"] == sigs["failed"]
     ] == [SCRIPT]
 
 
@@ -155,7 +169,7 @@ def searched(out: Path) -> list[str]:
 def test_the_objective_over_the_trials_of_a_search(tmp_path):
     sigs = searched(tmp_path)
     report = Report(tmp_path, ["search"], over=["seed"])
-    [search] = content(report, "")["searches"]
+    [search] = group(report)["searches"]
     assert [report.runs[at].sig for at in search["runs"]] == sigs, (
         "in the order in which they were asked for"
     )
@@ -163,24 +177,20 @@ def test_the_objective_over_the_trials_of_a_search(tmp_path):
     assert search["best"] == pytest.approx([0.68, 0.68, 0.75, 0.75, 0.75]), (
         "what is not over may get worse"
     )
-    [search] = content(Report(tmp_path, ["search"], ["lr!=0.3"]), "")["searches"]
+    [search] = group(Report(tmp_path, ["search"], ["lr!=0.3"]))["searches"]
     assert search["runs"][2] is search["values"][2] is None and search["best"][-1] == pytest.approx(
         0.68
     )
-    assert (
-        content(Report(tmp_path, sigs), "")["searches"]
-        == []
-        != content(Report(tmp_path), "")["searches"]
-    )
+    assert group(Report(tmp_path, sigs))["searches"] == [] != group(Report(tmp_path))["searches"]
     (tmp_path / GRIDS / "search" / "search.json").write_text(
         json.dumps({"question": 3, "trials": [{"sig": 1, "values": 2, "told": 3}]})
     )
-    assert content(report, "")["searches"][0]["values"] == [None]
+    assert group(report)["searches"][0]["values"] == [None]
 
 
 def test_a_page_says_the_verdict_and_where_the_intervals_are(tmp_path):
     mixed(tmp_path)
-    known = content(Report(tmp_path, ["sweep"], over=["seed"]), "sweep")
+    known = group(Report(tmp_path, ["sweep"], over=["seed"]))
     assert (
         known["conclusion"] == "lr=0.02 is better than 2 of the 4 other settings; 2 have no result."
     )
@@ -210,7 +220,7 @@ def test_it_opens_without_an_error_or_a_network(tmp_path, chromium, width, schem
         assert opened.evaluate("document.documentElement.scrollWidth") == width
         assert (
             "lr=0.02 is better than 2 of the 4 other settings"
-            in opened.locator("#verdict").inner_text()
+            in opened.locator(".verdict").inner_text()
         )
         bright = opened.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (bright == "rgb(251, 251, 250)") == (scheme == "light")
@@ -228,7 +238,7 @@ def test_intervals_are_drawn_and_say_what_they_are(tmp_path, chromium, scheme):
         )
     with browser.opened(400, scheme) as tab:
         opened = tab.open(written(tmp_path, "sweep"))
-        rows = opened.locator("#intervals .interval:not(.axis)")
+        rows = opened.locator(".intervals .interval:not(.axis)")
         words = [row.split("\n") for row in rows.all_inner_texts()]
         assert words == [
             ["lr=0.02", "best"],
@@ -241,11 +251,11 @@ def test_intervals_are_drawn_and_say_what_they_are(tmp_path, chromium, scheme):
         assert undecided["x"] < middle < undecided["x"] + undecided["width"] and worse["x"] > middle
         rows.nth(2).hover()
         assert "worse: 0.05" in opened.locator("#tip").inner_text() and tab.trouble == []
-        assert opened.locator("#runs tr.hot").count() == 3
-        opened.locator("#additions summary").click()
+        assert opened.locator(".runs tr.hot").count() == 3
+        opened.locator(".additions summary").click()
         assert (
             'launcher({"optim.lr": 0.02, "seed": seed})'
-            in opened.locator("#additions pre").inner_text()
+            in opened.locator(".additions pre").inner_text()
         )
         assert opened.evaluate("document.documentElement.scrollWidth") == 400
 
@@ -268,9 +278,9 @@ def test_hover_says_what_it_is(tmp_path, chromium):
                 break
         words = opened.locator("#tip").inner_text()
         assert "lr=0.0" in words and "epoch 5 · train loss 0.2" in words and "3 runs" in words
-        assert opened.locator("#runs tr.hot").count() == 3
+        assert opened.locator(".runs tr.hot").count() == 3
         opened.mouse.move(5, 5)
-        assert opened.locator("#tip").is_hidden() and opened.locator("#runs tr.hot").count() == 0
+        assert opened.locator("#tip").is_hidden() and opened.locator(".runs tr.hot").count() == 0
 
 
 @pytest.mark.slow
@@ -279,17 +289,17 @@ def test_tables_sort_and_what_has_no_value_stays_last(tmp_path, chromium):
     with browser.opened() as tab:
         opened = tab.open(written(tmp_path, "sweep"))
         for title, best in (("test loss", min), ("test acc", max)):
-            column = opened.locator("#runs th").all_inner_texts().index(title)
+            column = opened.locator(".runs th").all_inner_texts().index(title)
             for way in ("best first", "worst first"):
                 opened.get_by_role("button", name=title).last.click()
-                cells = opened.locator(f"#runs td:nth-child({column + 1})").all_inner_texts()
+                cells = opened.locator(f".runs td:nth-child({column + 1})").all_inner_texts()
                 numbers = [float(cell) for cell in cells if cell]
                 assert cells[-2:] == ["", ""] and len(numbers) == 9
                 assert numbers == sorted(numbers, reverse=(best is max) == (way == "best first")), (
                     title,
                     way,
                 )
-        assert opened.locator("#runs th[aria-sort]").all_inner_texts() == ["test acc"]
+        assert opened.locator(".runs th[aria-sort]").all_inner_texts() == ["test acc"]
 
 
 @pytest.mark.slow
@@ -297,18 +307,20 @@ def test_words_and_axes_choose_runs(tmp_path, chromium):
     mixed(tmp_path)
     with browser.opened() as tab:
         opened = tab.open(written(tmp_path, "sweep"))
-        rows = opened.locator("#runs tbody tr:visible")
-        opened.locator("#filter").fill("completed lr=0.02")
-        assert rows.count() == 3 and opened.locator("#shown").inner_text() == "3 of 11"
-        opened.locator("#filter").fill("")
-        box = opened.locator("#parallel canvas").first.bounding_box()
+        rows = opened.locator(".runs tbody tr:visible")
+        opened.locator(".filter").fill("completed lr=0.02")
+        assert rows.count() == 3 and opened.locator(".shown").inner_text() == "3 of 11"
+        opened.locator(".filter").fill("")
+        opened.locator(".parallel").scroll_into_view_if_needed()
+        box = opened.locator(".parallel canvas").first.bounding_box()
         opened.mouse.move(box["x"] + 44, box["y"] + 30)  # the first axis: lr; its upper end: 0.05
         opened.mouse.down()
         opened.mouse.move(box["x"] + 44, box["y"] + 60)
         opened.mouse.up()
         assert rows.count() == 2
         # the table above it is shorter now
-        box = opened.locator("#parallel canvas").first.bounding_box()
+        opened.locator(".parallel").scroll_into_view_if_needed()
+        box = opened.locator(".parallel canvas").first.bounding_box()
         opened.mouse.click(box["x"] + 44, box["y"] + 200)
         assert rows.count() == 11
 
@@ -327,7 +339,7 @@ def test_a_card_says_all_of_a_run_and_text_stays_text(tmp_path, chromium):
         assert card.locator("pre").inner_text().startswith("dora run 'tag=<script>")
         opened.keyboard.press("Escape")
         assert card.is_hidden()
-        opened.locator("#runs tbody tr").filter(has_text=sigs["best"]).click()
+        opened.locator(".runs tbody tr").filter(has_text=sigs["best"]).click()
         assert [cell for cell in card.locator(".matrix td").all_inner_texts() if cell] == [
             "45",
             "2",
@@ -345,20 +357,20 @@ def test_a_search_shows_what_each_trial_reached(tmp_path, chromium):
     with browser.opened() as tab:
         opened = tab.open(written(tmp_path, "search"))
         assert (
-            opened.locator("#trials figcaption").inner_text()
+            opened.locator(".trials figcaption").inner_text()
             == "search: valid acc by trial, optuna"
         )
-        canvas = opened.locator("#trials canvas").first
+        canvas = opened.locator(".trials canvas").first
         assert canvas.evaluate(DRAWN) > 1000 and tab.trouble == []
-        box, spot = canvas.bounding_box(), opened.evaluate("trials[0].place(2)")
+        box, spot = canvas.bounding_box(), opened.evaluate("parts[0].trials[0].place(2)")
         opened.mouse.move(box["x"] + spot["x"] + 3, box["y"] + spot["y"] - 3)
         assert (
             sigs[2] in opened.locator("#tip").inner_text()
-            and opened.locator("#runs tr.hot").count() == 1
+            and opened.locator(".runs tr.hot").count() == 1
         )
         opened.mouse.click(box["x"] + spot["x"], box["y"] + spot["y"])
         assert "valid.acc 0.75 after 2 epochs" in opened.locator("#card").inner_text()
-        assert "stopped" in opened.locator("#runs tbody tr").filter(has_text=sigs[2]).inner_text()
+        assert "stopped" in opened.locator(".runs tbody tr").filter(has_text=sigs[2]).inner_text()
 
 
 @pytest.mark.slow
@@ -369,10 +381,11 @@ def test_a_long_run_hides_no_short_ones_and_no_number_of_values_is_too_many(tmp_
         )
     with browser.opened() as tab:
         opened = tab.open(written(tmp_path, "sweep"))
-        low, high = opened.evaluate("(({low, high}) => [low, high])(charts.at(-1).range)")
+        low, high = opened.evaluate("(({low, high}) => [low, high])(parts[0].charts.at(-1).range)")
         assert low < 0.3 and high > 0.98
         opened.evaluate(
-            'new Curves("many", [{mean: Array(300000).fill(1)}], 1, {shade, shown}, overCurve).name'
+            'const ask = {shade: () => "", shown: () => true};'
+            'new Curves("many", [{mean: Array(300000).fill(1)}], 1, ask, () => {}).name'
         )
         assert tab.trouble == []
 
@@ -384,8 +397,8 @@ def test_one_run_and_five_hundred(tmp_path, chromium, rates, seeds):
     file = written(tmp_path, "sweep")
     with browser.opened() as tab:
         opened = tab.open(file)
-        assert opened.locator("#runs tbody tr").count() == rates * seeds and tab.trouble == []
-        assert opened.locator("#settings tbody tr:visible").count() == (10 if seeds > 1 else 0)
+        assert opened.locator(".runs tbody tr").count() == rates * seeds and tab.trouble == []
+        assert opened.locator(".settings tbody tr:visible").count() == (10 if seeds > 1 else 0)
 
 
 def test_true_and_one_are_not_a_common_value():

@@ -48,16 +48,20 @@ class Main:
     def __init__(self):
         self.marks = Marks().of
 
-    def get_names(self, xps):
-        return [
-            f"lr=0.{index + 1} a_rather_long_name_of_an_experiment" for index, _ in enumerate(xps)
-        ], "seed=1"
+    def get_name_parts(self, xp):
+        if xp.argv:
+            return dict(word.split("=") for word in xp.argv)
+        at = int(xp.sig[-1], 16) + 1
+        return {"seed": 1, "lr": f"0.{at}", "word": f"a_rather_long_name_of_experiment_{at}"}
+
+    def short_name_part(self, key, value):
+        return f"{key}={value}"
 
 
 def sheep(tmp_path, states, histories) -> list[Sheep]:
     made = []
     for number, (state, history) in enumerate(zip(states, histories, strict=True)):
-        experiment = Experiment(tmp_path / f"0000000{number}")
+        experiment = Experiment(tmp_path / f"{number:08x}")
         experiment.write_history(history)
         experiment.write_state(
             RunState(state, epoch=len(history), epochs=3, started=1.0, speed=10.0, batches=100)
@@ -102,7 +106,7 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
         "0",
         "00000000",
         "lr=0.1",
-        "a_rather_long_name_of_an_experiment",
+        "word=a_rather_long_name_of_experiment_1",
         "running",
         "1/3",
         "10",
@@ -116,16 +120,20 @@ def test_one_line_each_with_state_cause_and_metrics(tmp_path):
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_fits_the_width_it_has(tmp_path, width):
+def test_fits_the_width_it_has_and_cuts_no_name(tmp_path, width):
     flock = sheep(tmp_path, [State.RUNNING] * 2, [[ENTRY]] * 2)
-    _, _, above, titles, row, _, *notes = drawn(flock, Digits(lambda launcher: None), width)
-    assert notes == (["too narrow for: it/s, left, train loss"] if width == 60 else [])
+    lines = drawn(flock, Digits(lambda launcher: None), width)
+    _, _, above, titles, row, *_ = lines
+    narrow = "too narrow for: it/s, left, train loss"
+    assert (lines[-1] == narrow) == (width == 60)
     assert above.split() == (["valid"] if width == 60 else ["train", "valid"]) and titles.endswith(
         "acc"
     )
-    assert max(map(len, (above, titles, row, *notes))) <= width
-    # what shrinks is the name
-    assert "00000000  lr=0.1 a_rather_lo" in row and "running" in row and "25.0%" in row
+    assert max(map(len, lines)) <= width
+    # what shrinks is the name, and it goes on in the next line
+    assert "00000000  lr=0.1" in row and "running" in row and "25.0%" in row
+    letters = "".join("".join(lines).split())
+    assert "…" not in letters and letters.count("a_rather_") == 2
 
 
 def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_before_names():
@@ -160,11 +168,12 @@ def test_where_it_is_narrow_the_metric_to_compare_by_stays_and_causes_are_cut_be
         screen.print(Board("mysweep", "", columns, [line], Better({"best": "max"})))
         screens[width] = [text.rstrip() for text in screen.file.getvalue().splitlines()]
     assert "lr=0.1 momentum=0.9 seed=0  torch.OutOfM" in screens[100][3] and len(screens[100]) == 4
-    assert screens[70][4] == "too narrow for: train loss, train acc, valid loss"
-    assert (
-        screens[60][2].split()[-1] == "best"
-        and "lr=0.1 momentum=0.9…  torch.OutO…" in screens[60][3]
-    )
+    assert screens[70][-1] == "too narrow for: train loss, train acc, valid loss"
+    assert screens[60][2].split()[-1] == "best"
+    assert screens[60][3:5] == [
+        "0  00000000  lr=0.1 momentum=0.9   torch.OutO…    2/3  0.750",
+        "             seed=0",
+    ]
 
 
 def test_the_best_of_each_column_is_marked(tmp_path):
@@ -272,10 +281,12 @@ def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the
         Better({"acc": "max"}),
         most=40,
     )
-    shown = [states[at] for at in board.chosen()]
+    shown = [states[at] for at in board.chosen(100)]
     assert len(shown) == 33 and shown.count(State.RUNNING) == 10
     assert shown.count(State.FAILED) == 8 and State.WAITING not in shown
-    assert {lines[at].values["acc"] for at in board.chosen() if states[at] == State.COMPLETED} >= {
+    assert {
+        lines[at].values["acc"] for at in board.chosen(100) if states[at] == State.COMPLETED
+    } >= {
         96,
         95,
         94,
@@ -391,3 +402,56 @@ def test_words_for_progress():
         "2 h 00",
         "2 d 7 h",
     ]
+
+
+def test_a_best_value_is_the_best_of_the_experiments_on_the_same_data(tmp_path):
+    flock = []
+    for number, (data, acc) in enumerate(
+        [("digits", 0.7), ("digits", 0.9), ("mnist", 0.95), ("mnist", 0.99)]
+    ):
+        made = experiment(tmp_path, {"data.name": data, "seed": number}, acc)
+        flock.append(Sheep(XP(made.sig), made))
+        flock[-1].status = Status(State.COMPLETED)
+    rows = drawn(flock, Digits(lambda launcher: None))[3:]
+    assert ["*" in row for row in rows] == [False, True, False, True]
+    # another fingerprint of the data is another data set
+    flock[3].experiment.write_contents({"train": ["train", 1, "aa"]})
+    flock[2].experiment.write_contents({"train": ["train", 2, "bb"]})
+    rows = drawn(flock, Digits(lambda launcher: None))[3:]
+    assert ["*" in row for row in rows] == [False, True, False, False]
+
+
+MANY = [
+    [f"optim.lr={lr}", "data.batch_size=128", f"optim.name={name}", f"model={model}"]
+    for model in ("small", "resnet18", "resnet50", "mobilenet_v2")
+    for name in ("sgd", "adamw")
+    for lr in ("0.05", "0.001")
+]
+
+
+def of_many_keys(tmp_path) -> list[Sheep]:
+    flock = sheep(tmp_path, [State.RUNNING] * len(MANY), [[ENTRY]] * len(MANY))
+    for one, argv in zip(flock, MANY):
+        one.xp.argv = argv
+    return flock
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_names_of_many_keys_are_folded_and_what_tells_rows_apart_comes_first(tmp_path, width):
+    lines = drawn(of_many_keys(tmp_path), Digits(lambda launcher: None), width)
+    assert lines[1] == "all: data.batch_size=128" and max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    shown = " ".join(" ".join(lines).split())
+    for argv in MANY:
+        assert argv[-1] in shown
+    [row] = [line for line in lines if "00000000" in line]
+    assert "00000000  model=small" in row
+
+
+def test_a_row_of_several_lines_counts_as_such(tmp_path):
+    flock = of_many_keys(tmp_path)
+    table = GridTable("mysweep", Digits(lambda launcher: None), Main(), flock)
+    screen = Console(file=io.StringIO(), width=60, height=30)
+    screen.print(table.draw(table.rows(), most=30))
+    text = screen.file.getvalue().splitlines()
+    assert 20 < len(text) < 30 and "and " in text[-2] + text[-1]

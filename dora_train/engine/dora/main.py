@@ -155,8 +155,8 @@ class TrainMain(Experiments):
     def _marks(self) -> Marks:
         return Marks()
 
-    def marks(self, watched: Iterable[Watched]) -> Mapping[str, str]:
-        """As there, by the verdicts of the report."""
+    def marks(self, watched: Iterable[Watched]) -> Mapping[str, tuple[str, str]]:
+        """As there, by the groups and the verdicts of the report."""
         return self._marks.of(watched)
 
     def check_anew(self, xp: XP) -> None:

@@ -9,7 +9,7 @@ It never imports `run/`.
     summary.py      a plan as a whole; show.py prints it, and asks
     apply.py        carries out a plan
     watching.py     shows the experiments until they are over
-    table.py        the table, from Dora's Explorer
+    table.py        the table, from Dora's Explorer; names.py names its rows
 
     launch.py       `dora launch`: the same for one experiment
     single.py       the same for experiments that no grid names

@@ -20,6 +20,7 @@ from ..watch.best import Better
 from ..watch.board import META, Board, Column, Line, heading, meta
 from ..watch.status import Status
 from ..words import main_metric
+from .names import names
 from .sheep import Sheep
 
 DIFFERS = "differs"  # in the column `code`: from today's
@@ -39,12 +40,13 @@ class Row:
     job_id: str = ""
     other_code: bool = False  # it is finished, and ran other code than today's
 
-    def line(self, mark: str = "") -> Line:
+    def line(self, group: str = "", mark: str = "") -> Line:
         """The values that the columns of a row are taken from, in Dora's form.
 
         Our values are under `Meta`. The explorer's metrics stand beside it.
 
         Args:
+            group: equal for experiments that can be compared.
             mark: whether its setting is the best, or worse.
         """
         own = {
@@ -57,7 +59,8 @@ class Row:
         }
         if self.other_code:
             own["code"] = f"{own['code']}, {DIFFERS}".removeprefix(", ")
-        return Line(self.status, {**(self.metrics or {}), "Meta": own}, broken=self.metrics is None)
+        values = {**(self.metrics or {}), "Meta": own}
+        return Line(self.status, values, broken=self.metrics is None, group=group)
 
 
 class GridTable:
@@ -80,7 +83,7 @@ class GridTable:
         self.names: list[str] = []
         self.base_name = ""  # the overrides that all experiments share
         if sheep:
-            self.names, self.base_name = main.get_names([one.xp for one in sheep])
+            self.names, self.base_name = names(main, [one.xp for one in sheep])
         self._set_main_metric()
         directions = getattr(explorer, "better", None)  # by column: {"valid.best": "max"}
         self.better = Better.of((one.experiment.birth() for one in sheep), directions)
@@ -173,7 +176,7 @@ class GridTable:
         """
         header = heading(self.name, [row.status for row in rows])
         marks = self.main.marks(self.sheep)
-        lines = [row.line(marks.get(row.sig, "")) for row in rows]
+        lines = [row.line(*marks.get(row.sig, ("", ""))) for row in rows]
         return Board(
             header,
             self.base_name,

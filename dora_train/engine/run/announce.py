@@ -3,7 +3,6 @@
 trainer.py is the one user.
 """
 
-import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from omegaconf import DictConfig
 from ..experiment.folder import Experiment
 from ..files import read_json
 from ..shell import typed
+from ..watch import curves
 from ..words import shown_best, shown_path, shown_test
 from .checks import counted
 from .given import Data, Hooks, Splits, described
@@ -133,9 +133,7 @@ def log_end(session: Session, result: Mapping[str, Any], metric: str) -> None:
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder
     session.log(f"look   {typed()} info -f {sig}     folder   {shown_path(folder)}")
-    session.log(
-        f"curves   {typed('tensorboard')} --logdir {shlex.quote(shown_path(folder.parent))}"
-    )
+    session.log(f"curves   {curves.command(session.experiment, siblings=True)}")
 
 
 def log_profile(session: Session, trainer: pl.Trainer, steps_before: int) -> None:

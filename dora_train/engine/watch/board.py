@@ -8,19 +8,17 @@ explorers and the report does not, so this file asks neither of them anything.
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ..experiment.records import RunState, State
-from . import layout
+from . import drawing, layout
 from .best import Better
 from .columns import META as META  # grid/table.py and the report take it from here
-from .columns import Column, Line
+from .columns import Column, Line, Part
 from .progress import duration, epochs, seconds_left
 from .status import Status
 
@@ -37,6 +35,7 @@ FAILURES = (State.FAILED, State.TIMED_OUT, State.INTERRUPTED)
 PIPE_WIDTH = 10_000  # columns: a pipe has no width, so nothing is cut
 # lines around the rows: two of heading, one of what all share, two of titles, two of remarks
 AROUND = 7
+HEADING = 3  # lines of the heading of a part
 FEWEST_ROWS = 3  # shown on a screen of any height
 
 
@@ -53,6 +52,8 @@ class Board:
     most: int | None = None  # lines of the screen; None: there is no end
     final: bool = False  # only what is finished can be the best
     note: str = ""  # a line under the header
+    parts: Mapping[str, Part] = field(default_factory=dict)  # headings, by the group of a line
+    below: tuple[str, ...] = ()  # path of a text that stands below each row
     _best: dict[tuple[str, ...], set[int]] = field(default_factory=dict)  # by a column's path
 
     def __rich_console__(
@@ -62,40 +63,61 @@ class Board:
         if self.note:
             yield Text(self.note)
         if self.base:
-            yield _one_line(f"all: {self.base}", "dim")
-        chosen = self.chosen()
-        columns, hidden = self.fitting(options.max_width, chosen)
-        yield self._table(columns, chosen, options.max_width)
+            yield drawing.one_line(f"all: {self.base}", "dim")
+        width = options.max_width
+        chosen = self.chosen(width)
+        columns, hidden = self.fitting(width, chosen)
+        yield from drawing.rows(self, columns, chosen, width)
         shown = set(chosen)
         left = [line.status for at, line in enumerate(self.lines) if at not in shown]
         if left:
-            yield _one_line(f"and {counted(left, ' · ')}", "dim")
+            yield drawing.one_line(f"and {counted(left, ' · ')}", "dim")
         if hidden:
             names = [" ".join(column.title.split()) for column in hidden]
-            yield _one_line(f"too narrow for: {', '.join(names)}", "dim")
+            yield drawing.one_line(f"too narrow for: {', '.join(names)}", "dim")
 
     # --- which rows ---
 
-    def chosen(self) -> list[int]:
+    def chosen(self, width: int) -> list[int]:
         """The rows that the screen has room for, in their order.
 
         Runs that move get up to a half of the room, and failures up to a quarter. The best finished
         runs get the rest.
+
+        Args:
+            width: of the screen. On a narrow one, a row with a long name takes several lines.
         """
         room = self._room()
         everything = range(len(self.lines))
-        if len(everything) <= room:
-            return list(everything)
-        running, failed = self._in_state(State.RUNNING), self._in_state(*FAILURES)
-        first = running[: max(1, room // 2)] + failed[: max(1, room // 4)]
-        ranked = dict.fromkeys([*first, *self._by_rank(), *running, *failed, *everything])
-        return sorted(list(ranked)[:room])
+        ranked = list(everything)
+        if len(everything) > room:
+            running, failed = self._in_state(State.RUNNING), self._in_state(*FAILURES)
+            first = running[: max(1, room // 2)] + failed[: max(1, room // 4)]
+            ranked = list(dict.fromkeys([*first, *self._by_rank(), *running, *failed, *everything]))
+        ranked = ranked[:room]
+        if self.most is not None:
+            heights = self._heights(sorted(ranked), width)
+            while len(ranked) > 1 and sum(map(heights.__getitem__, ranked)) > room:
+                ranked.pop()
+        return sorted(ranked)
+
+    def _heights(self, chosen: Sequence[int], width: int) -> dict[int, int]:
+        """How many lines each of these rows takes."""
+        columns, _ = self.fitting(width, chosen)
+        widths = self.widths(columns, chosen, width)
+        folded = [column for column in columns if column.path in layout.FOLDED]
+        heights = dict.fromkeys(chosen, 1)
+        for column in folded:
+            for at in chosen:
+                lines = drawing.folded(self.cell(column, self.lines[at]), widths[column])
+                heights[at] = max(heights[at], len(lines))
+        return heights
 
     def _room(self) -> int:
         """The number of rows that the screen has room for."""
         if self.most is None:
             return len(self.lines)
-        around = AROUND
+        around = AROUND + HEADING * len(self.parts)
         if self.note:
             around += 1
         return max(FEWEST_ROWS, self.most - around)
@@ -109,10 +131,18 @@ class Board:
         column = self._compared()
         if column is None or not self.better.mode(column.metric):
             return done
-        return sorted(
+        ranked = sorted(
             done,
             key=lambda at: self.better.key(column.metric, column.value(self.lines[at].values)),
         )
+        # the best of each group, then the second of each
+        places: Counter[str] = Counter()
+        place: dict[int, int] = {}
+        for at in ranked:
+            group = self.lines[at].group
+            place[at] = places[group]
+            places[group] += 1
+        return sorted(ranked, key=lambda at: place[at])
 
     def _compared(self) -> Column | None:
         """The column that experiments are compared by: the last one that has a best value, else the
@@ -135,8 +165,14 @@ class Board:
             chosen: the rows that are shown.
         """
         return layout.fitting(
-            self.filled(), self._compared(), lambda column: self._widest(column, chosen), width
+            self.filled(), self._compared(), lambda column: self.widest(column, chosen), width
         )
+
+    def widths(
+        self, columns: Sequence[Column], chosen: Sequence[int], width: int
+    ) -> dict[Column, int]:
+        """How wide each column is drawn."""
+        return layout.widths(columns, lambda column: self.widest(column, chosen), width)
 
     def filled(self) -> list[Column]:
         """The columns without those of ours that are empty in every line."""
@@ -145,50 +181,20 @@ class Board:
     def _is_filled(self, column: Column) -> bool:
         return not column.ours or any(column.cell(line.values) for line in self.lines)
 
-    def _widest(self, column: Column, chosen: Sequence[int]) -> int:
+    def widest(self, column: Column, chosen: Sequence[int]) -> int:
         """The width that a column needs to be shown whole."""
-        # not len(): some characters take two columns of a terminal
         cells = [self.cell(column, self.lines[at]) for at in chosen]
-        widest = max(map(cell_len, [*column.title.splitlines(), *cells]), default=0)
-        return widest + len(self._mark(column))
+        return drawing.widest([*column.title.splitlines(), *cells]) + len(self.mark(column))
 
     # --- the cells ---
 
-    def _table(self, columns: Sequence[Column], chosen: Sequence[int], width: int) -> Table:
-        table = Table(
-            box=None,
-            pad_edge=False,
-            padding=(0, layout.GAP, 0, 0),
-            header_style="bold",
-            row_styles=list(self.styles),
-        )
-        widths = layout.widths(columns, lambda column: self._widest(column, chosen), width)
-        for column in columns:
-            # as much room as a mark takes, so that each line of the title ends above the numbers
-            gap = self._mark(column)
-            table.add_column(
-                column.title.replace("\n", f"{gap}\n") + gap,
-                justify="right" if column.right else "left",
-                vertical="bottom",
-                max_width=widths[column],
-                # if the widths are still too many, rich shortens the columns that may wrap
-                no_wrap=column.path not in layout.SHRINKABLE,
-            )
-        for at in chosen:
-            table.add_row(*[self._text(column, at) for column in columns])
-        return table
-
-    def _text(self, column: Column, at: int) -> Text:
-        """A cell as it is drawn: with its mark and its style."""
-        line, style = self.lines[at], ""
+    def style(self, column: Column, at: int) -> str:
+        """The style of a cell, for rich."""
         if column.path == ("Meta", "state"):
-            style = STYLES.get(line.status.state, "")
-        elif at in self.best(column):
-            style = "bold"
-        text = self.cell(column, line) + self._mark(column, at)
-        return Text(text, no_wrap=True, overflow="ellipsis", style=style)
+            return STYLES.get(self.lines[at].status.state, "")
+        return "bold" if at in self.best(column) else ""
 
-    def _mark(self, column: Column, at: int | None = None) -> str:
+    def mark(self, column: Column, at: int | None = None) -> str:
         """`*` after the best value of a column, and a space after its other cells and its title.
 
         Empty if the column has no best value.
@@ -203,7 +209,7 @@ class Board:
         return "?" if line.broken and not column.ours else column.cell(line.values)
 
     def best(self, column: Column) -> set[int]:
-        """The rows that hold the best value of a column."""
+        """The rows that hold the best value of a column, in each group of rows."""
         # kept: a drawing asks several times, and the answer looks at every row
         if column.path not in self._best:
             self._best[column.path] = self._find_best(column)
@@ -212,18 +218,21 @@ class Board:
     def _find_best(self, column: Column) -> set[int]:
         if column.ours:
             return set()
-        values = [self._compared_value(column, line) for line in self.lines]
-        return self.better.best(column.metric, values)
+        groups: dict[str, list[int]] = {}
+        for at, line in enumerate(self.lines):
+            groups.setdefault(line.group, []).append(at)
+        found = set()
+        for name, places in groups.items():
+            better = self.parts[name].better if name in self.parts else self.better
+            values = [self._compared_value(column, self.lines[at]) for at in places]
+            found |= {places[index] for index in better.best(column.metric, values)}
+        return found
 
     def _compared_value(self, column: Column, line: Line) -> object:
         """The value of a line. None if it cannot be the best."""
         if line.broken or (self.final and line.status.state != State.COMPLETED):
             return None
         return column.value(line.values)
-
-
-def _one_line(text: str, style: str) -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def heading(name: str, statuses: Sequence[Status]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .best import Better
 from .status import Status
 
 
@@ -75,3 +76,13 @@ class Line:
     status: Status
     values: Mapping[str, Any]  # nested dicts: ours are under "Meta", as in Dora
     broken: bool = False  # the explorer failed on it: its cells say "?"
+    group: str = ""  # equal for rows that can be compared with each other
+
+
+@dataclass(frozen=True)
+class Part:
+    """The rows of one group, which stand together below a heading."""
+
+    name: str  # its heading
+    base: str  # what all of its rows share
+    better: Better  # the directions of its metrics

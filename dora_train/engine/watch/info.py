@@ -21,9 +21,11 @@ from ..experiment.records import Birth, RunState, State
 from ..jobs.executor import Executor
 from ..shell import typed
 from ..words import main_metric, shown_best, validated
+from . import curves
 from .logs import follow, last_lines, log_of
 from .progress import duration, epochs, seconds_left, when
 from .status import Status, look
+from .times import times_of
 
 
 def find_job(dora_dir: Path, job_id: str) -> Experiment:
@@ -75,6 +77,7 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
     pairs = {
         "state": _state(status, run),
         "cause": _cause(status),
+        "began": str(times_of(experiment, run, birth, status)),
         "epochs": _epochs(experiment, run, status),
         "metrics": _last(experiment),
         "best": _best(experiment, run, birth),
@@ -230,8 +233,7 @@ def _next(experiment: Experiment, status: Status, dora_dir: Path) -> str:
     if status.live:
         return f"{'watch':<10} {typed()} info -f {sig} -t     stop   {typed()} info -f {sig} -C"
     if status.state == State.COMPLETED:
-        folder = shlex.quote(_shown(experiment.folder))
-        return f"{'curves':<10} {typed('tensorboard')} --logdir {folder}"
+        return f"{'curves':<10} {curves.command(experiment)}"
     command = f"{'again':<10} {typed()} run -f {sig}"
     grids = grids_of(experiment, dora_dir)
     if grids:

@@ -5,11 +5,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from .columns import Column
 
 GAP = 2  # columns of the terminal between two of the table
-# to how many characters each may be cut: the state is cut before the name
-SHRINKABLE: dict[tuple[str, ...], int] = {("Meta", "state"): 11, ("Meta", "name"): 18}
+# to how many characters each may shrink: the state shrinks before the others
+SHRINKABLE: dict[tuple[str, ...], int] = {
+    ("Meta", "state"): 11,
+    ("Meta", "name"): 18,
+    ("Meta", "what"): 24,
+}
+FOLDED = (("Meta", "name"), ("Meta", "what"))  # they go on in the next line, and are never cut
 # Left out one by one, from the first, if cutting is not enough: these, then metrics, then the last.
 SPARE = [("Meta", "code"), ("Meta", "speed"), ("Meta", "left"), ("Meta", "sid")]
 LAST_SPARE = [("Meta", "mark"), ("Meta", "interval"), ("Meta", "behind")]
+
+LIST = [("Meta", "what")]  # a list of values, which is folded before titles are stacked
 
 Widest = Callable[[Column], int]  # the width that a column needs to be shown whole
 
@@ -19,12 +26,16 @@ def fitting(
 ) -> tuple[list[Column], list[Column]]:
     """The columns that fit into `width`, and those that do not.
 
-    First, titles are stacked. Next, names and states are cut. Then columns are left out.
+    First, titles are stacked. Next, states are cut and names are folded. Then columns are left
+    out.
 
     Args:
         compared: the metric that experiments are compared by, which is never left out.
     """
-    if _total(_whole(columns, widest), columns) > width:
+    whole = _whole(columns, widest)
+    for column in _at_paths(LIST, columns):
+        whole[column] = min(whole[column], SHRINKABLE[column.path])
+    if _total(whole, columns) > width:
         columns = [column.stacked() for column in columns]
     narrowest = _whole(columns, widest)
     for column in _at_paths(list(SHRINKABLE), columns):

@@ -182,7 +182,7 @@ class Monitor:
         with Live(self.board(screen.height), console=screen, auto_refresh=False) as live:
             self._until_done(lambda: live.update(self.board(screen.height), refresh=True))
         # rows were left out for want of room
-        if len(self.table.sheep) > len(self.board(screen.height).chosen()):
+        if len(self.table.sheep) > len(self.board(screen.height).chosen(screen.width)):
             self.show()
 
     def _line_by_line(self) -> None:

@@ -1,6 +1,7 @@
 """How far a run is, and how long it still takes, as text: for a table and for `dora info`."""
 
 import time
+from datetime import date
 
 from ..experiment.records import RunState
 
@@ -56,3 +57,43 @@ def when(seconds: float | None) -> str:
     if not seconds:
         return ""
     return time.strftime("%d %b %H:%M", time.localtime(seconds))
+
+
+def moment(seconds: float | None, now: float = 0.0) -> str:
+    """A time of these days: `14:02`, `yesterday 18:05`, `23 Nov 14:02`, `23 Nov 2025`.
+
+    Args:
+        seconds: since the epoch. None gives an empty text.
+        now: seconds since the epoch. 0: the time of the clock.
+    """
+    if not seconds:
+        return ""
+    days = _days_ago(seconds, now)
+    then = time.localtime(seconds)
+    if days == 0:
+        return time.strftime("%H:%M", then)
+    if days == 1:
+        return time.strftime("yesterday %H:%M", then)
+    if then.tm_year == time.localtime(now or time.time()).tm_year:
+        return when(seconds)
+    return time.strftime("%d %b %Y", then)
+
+
+def short_moment(seconds: float | None, now: float = 0.0) -> str:
+    """The same in at most nine characters: `14:02`, `Thu 18:05`, `23 Nov`, `Nov 2025`."""
+    if not seconds:
+        return ""
+    then = time.localtime(seconds)
+    if 0 < _days_ago(seconds, now) < 7:
+        return time.strftime("%a %H:%M", then)
+    if _days_ago(seconds, now) == 0:
+        return time.strftime("%H:%M", then)
+    if then.tm_year == time.localtime(now or time.time()).tm_year:
+        return time.strftime("%d %b", then)
+    return time.strftime("%b %Y", then)
+
+
+def _days_ago(seconds: float, now: float) -> int:
+    """How many midnights lie between a time and now."""
+    then, today = time.localtime(seconds), time.localtime(now or time.time())
+    return date(*today[:3]).toordinal() - date(*then[:3]).toordinal()

@@ -19,6 +19,11 @@ function sheet(canvas) {
   return { context, width: box.width, height: box.height };
 }
 
+/** A value of a parameter, or a round number between two: it may name something, so no digit is left out. */
+function exact(value) {
+  return typeof value === "string" ? value : String(Number(value.toPrecision(15)));
+}
+
 /** Round numbers between two, about as many as asked for. */
 function ticks(low, high, count) {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
@@ -35,6 +40,7 @@ function decades(low, high) {
   return found.length > 1 ? found.filter((_, at) => at % step === 0) : ticks(low, high, 4);
 }
 
+/** A measured number with four digits. */
 function short(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value), round = Number(value.toPrecision(4));
@@ -249,13 +255,14 @@ class Curves extends Chart {
 
 class Parallel {
   /**
-   * @param axes [{title, values}], a value a run: number, text or null; the last one is the metric
+   * @param axes [{title, numeric, values}], a value a run: text, "" where there is none. The last one is the metric:
+   *   numbers, null where there is none
    * @param good 0 to 1 for each run, 1 the best; null: not known
    * @param tell(run or null, x, y); @param choose(set of runs or null)
    */
   constructor(box, axes, good, tell, choose) {
     Object.assign(this, { box, good, tell, choose, brushes: new Map(), hot: null, drag: null });
-    this.axes = axes.map((axis) => ({ ...axis, ...Parallel.scale(axis.values) }));
+    this.axes = axes.map((axis) => ({ ...axis, ...Parallel.scale(axis) }));
     this.canvas = box.appendChild(document.createElement("canvas"));
     this.over = box.appendChild(document.createElement("canvas"));
     this.canvas.setAttribute("role", "img");
@@ -268,19 +275,18 @@ class Parallel {
   }
 
   /** Few different values stand at equal distances; many numbers on a line, or on a logarithmic one. */
-  static scale(values) {
+  static scale({ values, numeric }) {
     const there = [...new Set(values.filter((value) => value !== null && value !== ""))];
-    const numeric = there.every((value) => typeof value === "number");
     there.sort((a, b) => numeric ? a - b : String(a).localeCompare(String(b)));
     if (!numeric || there.length <= 7) {
       const place = new Map(there.map((value, at) => [value, there.length < 2 ? 0.5 : at / (there.length - 1)]));
       const step = Math.ceil(there.length / 14);
       return { place: (value) => place.get(value), marks: there.filter((_, at) => at % step === 0) };
     }
-    const [low, high] = [there[0], there[there.length - 1]], log = low > 0 && high / low >= 20;
+    const [low, high] = [Number(there[0]), Number(there[there.length - 1])], log = low > 0 && high / low >= 20;
     const scale = log ? Math.log : (value) => value;
-    return { place: (value) => typeof value === "number" ? (scale(value) - scale(low)) / (scale(high) - scale(low)) : undefined,
-      marks: (log ? decades : ticks)(low, high, 5) };
+    const place = (value) => value === null || value === "" ? undefined : (scale(Number(value)) - scale(low)) / (scale(high) - scale(low) || 1);
+    return { place, marks: (log ? decades : ticks)(low, high, 5) };
   }
 
   frame(width, height) {
@@ -354,7 +360,8 @@ class Parallel {
     context.font = FONT;
     context.textAlign = "left";
     context.textBaseline = "middle";
-    for (const value of axis.marks) this.label(context, typeof value === "number" ? short(value) : String(value), x + 6, this.y(axis.place(value)) - 8);
+    const written = at === this.axes.length - 1 ? short : exact; // the last axis is measured
+    for (const value of axis.marks) this.label(context, written(value), x + 6, this.y(axis.place(value)) - 8);
     if (axis.values.some((value) => axis.place(value) === undefined)) this.label(context, "none", x + 6, this.y(undefined) - 8);
   }
 
