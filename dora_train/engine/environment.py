@@ -106,9 +106,15 @@ def visible_gpus() -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def wait_policy() -> str:
-    """How a thread of OpenMP waits for the others. Empty if nothing was said."""
-    return os.environ.get("OMP_WAIT_POLICY", "")
+def short_spins() -> dict[str, str]:
+    """The variable that lets a thread of GNU's OpenMP wait awake for some 30 us, and then asleep.
+
+    By default it spins for milliseconds. On a busy machine, it then takes the core which the thread
+    that it waits for needs (benchmarks/threads.py). Empty if the user has said how to wait.
+    """
+    if os.environ.get("OMP_WAIT_POLICY") or os.environ.get("GOMP_SPINCOUNT"):
+        return {}
+    return {"GOMP_SPINCOUNT": "10000"}
 
 
 def state_folder() -> str:

@@ -263,6 +263,20 @@ def test_the_command_survives_the_shell(tmp_path):
     ).startswith("singularity exec x python -u ")
 
 
+@pytest.mark.parametrize("variable", ["", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
+def test_threads_of_a_job_soon_sleep_unless_the_user_says_how_they_wait(
+    tmp_path, monkeypatch, variable: str
+):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "ACTIVE")
+    made = order.make_order(
+        [(request(experiment(tmp_path), tmp_path), 0)], "tok", "name", tmp_path, False
+    )
+    assert made.variables.get("GOMP_SPINCOUNT") == (None if variable else "10000")
+
+
 def test_a_copy_of_a_folder_has_no_part_in_its_job(tmp_path):
     """It shows what it knows, is submitted by itself, and cancels nothing of the original."""
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")

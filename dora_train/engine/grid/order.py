@@ -51,9 +51,7 @@ def make_order(
             environment.OUTPUTS: str(dora_dir.absolute()),
             # If a rank dies, srun ends the others. Without this they wait for it forever.
             "SLURM_KILL_BAD_EXIT": "1",
-            # A thread that waits for another one sleeps. By default it spins, and on a busy
-            # machine it takes the core that the other one needs: 15 times as long was measured.
-            "OMP_WAIT_POLICY": environment.wait_policy() or "PASSIVE",
+            **environment.short_spins(),
         },
         program=() if first.slurm.python else program,
     )

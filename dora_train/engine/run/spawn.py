@@ -116,7 +116,7 @@ def _start(command: list[str], world_size: int, experiment: Experiment) -> list[
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
             environment.PARENT: parent,
-            "OMP_WAIT_POLICY": environment.wait_policy() or "PASSIVE",  # see grid/order.py
+            **environment.short_spins(),
         }
         if rank == 0:
             ranks.append(subprocess.Popen(command, env=env))
