@@ -1,15 +1,15 @@
 """What a busy machine does to a training with one and with two threads.
 
-    python benchmarks/threads.py [--rounds 3]
+    python benchmarks/threads.py [--rounds 1]
 
-Each figure is the mean time of a training step in a process of its own, with nothing beside it
-("idle"), and beside busy processes: as many as there are cores, and four times as many. "waits" is
-how a thread of OpenMP waits for the others: GNU's default spins for milliseconds, "10,000" spins for
-some 30 us and then sleeps, as the jobs of this project do, and "passive" sleeps at once. The last
-column is the time for which the process had a core, per step.
+Each figure is the mean time of a training step in a process of its own, with nothing beside it,
+and beside as many busy processes as there are cores. "waits" is how a thread of OpenMP waits for
+the others: GNU's default spins for milliseconds, "10,000" spins for some 30 us and then sleeps, as
+the jobs of this project do, and "passive" sleeps at once. The last column is the time for which the
+process had a core, per step.
 
 `small` trains on batches of 64 images of 3 x 8 x 8, `resnet18` on batches of 16 images of
-3 x 32 x 32. About 20 minutes on 2 cores.
+3 x 32 x 32. About 4 minutes a round on 2 cores.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--train", help=argparse.SUPPRESS)
     parser.add_argument("--threads", type=int, default=1, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -89,7 +89,7 @@ def main() -> None:
     )
     print(f"{cores} cores, load {os.getloadavg()[0]:.1f}")
     print("network    threads  waits     beside  ms per step   ms of a core")
-    for beside in (0, cores, 4 * cores):
+    for beside in (0, cores):
         busy = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(beside)]
         try:
             for name in STEPS:
