@@ -84,6 +84,8 @@ class Bench:
         self.machine, self.count = Machine(folder), 0
         self.machine.env["CUDA_VISIBLE_DEVICES"] = ""
         self.project = GridProject(folder, self.machine)
+        # as for a user: the first job of a snapshot compiles it for the others
+        self.project.env.pop("PYTHONDONTWRITEBYTECODE", None)
         self.values = {"trainer.max_epochs": epochs, "threads": 1, "local.jobs": slots}
 
     def words(self) -> list[str]:
