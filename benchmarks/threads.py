@@ -4,9 +4,9 @@
 
 Each figure is the mean time of a training step in a process of its own, with nothing beside it,
 and beside as many busy processes as there are cores. "waits" is how a thread of OpenMP waits for
-the others: GNU's default spins for milliseconds, "10,000" spins for some 30 us and then sleeps, as
-the jobs of this project do, and "passive" sleeps at once. The last column is the time for which the
-process had a core, per step.
+the others: GNU's default spins for long, "10,000" spins so many times and then sleeps, as in the
+jobs of this project, and "passive" sleeps at once. The last column is the time for which the process
+had a core, per step.
 
 `small` trains on batches of 64 images of 3 x 8 x 8, `resnet18` on batches of 16 images of
 3 x 32 x 32. About 4 minutes a round on 2 cores.

@@ -107,9 +107,9 @@ def visible_gpus() -> str | None:
 
 
 def short_spins() -> dict[str, str]:
-    """The variable that lets a thread of GNU's OpenMP wait awake for some 30 us, and then asleep.
+    """The variable that lets a thread of GNU's OpenMP wait awake for a moment, and then asleep.
 
-    By default it spins for milliseconds. On a busy machine, it then takes the core which the thread
+    By default it spins for longer. On a busy machine, it then takes the core which the thread
     that it waits for needs (benchmarks/threads.py). Empty if the user has said how to wait.
     """
     if os.environ.get("OMP_WAIT_POLICY") or os.environ.get("GOMP_SPINCOUNT"):

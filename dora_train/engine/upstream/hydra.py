@@ -70,7 +70,7 @@ def groups_of() -> dict[str, list[str]]:
     """The groups of a configuration, and the options of each, within `initialize_config_dir`.
 
     Hydra's own groups, such as its launchers, are left out. The public methods of hydra-core 1.3.8
-    copy all that Hydra has read for each question. With 15 groups, this takes 100 ms.
+    copy Hydra's repository for each question: 178 ms for this project, where 5 are enough.
     """
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.object_type import ObjectType

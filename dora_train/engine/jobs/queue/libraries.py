@@ -16,7 +16,6 @@ import sys
 from collections.abc import Iterable
 
 # The libraries of a run that is shipped here. One that is not installed is left out.
-# Those that take less than 10 ms are imported by the others, or by the run itself.
 USUAL = (
     "torch",
     "torch.distributed",
