@@ -14,6 +14,7 @@ import pytest
 from dora.__main__ import get_parser
 from dora.hydra import HydraMain as Stock
 from dora.main import DecoratedMain
+from project import ROOT
 
 
 def test_stock_still_composes_at_import():
@@ -131,3 +132,20 @@ def test_the_listener_of_hydras_parser_still_drops_the_column():
     with pytest.raises(HydraException) as error:
         OverridesParser.create().parse_override("tag=a)b")
     assert column_of(error.value) == 5 and "5" not in str(error.value)
+
+
+def test_groups_are_those_that_hydras_public_methods_list():
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from dora_train.engine.upstream.hydra import groups_of
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        listed = {
+            group: list(hydra.config_loader.get_group_options(group))
+            for group in hydra.list_all_config_groups()
+            if not group.startswith("hydra")
+        }
+        assert groups_of() == listed and "data" in listed
