@@ -40,7 +40,7 @@ test-fast: $(VENV)/.dev ## the everyday part of the tests, in under ten minutes
 
 chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compare every bit
 	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest $(addprefix tests/engine/,test_exact.py test_exact_slurm.py \
-	    test_foreign.py test_warm.py) $(ARGS)
+	    test_foreign.py test_warm.py test_pack.py) $(ARGS)
 	DORA_TRAIN_CHAOS=$(or $(N),600) $(BIN)/python -m pytest tests/test_tasks.py $(ARGS)
 
 example: ## for the engine's developers: the front page becomes the example of the engine's tests

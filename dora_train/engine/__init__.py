@@ -21,7 +21,7 @@ picture. Nothing is imported here, so that a result can be read without a delay.
     grid/           around many runs. It never imports run/
     search/         the next trials (for dora_train/search.py)
     dora/           the decorator on `main`, and what each of Dora's verbs does
-    job.py          the program that a job starts
+    job.py          the program that a job starts; pack.py: of a job that several experiments share
 """
 
 VERSION = "1.0.dev0"  # of this project: see CHANGELOG.md

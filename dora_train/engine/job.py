@@ -24,7 +24,7 @@ def main() -> None:
     _import_from(Path(__file__).resolve().parents[2])
     folder, token = _assignment(sys.argv[1:])
     os.environ["DORA_TRAIN_JOB"] = token
-    os.environ["DORA_TRAIN_JOB_ID"] = _job_id()
+    os.environ["DORA_TRAIN_JOB_ID"] = job_id()
     os.environ["DORA_DIR"] = str(folder.parents[1])
     from dora_train.engine import output
     from dora_train.engine.run.signals import Signals
@@ -41,7 +41,7 @@ def main() -> None:
         was_signalled = isinstance(leaving.code, int) and leaving.code > 128
         is_first_rank = os.environ.get("SLURM_PROCID", "0") == "0"
         if was_signalled and is_first_rank:
-            _requeue(_most_requeues(Experiment(folder).job()))
+            requeue(most_requeues(Experiment(folder).job()))
         raise
 
 
@@ -62,13 +62,19 @@ def _assignment(argv: list[str]) -> tuple[Path, str]:
     """The experiment's folder, and the token of its submission."""
     if len(argv) == 2:
         return Path(argv[0]), argv[1]
-    entries = json.loads(Path(argv[0]).read_text(encoding="utf-8"))
-    task = int(os.environ.get("DORA_TRAIN_TASK") or os.environ["SLURM_ARRAY_TASK_ID"])
-    folder, token = entries[task]
+    folder, token = json.loads(Path(argv[0]).read_text(encoding="utf-8"))[task()]
     return Path(folder), token
 
 
-def _job_id() -> str:
+def task() -> int:
+    """This job's index in an array. 0: it is no part of an array."""
+    for variable in ("DORA_TRAIN_TASK", "SLURM_ARRAY_TASK_ID"):
+        if os.environ.get(variable):
+            return int(os.environ[variable])
+    return 0
+
+
+def job_id() -> str:
     """The job's id in the local queue, or in SLURM's accounting: a task of an array is `JOB_TASK`."""
     if os.environ.get("DORA_TRAIN_JOB_ID"):
         return os.environ["DORA_TRAIN_JOB_ID"]
@@ -77,7 +83,7 @@ def _job_id() -> str:
     return os.environ.get("SLURM_JOB_ID", "")
 
 
-def _most_requeues(job: "Job | None") -> int | None:
+def most_requeues(job: "Job | None") -> int | None:
     """How often a job may be started again (`slurm.max_num_timeout`). None: no limit is known."""
     if job is None:
         return None
@@ -86,7 +92,7 @@ def _most_requeues(job: "Job | None") -> int | None:
     return most if isinstance(most, int) else None
 
 
-def _requeue(most: int | None = None) -> None:
+def requeue(most: int | None = None) -> None:
     """Let SLURM start this job again, after a signal that was not a cancellation.
 
     Then SLURM takes the job for running. A cancelled or preempted job is COMPLETING by now, and
@@ -95,24 +101,25 @@ def _requeue(most: int | None = None) -> None:
     Args:
         most: how often it may be started again. None: without a limit.
     """
-    # The local queue starts no job again by itself. The next `dora grid` does.
-    if "SLURM_JOB_ID" not in os.environ:
+    # The local queue starts no job again by itself. The next `dora grid` does. A member of a packed
+    # job leaves that to the program of the job (pack.py).
+    if "SLURM_JOB_ID" not in os.environ or os.environ.get("DORA_TRAIN_PACKED"):
         return
     if most is not None and int(os.environ.get("SLURM_RESTART_COUNT") or 0) >= most:
-        print(f"job {_job_id()} is not requeued again: slurm.max_num_timeout={most}", flush=True)
+        print(f"job {job_id()} is not requeued again: slurm.max_num_timeout={most}", flush=True)
         return
-    job_id = _job_id()  # not SLURM_JOB_ID: for a task of an array, that may name the whole array
+    mine = job_id()  # not SLURM_JOB_ID: for a task of an array, that may name the whole array
     try:
-        if _state(job_id) != "RUNNING":
+        if _state(mine) != "RUNNING":
             return
-        done = _run("scontrol", "requeue", job_id)
+        done = _run("scontrol", "requeue", mine)
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"could not requeue job {job_id}: {error}", flush=True)
+        print(f"could not requeue job {mine}: {error}", flush=True)
         return
     if done.returncode == 0:
-        print(f"requeued job {job_id}", flush=True)
+        print(f"requeued job {mine}", flush=True)
     else:
-        print(f"job {job_id} is not requeued: {done.stderr.strip()}", flush=True)
+        print(f"job {mine} is not requeued: {done.stderr.strip()}", flush=True)
 
 
 def _state(job_id: str) -> str:

@@ -35,14 +35,14 @@ def test_a_job_that_still_runs_is_requeued(monkeypatch, squeue, scontrol, requeu
     monkeypatch.delenv("DORA_TRAIN_JOB_ID", raising=False)
     monkeypatch.delenv("SLURM_ARRAY_JOB_ID", raising=False)
     monkeypatch.setattr(job, "_run", run)
-    job._requeue()
+    job.requeue()
     assert (("scontrol", "requeue", "8812") in asked) == requeued
 
 
 def test_outside_slurm_nothing_is_asked(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     monkeypatch.setattr(job, "_run", None)
-    job._requeue()
+    job.requeue()
 
 
 def test_an_array_s_task_is_requeued_by_its_own_id(monkeypatch):
@@ -53,7 +53,7 @@ def test_an_array_s_task_is_requeued_by_its_own_id(monkeypatch):
         ("SLURM_ARRAY_TASK_ID", "3"),
     ):
         monkeypatch.setenv(name, value)
-    assert job._job_id() == "12_3"
+    assert job.job_id() == "12_3"
 
 
 @pytest.mark.parametrize(
@@ -71,16 +71,14 @@ def test_a_job_is_requeued_as_often_as_it_may(monkeypatch, capsys, most, starts,
             asked.append(command) or subprocess.CompletedProcess(command, 0, "RUNNING\n", "")
         ),
     )
-    job._requeue(most)
+    job.requeue(most)
     assert bool(asked) == requeued
     assert ("slurm.max_num_timeout=" in capsys.readouterr().out) != requeued
 
 
 def test_the_limit_is_what_the_job_was_given():
     def given(**slurm):
-        return job._most_requeues(Job("token", "slurm", 0.0, excluded={"slurm": slurm}))
+        return job.most_requeues(Job("token", "slurm", 0.0, excluded={"slurm": slurm}))
 
     assert given(max_num_timeout=3) == 3 and given(time=1) is None
-    assert (
-        job._most_requeues(Job("token", "slurm", 0.0)) is None and job._most_requeues(None) is None
-    )
+    assert job.most_requeues(Job("token", "slurm", 0.0)) is None and job.most_requeues(None) is None

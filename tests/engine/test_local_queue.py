@@ -22,14 +22,13 @@ from pathlib import Path
 import psutil
 import pytest
 from grid_project import ASLEEP, DORA, GridProject, Machine
-from test_submission import experiment, request
+from test_submission import experiment, request, submit
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.records import State
-from dora_train.engine.grid import settlement, submission
+from dora_train.engine.grid import order, settlement, submission
 from dora_train.engine.grid.cancellation import cancel
-from dora_train.engine.grid.submission import submit
 from dora_train.engine.jobs import choose as places
 from dora_train.engine.jobs.executor import NotSubmitted, Order, Phase
 from dora_train.engine.jobs.queue import executor as local
@@ -711,7 +710,9 @@ def test_an_intent_whose_queue_is_gone_is_given_up(here: Here, tmp_path, monkeyp
     """The command was killed before it could write the id down, and then the queue was lost."""
     monkeypatch.setattr(settlement, "ORPHANED", 0)
     executor, xp = here.executor, experiment(tmp_path)
-    job = submission._intent(request(xp, tmp_path), executor, "tok", f"dora_{xp.sig}_tok", None)
+    job = submission._intent(
+        order.Task(request(xp, tmp_path)), executor, "tok", f"dora_{xp.sig}_tok"
+    )
     job.writer["pid"] = 2**22 + 1
     assert xp.intend_job(job)
     shutil.rmtree(os.environ["DORA_QUEUE"])

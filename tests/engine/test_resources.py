@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.grid.inventory import one_place
-from dora_train.engine.grid.request import Request, alike
+from dora_train.engine.grid.packs import arrays_of
+from dora_train.engine.grid.request import Request
 from dora_train.engine.jobs.resources import (
     Resources,
     Shape,
@@ -265,7 +266,7 @@ def test_other_resources_are_another_array(tmp_path):
         return Request(Experiment(tmp_path), slurm(**what), Shape(), 0, tmp_path)
 
     requests = [request(), request(time=5), request(), request(comment="x"), request(comment="x")]
-    assert [len(group) for group in alike(requests)] == [2, 1, 2]
+    assert [len(group) for group in arrays_of(requests)] == [2, 1, 2]
 
 
 def test_all_jobs_of_a_grid_go_to_one_place():

@@ -8,16 +8,15 @@ from dataclasses import replace
 
 import pytest
 from dora.conf import SlurmConfig
-from test_submission import Fake, experiment, intent, request
+from test_submission import Fake, experiment, intent, request, submit
 
 from dora_train.engine.errors import UserError
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import NO_ROOM
-from dora_train.engine.grid import cancellation, faults, settlement, submission
-from dora_train.engine.grid.request import batches
+from dora_train.engine.grid import cancellation, faults, order, settlement, submission
+from dora_train.engine.grid.packs import jobs_of
 from dora_train.engine.grid.settlement import settle
-from dora_train.engine.grid.submission import submit, submit_all
 from dora_train.engine.jobs.executor import JobInfo, NoRoom, Phase
 from dora_train.engine.jobs.resources import Shape
 
@@ -43,7 +42,7 @@ def test_a_job_that_gave_its_id_in_its_claim_is_adopted_whatever_the_scheduler_s
 
 def test_so_is_a_task_of_an_array(tmp_path, monkeypatch):
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs", answers=False)
-    job = submission._intent(request(xp, tmp_path), fake, "tok", "dora_array_tok", 3)
+    job = submission._intent(order.Task(request(xp, tmp_path), 3), fake, "tok", "dora_array_tok")
     assert xp.intend_job(job)
     started(xp, "77_3")
     settle([xp], fake)
@@ -103,7 +102,9 @@ def test_a_maker_that_cannot_be_asked_has_its_time(tmp_path, monkeypatch):
     fake = Fake(tmp_path / "jobs")
     for number, age in enumerate((settlement.PATIENCE - 20, settlement.PATIENCE + 20)):
         xp = experiment(tmp_path, number)
-        job = submission._intent(request(xp, tmp_path), fake, "tok", f"dora_{xp.sig}_tok", None)
+        job = submission._intent(
+            order.Task(request(xp, tmp_path)), fake, "tok", f"dora_{xp.sig}_tok"
+        )
         job.writer.update(host="node7", boot_id="of node7", machine_id="of node7")
         job.submitted -= age
         assert xp.intend_job(job)
@@ -199,6 +200,12 @@ def asked(tmp_path, count, grid="g", **slurm):
     ]
 
 
+def submit_all(batches, *args, **kwargs):
+    """Each experiment is a job of its own."""
+    jobs = [[[request] for request in batch] for batch in batches]
+    return submission.submit_all(jobs, *args, **kwargs)
+
+
 @pytest.mark.parametrize(
     "room, sizes", [(5, [5]), (2, [5, 2, 2, 1]), (0, [5, 2, 1]), (4, [5, 2, 2, 1])]
 )
@@ -262,10 +269,11 @@ def test_batches_are_what_a_job_array_named(tmp_path):
     requests = {one.experiment.sig: one for one in asked(tmp_path, 4)}
     sigs = list(requests)
     herd = Herd(job_arrays=[[sigs[0]], sigs[1:3], [sigs[3], "00000000"]])
-    assert [[one.experiment.sig for one in batch] for batch in batches(herd, requests)] == [
-        [sigs[0]],
-        sigs[1:3],
-        [sigs[3]],
+    found = jobs_of(herd.job_arrays, requests)
+    assert [[[one.experiment.sig for one in job] for job in batch] for batch in found] == [
+        [[sigs[0]]],
+        [[sigs[1]], [sigs[2]]],
+        [[sigs[3]]],
     ]
 
 

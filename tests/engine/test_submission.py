@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from dora.conf import SlurmConfig
@@ -14,12 +16,16 @@ from dora_train.engine import machine
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import RunState, State
 from dora_train.engine.grid import cancellation, order, settlement, submission
-from dora_train.engine.grid.request import Request
+from dora_train.engine.grid.request import Outcome, Request
 from dora_train.engine.grid.settlement import settle
-from dora_train.engine.grid.submission import submit
 from dora_train.engine.jobs.executor import JobInfo, NotSubmitted, Phase, Receipt, Unanswered
 from dora_train.engine.jobs.resources import Shape
 from dora_train.engine.watch.status import look
+
+
+def submit(requests: Sequence[Request], executor, folder: Path) -> list[Outcome]:
+    """Submit each experiment as a job of its own; several are one array."""
+    return submission.submit([[request] for request in requests], executor, folder)
 
 
 class Fake:
@@ -73,9 +79,8 @@ def request(xp: Experiment, tmp_path, seen=0, **what) -> Request:
 
 def intent(tmp_path, monkeypatch, xp, age=120.0, alive=False):
     """What a command leaves that is killed right after its intent."""
-    job = submission._intent(
-        request(xp, tmp_path), Fake(tmp_path / "jobs"), "tok", f"dora_{xp.sig}_tok", None
-    )
+    task = order.Task(request(xp, tmp_path))
+    job = submission._intent(task, Fake(tmp_path / "jobs"), "tok", f"dora_{xp.sig}_tok")
     job.submitted -= age
     job.writer["pid"] = job.writer["pid"] if alive else 2**22 + 1
     assert xp.intend_job(job)
@@ -271,9 +276,8 @@ def test_threads_of_a_job_soon_sleep_unless_the_user_says_how_they_wait(
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, "ACTIVE")
-    made = order.make_order(
-        [(request(experiment(tmp_path), tmp_path), 0)], "tok", "name", tmp_path, False
-    )
+    task = order.Task(request(experiment(tmp_path), tmp_path))
+    made = order.make_order([task], "tok", "name", tmp_path)
     assert made.variables.get("GOMP_SPINCOUNT") == (None if variable else "10000")
 
 
@@ -331,7 +335,7 @@ def test_a_job_is_cancelled_by_its_id_and_its_token(tmp_path):
 def test_the_maker_of_an_intent_elsewhere_has_its_time_by_the_disks_clock(tmp_path, monkeypatch):
     """Its own may be minutes behind ours, or ahead."""
     xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
-    job = submission._intent(request(xp, tmp_path), fake, "tok", f"dora_{xp.sig}_tok", None)
+    job = submission._intent(order.Task(request(xp, tmp_path)), fake, "tok", f"dora_{xp.sig}_tok")
     job.submitted -= 300
     job.writer |= {"host": "node7", "boot_id": "of node7"}
     assert xp.intend_job(job)

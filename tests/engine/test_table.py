@@ -22,7 +22,8 @@ from dora_train.engine.watch.board import (
     epochs,
     seconds_left,
 )
-from dora_train.engine.watch.status import Status, duration
+from dora_train.engine.watch.progress import duration
+from dora_train.engine.watch.status import Status
 from dora_train.report.marks import Marks
 
 

@@ -26,7 +26,7 @@ DEFAULTS: Mapping[str, Any] = {
     "local": {"jobs": None},
     "profile": False,
     "code": "snapshot",
-    "job": {"nodes": 1, "tasks_per_node": None},
+    "job": {"nodes": 1, "tasks_per_node": None, "pack": 1, "at_once": 1},
     "sbatch": {},
     "slurm": {"gpus": 0},
     "data": {},

@@ -128,6 +128,8 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "local.preload": (MODULES,),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),
     "job.tasks_per_node": blank_or(WHOLE, at_least(1), MANY),
+    "job.pack": (WHOLE, at_least(1), MANY),
+    "job.at_once": (WHOLE, at_least(1), at_most(1000)),
     "slurm.gpus": (WHOLE, Rule(A_JOB, lambda value: value >= 0), MANY),
     "slurm.cpus_per_gpu": (WHOLE, at_least(1), MANY),
     "slurm.cpus_per_task": blank_or(WHOLE, at_least(1), MANY),

@@ -178,7 +178,8 @@ def holder(experiment: Experiment, ask: Ask | None = None) -> tuple[Holder | Non
     if run.attempt == last.attempt and run.state not in (State.RUNNING, State.NEW):
         return None, False
     alive = last.alive(ask, experiment.attempts / f"{last.attempt}.json")
-    if alive is False:
+    # A job that several experiments share goes on when one of them has ended.
+    if alive is False or (not last.in_reach() and experiment.job_end(last.token)):
         return None, False
     return last, alive
 

@@ -16,6 +16,7 @@ killed, or run on another machine. It imports nothing slow: no torch, no Dora, n
                       exclusively, before the scheduler is asked, and never changed. The process
                       that makes it also submits
       jobs/N.id.json  the job id that the scheduler gave, or why it gave none
+      jobs/N.end.json how it ended as a member of a packed job (see jobs/pack.py)
       jobs/N.cancel.json, attempts/N.cancel.json   who asked for its end, and when
       inputs.json     the classes, and how an image becomes an input, for predict.py. Written at each
                       start, from the data that the run reads

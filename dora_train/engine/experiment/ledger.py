@@ -5,6 +5,7 @@ attempts/N.start.json   the first epoch that this attempt trained, and the code 
 jobs/N.json             its Nth submission: the intent. It is made before the scheduler is asked, and
                         never changed. The process that makes it also submits
 jobs/N.id.json          the job id that the scheduler gave, or why it gave none
+jobs/N.end.json         how it ended as a member of a packed job, whose other members go on (jobs/pack.py)
 */N.cancel.json         who asked for its end, and when
 """
 
@@ -99,6 +100,27 @@ class Ledger:
         """Store the result of a submission, once. False: another process has stored one already."""
         record = {"job_id": job_id, "log": log, "dependents": list(dependents), "error": error}
         return write_once(self.jobs / f"{number}.id.json", record)
+
+    def end_job(self, number: int, token: str, word: str, code: int = 0, signum: int = 0) -> None:
+        """Store how submission `number` ended as a member of a packed job.
+
+        Args:
+            word: as in `JobInfo`.
+        """
+        end = {"token": token, "word": word, "code": code, "signal": signum, "time": time.time()}
+        write_once(self.jobs / f"{number}.end.json", end)
+
+    def job_end(self, token: str) -> dict[str, Any] | None:
+        """How a member of a packed job ended. None if it has not, or was in no such job.
+
+        Args:
+            token: of the submission.
+        """
+        for number in reversed(numbered(self.jobs, ".end.json")):
+            end = read_json_as(self.jobs / f"{number}.end.json", dict)
+            if token and end and end.get("token") == token:
+                return end
+        return None
 
     def cancel_job(self, number: int, by: str) -> None:
         """Store who asked for the end of submission `number`. Else its end would look like a

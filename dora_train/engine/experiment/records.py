@@ -135,6 +135,8 @@ class Job:
     number: int = 0  # it is the Nth submission. 0: not stored yet
     name: str = ""  # the scheduler's name of the job, by which it is found if its id is not known
     task: int | None = None  # its index in a job array
+    # its index among the experiments of a packed job. None: the job is for it alone
+    member: int | None = None
     queue: str = ""  # the name of the cluster. Another cluster may use the same job ids
     queue_folder: str = ""  # of a local queue. Empty in files of earlier versions
     # job ids, each of which starts if the one before it failed

@@ -15,6 +15,7 @@ It never imports `run/`.
     single.py       the same for experiments that no grid names
 
     submission.py   each experiment is submitted once; request.py is what it is given
+    packs.py        which experiments share an array or a job; job_count.py counts the jobs
     order.py        what a submission gives to the scheduler
     settlement.py   what became of submissions whose command was killed
     cancellation.py cancels jobs; stop.py stops one experiment, as a job or as a process

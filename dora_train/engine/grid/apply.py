@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from .. import environment
 from ..jobs.resources import Shape
 from . import submission
-from .cancellation import cancel, wait_until_over
+from .cancellation import cancel, is_member, wait_until_over
 from .command import Command
 from .faults import fault
 from .inventory import Inventory
+from .packs import jobs_of
 from .plan import Action, Verb
-from .request import JobCode, Outcome, Request, batches, code_before, kept
+from .request import JobCode, Outcome, Request, code_before, kept
 from .sheep import Sheep, located
 from .summary import stopped
 
@@ -18,6 +19,13 @@ from .summary import stopped
 def updates_code() -> bool:
     """Whether jobs that wait with older code are replaced by jobs with today's."""
     return environment.update_asked()
+
+
+def runs_code_before(sheep: Sheep, action: Action) -> bool:
+    """Whether the new job of an experiment runs the code of its last one, if that still exists."""
+    job = sheep.experiment.job()
+    is_held = job is not None and job.held and not updates_code()
+    return action.verb == Verb.RESUME or is_held
 
 
 class Applier:
@@ -44,6 +52,7 @@ class Applier:
         submits = [action for action in actions if action.verb.submits]
         restarts = [action for action in actions if action.anew]
         self._end_jobs(inventory, restarts)
+        self._end_members(inventory, [action for action in submits if action.stops])
         self._cancel(inventory, [action for action in actions if action.verb == Verb.CANCEL])
         for action in submits:
             one = sheep[action.sig]
@@ -75,7 +84,7 @@ class Applier:
             action = Action(one.xp.sig, Verb.NEW)
             requests[one.xp.sig] = self._request(inventory, one, action)
         submission.submit_all(
-            batches(inventory.herd, requests),
+            jobs_of(inventory.herd.job_arrays, requests),
             inventory.executor,
             self.command.dora_dir,
             careful=True,
@@ -97,6 +106,22 @@ class Applier:
         for action in actions:
             inventory.seen[action.sig], inventory.job_ids[action.sig] = 0, []
 
+    def _end_members(self, inventory: Inventory, actions: Sequence[Action]) -> None:
+        """End those of these experiments that are members of packed jobs.
+
+        A new job could not wait for a member, as the scheduler knows the whole job only.
+
+        Raises:
+            UserError: one does not end.
+        """
+        members = []
+        for action in actions:
+            if is_member(inventory.experiments[action.sig]):
+                members.append(action)
+                inventory.job_ids[action.sig] = []
+        self._cancel(inventory, members)
+        wait_until_over(inventory.experiments_of(members), inventory.executor)
+
     def _cancel(self, inventory: Inventory, actions: Sequence[Action]) -> None:
         cancel(inventory.experiments_of(actions), inventory.executor)
 
@@ -106,7 +131,7 @@ class Applier:
         for action in actions:
             requests[action.sig] = self._request(inventory, sheep[action.sig], action)
         outcomes = submission.submit_all(
-            batches(inventory.herd, requests), inventory.executor, self.command.dora_dir
+            jobs_of(inventory.herd.job_arrays, requests), inventory.executor, self.command.dora_dir
         )
         inventory.executor.move()
         return outcomes
@@ -123,6 +148,7 @@ class Applier:
             sheep.experiment,
             slurm,
             Shape.of(sheep.xp.values),
+            packing=inventory.packing_of(sheep, root),
             seen=inventory.seen[sig],
             code_root=root,
             code=code,
@@ -138,9 +164,7 @@ class Applier:
         An interrupted or held experiment gets the code of its last job, if that still exists. All
         others get today's.
         """
-        job = sheep.experiment.job()
-        is_held = job is not None and job.held and not updates_code()
-        if action.verb == Verb.RESUME or is_held:
+        if runs_code_before(sheep, action):
             before = code_before(sheep.experiment, self.command.dora_dir)
             if before is not None:
                 return before

@@ -7,6 +7,7 @@ from ..errors import UserError
 from ..experiment import claims
 from ..experiment.folder import Experiment
 from ..jobs.executor import Executor
+from ..jobs.pack import Member, list_of, members_of
 from ..watch.status import look
 
 
@@ -15,9 +16,10 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
 
     Returns:
         The ids of the jobs. A job that the scheduler had no room for has none: its experiment is
-        only marked as cancelled.
+        only marked as cancelled. A packed job is cancelled if nothing is left of it.
     """
     tokens: dict[str, str] = {}  # by job id
+    members: dict[str, list[Member]] = {}  # all of each packed job, by job id
     for experiment in experiments:
         job = experiment.job()
         if job is None or not (job.ids or job.held):
@@ -25,12 +27,27 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
         # The mark comes first. Without it, the end of the job could count as an interruption, and
         # the next grid would resume the experiment.
         experiment.cancel_job(job.number, claims.user_name())
+        if job.member is not None:
+            path = list_of(experiment, job.token)
+            members.setdefault(job.job_id, members_of(path, job.task or 0))
+            tokens.setdefault(job.job_id, job.token)
+            continue
         # The name of a job holds its token and its signature. An intent of a damaged file has lost
         # its token.
         tokens |= dict.fromkeys(job.ids, job.token or experiment.sig)
+    for job_id, others in members.items():
+        # A member is ended by its job, which sees the mark. The job itself goes on for the others.
+        if not all(member.is_over for member in others):
+            del tokens[job_id]
     if tokens:
         executor.cancel(tokens)
     return list(tokens)
+
+
+def is_member(experiment: Experiment) -> bool:
+    """Whether its last job is a packed one, which other experiments share."""
+    job = experiment.job()
+    return job is not None and job.member is not None
 
 
 def wait_until_over(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from dora.conf import SlurmConfig
@@ -13,6 +14,9 @@ from ..experiment.folder import Experiment
 from ..experiment.records import State
 from ..jobs.choose import chosen
 from ..jobs.executor import Executor
+from ..jobs.pack import has_program
+from ..jobs.packing import Packing
+from ..jobs.resources import Shape, parameters
 from ..watch.status import look
 from .command import Command
 from .grids import explore
@@ -39,6 +43,18 @@ class Inventory:
 
     def by_sig(self) -> dict[str, Sheep]:
         return {one.xp.sig: one for one in self.sheep}
+
+    def packing_of(self, sheep: Sheep, code_root: Path | None = None) -> Packing:
+        """How an experiment may share its job. Only SLURM has such jobs.
+
+        Args:
+            code_root: the code of the job, which may be of an earlier version. None: today's.
+        """
+        slurm, shape = self.slurm[sheep.xp.sig], Shape.of(sheep.xp.values)
+        is_able = code_root is None or has_program(code_root)
+        if self.executor.name != "slurm" or slurm.dependents or not is_able:
+            return Packing()
+        return Packing.of(sheep.xp.values, parameters(slurm, shape))
 
     def experiments_of(self, actions: Sequence[Action]) -> list[Experiment]:
         return [self.experiments[action.sig] for action in actions]

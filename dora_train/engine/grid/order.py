@@ -3,47 +3,78 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .. import environment
 from ..experiment.folder import ARRAYS
 from ..files import write_json
+from ..jobs import pack
 from ..jobs.executor import Order
 from ..jobs.resources import parameters
+from .packs import Jobs
 from .request import Request
 
-Task = tuple[Request, int]  # a request and its index in the array
+
+@dataclass(frozen=True)
+class Task:
+    """An experiment, and its place in what is submitted.
+
+    Attributes:
+        index: of its job in an array. None: there is one job.
+        member: its index in a packed job. None: the job is for it alone.
+    """
+
+    request: Request
+    index: int | None = None
+    member: int | None = None
 
 
-def make_order(
-    tasks: Sequence[Task], token: str, name: str, dora_dir: Path, is_array: bool
-) -> Order:
-    """One job for a single request, or one array. An array gets its list of tasks on disk.
+def tasks_of(jobs: Jobs[Request]) -> list[Task]:
+    """A task for each experiment of some jobs. All of these are packed, or none."""
+    is_array = len(jobs) > 1
+    is_packed = any(len(requests) > 1 for requests in jobs)
+    tasks = []
+    for index, requests in enumerate(jobs):
+        for member, request in enumerate(requests):
+            tasks.append(Task(request, index if is_array else None, member if is_packed else None))
+    return tasks
+
+
+def make_order(tasks: Sequence[Task], token: str, name: str, dora_dir: Path) -> Order:
+    """One job for a single request, a packed job, or an array. The last two get a list on disk.
 
     Args:
-        tasks: in the order of their indices. All have the same code, resources and shape
-            (`request.alike`).
+        tasks: in the order of their indices. All have the same code, resources and shape, and the
+            same packing (packs.py).
         dora_dir: the outputs folder.
     """
-    first = tasks[0][0]
+    first = tasks[0].request
+    chosen = parameters(first.slurm, first.shape)
+    folder = dora_dir / ARRAYS / token
+    target = folder / pack.LIST
     indices = None
-    if is_array:
-        indices = [index for _, index in tasks]
-        folder = dora_dir / ARRAYS / token
-        target = folder / "tasks.json"
+    if tasks[0].index is not None:
+        indices = sorted({task.index or 0 for task in tasks})
+    if tasks[0].member is not None:
+        chosen = first.packing.widened(chosen)
+        write_json(target, _packed(tasks, token))
+        program = [str(pack.program(first.code_root)), str(target.absolute())]
+    elif indices is not None:
         _write_tasks(target, tasks, token)
         program = job_program(first.code_root, target, "")
     else:
         folder = first.experiment.submitit
         program = job_program(first.code_root, first.experiment.folder, token)
     replaced: set[str] = set()
-    for request, _ in tasks:
-        replaced.update(request.replaces)
+    for task in tasks:
+        replaced.update(task.request.replaces)
     return Order(
         name=name,
         folder=folder,
         command=job_command(first.slurm.python, program),
-        parameters=parameters(first.slurm, first.shape),
+        parameters=chosen,
         tasks=indices,
         after=sorted(replaced),
         dependents=first.slurm.dependents,
@@ -62,11 +93,30 @@ def _write_tasks(path: Path, tasks: Sequence[Task], token: str) -> None:
 
     An index is null if another command took its experiment.
     """
-    last_index = tasks[-1][1]
+    last_index = tasks[-1].index or 0
     entries: list[list[str] | None] = [None] * (last_index + 1)
-    for request, index in tasks:
-        entries[index] = [str(request.experiment.folder.absolute()), token]
+    for task in tasks:
+        entries[task.index or 0] = [str(task.request.experiment.folder.absolute()), token]
     write_json(path, entries)
+
+
+def _packed(tasks: Sequence[Task], token: str) -> dict[str, Any]:
+    """The list of a packed job, or of an array of them: see `pack.Pack.read`.
+
+    Each experiment is `[folder, token, number of the submission]`.
+    """
+    jobs: list[list[list[Any]]] = [[] for _ in range((tasks[-1].index or 0) + 1)]
+    for task in tasks:
+        folder = str(task.request.experiment.folder.absolute())
+        jobs[task.index or 0].append([folder, token, task.request.number])
+    packing = tasks[0].request.packing
+    return {
+        "at_once": packing.at_once,
+        "gpus": packing.gpus,
+        "per_gpu": packing.per_gpu,
+        "libraries": packing.libraries,
+        "jobs": jobs,
+    }
 
 
 def job_program(code_root: Path, target: Path, token: str) -> list[str]:

@@ -1,6 +1,7 @@
 """A request to submit an experiment, as a certain job with certain code, and its outcome.
 
-`apply.py` and `single.py` make requests. `submission.py` submits them.
+`apply.py` and `single.py` make requests. `submission.py` submits them. A job has one experiment, or
+several that it works through (`job.pack`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from dora.conf import SlurmConfig
-from dora.explore import Herd
 
 from ..experiment.folder import Experiment
 from ..experiment.snapshot import snapshot_of
 from ..experiments import Experiments
+from ..jobs.packing import Packing
 from ..jobs.resources import Shape, stored
 
 # the folder of the code that a job runs, and what is known of it (`Job.code`)
@@ -37,11 +38,17 @@ class Request:
     # ids of jobs that are cancelled, and must be over before this one starts
     replaces: Sequence[str] = ()
     stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
+    packing: Packing = Packing()
 
     @property
     def number(self) -> int:
         """The number of this submission."""
         return self.seen + 1
+
+    @property
+    def kind(self) -> str:
+        """The same text for all requests that one array can hold: of one code, resources, shape."""
+        return f"{self.code_root}\0{kind_of(self.slurm, self.shape)}"
 
 
 @dataclass(frozen=True)
@@ -59,29 +66,10 @@ class Outcome:
         return bool(self.job_id)
 
 
-def batches(herd: Herd, requests: Mapping[str, Request]) -> list[list[Request]]:
-    """The requests that are submitted together, if the scheduler has room.
-
-    A batch holds the experiments of one `launcher.job_array()` that are alike. An experiment
-    outside of such a context is a batch by itself.
-
-    Args:
-        requests: by signature.
-    """
-    found: list[list[Request]] = []
-    for sigs in herd.job_arrays:
-        found += alike([requests[sig] for sig in sigs if sig in requests])
-    return found
-
-
-def alike(requests: Sequence[Request]) -> list[list[Request]]:
-    """The same requests in groups that one array can hold: of one code, resources and shape."""
-    groups: dict[str, list[Request]] = {}
-    for request in requests:
-        # `stored` leaves out the comment, but sbatch takes one comment for a whole array.
-        asked = f"{stored(request.slurm, request.shape)}\0{request.slurm.comment}"
-        groups.setdefault(f"{request.code_root}\0{asked}", []).append(request)
-    return list(groups.values())
+def kind_of(slurm: SlurmConfig, shape: Shape) -> str:
+    """The resources of a job as text, to find those that ask for the same."""
+    # `stored` leaves out the comment, but sbatch takes one comment for a whole array.
+    return f"{stored(slurm, shape)}\0{slurm.comment}"
 
 
 def kept(main: Experiments, experiment: Experiment, code: JobCode) -> JobCode:

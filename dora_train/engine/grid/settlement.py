@@ -99,8 +99,9 @@ def _adopt(experiment: Experiment, job: Job, main_id: str, executor: Executor) -
     """
     folder, job_id = experiment.submitit, main_id
     if job.task is not None:
-        folder = experiment.folder.parents[1] / ARRAYS / job.token
         job_id = f"{main_id}_{job.task}"
+    if job.task is not None and job.member is None:
+        folder = experiment.folder.parents[1] / ARRAYS / job.token
     order = Order(job.name, "", folder, {})
     experiment.record_job(job.number, job_id, str(executor.log_path(order, main_id, job.task)))
 

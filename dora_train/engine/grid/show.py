@@ -13,14 +13,21 @@ from .plan import SIGNS, Action
 from .summary import noteworthy, summary
 
 
-def print_plan(grid: str, actions: Sequence[Action], names: Mapping[str, str], where: str) -> None:
+def print_plan(
+    grid: str,
+    actions: Sequence[Action],
+    names: Mapping[str, str],
+    where: str,
+    jobs: int | None = None,
+) -> None:
     """Print the summary of a plan, then a line for each experiment that something is done about.
 
     Args:
         names: of the experiments, by signature.
         where: where the jobs go, e.g. "on SLURM (sbatch found)".
+        jobs: how many there will be. None: one for each experiment.
     """
-    print(f"{grid}: {summary(actions)}   {where}".rstrip())
+    print(f"{grid}: {summary(actions, jobs)}   {where}".rstrip())
     shown = [(action, names.get(action.sig, "")) for action in noteworthy(actions)]
     width = max((len(name) for _, name in shown), default=0)
     for action, name in shown:

@@ -19,10 +19,11 @@ from ..jobs.executor import Executor, nowhere
 from ..jobs.resources import Shape, parameters, stored
 from ..watch.status import look
 from . import submission
-from .cancellation import cancel, wait_until_over
+from .cancellation import cancel, is_member, wait_until_over
 from .faults import fault
+from .packs import Jobs, arrays_of
 from .plan import Action, Known, Verb, Wanted, make_plan
-from .request import Outcome, Request, alike, code_before, kept
+from .request import Outcome, Request, code_before, kept
 from .settlement import settle
 
 
@@ -88,6 +89,10 @@ def request(main: Experiments, decision: Decision, executor: Executor) -> Reques
             cancel([experiment], executor)
         wait_until_over([experiment], executor)
         seen = 0
+    elif action.stops and is_member(experiment):
+        # A new job cannot wait for a member of a job: the scheduler knows the whole job only.
+        cancel([experiment], executor)
+        wait_until_over([experiment], executor)
     elif action.stops:
         replaces = decision.job_ids
     main.create(xp, anew=action.anew)
@@ -122,13 +127,13 @@ def submit(
     decisions = list(chain.from_iterable(batches))
     if executor.missing() and any(one.action.verb.submits for one in decisions):
         raise UserError(*nowhere(executor))
-    groups: list[list[Request]] = []
+    groups: list[Jobs[Request]] = []
     for batch in batches:
         requests = []
         for one in batch:
             if one.action.verb.submits:
                 requests.append(request(main, one, executor))
-        groups += alike(requests)
+        groups += arrays_of(requests)
     outcomes = submission.submit_all(groups, executor, Path(main.dora.dir))
     anew = [one.wish.xp.sig for one in decisions if one.action.anew]
     executor.move()

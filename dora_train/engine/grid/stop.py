@@ -42,6 +42,8 @@ def cancel(experiment: Experiment, executor: Executor) -> str:
                 f"if you know that it is gone: DORA_TAKE=1 dora run -f {sig}",
             )
         ids = cancellation.cancel([experiment], executor)
+        if not ids and job.member is not None:
+            return f"XP {sig}: cancelled; the other experiments of job {job.job_id} go on."
         return f"XP {sig}: job {', '.join(ids)} cancelled."
     return _stop_process(experiment)
 

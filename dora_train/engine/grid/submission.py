@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ from ..jobs.executor import Executor, NoRoom, NotSubmitted, Order, Receipt, Unan
 from ..jobs.queue.executor import place
 from ..jobs.resources import stored
 from .faults import fault
-from .order import Task, make_order
+from .order import Task, make_order, tasks_of
+from .packs import Jobs
 from .request import Outcome, Request
 
 BUSY = "another command submits it at this moment"
 
 
 def submit_all(
-    batches: Sequence[Sequence[Request]], executor: Executor, dora_dir: Path, careful: bool = False
+    batches: Sequence[Jobs[Request]], executor: Executor, dora_dir: Path, careful: bool = False
 ) -> list[Outcome]:
-    """Submit each batch as one array, or as several if the scheduler has no room for one.
+    """Submit the jobs of each batch as one array, or as several if the scheduler has no room for one.
 
     The requests that it has no room for at all are held: a later command submits them.
 
@@ -44,7 +46,7 @@ def submit_all(
     outcomes: list[Outcome] = []
     full: set[str] = set()  # the limits that are reached
     for batch in batches:
-        left, size, limit = list(batch), len(batch), _limit(batch[0])
+        left, size, limit = list(batch), len(batch), _limit(batch[0][0])
         if careful:
             size = 1
         while left and limit not in full:
@@ -55,21 +57,27 @@ def submit_all(
                     held.add(outcome.experiment)
                 else:
                     outcomes.append(outcome)
-            again = [
-                replace(request, seen=request.number)
-                for request in asked
-                if request.experiment in held
-            ]
+            again = _again(asked, held)
             left = again + rest
             if held:
-                careful, size = False, max(1, len(held) // 2)
+                careful, size = False, max(1, len(again) // 2)
                 if len(asked) == 1:
                     full.add(limit)
             elif careful:
                 size *= 2
-        for request in left:
+        for request in chain.from_iterable(left):
             outcomes.append(_hold(request))
     return outcomes
+
+
+def _again(jobs: Jobs[Request], held: Collection[Experiment]) -> Jobs[Request]:
+    """The same jobs, with those experiments only that the scheduler had no room for."""
+    found: Jobs[Request] = []
+    for requests in jobs:
+        wanted = [request for request in requests if request.experiment in held]
+        if wanted:
+            found.append([replace(request, seen=request.number) for request in wanted])
+    return found
 
 
 def _limit(request: Request) -> str:
@@ -101,20 +109,19 @@ def _hold(request: Request) -> Outcome:
     return held
 
 
-def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> list[Outcome]:
-    """Submit one experiment, or several as one array.
+def submit(jobs: Jobs[Request], executor: Executor, dora_dir: Path) -> list[Outcome]:
+    """Submit one job, or several as one array.
 
     An experiment that another command has submitted since it was looked at is left out.
     """
     token = uuid.uuid4().hex[:12]
-    is_array = len(requests) > 1
-    name = f"dora_array_{token}" if is_array else f"dora_{requests[0].experiment.sig}_{token}"
+    name = f"dora_{_name(jobs)}_{token}"
     mine: list[Task] = []
     outcomes = []
-    for index, request in enumerate(requests):
-        job = _intent(request, executor, token, name, index if is_array else None)
-        if request.experiment.intend_job(job):
-            mine.append((request, index))
+    for task in tasks_of(jobs):
+        request = task.request
+        if request.experiment.intend_job(_intent(task, executor, token, name)):
+            mine.append(task)
             fault("one intent")
         else:
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
@@ -123,16 +130,25 @@ def submit(requests: Sequence[Request], executor: Executor, dora_dir: Path) -> l
     # Only after the intents: until one of them is made, another command may submit the experiment.
     executor.cancel(_replaced(mine))
     fault("cancelled")
-    order = make_order(mine, token, name, dora_dir, is_array)
+    order = make_order(mine, token, name, dora_dir)
     return outcomes + _give(order, mine, executor)
+
+
+def _name(jobs: Jobs[Request]) -> str:
+    """The middle of the scheduler's name for a job."""
+    if len(jobs) > 1:
+        return "array"
+    if len(jobs[0]) > 1:
+        return "pack"
+    return jobs[0][0].experiment.sig
 
 
 def _replaced(tasks: Sequence[Task]) -> dict[str, str]:
     """The ids of the jobs that give way to new ones, each with its token."""
     tokens = {}
-    for request, _ in tasks:
-        for job_id in request.replaces:
-            tokens[job_id] = _token_of(request, job_id)
+    for task in tasks:
+        for job_id in task.request.replaces:
+            tokens[job_id] = _token_of(task.request, job_id)
     return tokens
 
 
@@ -145,8 +161,9 @@ def _token_of(request: Request, job_id: str) -> str:
     return ""
 
 
-def _intent(request: Request, executor: Executor, token: str, name: str, task: int | None) -> Job:
-    """The job that is about to be submitted. Its `task` is its index in an array."""
+def _intent(task: Task, executor: Executor, token: str, name: str) -> Job:
+    """The job that is about to be submitted."""
+    request = task.request
     return Job(
         token=token,
         cluster=executor.name,
@@ -159,7 +176,8 @@ def _intent(request: Request, executor: Executor, token: str, name: str, task: i
         code=dict(request.code),
         number=request.number,
         name=name,
-        task=task,
+        task=task.index,
+        member=task.member,
         queue=executor.queue,
         queue_folder=str(place()) if executor.name == "local" else "",
         writer=_writer(request.experiment, token),
@@ -179,25 +197,25 @@ def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
 
 def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outcome]:
     """Give the order to the scheduler, and record what came of it."""
-    tasks = [(request, index) for request, index in tasks if _is_ours(request)]
+    tasks = [task for task in tasks if _is_ours(task.request)]
     if not tasks:
         return []
     outcomes = []
     try:
         receipt = executor.submit(order)
     except NotSubmitted as error:
-        for request, _ in tasks:
-            outcomes.append(_refused(request, error))
+        for task in tasks:
+            outcomes.append(_refused(task.request, error))
         return outcomes
     except Unanswered as error:
         found = (executor.find([order.name]) or {}).get(order.name)
         if found is None:  # the intents stay open: the next command settles them
             trouble = f"{error}; whether it was submitted, the next command will know"
-            return [Outcome(request.experiment, trouble=trouble) for request, _ in tasks]
+            return [Outcome(task.request.experiment, trouble=trouble) for task in tasks]
         receipt = Receipt(found)
     fault("sbatch")
-    for request, index in tasks:
-        outcomes.append(_recorded(order, request, index, receipt, executor))
+    for task in tasks:
+        outcomes.append(_recorded(order, task, receipt, executor))
     return outcomes
 
 
@@ -207,24 +225,26 @@ def _is_ours(request: Request) -> bool:
     return job is not None and not job.error
 
 
-def _recorded(
-    order: Order, request: Request, task: int, receipt: Receipt, executor: Executor
-) -> Outcome:
+def _recorded(order: Order, task: Task, receipt: Receipt, executor: Executor) -> Outcome:
     """Record the id of a job that the scheduler has taken.
 
     If another command gave up the intent in the meantime, the job is cancelled: that command may
-    have submitted the experiment already.
+    have submitted the experiment already. A packed job goes on with its other experiments, and
+    leaves out this one, as its intent was given up.
     """
-    index, job_id = None, receipt.job_id
-    if order.tasks is not None:
-        index, job_id = task, f"{receipt.job_id}_{task}"
-    log = str(executor.log_path(order, receipt.job_id, index))
+    request, job_id = task.request, receipt.job_id
+    if task.index is not None:
+        job_id = f"{receipt.job_id}_{task.index}"
+    if task.member is not None:
+        order = replace(order, folder=request.experiment.submitit)
+    log = str(executor.log_path(order, receipt.job_id, task.index))
     recorded = request.experiment.record_job(request.number, job_id, log, receipt.dependents)
     if recorded or _is_adopted(request, job_id):
         fault("one record")
         return Outcome(request.experiment, job_id)
-    token = order.name.rpartition("_")[2]
-    executor.cancel(dict.fromkeys([job_id, *receipt.dependents], token))
+    if task.member is None:
+        token = order.name.rpartition("_")[2]
+        executor.cancel(dict.fromkeys([job_id, *receipt.dependents], token))
     return Outcome(request.experiment, trouble="another command took it over")
 
 

@@ -5,15 +5,26 @@ from collections.abc import Mapping, Sequence
 from .plan import SIGNS, Action, Known, Verb
 
 
-def summary(actions: Sequence[Action]) -> str:
-    """`+ 3 new  ~ 1 retry  = 12 kept  - 2 cancel`."""
+def summary(actions: Sequence[Action], jobs: int | None = None) -> str:
+    """`+ 3 new  ~ 1 retry  = 12 kept  - 2 cancel`. With a number of jobs: `+ 30 new in 4 jobs`.
+
+    Args:
+        jobs: all that is submitted goes into so many. None: each experiment has its own.
+    """
     counts, left = dict.fromkeys(Verb, 0), 0
     for action in actions:
         if action.leaves and action.verb == Verb.KEEP:
             left += 1
         else:
             counts[action.verb] += 1
-    parts = [f"{SIGNS[verb]} {count} {verb.value}" for verb, count in counts.items() if count]
+    parts, submitted = [], 0
+    for verb, count in counts.items():
+        if count:
+            parts.append(f"{SIGNS[verb]} {count} {verb.value}")
+        if count and verb.submits:
+            submitted = len(parts)
+    if jobs is not None and submitted:
+        parts[submitted - 1] += f" in {jobs} {'job' if jobs == 1 else 'jobs'}"
     if left:
         parts.append(f"({left} no longer named)")
     return "  ".join(parts) or "nothing to do"

@@ -30,6 +30,7 @@ from .apply import Applier, updates_code
 from .command import Command
 from .grids import Wants, find_explorer
 from .inventory import Inventory, collect
+from .job_count import number_of_jobs
 from .plan import Action, Wanted, limited, make_plan
 from .selection import at, show_one, shown_index
 from .sheep import Sheep, located
@@ -123,7 +124,8 @@ class Sync:
         blocked = bool(missing) and needs_executor
         if not args.silent and (args.dry_run or not blocked):
             where = "" if missing else self.executor.where()
-            print_plan(command.grid, actions, _names(command, inventory), where)
+            jobs = number_of_jobs(inventory, actions)
+            print_plan(command.grid, actions, _names(command, inventory), where, jobs)
         if args.dry_run:
             self.watching.show(inventory)
             return inventory.sheep, 0

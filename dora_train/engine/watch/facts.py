@@ -5,7 +5,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..experiment import claims
 from ..experiment.claims import Holder
@@ -109,6 +109,8 @@ def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInf
         return Facts(run, last, job=job)
     info = current(job, infos)
     _, alive = claims.holder(experiment, lambda holder: _is_job_running(holder, infos))
+    if info is not None and job is not None and job.member is not None:
+        info = _of_member(experiment, job, info, Facts(run, last, alive, job))
     # DORA_TAKE=1 gives up what cannot be asked about, but a scheduler that is silent may answer yet
     if claims.is_taken() and (info is None or info.phase != Phase.UNKNOWN):
         alive = alive is True
@@ -160,6 +162,32 @@ def current(job: Job | None, infos: Mapping[str, JobInfo]) -> JobInfo | None:
         if info.word not in ("CANCELLED", ""):
             return info
     return known[0]
+
+
+def _of_member(experiment: Experiment, job: Job, info: JobInfo, facts: Facts) -> JobInfo:
+    """The answer on one experiment of a packed job.
+
+    Args:
+        info: the executor's answer on the whole job.
+        facts: what is known without the executor.
+    """
+    end = experiment.job_end(job.token)
+    if end is not None:
+        code, signum = end.get("code", 0), end.get("signal", 0)
+        ended = replace(info, phase=Phase.OVER, word=str(end.get("word")), reason="", exact=True)
+        return replace(ended, exit_code=code, signal=signum)
+    has_begun = facts.by_job
+    if info.phase in (Phase.PENDING, Phase.RUNNING) and job.cancelled and not has_begun:
+        return replace(info, phase=Phase.OVER, word="CANCELLED")  # its turn will not come
+    # It said so if the job was started again, and its turn has not come yet.
+    waits = not has_begun or (facts.said == State.INTERRUPTED and facts.alive is False)
+    if info.phase == Phase.RUNNING and waits:
+        return replace(info, phase=Phase.PENDING)
+    if info.phase == Phase.OVER and info.word in ("TIMEOUT", "DEADLINE"):
+        return replace(info, word="LIMIT")
+    if info.phase == Phase.OVER and info.word == "OUT_OF_MEMORY" and not has_begun:
+        return replace(info, word="LEFT")
+    return info
 
 
 def _is_job_running(holder: Holder, infos: Mapping[str, JobInfo]) -> bool | None:

@@ -5,6 +5,9 @@ from datetime import date
 
 from ..experiment.records import RunState
 
+STALLED = 10  # a run is stalled after this many times its longest gap between signs of progress
+BEAT = 10.0  # seconds: a run that steps faster writes its progress this often
+
 
 def epochs(run: RunState, known: int) -> str:
     """`12/30`, or `step 120/300` if the run ends by its steps. Empty before the first one.
@@ -97,3 +100,18 @@ def _days_ago(seconds: float, now: float) -> int:
     """How many midnights lie between a time and now."""
     then, today = time.localtime(seconds), time.localtime(now or time.time())
     return date(*today[:3]).toordinal() - date(*then[:3]).toordinal()
+
+
+def stalled(run: RunState, now: float) -> str:
+    """`stalled 14 min` after ten times the longest gap of this attempt, else empty.
+
+    A gap is the time between two signs of progress.
+
+    That the process lives proves nothing: a loader that waits for a dead disk lives, too.
+    """
+    if run.gap is None or run.updated is None:  # not trained yet: no gap is known
+        return ""
+    silent = now - run.updated
+    if silent <= STALLED * max(run.gap, BEAT):
+        return ""
+    return f"stalled {duration(silent)}"

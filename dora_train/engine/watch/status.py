@@ -23,6 +23,8 @@ In the table, the first row that fits decides:
 | said interrupted | gone | | interrupted, or cancelled if a user asked for the end |
 | nothing | | | new |
 
+For each experiment of a packed job (jobs/pack.py), the job is pending until its turn comes.
+
 With DORA_TAKE=1, a holder or a job that cannot be asked about from here counts as gone. "As this
 job, or after it" goes by the numbers of attempts and submissions, since the clocks of two machines
 may differ.
@@ -33,10 +35,10 @@ from dataclasses import dataclass, replace
 
 from ..experiment import claims
 from ..experiment.folder import Experiment
-from ..experiment.records import Job, RunState, State
+from ..experiment.records import Job, State
 from ..jobs.executor import Executor, JobInfo, Phase
 from .facts import Facts, facts_of, infos_of, is_completed
-from .progress import duration
+from .progress import stalled
 from .progress import when as when  # the report takes it from here
 
 # The executor's word for the end of a job -> the state of the experiment, and its cause. It counts
@@ -51,15 +53,15 @@ WORDS = {
     "NODE_FAIL": (State.INTERRUPTED, "node lost"),
     "BOOT_FAIL": (State.INTERRUPTED, "its node did not start"),
     "LOST": (State.INTERRUPTED, "all its processes are gone"),  # the local queue's word
-    # these two are words of facts.py
+    # these four are words of facts.py
+    "LIMIT": (State.INTERRUPTED, "time limit of the job that it shares"),
+    "LEFT": (State.INTERRUPTED, "its job ended before its turn came"),
     "GONE": (State.INTERRUPTED, "its queue is gone"),
     "TAKEN": (State.INTERRUPTED, "given up with DORA_TAKE=1"),
     "REVOKED": (State.INTERRUPTED, "moved to another cluster"),
     "": (State.INTERRUPTED, "its job is gone, and the scheduler does not know how"),
 }
 USUAL_WAITS = ("", "None", "Resources", "Priority")  # SLURM's reasons that need no mention
-STALLED = 10  # a run is stalled after this many times its longest gap between signs of progress
-BEAT = 10.0  # seconds: a run that steps faster writes its progress this often
 
 
 @dataclass(frozen=True)
@@ -109,21 +111,6 @@ def decide(facts: Facts) -> Status:
     if running and status.certain and not status.cause:
         return replace(status, cause=stalled(facts.run, facts.now))
     return status
-
-
-def stalled(run: RunState, now: float) -> str:
-    """`stalled 14 min` after ten times the longest gap of this attempt, else empty.
-
-    A gap is the time between two signs of progress.
-
-    That the process lives proves nothing: a loader that waits for a dead disk lives, too.
-    """
-    if run.gap is None or run.updated is None:  # not trained yet: no gap is known
-        return ""
-    silent = now - run.updated
-    if silent <= STALLED * max(run.gap, BEAT):
-        return ""
-    return f"stalled {duration(silent)}"
 
 
 def _decide(facts: Facts) -> Status:

@@ -22,7 +22,7 @@ from .libraries import Libraries, kind_of
 from .queue import Queue
 from .starting import start
 from .taking import Taken, await_ready, ready
-from .watching import watch, watch_orphan
+from .watching import signal_of, watch, watch_orphan
 
 # The kind of job whose libraries are to be imported, and the jobs. Empty: one job that starts from
 # this process.
@@ -108,20 +108,7 @@ def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
     word = "COMPLETED"
     if code:
         word = "CANCELLED" if queue.cancelled_by(mine.number) else "FAILED"
-    signum = _signal_of(code)
+    signum = signal_of(code)
     if signum:
         code = 0
     queue.end(mine.number, word, code, signum)
-
-
-def _signal_of(code: int) -> int:
-    """The signal that ended a process. 0 if it ended by itself.
-
-    A shell reports a process that a signal ended as 128 + signal. A run that was asked to end
-    does so, too.
-
-    Args:
-        code: an exit code, or a negative signal.
-    """
-    signum = abs(code) if code < 0 else code - 128
-    return signum if signum in signal.valid_signals() else 0

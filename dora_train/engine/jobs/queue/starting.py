@@ -1,6 +1,6 @@
 """Starts the ranks of a job of the local queue.
 
-runner.py calls this. Standard library only, as there.
+runner.py calls this, and ../pack.py takes parts of it. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
             continue
         # This is a copy of the runner, and must not do its work a second time.
         try:
-            _enter(job, mine, f"{job['id']}_{rank}")
+            _keep_locks(mine)
+            enter(job, f"{job['id']}_{rank}")
             if rank == 0 and notice:
                 os.write(2, f"starts with imports of its own: {notice}\n".encode())
-            _become(job, env, libraries if libraries.fit(kind) else None)
+            become_job(job, env, libraries if libraries.fit(kind) else None)
         except Exception as error:
             os.write(2, f"the local queue could not start it: {error}\n".encode(errors="replace"))
         finally:
@@ -67,8 +68,16 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _enter(job: dict, mine: Taken, name: str) -> None:
-    """Give this process the session, the log, the locks and the folder of a job.
+def _keep_locks(mine: Taken) -> None:
+    """Let this process, and the program that it becomes, keep the locks of its job."""
+    for fd in mine.shared:
+        os.set_inheritable(fd, True)
+    # The right to watch over the job stays with the runner.
+    os.close(mine.watched)
+
+
+def enter(job: dict, name: str) -> None:
+    """Give this process the session, the log and the folder of a job.
 
     Args:
         name: of its log.
@@ -82,15 +91,11 @@ def _enter(job: dict, mine: Taken, name: str) -> None:
         os.dup2(fd, number)
     os.close(nothing)
     os.close(log)
-    for fd in mine.shared:
-        os.set_inheritable(fd, True)
-    # The right to watch over the job stays with the runner.
-    os.close(mine.watched)
     os.umask(job["umask"])
     os.chdir(raw(job["folder"]))
 
 
-def _become(job: dict, env: dict[str, str], libraries: Libraries | None) -> None:
+def become_job(job: dict, env: dict[str, str], libraries: Libraries | None) -> None:
     """Run the job's program, with the libraries of this process or in a new one."""
     variables = {raw(key): raw(value) for key, value in env.items()}
     if libraries is not None:

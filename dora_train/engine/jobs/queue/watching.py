@@ -1,6 +1,6 @@
 """Watches over a job of the local queue until all of its processes are gone.
 
-runner.py calls this. Standard library only, as there.
+runner.py calls this, and ../pack.py takes parts of it. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -32,25 +32,38 @@ def watch(queue: Queue, number: str, ranks: list[int]) -> int:
             if pid:
                 ranks.remove(rank)
                 # it may have left processes behind: data workers, children of a shell
-                _signal(-rank, signal.SIGKILL)
+                send(-rank, signal.SIGKILL)
                 failed = failed or os.waitstatus_to_exitcode(status)
         if deadline == NEVER and (failed or queue.cancelled_by(number)):
             deadline = time.monotonic() + GRACE
             # only the first process: if its workers ended before it, that would look like a failure
             for rank in ranks:
-                _signal(rank, signal.SIGTERM)
+                send(rank, signal.SIGTERM)
         if time.monotonic() > deadline:
             for rank in ranks:
-                _signal(-rank, signal.SIGKILL)
+                send(-rank, signal.SIGKILL)
         if ranks:
             time.sleep(PERIOD)
     return failed
 
 
-def _signal(pid: int, signum: int) -> None:
+def send(pid: int, signum: int) -> None:
     """Send a signal to a process, or with a negative number to a group of processes."""
     with suppress(OSError):  # it is gone
         os.kill(pid, signum)
+
+
+def signal_of(code: int) -> int:
+    """The signal that ended a process. 0 if it ended by itself.
+
+    A shell reports a process that a signal ended as 128 + signal. A run that was asked to end
+    does so, too.
+
+    Args:
+        code: an exit code, or a negative signal.
+    """
+    signum = abs(code) if code < 0 else code - 128
+    return signum if signum in signal.valid_signals() else 0
 
 
 # --- a job whose runner was killed ---
@@ -68,11 +81,11 @@ def watch_orphan(queue: Queue, number: str) -> None:
             leaders = list(filter(_leads, holders))
             if deadline == NEVER:
                 for pid in leaders:
-                    _signal(pid, signal.SIGTERM)
+                    send(pid, signal.SIGTERM)
                 deadline = time.monotonic() + GRACE
             if not leaders or time.monotonic() > deadline:
                 for pid in holders:
-                    _signal(pid, signal.SIGKILL)
+                    send(pid, signal.SIGKILL)
         time.sleep(PERIOD)
 
 

@@ -1,0 +1,72 @@
+"""How experiments share one job of SLURM (`job.pack`), and the resources that such a job asks for.
+
+pack.py works through the experiments of the job. A cluster may forbid thousands of jobs of a minute
+each, and it lends a whole GPU to a network that uses a hundredth of it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .choose import preload
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How an experiment may share its job.
+
+    Attributes:
+        size: the most experiments in a job. 1: it has a job for itself.
+        at_once: how many of them run at the same time.
+        per_gpu: how many of these share a GPU.
+        gpus: whether each of them needs a GPU.
+        libraries: those that they share. None: each imports its own.
+    """
+
+    size: int = 1
+    at_once: int = 1
+    per_gpu: int = 1
+    gpus: bool = False
+    libraries: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, cfg: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> "Packing":
+        """The packing that a configuration asks for.
+
+        A job of several ranks, or with dependents, is never shared.
+
+        Args:
+            parameters: of a job for this experiment alone, as resources.py makes them.
+        """
+        cfg = cfg or {}
+        block = cfg.get("job") or {}
+        size = block.get("pack") or 1
+        several = parameters["nodes"] > 1 or parameters["ntasks_per_node"] > 1
+        if size == 1 or several:
+            return cls()
+        libraries = preload(cfg)
+        return cls(
+            size,
+            min(size, block.get("at_once") or 1),
+            (cfg.get("local") or {}).get("per_gpu") or 1,
+            "gres" in parameters,
+            None if libraries is None else tuple(libraries),
+        )
+
+    def widened(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a job in which `at_once` experiments run at the same time.
+
+        The time limit is that of the whole job. An option in `additional_parameters` (`sbatch.*`)
+        stays as it is.
+
+        Args:
+            parameters: of a job for one experiment.
+        """
+        wide = dict(parameters)
+        wide["cpus_per_task"] = parameters["cpus_per_task"] * self.at_once
+        if "mem" in parameters:
+            wide["mem"] = f"{int(parameters['mem'].rstrip('M')) * self.at_once}M"
+        if self.gpus:
+            wide["gres"] = f"gpu:{math.ceil(self.at_once / self.per_gpu)}"
+        return wide
