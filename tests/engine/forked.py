@@ -14,8 +14,11 @@ import io
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,7 @@ class Run:
                 str(project.out),
                 onto,
                 ignored,
+                _compiled(project.root),
             ),
         )
         self.process.start()
@@ -127,6 +131,26 @@ class Run:
         return self.output.read_text(errors="replace")
 
 
+def _compiled(root: Path) -> str:
+    """Where a command finds compiled files. Empty if it compiles each file that it imports.
+
+    A test edits the files of its own copy. Python tells two versions of a file apart by their
+    sizes and by whole seconds, so only the files of the project itself, which no test edits, are
+    kept compiled.
+    """
+    import dora_train
+
+    return _cache() if Path(root) == Path(dora_train.__file__).resolve().parents[1] else ""
+
+
+@cache
+def _cache() -> str:
+    """A folder for compiled files, outside of the work tree, until this process ends."""
+    folder = tempfile.mkdtemp(prefix="dora_train-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def _command(
     args: list[str],
     folder: str,
@@ -136,8 +160,11 @@ def _command(
     out: str,
     onto: str,
     ignored: tuple[int, ...],
+    compiled: str,
 ) -> None:
     """What `bin/dora` does, in the child."""
+    if compiled:
+        sys.dont_write_bytecode, sys.pycache_prefix = False, compiled
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it (nohup)
     for signum in ignored:
         signal.signal(signum, signal.SIG_IGN)

@@ -217,10 +217,13 @@ def test_an_array(project: Cluster):
         "with launcher.job_array():", f"    {LINE} seed=1)", f"    {LINE} seed=2)"
     )
     project.cluster.wait(lambda: claims.latest(first) and claims.latest(second), timeout=120)
-    for what, xp in ((usr2, first), (requeue, second), (usr2, second), (requeue, first)):
+    hits = [(usr2, first), (requeue, second)]
+    if CHAOS:
+        hits += [(usr2, second), (requeue, first)]
+    for what, xp in hits:
         befall(project, what, xp)
     project.finished(first, second)
-    assert [xp.state().attempt for xp in (first, second)] == [3, 3]
+    assert [xp.state().attempt for xp in (first, second)] == [1 + len(hits) // 2] * 2
     same(first, project.undisturbed("seed=1"))
     same(second, project.undisturbed("seed=2", name="undisturbed 2"))
 
@@ -244,7 +247,8 @@ def test_two_ranks(project: Cluster, shape: str):
     """On two nodes, and on one: the same bits as two ranks without a cluster."""
     [xp] = project.submitted(f"{LINE} {{{shape}, 'seed': 1, 'threads': 1}})")
     project.cluster.wait(lambda: claims.latest(xp), timeout=120)
-    for what in (usr2, requeue):
+    # Each start imports the libraries once for each rank. `make chaos` has time for both.
+    for what in (usr2, requeue) if CHAOS else random.sample([usr2, requeue], 1):
         befall(project, what, xp)
     project.finished(xp)
     alone = Project(project.folder.parent / "undisturbed", project.folder)
@@ -275,14 +279,14 @@ def kill(project: Cluster, xp: Experiment) -> None:
 
 
 def test_chaos(project: Cluster):
-    """Six experiments, while requeues, signals, kills, preemptions and lost nodes come at random.
+    """Experiments, while requeues, signals, kills, preemptions and lost nodes come at random.
 
     Each hits a living process with work left: its steps are slow until all have come.
     """
     seed = int(os.environ.get("DORA_TRAIN_SEED", "0")) or random.randrange(10**6)
     print(f"DORA_TRAIN_SEED={seed}")
     draws, known = random.Random(seed), [requeue, usr2, term, preempt, lose_node, kill]
-    xps = project.submitted(*(f"{LINE} seed={number})" for number in range(6)))
+    xps = project.submitted(*(f"{LINE} seed={number})" for number in range(6 if CHAOS else 4)))
 
     def running() -> list[Experiment]:
         """Those whose attempt is not in vain any more."""
