@@ -113,6 +113,8 @@ def _keys(section: str, names: str) -> list[str]:
 
 TAKES: dict[str, tuple[Rule, ...]] = {
     "threads": (WHOLE, at_least(1), THREADS),
+    "deterministic": (SWITCH,),
+    "matmul_precision": (one_of("highest", "high", "medium"),),
     "best.metric": (METRIC,),
     "best.mode": (one_of("max", "min"),),
     "early_stopping.patience": blank_or(EPOCHS),

@@ -19,6 +19,7 @@ from .. import environment
 from ..config.keys import MAY_BE_NULL
 from ..config.limits import check_values
 from ..errors import UserError, near
+from . import determinism
 from .loggers import check_loggers
 
 
@@ -45,11 +46,12 @@ def trainer_keywords(cfg: DictConfig) -> dict[str, Any]:
 
     A blank key is left out, so that it has Lightning's own default.
     """
-    return {
+    given = {
         key: value
         for key, value in _plain(cfg.trainer).items()
         if value is not None or f"trainer.{key}" in MAY_BE_NULL
     }
+    return determinism.keywords(cfg, given)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
