@@ -15,7 +15,7 @@ import pytest
 import torch
 from forked import Run
 from omegaconf import OmegaConf
-from project import Project
+from project import Project, same_run
 
 from dora_train.engine.config.defaults import with_defaults
 from dora_train.engine.experiment.records import Birth, from_stored
@@ -192,3 +192,38 @@ def test_an_older_experiment_resumes_as_it_was(copy: Project):
     assert run.wait() == 0, run.text
     assert "resumes" in run.text and "put_" not in run.text, "not asked for"
     assert "new config keys" not in run.text
+
+
+SCALER = """[RanksEnvironment(ranks), AtomicCheckpointIO(), _scaled()]"""
+SCALED = '''
+
+def _scaled():
+    """Lightning has no 16-mixed on the CPU. torch has."""
+    from pytorch_lightning.plugins import MixedPrecision
+
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**18, growth_interval=4)
+    return MixedPrecision("16-mixed", "cpu", scaler)
+'''
+
+
+def test_the_scaler_of_16_mixed_survives_a_kill(copy: Project):
+    file = copy.root / "dora_train/engine/run/trainer.py"
+    copy.edit(
+        "dora_train/engine/run/trainer.py",
+        "[RanksEnvironment(ranks), AtomicCheckpointIO()]",
+        SCALER,
+    )
+    file.write_text(file.read_text() + SCALED)
+    command = ["run", "debug=fast", "trainer.max_epochs=4", "trainer.precision=null"]
+    plain = Project(copy.out.with_name("plain"), copy.root)
+    whole = Run(plain, *command)
+    assert whole.wait() == 0, whole.text
+    assert Run(copy, *command, fault=("step", 8)).wait() == -9
+    resumed = Run(copy, *command)
+    assert resumed.wait() == 0 and "resumes at" in resumed.text, resumed.text
+    same_run(copy.xp, plain.xp)
+    mine, other = (
+        torch.load(xp.last_checkpoint, weights_only=True)["MixedPrecision"]
+        for xp in (copy.xp, plain.xp)
+    )
+    assert mine == other and mine["scale"] not in (2.0**16, 2.0**18), mine
