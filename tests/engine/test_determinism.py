@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from experiments import experiment
 from forked import Run
 from omegaconf import OmegaConf
 from project import Project, same_run
 
 from dora_train.engine.config.defaults import with_defaults
-from dora_train.engine.experiment.records import Birth, from_stored
+from dora_train.engine.experiment.records import Birth, RunState, from_stored
 from dora_train.engine.run import determinism
 from dora_train.engine.run.checks import check_trainer, trainer_keywords
 from dora_train.engine.run.run_log import quieten_lightning
+from dora_train.report.page import _facts
+from dora_train.report.runs import read
 
 
 def cfg(**values):
@@ -121,6 +125,15 @@ def test_warnings_of_torch_are_understood(text, reason):
         logger.warning("%s", text)
     assert told == ([reason] if reason else [])
     assert not logger.filters
+
+
+def test_the_card_of_the_page_has_it_too(tmp_path: Path):
+    found = experiment(tmp_path, {})
+    state = found.state()
+    assert state.bits == RunState().bits == ""
+    found.write_state(replace(state, unpromised=["a has none", "deterministic=false"]))
+    [run] = read({found: []}, None)
+    assert _facts(run)["bits"] == "not promised: a has none, deterministic=false"
 
 
 # --- an experiment ---

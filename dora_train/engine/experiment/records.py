@@ -66,6 +66,13 @@ class RunState:
     # why another run of the same would have other bits. Empty: it would not
     unpromised: list[str] = field(default_factory=list)
 
+    @property
+    def bits(self) -> str:
+        """`not promised: deterministic=false`. Empty if they are promised."""
+        if not self.unpromised:
+            return ""
+        return f"not promised: {', '.join(self.unpromised)}"
+
 
 @dataclass
 class Start:

@@ -82,7 +82,7 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
         "metrics": _last(experiment),
         "best": _best(experiment, run, birth),
         "test": _test(experiment),
-        "bits": _bits(run),
+        "bits": run.bits,
         "code": in_words(experiment.codes()),
         "versions": _versions(birth),
         "folder": _shown(experiment.folder),
@@ -211,12 +211,6 @@ def _in_words(metrics: Mapping[str, object]) -> str:
 
 def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _bits(run: RunState) -> str:
-    if not run.unpromised:
-        return ""
-    return f"not promised: {shortened(run.unpromised, 4)}"
 
 
 def _versions(birth: Birth | None) -> str:
