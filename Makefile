@@ -1,4 +1,4 @@
-# `make` prints the targets. PIP_ARGS goes to pip: a CPU-only torch, a mirror, e.g.
+# `make` prints the targets. PIP_ARGS goes to pip, or to uv if it is on the path: a CPU-only torch, a mirror, e.g.
 #   make run PIP_ARGS="--index-url https://download.pytorch.org/whl/cpu --extra-index-url https://pypi.org/simple"
 PYTHON ?= python3
 PIP_ARGS ?=
@@ -14,7 +14,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 .DEFAULT_GOAL := help
 
 help: ## print the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## set up, and train a first experiment on real data (dora run optim.lr=0.1)
 	$(BIN)/dora run optim.lr=0.1
@@ -57,10 +57,9 @@ clean: ## remove the environment and the caches, never your outputs
 $(VENV)/.run: requirements.txt $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed; this is " + sys.version.split()[0] + \
 	    ". Name another: make run PYTHON=python3.11" if sys.version_info < (3, 10) else 0)'
-	@$(PYTHON) -m venv $(VENV) || { echo "On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -r requirements.txt
+	@$(PYTHON) dora_train/engine/set_up.py $(VENV) $(PIP_ARGS) -c $(CONSTRAINTS) -r requirements.txt
 	@touch $@
 
 $(VENV)/.dev: requirements-dev.txt requirements-extra.txt $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c $(CONSTRAINTS) -r requirements-dev.txt
+	@$(PYTHON) dora_train/engine/set_up.py $(VENV) $(PIP_ARGS) -c $(CONSTRAINTS) -r requirements-dev.txt
 	@touch $@

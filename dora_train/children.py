@@ -102,7 +102,8 @@ def end_all_with_this_process() -> None:
     """Let each process that `multiprocessing` forks from here on end with its parent.
 
     That covers the workers of any DataLoader, and pools. It does not reach processes that are
-    started without a fork (on macOS, and by default from Python 3.14 on).
+    started without a fork (on macOS, and by default from Python 3.14 on). The workers of a
+    DataLoader call `end_with_starter` then (engine/run/workers.py).
     """
     if not _family:
         _family.append(_Family())

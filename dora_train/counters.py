@@ -66,11 +66,18 @@ def seed_all(purpose: str, *counters: int) -> None:
     seed = seed_cpu(purpose, *counters)
     if _has_cuda():
         torch.cuda.manual_seed(seed)
+    if _has_mps():
+        torch.mps.manual_seed(seed)
 
 
 @cache  # the call takes 140 us, and each step seeds
 def _has_cuda() -> bool:
     return torch.cuda.is_available()
+
+
+@cache
+def _has_mps() -> bool:
+    return torch.backends.mps.is_available()
 
 
 def _signed(value: int) -> int:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 OUTPUTS = "DORA_DIR"
 CLUSTER = "DORA_CLUSTER"
 QUEUE = "DORA_QUEUE"
+GPU_LOCKS = "DORA_GPU_LOCKS"
 DATA = "DORA_TRAIN_DATA"
 JOB = "DORA_TRAIN_JOB"
 JOB_ID = "DORA_TRAIN_JOB_ID"
@@ -35,6 +36,11 @@ def cluster() -> str:
 def queue() -> str:
     """The folder for the queue of this machine. Empty if nothing was said."""
     return os.environ.get(QUEUE, "")
+
+
+def gpu_locks() -> str:
+    """The folder in which the users of this machine lock its GPUs. Empty: they do not."""
+    return os.environ.get(GPU_LOCKS, "/tmp/dora_train_gpus")
 
 
 def folders_beside_the_code() -> list[str]:

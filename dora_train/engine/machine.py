@@ -7,9 +7,13 @@ local queue ask here.
 import ctypes
 import getpass
 import os
+import subprocess
+import sys
+from functools import cache
 from pathlib import Path
 
 PROC, MACHINE_ID = Path("/proc"), Path("/etc/machine-id")  # absent on macOS
+SYSCTL = "/usr/sbin/sysctl"
 SAME_START = 0.05  # seconds: kernels round the start of a process to a tick of 10 ms
 DAY = 86_400.0  # seconds: no clock is set by more while a process runs
 # File systems that one kernel alone can mount. All processes that see a file there see its locks.
@@ -69,12 +73,18 @@ def is_local(path: Path) -> bool:
     """
     import psutil
 
-    real = os.path.join(os.path.realpath(path), "")
+    real = _as_on_disk(os.path.realpath(path))
     disks = psutil.disk_partitions(all=True)
     # The innermost mount counts. Of two at one place, the last one hides the other.
-    holding = [disk for disk in disks if real.startswith(os.path.join(disk.mountpoint, ""))]
+    holding = [disk for disk in disks if real.startswith(_as_on_disk(disk.mountpoint))]
     holding.sort(key=lambda disk: len(disk.mountpoint))
     return bool(holding) and holding[-1].fstype in LOCAL
+
+
+def _as_on_disk(folder: str) -> str:
+    """A folder with a slash at its end. A Mac's disk takes both cases of a letter for the same."""
+    folder = os.path.join(folder, "")
+    return folder.casefold() if sys.platform == "darwin" else folder
 
 
 def wrote_elsewhere(folder: str, boot: str, here: Path) -> bool:
@@ -206,6 +216,14 @@ def _started_at(pid: int, started: float) -> bool | None:
 # --- the system ---
 
 
+def forks_survive() -> bool:
+    """Whether a fork of a process can use the libraries that it has imported.
+
+    On macOS, the system's own libraries do not survive a fork.
+    """
+    return sys.platform == "linux"
+
+
 def _read(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip()
@@ -213,17 +231,16 @@ def _read(path: Path) -> str:
         return ""
 
 
+@cache
 def _sysctl(name: str) -> str:
-    """A setting of macOS. Empty on other systems."""
+    """A setting of macOS that stays until the next boot. Empty on other systems."""
     try:
-        call = ctypes.CDLL(None).sysctlbyname
-    except (OSError, AttributeError):
+        done = subprocess.run([SYSCTL, "-n", name], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
         return ""
-    text, size = ctypes.create_string_buffer(256), ctypes.c_size_t(256)
-    failed = call(name.encode(), text, ctypes.byref(size), None, ctypes.c_size_t(0))
-    if failed:
+    if done.returncode != 0:
         return ""
-    return text.value.decode(errors="replace")
+    return done.stdout.strip()
 
 
 def _host_uuid() -> str:

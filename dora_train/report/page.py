@@ -231,6 +231,7 @@ def _facts(run: Run) -> dict[str, str]:
         "where": run.status.where,
     }
     facts["grids"] = ", ".join(run.grids)
+    facts["bits"] = run.state.bits
     facts["code"] = in_words(run.codes)
     facts["versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts["folder"] = shown_path(run.experiment.folder)

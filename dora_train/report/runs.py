@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 from ..best_so_far import epochs_in, metrics_of
+from ..engine.config.defaults import OLDER
 from ..engine.experiment.folder import Birth, Experiment, RunState, Start, State
 from ..engine.jobs.executor import Executor
 from ..engine.watch.best import Better
@@ -71,7 +72,7 @@ class Run:
 
         An empty dict is no value. Else `model_args` would differ wherever `model_args.width` does.
         """
-        found = dict(flat(self.birth.config if self.birth else self.delta))
+        found = dict(flat({**OLDER, **self.birth.config} if self.birth else self.delta))
         return {key: value for key, value in found.items() if value != {}}
 
     @cached_property

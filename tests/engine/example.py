@@ -10,12 +10,15 @@ that is for the developers of the engine alone.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from elsewhere import hide_linux
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = Path(__file__).resolve().parent / "example"
@@ -81,6 +84,8 @@ def assembled() -> Iterator[Path]:
         for name in owned():
             if not name.startswith("tests"):
                 _copy(REPOSITORY / name, root / name)
+        if os.environ.get("DORA_TEST_ELSEWHERE"):  # test_elsewhere.py
+            hide_linux(root)
         (root / ".gitignore").write_text("outputs/\n__pycache__/\n")
         _commit(root)
         yield root

@@ -47,6 +47,7 @@ class Machine:
         self.env = {
             "DORA_CLUSTER": "local",
             "DORA_QUEUE": str(self.folder),
+            "DORA_GPU_LOCKS": str(self.folder) + ".gpus",
             "CUDA_VISIBLE_DEVICES": "0,1",
         }
 
@@ -107,6 +108,9 @@ class GridProject:
             **cluster.env,
         }
         self.is_local = isinstance(cluster, Machine)
+        if self.is_local:  # on a machine with any number of cores
+            keys = self.folder / "conf/engine.yaml"
+            keys.write_text(keys.read_text().replace("  jobs:  ", "  jobs: 2", 1))
 
     def grid(self, *lines: str, name: str = "question") -> None:
         (self.folder / "grids" / f"{name}.py").write_text(

@@ -519,10 +519,6 @@ def test_without_proc(xp: Experiment, tmp_path: Path, monkeypatch):
 class Libc:
     """A Mac's."""
 
-    def sysctlbyname(self, name, text, size, new, new_size):
-        text.value = b"id of " + name
-        return 0
-
     def gethostuuid(self, raw, wait):
         raw.raw = bytes(range(16))
         return 0
@@ -532,6 +528,7 @@ def test_a_mac_names_its_boot_and_itself(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(machine, "PROC", tmp_path / "nowhere")
     monkeypatch.setattr(machine.ctypes, "CDLL", lambda name: Libc())
     monkeypatch.setattr(machine, "MACHINE_ID", tmp_path / "nowhere")
+    monkeypatch.setattr(machine, "_sysctl", lambda name: f"id of {name}")
     assert machine.boot_id() == "id of kern.bootsessionuuid"
     assert machine.machine_id() == "000102030405060708090a0b0c0d0e0f"
     (tmp_path / "id").write_text("of Linux\n")

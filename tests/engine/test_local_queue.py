@@ -65,6 +65,7 @@ class Here:
     def submit(self, line: str, **parameters) -> str:
         """The id of a job that runs this line, waiting until somebody moves the queue on."""
         self.count += 1
+        threads = parameters.pop("threads", 1)
         order = Order(
             f"job{self.count}",
             f"bash -c '{line}'",
@@ -72,6 +73,7 @@ class Here:
             {"nodes": 1, "ntasks_per_node": 1} | parameters,
             after=parameters.pop("after", ()),
             program=[str(SHELL), line],
+            threads=threads,
         )
         return self.executor.submit(order).job_id
 
@@ -268,9 +270,10 @@ def test_jobs_may_share_a_gpu(here: Here, monkeypatch):
     """The emptiest GPU first, as many jobs on it as each of them allows, and no more."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     here.jobs, here.per_gpu = None, 2
-    assert here.executor.limit == 4
+    assert here.executor.limits == (4, 4)
     shared = [here.run("sleep 60", gres="gpu:1") for _ in range(5)]
-    assert [here.info(job).gpus for job in shared] == [["3"], ["5"], ["3"], ["5"], ()]
+    given = [["3"], ["5"], ["3"], ["5"], ()]
+    here.machine.wait(lambda: [here.info(job).gpus for job in shared] == given)
     assert [here.leader(job).environ()["CUDA_VISIBLE_DEVICES"] for job in shared[:4]] == list(
         "3535"
     )
@@ -286,8 +289,7 @@ def test_jobs_may_share_a_gpu(here: Here, monkeypatch):
     assert here.phase(alone) is Phase.PENDING, "another job is still on that GPU"
     here.executor.cancel([shared[2]])
     here.until(shared[2])
-    here.machine.wait(lambda: here.phase(alone) is Phase.RUNNING)
-    assert here.info(alone).gpus == ["3"]
+    here.machine.wait(lambda: here.info(alone).gpus == ["3"])
 
 
 def test_those_who_see_other_gpus_do_not_wait_for_each_other(here: Here, monkeypatch):
@@ -313,9 +315,36 @@ def test_visible_gpus(monkeypatch, given, names):
 
 def test_the_limit_is_one_a_gpu_else_what_the_cores_hold(here: Here, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 7)
-    assert (Local(threads=2).limit, Local(threads=9).limit, Local(5).limit) == (3, 1, 5)
+    assert (Local(threads=(2, 2)).limits, Local(threads=(9, 9)).limits) == ((3, 3), (1, 1))
+    assert Local(5).limits == (5, 5)
+    assert Local(threads=(1, 3), why="so").where() == "on this machine (so), 2 to 7 jobs at a time"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert Local(threads=2).limit == 2
+    assert Local(threads=(2, 2), why="so").where() == "on this machine (so), 2 jobs at a time"
+
+
+def test_as_many_at_a_time_as_the_cores_hold(here: Here, monkeypatch):
+    """Each job counts with its own threads, and no job overtakes one that waits for cores."""
+    monkeypatch.setattr(local, "cores", lambda: 4)
+    here.jobs = None
+    small = [here.run("sleep 60"), here.run("sleep 60", ntasks_per_node=2)]  # three cores
+    large = here.run("true", threads=4)
+    last = here.run("true")
+    assert [here.phase(job) for job in small] == [Phase.RUNNING] * 2
+    assert [here.phase(job) for job in (large, last)] == [Phase.PENDING] * 2
+    here.executor.cancel(small)
+    here.until(large, last)
+    beyond = here.run("true", threads=9)
+    here.until(beyond)
+    assert here.info(beyond).word == "COMPLETED", "alone, it may have more threads than cores"
+
+
+def test_a_job_with_a_gpu_does_not_wait_for_cores(here: Here, monkeypatch):
+    monkeypatch.setattr(local, "cores", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    here.jobs = None
+    jobs = [here.run("sleep 60"), here.run("sleep 60"), here.run("sleep 60", gres="gpu:1")]
+    found = [here.phase(job) for job in jobs]
+    assert found == [Phase.RUNNING, Phase.PENDING, Phase.RUNNING]
 
 
 # --- its end ---

@@ -273,8 +273,15 @@ def test_all_jobs_of_a_grid_go_to_one_place():
     here = {"cluster": "local", "local": {"jobs": 1}, "threads": 1}
     found = one_place([here, {**here, "threads": 3}])
     assert (found["cluster"], found["local"]["jobs"], found["threads"]) == ("local", 1, 3)
+    assert found["fewest_threads"] == 1
     more = {"jobs": 1, "warm": False, "preload": ["a"]}
-    assert one_place([here, {**here, "local": more}])["local"] == {**more, "per_gpu": None}
+    assert one_place([here, {**here, "local": more}])["local"] == {
+        **more,
+        "per_gpu": None,
+        "gpus": None,
+    }
+    gpus = [{**here, "local": {"jobs": 1, "gpus": given}} for given in ("2,3", [2, 3])]
+    assert one_place(gpus)["local"]["gpus"] == "2,3", "written in two ways"
     for other in ({**here, "cluster": "slurm"}, {**here, "local": {"jobs": None}}):
         with pytest.raises(UserError, match="all jobs of a grid go to one place"):
             one_place([here, other])

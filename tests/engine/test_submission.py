@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,16 @@ def experiment(tmp_path, number=0) -> Experiment:
 
 def request(xp: Experiment, tmp_path, seen=0, **what) -> Request:
     return Request(xp, SlurmConfig(gpus=0, partition=""), Shape(), seen, tmp_path / "code", **what)
+
+
+def test_an_order_has_the_threads_of_its_jobs(tmp_path):
+    tasks = [
+        order.Task(request(experiment(tmp_path, number), tmp_path, excluded=excluded), number)
+        for number, excluded in enumerate([{"threads": 2}, {"threads": 3}, {}])
+    ]
+    alone = replace(tasks[2], index=None)
+    assert order.make_order([alone], "token", "name", tmp_path).threads == 1
+    assert order.make_order(tasks, "token", "name", tmp_path).threads == 3
 
 
 def intent(tmp_path, monkeypatch, xp, age=120.0, alive=False):

@@ -18,8 +18,10 @@ DEFAULTS: Mapping[str, Any] = {
     "callbacks": [],
     "compile": False,
     "channels_last": False,
+    "matmul_precision": "highest",
     "trainer": {"accelerator": "auto", "max_epochs": 20},
     "threads": 1,  # as `entering.enter` takes it for older experiments
+    "deterministic": True,  # of new experiments; older ones have theirs in `Birth`
     "checkpoint": {"every_epochs": 1, "every_minutes": 10.0, "keep": "all"},
     "logger": ["tensorboard", "csv"],
     "cluster": "auto",
@@ -31,6 +33,9 @@ DEFAULTS: Mapping[str, Any] = {
     "slurm": {"gpus": 0},
     "data": {},
 }
+
+# What an experiment did that is older than the key.
+OLDER: Mapping[str, Any] = {"matmul_precision": "highest"}
 
 
 def with_defaults(

@@ -5,6 +5,7 @@ experiment is made (`experiment/early_checks.py`), and at each start (`run/check
 researcher's keys (data, model, optim, schedule, loss) have checks of their own, see train.py.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -73,6 +74,12 @@ def _blank_or(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
+def _joined(value: object) -> str:
+    """`2,3` for [2, 3]. A space after a comma means nothing."""
+    parts = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return ",".join(map(str, parts)).replace(", ", ",")
+
+
 TEXT = Rule("it takes text.", lambda value: isinstance(value, (str, int, float)))
 SWITCH = Rule("it takes true or false.", lambda value: isinstance(value, bool))
 NUMBER = Rule("it takes a number, 0 or more.", lambda value: is_number(value) and value >= 0)
@@ -102,6 +109,10 @@ MODULES = Rule(
     "it takes a list of modules, e.g. local.preload=[transformers].",
     _is_list_of_text,
 )
+GPUS = Rule(
+    "it takes GPUs as CUDA names them, e.g. local.gpus=2,3.",
+    lambda value: bool(re.fullmatch(r"[\w/-]+(,[\w/-]+)*", _joined(value))),
+)
 A_JOB = "a job needs at least 0 GPUs and 1 node."
 MANY = at_most(1_000_000)  # with larger numbers, the arithmetic of a library or SLURM overflows
 THREADS = at_most(1024)  # the system ends a process that asks for too many, without a message
@@ -113,6 +124,8 @@ def _keys(section: str, names: str) -> list[str]:
 
 TAKES: dict[str, tuple[Rule, ...]] = {
     "threads": (WHOLE, at_least(1), THREADS),
+    "deterministic": (SWITCH,),
+    "matmul_precision": (one_of("highest", "high", "medium"),),
     "best.metric": (METRIC,),
     "best.mode": (one_of("max", "min"),),
     "early_stopping.patience": blank_or(EPOCHS),
@@ -126,6 +139,7 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "local.per_gpu": (WHOLE, at_least(1), MANY),
     "local.warm": (SWITCH,),
     "local.preload": (MODULES,),
+    "local.gpus": blank_or(GPUS),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),
     "job.tasks_per_node": blank_or(WHOLE, at_least(1), MANY),
     "job.pack": (WHOLE, at_least(1), MANY),

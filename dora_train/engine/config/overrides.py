@@ -10,6 +10,8 @@ from hydra.errors import HydraException
 
 from ..errors import UserError, did_you_mean, refuse_undecoded
 
+LISTS = ("local.gpus",)  # keys whose list is written as in CUDA_VISIBLE_DEVICES
+
 
 def parse(texts: Sequence[str], known: Callable[[], Sequence[str]]) -> list[Override]:
     """The overrides, each key once. Of several overrides of one key, the last one counts.
@@ -73,8 +75,13 @@ def _read(text: str) -> Override:
 
 
 def _quoted_if_foreign(text: str) -> str:
-    """`tag=é` as `tag='é'`: outside quotes, Hydra's grammar knows ASCII only."""
+    """`tag=é` as `tag='é'`: outside quotes, Hydra's grammar knows ASCII only.
+
+    So is a key of `LISTS`: to Hydra, `2,3` are several values.
+    """
     key, _, value = text.partition("=")
+    if key.lstrip("+") in LISTS and "," in value and value[0] not in "\"'[":
+        return f"{key}=[{value}]"
     if value.isascii() or any(letter in value for letter in "\"'[]{}\\"):
         return text
     return f"{key}='{value}'"

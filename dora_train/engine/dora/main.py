@@ -148,7 +148,7 @@ class TrainMain(Experiments):
         from ..run.session import run
 
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = merged(job.excluded, self.as_stored(birth.config)) | {"threads": birth.threads}
+        xp.values = merged(job.excluded, self.as_stored(birth.config)) | birth.fixed
         return run(self, xp, signals, job.stop)
 
     @cached_property
@@ -197,7 +197,8 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     if not environment.outputs():  # else it is relative to where the command was typed
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
-    config.exclude = [*config.exclude, "dora.*", "slurm.*"]  # as stock Dora adds them
+    # The first two as stock Dora adds them. An older configuration does not name the last one.
+    config.exclude = [*config.exclude, "dora.*", "slurm.*", "deterministic"]
     config.git_save = True  # jobs run a snapshot; `--no_git_save` sets it to False
     return config
 

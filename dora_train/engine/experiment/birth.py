@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from .. import VERSION
+from ..config.defaults import with_defaults
 from . import claims
 from .code import Code
 from .origin import Find, locate, sha256
@@ -43,6 +44,7 @@ def birth_of(xp: XP, counted: Mapping[str, Any], code: Code, find: Find) -> Birt
         user=claims.user_name(),
         origin=_origin(xp.values.get("continue_from") or "", find),
         groups=dict(xp.groups),
+        deterministic=bool(with_defaults(xp.values)["deterministic"]),
     )
 
 

@@ -66,7 +66,7 @@ class FrozenValues:
 
     def restore(self, xp: XP, birth: Birth) -> None:
         """Leave `xp` with the values that the experiment was made with."""
-        xp.values = merged(xp.values, self.of(xp, birth)) | {"threads": birth.threads}
+        xp.values = merged(xp.values, self.of(xp, birth)) | birth.fixed
 
     def drift(self, xp: XP, birth: Birth | None) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now.

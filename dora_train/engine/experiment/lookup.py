@@ -12,6 +12,7 @@ from dora.conf import DoraConfig
 
 from ..config import limits
 from ..config.compose import RULE, Composed, Composer
+from ..config.defaults import OLDER
 from ..config.quoting import overrides_from
 from ..config.refused import refuse_reserved
 from ..config.values import Delta, is_excluded, key_of
@@ -65,8 +66,8 @@ class Lookup(HydraMain):
         super().__init__(main, config_name, config_path, version_base, dora)
         self.composer = Composer(self.full_config_path, config_name, version_base)
         self.todays_code = TodaysCode(main, self.full_config_path, dora)
-        self.as_stored = as_stored
-        self.frozen = FrozenValues(dora, as_stored)
+        self.as_stored: Stored = lambda config: {**OLDER, **as_stored(config)}
+        self.frozen = FrozenValues(dora, self.as_stored)
 
     def find(self, sig: str) -> Experiment:
         """The stored experiment whose signature begins with `sig`.

@@ -63,6 +63,15 @@ class RunState:
     host: str = ""
     job_id: str = ""
     codes: int = 0  # versions of the code that it ran so far. 0: not known
+    # why another run of the same would have other bits. Empty: it would not
+    unpromised: list[str] = field(default_factory=list)
+
+    @property
+    def bits(self) -> str:
+        """`not promised: deterministic=false`. Empty if they are promised."""
+        if not self.unpromised:
+            return ""
+        return f"not promised: {', '.join(self.unpromised)}"
 
 
 @dataclass
@@ -106,6 +115,13 @@ class Birth:
     origin: dict[str, str] = field(default_factory=dict)
     # {"data": "digits"}: the option of each group of the configuration. Empty: not known
     groups: dict[str, Any] = field(default_factory=dict)
+    # Frozen for the same reason as `threads`. Earlier versions did not ask for it
+    deterministic: bool = False
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The values that are frozen although they do not count in the signature."""
+        return {"threads": self.threads, "deterministic": self.deterministic}
 
 
 # The error of a job begins with this if a later `dora grid` is to submit it.

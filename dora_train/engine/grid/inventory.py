@@ -16,6 +16,7 @@ from ..jobs.choose import chosen
 from ..jobs.executor import Executor
 from ..jobs.pack import has_program
 from ..jobs.packing import Packing
+from ..jobs.queue.gpus import named
 from ..jobs.resources import Shape, parameters
 from ..watch.status import look
 from .command import Command
@@ -146,14 +147,18 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     preload: set[str] = set()
     for block in local:
         preload.update(block.get("preload") or ())
+    threads = [int(one.get("threads") or 1) for one in values]
+    gpus = [{"gpus": ",".join(named(block.get("gpus"))) or None} for block in local]
     return {
-        "threads": max(int(one.get("threads") or 1) for one in values),
+        "threads": max(threads),
+        "fewest_threads": min(threads),
         "cluster": _shared("cluster", values),
         "local": {
             "jobs": _shared("local.jobs", local),
             "warm": all(block.get("warm", True) for block in local),
             "preload": sorted(preload),
             "per_gpu": _shared("local.per_gpu", local),
+            "gpus": _shared("local.gpus", gpus),
         },
     }
 

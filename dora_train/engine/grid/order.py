@@ -85,6 +85,7 @@ def make_order(tasks: Sequence[Task], token: str, name: str, dora_dir: Path) -> 
             **environment.short_spins(),
         },
         program=() if first.slurm.python else program,
+        threads=max(int(task.request.excluded.get("threads") or 1) for task in tasks),
     )
 
 

@@ -5,7 +5,6 @@ it. A job that was submitted before belongs to the executor that got it, whateve
 Its id tells which one that is.
 """
 
-import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any
 from .. import environment
 from ..errors import UserError, did_you_mean
 from ..experiment.records import Job
+from ..machine import forks_survive
 from .executor import Executor, JobInfo, Order, Receipt, tokens
 from .queue.executor import Local, is_local
+from .queue.gpus import named
 from .queue.libraries import USUAL
 from .slurm import Slurm
 
@@ -115,12 +116,14 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
         )
     if word == "slurm" or (word == "auto" and not slurm.missing()):
         return Places(slurm, Local(), slurm)  # both, for jobs that were submitted before
+    most = int(cfg.get("threads") or 1)
     local = Local(
         jobs,
-        int(cfg.get("threads") or 1),
+        (int(cfg.get("fewest_threads") or most), most),
         why or slurm.missing(),
         preload(cfg),
         (cfg.get("local") or {}).get("per_gpu") or 1,
+        named((cfg.get("local") or {}).get("gpus")),
     )
     return Places(slurm, local, local)
 
@@ -128,8 +131,7 @@ def chosen(cfg: Mapping[str, Any]) -> Places:
 def preload(cfg: Mapping[str, Any]) -> list[str] | None:
     """The libraries that the jobs of this machine share. None: each job imports its own."""
     local = cfg.get("local") or {}
-    # Elsewhere (macOS), the system's own libraries do not survive a fork.
-    if sys.platform != "linux" or not local.get("warm", True):
+    if not forks_survive() or not local.get("warm", True):
         return None
     return [*USUAL, *(local.get("preload") or ())]
 

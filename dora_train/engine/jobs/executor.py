@@ -74,6 +74,7 @@ class Order:
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment of the command
     # what the command runs with this Python: a file and its arguments. Empty: it is another command
     program: Sequence[str] = ()
+    threads: int = 1  # of each rank; in an array, the most that a task has
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ The training
     unkept.py        names at the start what no checkpoint will hold
     endings.py       ends before the last epoch
     averaging.py     a running average of the weights
+    determinism.py   asks a GPU for the same bits each time
     precision.py     `trainer.precision`, for predict.py
 Its data
     same_data.py     refuses data that have changed

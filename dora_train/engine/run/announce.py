@@ -16,6 +16,7 @@ from ..files import read_json
 from ..shell import typed
 from ..watch import curves
 from ..words import shown_best, shown_path, shown_test
+from . import determinism
 from .checks import counted
 from .given import Data, Hooks, Splits, described
 from .profile import WhereTimeGoes
@@ -33,7 +34,10 @@ def announce(
     source: Splits | Hooks,
     resume: Resume,
 ) -> None:
-    """Log the model, the data and the device, the place of a resume, and its warnings."""
+    """Log the model, the data and the device, the place of a resume, and its warnings.
+
+    From here on, torch's warnings about operations without a deterministic form are heard.
+    """
     size = sum(parameter.numel() for parameter in module.parameters())
     device = trainer.strategy.root_device
     threads = torch.get_num_threads()
@@ -54,6 +58,9 @@ def announce(
     )
     for warning in filter(None, warnings):
         session.log(f"warning: {warning}")
+    for reason in determinism.unpromised(cfg, device):
+        session.unpromise(reason)
+    determinism.listen()
 
 
 def history_damage(experiment: Experiment) -> str:

@@ -1,7 +1,8 @@
 """Runs an experiment several times, killed and disturbed, for `python -m dora_train.check`.
 
 `python -m dora_train.engine.run.arms PLAN` imports torch and Lightning once. Then it forks each
-start of its plan, one after another, and writes down their exit codes. All starts of a plan have
+start of its plan, one after another, and writes down their exit codes. Where the libraries do not
+survive a fork (macOS), each start is a new process. All starts of a plan have
 the order in which its process iterates over a set of texts, as PYTHONHASHSEED says.
 """
 
@@ -18,13 +19,15 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ...children import Parent, end_with
 from .. import environment
 from ..experiment.find import ROOT
 from ..jobs.queue.libraries import USUAL
+from ..machine import forks_survive
 
+ONE = "one"  # in the place of a plan: a single start
 END = (2**31, 0)  # the place of the record after the last batch
 
 
@@ -164,16 +167,37 @@ def _runner(plan: Path, number: int) -> subprocess.Popen:
 def run_plan(plan: Path) -> None:
     """Fork each start of a plan, and write down the exit codes of its ranks."""
     end_with(Parent(os.getppid(), in_main_thread=True))
-    for name in USUAL:  # nothing of the project, so that each start imports it anew
-        importlib.import_module(name)
+    if forks_survive():
+        for name in USUAL:  # nothing of the project, so that each start imports it anew
+            importlib.import_module(name)
     codes: list[list[int]] = []
     for start in json.loads(plan.read_text()):
         Path(start["output"]).parent.mkdir(exist_ok=True)
         orders = Path(start["env"][0][environment.TRACE])
         orders.write_text(json.dumps(start["orders"]))
-        ranks = [_forked(start, env) for env in start["env"]]
+        ranks = [_started(start, env) for env in start["env"]]
         codes.append([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in ranks])
         plan.with_suffix(".done").write_text(json.dumps(codes))
+
+
+def _started(start: dict[str, Any], env: dict[str, str]) -> int:
+    """Start a command, and return its process id."""
+    if forks_survive():
+        return _forked(start, env)
+    words = [sys.executable, "-m", "dora_train.engine.run.arms", ONE, json.dumps([start, env])]
+    return os.posix_spawn(sys.executable, words, environment.variables())
+
+
+def run_one(text: str) -> NoReturn:
+    """Run one start in this process, which is new.
+
+    Args:
+        text: the start and the environment of a rank, as JSON.
+    """
+    end_with(Parent(os.getppid()))
+    start, env = json.loads(text)
+    importlib.import_module("dora.__main__")
+    sys.exit(_command(start, env))
 
 
 def _forked(start: dict[str, Any], env: dict[str, str]) -> int:
@@ -268,4 +292,6 @@ def _count_the_clock() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == ONE:
+        run_one(sys.argv[2])
     run_plan(Path(sys.argv[1]))

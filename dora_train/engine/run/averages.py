@@ -19,7 +19,7 @@ class Group:
     """The running sums of names that always came together, hence with one count of samples.
 
     Args:
-        sums: [names] float64 (float32 on MPS, which has no float64), on the device of the values.
+        sums: [names] float64, on the device of the values. On the CPU for MPS, which has none.
         count: samples so far, on this rank.
     """
 
@@ -123,7 +123,7 @@ class Averages:
             if not group["names"]:
                 continue
             operation = group.get("operation", "mean")
-            sums = torch.tensor(group["sums"], dtype=_dtype(device), device=device)
+            sums = torch.tensor(group["sums"], dtype=torch.float64, device=_home(device))
             count = group["count"]
             # A minimum or maximum may be counted by every rank.
             if not first and operation in ("mean", "sum"):
@@ -220,7 +220,7 @@ def loss_first(name: str) -> tuple[bool, str]:
 def _neutral(operation: str, size: int, device: str) -> torch.Tensor:
     """Return [size] values that change nothing in a reduction with other ranks' values."""
     value = {"min": float("inf"), "max": -float("inf")}.get(operation, 0.0)
-    return torch.full((size,), value, dtype=_dtype(torch.device(device)), device=device)
+    return torch.full((size,), value, dtype=torch.float64, device=device)
 
 
 def _reduced(parts: list[tuple[str, float, float]]) -> float:
@@ -241,16 +241,19 @@ def _reduced(parts: list[tuple[str, float, float]]) -> float:
     return total / count if count else float("nan")
 
 
-def _dtype(device: torch.device) -> torch.dtype:
-    # In float32, a long epoch would round away its last samples. MPS has no float64.
-    return torch.float32 if device.type == "mps" else torch.float64
+def _home(device: torch.device) -> torch.device:
+    """Where the sums of values on a device are. MPS has no float64.
+
+    In float32, a long epoch would round away its last samples.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def _sum(value: float | torch.Tensor, weight: int) -> torch.Tensor:
     """Return the sum over the samples: a scalar times its weight, or the sum of a tensor."""
     value = torch.as_tensor(value).detach()
     # Before it is summed: float16 and bfloat16 would round away the later samples.
-    value = value.to(_dtype(value.device))
+    value = value.to(_home(value.device)).to(torch.float64)
     if value.ndim == 0:
         return value * weight
     return value.sum()

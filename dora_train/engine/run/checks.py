@@ -19,6 +19,7 @@ from .. import environment
 from ..config.keys import MAY_BE_NULL
 from ..config.limits import check_values
 from ..errors import UserError, near
+from . import determinism
 from .loggers import check_loggers
 
 
@@ -37,7 +38,17 @@ def check_run(cfg: DictConfig) -> None:
         int(cfg.slurm.gpus) if in_job else 0,
         bool(cfg.trainer.get("sync_batchnorm")),
     )
+    if _on_mps(cfg):
+        check_precision("mps", str(cfg.trainer.get("precision") or "32-true"))
     check_trainer(trainer_keywords(cfg))
+
+
+def _on_mps(cfg: DictConfig) -> bool:
+    """Whether Lightning will choose a Mac's GPU."""
+    accelerator = str(cfg.trainer.get("accelerator", "auto"))
+    if accelerator in ("auto", "gpu"):
+        return torch.backends.mps.is_available() and not torch.cuda.is_available()
+    return accelerator == "mps"
 
 
 def trainer_keywords(cfg: DictConfig) -> dict[str, Any]:
@@ -45,11 +56,12 @@ def trainer_keywords(cfg: DictConfig) -> dict[str, Any]:
 
     A blank key is left out, so that it has Lightning's own default.
     """
-    return {
+    given = {
         key: value
         for key, value in _plain(cfg.trainer).items()
         if value is not None or f"trainer.{key}" in MAY_BE_NULL
     }
+    return determinism.keywords(cfg, given)
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:
@@ -88,6 +100,56 @@ def check_trainer(keywords: Mapping[str, Any]) -> None:
     except Exception as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"Lightning's Trainer refuses a value of trainer: {reason}") from error
+
+
+def check_precision(device: str, precision: str) -> None:
+    """Refuse a precision that the installed torch cannot compute in on a device.
+
+    Some devices lack types, and torch then computes in float32 with no more than a warning. So a
+    small product is tried.
+
+    Raises:
+        UserError: torch cannot compute in it.
+    """
+    name, _, kind = precision.partition("-")
+    dtype = {"64": torch.float64, "16": torch.float16, "bf16": torch.bfloat16}.get(name)
+    if dtype is None:
+        return
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _compute(device, dtype, is_mixed=kind != "true")
+    # RuntimeError, TypeError, a warning: it depends on the version and the type.
+    except Exception as error:
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
+        raise UserError(
+            f"trainer.precision={precision}: torch {torch.__version__} cannot compute in it on "
+            f"{device} ({reason}).",
+            "take trainer.precision=32-true, or trainer.accelerator=cpu",
+        ) from error
+
+
+def _compute(device: str, dtype: torch.dtype, is_mixed: bool) -> None:
+    """Do a step as Lightning does it in this precision.
+
+    Raises:
+        Exception: torch cannot do it.
+    """
+    if not is_mixed or dtype == torch.float64:
+        torch.ones(2, 2, dtype=dtype, device=device).mm(
+            torch.ones(2, 2, dtype=dtype, device=device)
+        )
+        return
+    weight = torch.ones(2, 2, device=device, requires_grad=True)
+    with torch.autocast(device, dtype):
+        product = weight @ weight
+    if product.dtype != dtype:
+        raise TypeError(f"it computes in {product.dtype}")
+    if dtype == torch.float16:
+        scaler, optimizer = torch.amp.GradScaler(device), torch.optim.SGD([weight], lr=0.1)
+        scaler.scale(product.float().sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
 
 def check_batches(trainer: pl.Trainer, lengths: Mapping[str, int | None]) -> None:

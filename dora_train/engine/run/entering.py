@@ -69,6 +69,9 @@ def enter(main: Experiments, xp: XP, is_first: bool = True, clear: bool = False)
     elif birth is not None:
         main.use_frozen(xp, birth)
     _use_threads(int(xp.cfg.get("threads") or 1))
+    from . import determinism
+
+    determinism.ask(xp.cfg)
 
 
 def _use_threads(threads: int) -> None:

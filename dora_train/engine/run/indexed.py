@@ -19,7 +19,7 @@ from torch.utils.data import (
 )
 
 from .draws import Draws, continued, kept_in_training
-from .workers import refuse_ranks, settings_of
+from .workers import refuse_ranks, sent_to_workers, settings_of
 
 
 class Request(NamedTuple):
@@ -193,6 +193,6 @@ class IndexedBatches:
         requests.rank, requests.world_size = rank, world_size
         requests.sizes = {}  # of the batches of another epoch
         # torch draws the seeds of the workers here.
-        with self._draws.apart(epoch):
+        with self._draws.apart(epoch), sent_to_workers(self.loader):
             batches = iter(self._inner)
         yield from batches

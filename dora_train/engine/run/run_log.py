@@ -28,6 +28,7 @@ IGNORED = (
     ".*LeafSpec.*",
     ".*treespec.*",
     ".*srun.*command is available.*",
+    ".*TensorFloat32 tensor cores.*",  # advice on matmul_precision
 )
 
 

@@ -117,6 +117,12 @@ class Session:
             )
         self.state.codes = number_of_codes(self.experiment.codes())
 
+    def unpromise(self, reason: str) -> None:
+        """Note why the bits of this run are not promised. It is said once for each reason."""
+        if reason not in self.state.unpromised:
+            self.log(f"the bits of this run are not promised: {reason} (docs/exactness.md)")
+            self.report(State.RUNNING, unpromised=[*self.state.unpromised, reason])
+
     def origin(self) -> dict[str, str]:
         """Return what `continue_from` named when the experiment was made."""
         birth = self.experiment.birth()
@@ -200,12 +206,14 @@ def run(
     signals = signals or Signals().install()
     with full_disk_said(experiment.folder):
         enter(main, xp, ranks.is_first, clear)
-        from .resume import find_resume  # Lightning is imported by now
+        from .determinism import heard  # Lightning is imported by now
+        from .resume import find_resume
 
         with writable(experiment.folder):
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
-        with logging_to(session), _entered(session), end_recorded(session):
+        hearing = heard(session.unpromise)
+        with logging_to(session), hearing, _entered(session), end_recorded(session):
             # torchrun's other ranks may look before the first has put the old results aside.
             if not clear:
                 session.resume = find_resume(experiment)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..errors import UserError
 from .draws import Draws, continued, kept_in_training
-from .workers import refuse_ranks, settings_of
+from .workers import refuse_ranks, sent_to_workers, settings_of
 
 SLOW = 5.0  # seconds of skipping after which one line says so
 
@@ -119,7 +119,7 @@ class StreamedBatches:
         settings["collate_fn"] = CollateShare(settings["collate_fn"], by_batch)
         inner: DataLoader = DataLoader(shares, batch_size=None, **settings)
         # torch draws the seeds of the workers here.
-        with self.draws.apart(epoch):
+        with self.draws.apart(epoch), sent_to_workers(self.loader):
             batches = iter(inner)
         self.sizes = {}
         for number, (batch, mine, total) in _after(batches, start, self.say):

@@ -3,11 +3,15 @@
 indexed.py and streamed.py make one each.
 """
 
-from collections.abc import Callable
+import contextlib
+import multiprocessing
+import pickle
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from ...children import Parent, end_with_starter
 from ..errors import UserError
 
 
@@ -44,8 +48,12 @@ class WorkerStart:
     # A class and not a closure: workers that are spawned need to unpickle it.
     def __init__(self, dataset: object, init: Callable[[int], None] | None):
         self.dataset, self.init = dataset, init
+        self.run = Parent.here()
 
     def __call__(self, worker: int) -> None:
+        # A worker that was forked ends with the run already (`end_all_with_this_process`).
+        if multiprocessing.get_start_method() != "fork":
+            end_with_starter(self.run)
         # torch 2.14 forbids the plain assignment
         object.__setattr__(get_worker_info(), "dataset", self.dataset)
         if self.init:
@@ -63,6 +71,25 @@ class CollateFirst:
 
     def __call__(self, items: list[Any]) -> Any:
         return self.collate(items[0])
+
+
+@contextlib.contextmanager
+def sent_to_workers(loader: DataLoader) -> Iterator[None]:
+    """Say what cannot be sent to workers that are not forks of the run, as on macOS.
+
+    Raises:
+        UserError: the data set, or a function of the loader, cannot be pickled.
+    """
+    try:
+        yield
+    except (AttributeError, TypeError, pickle.PicklingError) as error:
+        if loader.num_workers == 0 or "pickle" not in str(error).lower():
+            raise
+        raise UserError(
+            f"{type(loader.dataset).__name__} cannot be sent to data workers: {error}.",
+            "put its classes and functions at the top of a file, without lambda; or without workers: "
+            "data.num_workers=0",
+        ) from error
 
 
 def refuse_ranks(world_size: int, what: str) -> None:

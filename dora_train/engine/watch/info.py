@@ -82,6 +82,7 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
         "metrics": _last(experiment),
         "best": _best(experiment, run, birth),
         "test": _test(experiment),
+        "bits": run.bits,
         "code": in_words(experiment.codes()),
         "versions": _versions(birth),
         "folder": _shown(experiment.folder),

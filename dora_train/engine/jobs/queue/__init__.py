@@ -13,6 +13,9 @@ parent.py     the process that imports them, and starts jobs as forks
 libraries.py  the libraries that a process has imported, and the jobs that they fit
 forked.py     runs the program of a job in a fork
 gpus.py       the GPUs of this machine
+gpu_locks.py  locks on them, within this queue
+gpu_machine.py  locks on them that the queues of all users see
+gpu_users.py  who else uses them
 place.py      where the folder of the queue is
 folder.py     makes the folder
 files.py      locks and writes files

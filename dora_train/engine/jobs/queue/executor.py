@@ -23,12 +23,21 @@ from ...experiment import claims
 from ...experiment.claims import Holder
 from ...experiment.records import Job, from_stored
 from ..executor import JobInfo, NotSubmitted, Order, Phase, Receipt, job_log, tokens
-from .gpus import visible_gpus
+from .gpus import chosen_of, visible_gpus
 from .job_files import OVER, PENDING, RUNNING
 from .moving import more_to_come, move
 from .place import is_ours, machine_of_queue, place, trouble
 from .queue import Queue
-from .surroundings import as_text, cores, environment_of, start_by_fork, umask
+from .surroundings import (
+    as_text,
+    cores,
+    environment_of,
+    held_by_cores,
+    in_words,
+    share_of,
+    start_by_fork,
+    umask,
+)
 
 PHASES = {PENDING: Phase.PENDING, RUNNING: Phase.RUNNING, OVER: Phase.OVER}
 # settings that only a cluster has
@@ -39,11 +48,13 @@ class Local:
     """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
-        jobs: how many run at a time. None: `per_gpu` per GPU, or cores / threads without GPUs.
-        threads: the threads of each job.
+        jobs: how many run at a time. None: `per_gpu` per GPU. Jobs without a GPU: as many as the
+            cores hold.
+        threads: (the fewest, the most) threads that one of the jobs has.
         why: why jobs go here, in a few words.
         preload: the libraries that are imported once for all jobs. None: each job imports its own.
         per_gpu: how many jobs may share a GPU.
+        only: the GPUs that jobs may get. Empty: all that this command may use.
     """
 
     name = "local"
@@ -51,13 +62,14 @@ class Local:
     def __init__(
         self,
         jobs: int | None = None,
-        threads: int = 1,
+        threads: tuple[int, int] = (1, 1),
         why: str = "",
         preload: Sequence[str] | None = None,
         per_gpu: int = 1,
+        only: Sequence[str] = (),
     ):
         self._jobs, self._threads, self._why = jobs, threads, why
-        self._preload, self._per_gpu = preload, per_gpu
+        self._preload, self._per_gpu, self._only = preload, per_gpu, only
         self._queue = Queue(str(place()))
         self._others: dict[str, Queue] = {}  # this user's queues in other folders, by their ids
         self._reported: set[str] = set()  # settings that were ignored
@@ -69,8 +81,7 @@ class Local:
         return self._queue.id()
 
     def where(self) -> str:
-        jobs = "1 job" if self.limit == 1 else f"{self.limit} jobs"
-        return f"on this machine ({self._why}), {jobs} at a time"
+        return f"on this machine ({self._why}), {in_words(self.limits)} at a time"
 
     @cached_property
     def _missing(self) -> str:
@@ -118,13 +129,14 @@ class Local:
 
     @cached_property
     def gpus(self) -> list[str]:
-        """The GPUs that this command may use, as CUDA names them."""
-        return visible_gpus()
+        """The GPUs that jobs may get. A UserError if `local.gpus` names one that is not there."""
+        return chosen_of(visible_gpus(), self._only)
 
     @cached_property
-    def limit(self) -> int:
-        """How many jobs run at a time."""
-        return self._jobs or len(self.gpus) * self._per_gpu or max(1, cores() // self._threads)
+    def limits(self) -> tuple[int, int]:
+        """(the fewest, the most) jobs that run at a time."""
+        number = self._jobs or len(self.gpus) * self._per_gpu
+        return (number, number) if number else held_by_cores(*self._threads, cores())
 
     # --- submit, cancel ---
 
@@ -139,7 +151,9 @@ class Local:
         gpus = int(str(wanted.get("gres", "gpu:0")).partition(":")[2]) * wanted["nodes"]
         if gpus > len(self.gpus):
             here = f"this machine has {len(self.gpus)} to give"
-            if environment.visible_gpus() is not None:
+            if self._only:
+                here += " (local.gpus)"
+            elif environment.visible_gpus() is not None:
                 here += " (CUDA_VISIBLE_DEVICES)"
             raise NotSubmitted(f"refused: a job of {gpus} GPUs; {here}.")
         # ids of another queue mean nothing here, so the job could not wait for theirs to end
@@ -149,17 +163,19 @@ class Local:
                 "was asked to end; call again in a minute"
             )
         self._report_ignored(wanted)
+        ranks = wanted["nodes"] * wanted["ntasks_per_node"]
+        share = share_of(gpus, self.gpus, self._per_gpu, ranks * order.threads)
+        if self._jobs is None:
+            share["room"] = cores()
         order.folder.mkdir(parents=True, exist_ok=True)
         lines = [*wanted.get("setup", ()), f"exec {order.command}"]
         number = self._queue.add(
             {
                 "name": order.name,
-                "limit": self.limit,
-                "gpus": gpus,
-                "visible": self.gpus if gpus else [],
-                "per_gpu": self._per_gpu,
-                "ranks": wanted["nodes"] * wanted["ntasks_per_node"],
-                "env": environment_of(order),
+                "limit": self.limits[0],
+                **share,
+                "ranks": ranks,
+                "env": environment_of(order, by_index=gpus > 0),
                 "umask": umask(),
                 "folder": as_text(os.getcwd()),
                 "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],
@@ -249,6 +265,7 @@ def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
         job_id,
         PHASES[phase],
         str(end.get("word")) if phase == OVER else "",
+        reason=end.get("waits", ""),
         node=socket.gethostname(),
         gpus=end.get("gpus", ()),
         user=claims.user_name(),

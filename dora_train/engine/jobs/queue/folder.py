@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from .files import is_private, listed, make_private, read, write
 
 FOLDERS = ("waiting", "jobs", "slots", "gpus")
-FILES = ("id", "machine", "last", "ended", "lock", "idle", "more", "trouble.log")
+FILES = ("id", "machine", "last", "ended", "lock", "idle", "more", "gpus_awaited", "trouble.log")
 
 
 class QueueFolder:

@@ -1,37 +1,58 @@
 """Locks the GPUs of a job of the local queue. Jobs may share a GPU.
 
 The first job on GPU 0 locks `gpus/0`, the next ones `gpus/0.1`, `gpus/0.2` ... Each writes into its
-file how many jobs it allows on the GPU, itself included. taking.py calls this. Standard library
-only, as there.
+file how many jobs it allows on the GPU, itself included. A GPU that others use is left out
+(gpu_users.py), and so is one that another user's queue has just given to a job (gpu_machine.py).
+taking.py calls this. Standard library only, as there.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
+from ...upstream.nvml import Load
 from .files import Locks, is_locked, listed, read
+from .gpu_machine import lock_for_all
+from .gpu_users import in_use
 from .queue import Queue
 
 
-def lock_gpus(queue: Queue, fds: Locks, job: dict, reserved: Collection[str]) -> list[str]:
-    """Lock the GPUs that a job needs, those with the fewest jobs first. Returns their names.
-
-    There are fewer if the job has to wait.
+def lock_gpus(
+    queue: Queue, fds: Locks, job: dict, reserved: Collection[str], loads: Mapping[str, Load]
+) -> tuple[list[str], list[str]]:
+    """Lock the GPUs that a job needs, those with the fewest jobs first.
 
     Args:
         job: `visible` are the GPUs that its command may use, and `gpus` is how many it needs.
             `per_gpu` is how many jobs it allows on each of them, itself included.
         reserved: GPUs that an earlier job waits for.
+        loads: the use of each GPU that the driver knows.
+
+    Returns:
+        (the names of the GPUs, why others use the rest). There are fewer GPUs than it needs if the
+        job has to wait.
     """
     needed, most = job.get("gpus", 0), job.get("per_gpu", 1)
     # not all files of `gpus`: a command may see only some of the GPUs
     places = {gpu: _Places(queue, gpu) for gpu in job.get("visible", ()) if gpu not in reserved}
     locked: list[str] = []
+    reasons: list[str] = []
     for gpu in sorted(places, key=lambda gpu: len(places[gpu].allowed)):
-        if len(locked) < needed and places[gpu].lock(fds, most):
+        if len(locked) == needed:
+            break
+        load = loads.get(gpu)
+        reason = in_use(gpu, load, is_ours=bool(places[gpu].allowed))
+        if reason:
+            reasons.append(reason)
+        elif not places[gpu].lock(fds, most):
+            continue
+        elif lock_for_all(job.get("for_all", ""), fds, load.uuid if load else gpu):
             locked.append(gpu)
-    return locked
+        else:
+            os.close(fds.kept.pop())
+            reasons.append(f"GPU {gpu} is in use by another user")
+    return locked, reasons
 
 
 class _Places:

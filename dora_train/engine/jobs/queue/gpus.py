@@ -1,8 +1,10 @@
 """The GPUs that a command may use on this machine. executor.py hands them out to jobs."""
 
 import subprocess
+from collections.abc import Sequence
 
 from ... import environment
+from ...errors import UserError
 
 
 def visible_gpus() -> list[str]:
@@ -25,6 +27,29 @@ def visible_gpus() -> list[str]:
     if done.returncode != 0:
         return []
     return list(filter(str.isdigit, map(str.strip, done.stdout.splitlines())))
+
+
+def named(value: object) -> list[str]:
+    """The GPUs in a value of `local.gpus`: 2, "2,3" or [2, 3]. Empty if it is blank."""
+    if value is None:
+        return []
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return _names_in(",".join(map(str, parts)))
+
+
+def chosen_of(visible: list[str], only: Sequence[str]) -> list[str]:
+    """The GPUs that jobs may get. A machine without GPUs has none, whatever is chosen.
+
+    Raises:
+        UserError: one of `only` is not visible.
+    """
+    unknown = [gpu for gpu in only if gpu not in visible]
+    if visible and unknown:
+        raise UserError(
+            f"local.gpus={','.join(only)}: there is no GPU {', '.join(unknown)} here.",
+            f"this machine has {', '.join(visible)} (nvidia-smi, CUDA_VISIBLE_DEVICES)",
+        )
+    return [gpu for gpu in visible if not only or gpu in only]
 
 
 def _names_in(visible: str) -> list[str]:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from .files import is_locked, read, write
 
 PENDING, RUNNING, OVER = "pending", "running", "over"
+KEPT = ("name", "number", "id", "cores")  # of a job that has started
 LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
 
 
@@ -50,7 +51,7 @@ class JobFiles:
         Args:
             gpus: those that it got.
         """
-        kept = {key: job[key] for key in ("name", "number", "id") if key in job}
+        kept = {key: job[key] for key in KEPT if key in job}
         if gpus:
             kept["on"] = list(gpus)
         write(self.path("job.json"), json.dumps(kept))
@@ -80,7 +81,7 @@ class JobFiles:
     def state(self) -> tuple[str, dict]:
         """(the phase, `{"name": ..., "gpus": ..., "word": ..., "code": ..., "signal": ...}`).
 
-        `gpus` is left out for a job without any.
+        `gpus` is left out for a job without any. A job that waits has `waits`: for what, if it is known.
         """
         phase = self.phase()
         # The end is read after the phase. The runner writes it without holding the queue: read
@@ -90,6 +91,8 @@ class JobFiles:
         found = {"name": str(job.get("name", ""))} | end
         if "on" in job:
             found["gpus"] = job["on"]
+        if phase == PENDING:
+            found["waits"] = self.waits_for()
         return phase, found
 
     def write_end(self, word: str, code: int = 0, signum: int = 0) -> None:
@@ -109,6 +112,15 @@ class JobFiles:
         if self.cancelled_by():
             return {"word": "CANCELLED"}
         return {"word": LOST}
+
+    def wait_for(self, reason: str) -> None:
+        """Write down that others use the GPUs that the job needs. Empty: they do no longer."""
+        if reason != self.waits_for():
+            write(self.path("waits"), reason)
+
+    def waits_for(self) -> str:
+        """Who uses the GPUs that the job needs. Empty if it does not wait for that."""
+        return read(self.path("waits"))
 
     def ask_to_end(self, by: str) -> None:
         """Write down who asked for the end. The runner sees it.

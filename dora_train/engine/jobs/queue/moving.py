@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .queue import Queue
-from .taking import is_awaited, ready
+from .taking import is_awaited, must_await_gpus, ready
 
 
 def move(queue: Queue) -> None:
@@ -20,7 +20,7 @@ def move(queue: Queue) -> None:
     jobs = ready(queue)
     for job in jobs:
         job.close()
-    if jobs:
+    if jobs or must_await_gpus(queue):
         _start_runner(queue)
 
 
@@ -42,13 +42,24 @@ def _start_runner(queue: Queue) -> None:
     """
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
-        "main(sys.argv[2])"
+        "main(sys.argv[2], sys.argv[3])"
     )
+    import psutil  # it takes time to import, and most commands start no runner
+
+    packages = str(Path(psutil.__file__).parents[1])
     private = os.open(queue.path("trouble.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(private, "ab") as log:
         process = subprocess.Popen(
             # isolated and without site-packages, so that it starts fast and stays small
-            [sys.executable, "-IS", "-c", code, str(Path(__file__).parents[4]), queue.root],
+            [
+                sys.executable,
+                "-IS",
+                "-c",
+                code,
+                str(Path(__file__).parents[4]),
+                queue.root,
+                packages,
+            ],
             cwd="/",  # else it would keep a folder in use that may be removed or unmounted
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -9,6 +9,7 @@ Files and locks, no daemon.
                       Locked means running. The kernel unlocks it when the last of them is gone
       watched         locked by the process that watches over the job (runner.py), and by no other
       cancel          the user who asked for its end
+      waits           who else uses the GPUs that the job needs
       end.json        how it ended, if its runner lived to write that
     ended             a line for each job that is over, in the place of its folder: its number, name
                       and end. It stays, as an experiment's state may rest on it
@@ -17,6 +18,7 @@ Files and locks, no daemon.
     gpus/0 gpus/0.1   locked in the same way: GPU 0, by its first and its second job
     id                names this queue: the numbers of another one mean nothing here
     machine           names the machine, whose host name may change
+    gpus_awaited      locked by a process that looks whether others still use the GPUs
     idle              locked by a process that waits for the next jobs, with their libraries imported
     more              locked (shared) by each command that may submit more jobs, such as a search
     lock              held for a moment by each process that reads or changes the queue

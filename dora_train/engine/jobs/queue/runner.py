@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import traceback
 
 from .ahead import start_ahead
+from .gpu_users import others_now
 from .libraries import Libraries, kind_of
 from .queue import Queue
 from .starting import start
-from .taking import Taken, await_ready, ready
+from .taking import Taken, await_gpus, await_ready, must_await_gpus, ready
 from .watching import signal_of, watch, watch_orphan
 
 # The kind of job whose libraries are to be imported, and the jobs. Empty: one job that starts from
@@ -29,8 +31,14 @@ from .watching import signal_of, watch, watch_orphan
 Group = tuple[str, list[Taken]]
 
 
-def main(root: str) -> None:
-    """Fork a runner for each job that can start, now and after the end of each."""
+def main(root: str, packages: str = "") -> None:
+    """Fork a runner for each job that can start, now and after the end of each.
+
+    Args:
+        packages: the folder of the installed packages, of which macOS needs one (watching.py).
+    """
+    if packages:
+        sys.path.append(packages)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the command may have blocked some
     serve(Queue(root), Libraries(), [])
 
@@ -46,6 +54,11 @@ def serve(queue: Queue, libraries: Libraries, given: list[Taken]) -> None:
         jobs = given or ready(queue)
         if not jobs and libraries.kind:
             jobs = await_ready(queue)  # the next job can do without the import
+        if not jobs and must_await_gpus(queue):
+            if os.fork():
+                return  # the command that started this process does not wait
+            os.setsid()
+            jobs = await_gpus(queue)
         kind, mine = _fork_for_each(_grouped(queue, jobs, libraries))
         if not mine:
             return
@@ -98,6 +111,11 @@ def _fork_for_each(groups: list[Group]) -> Group:
 
 
 def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
+    # The libraries may have been imported since the job was taken, which takes seconds.
+    taken = others_now(queue.job(mine.number) or {}, mine.gpus)
+    if taken:
+        queue.files_of(mine.number).wait_for(taken)
+        return
     job = queue.started(mine.number, mine.gpus)
     try:
         ranks = start(job, mine, libraries)

@@ -98,12 +98,9 @@ def _leads(pid: int) -> bool:
 
 
 def _holders(path: str) -> list[int]:
-    """The processes that hold the lock on a file.
-
-    Linux only. On another system an orphan runs to its end.
-    """
+    """The processes that hold the lock on a file."""
     if not os.path.isdir("/proc"):
-        return []
+        return _openers(path)
     wanted, found = os.stat(path), []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -113,6 +110,29 @@ def _holders(path: str) -> list[int]:
         except OSError:  # it is gone, or belongs to another user
             continue
     return found
+
+
+def _openers(path: str) -> list[int]:
+    """The processes that have a file open, on a system that does not tell who locks it (macOS).
+
+    A process that checks whether the file is locked has it open for a moment. So two looks count.
+    """
+    earlier = _having_open(path)
+    time.sleep(PERIOD)
+    return sorted(earlier & _having_open(path))
+
+
+def _having_open(path: str) -> set[int]:
+    try:
+        import psutil  # a runner has it only on its path, see moving.py
+    except ImportError:  # an orphan then runs to its end
+        return set()
+    found, real = set(), os.path.realpath(path)
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it is gone, or belongs to another user
+            if real in [file.path for file in process.open_files()]:
+                found.add(process.pid)
+    return found - {os.getpid()}
 
 
 def _holds(pid: str, fd: str, wanted: os.stat_result) -> bool:

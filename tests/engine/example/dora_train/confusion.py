@@ -29,6 +29,9 @@ class Confusion:
         classes = logits.shape[1]
         if classes > MOST_CLASSES:
             return
+        # MPS counts no 64-bit integers
+        if logits.device.type == "mps":
+            logits, labels = logits.cpu(), labels.cpu()
         # each pair (true class, given class) as one number, so that one call counts all
         pairs = labels * classes + logits.argmax(1)
         counts = torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
