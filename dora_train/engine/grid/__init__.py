@@ -9,6 +9,8 @@ It never imports `run/`.
     summary.py      a plan as a whole; show.py prints it, and asks
     apply.py        carries out a plan
     watching.py     shows the experiments until they are over
+    healing.py      submits interrupted experiments again meanwhile
+    faultless.py    which ends of an attempt are no fault of its own
     table.py        the table, from Dora's Explorer; names.py names its rows
 
     launch.py       `dora launch`: the same for one experiment

@@ -1,6 +1,7 @@
 """What `dora grid` shows after it has acted: the table, once or until all experiments are over.
 
-Until then, experiments that were held are submitted, and the next trials of a search.
+Until then, experiments that were held are submitted, interrupted ones are submitted again, and the
+next trials of a search follow.
 """
 
 import sys
@@ -10,6 +11,7 @@ from ..experiment.records import State
 from ..watch.live import Charge, Monitor, exit_code
 from ..watch.status import look
 from .command import Command
+from .healing import Healing
 from .inventory import Inventory, update
 from .open_ended import Growing
 from .plan import Action
@@ -24,6 +26,7 @@ class Watching:
 
     Args:
         refill: submits experiments that were held.
+        resume: submits experiments that were interrupted.
         next_round: submits the next trials of a search, and returns all trials.
     """
 
@@ -31,9 +34,12 @@ class Watching:
         self,
         command: Command,
         refill: Callable[[Inventory, Sequence[Sheep]], None],
+        resume: Callable[[Inventory, Sequence[Sheep]], Sequence[Outcome]],
         next_round: Callable[[], Inventory],
     ):
-        self.command, self.refill, self.next_round = command, refill, next_round
+        self.command, self.refill, self.resume = command, refill, resume
+        self.next_round = next_round
+        self.healing = Healing(command.grid, command.args.silent)
 
     def show(self, inventory: Inventory) -> None:
         """Print the table as it is now."""
@@ -88,6 +94,9 @@ class Watching:
         return Charge(
             self.command.wants.in_charge,
             refill=lambda held: self.refill(inventory, held),
+            heal=lambda sheep: self.healing.heal(
+                sheep, inventory.executor, lambda due: self.resume(inventory, due)
+            ),
             go_on=self._go_on if grows else None,
         )
 
