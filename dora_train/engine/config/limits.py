@@ -102,6 +102,10 @@ MODULES = Rule(
     "it takes a list of modules, e.g. local.preload=[transformers].",
     _is_list_of_text,
 )
+CHANNELS = Rule(
+    "it takes an address of apprise (ntfy://topic), a line of shell, or a list of them.",
+    lambda value: isinstance(value, str) or _is_list_of_text(value),
+)
 A_JOB = "a job needs at least 0 GPUs and 1 node."
 MANY = at_most(1_000_000)  # with larger numbers, the arithmetic of a library or SLURM overflows
 THREADS = at_most(1024)  # the system ends a process that asks for too many, without a message
@@ -126,6 +130,7 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "local.per_gpu": (WHOLE, at_least(1), MANY),
     "local.warm": (SWITCH,),
     "local.preload": (MODULES,),
+    "notify": blank_or(CHANNELS),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),
     "job.tasks_per_node": blank_or(WHOLE, at_least(1), MANY),
     "slurm.gpus": (WHOLE, Rule(A_JOB, lambda value: value >= 0), MANY),

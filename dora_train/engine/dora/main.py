@@ -198,6 +198,8 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]  # as stock Dora adds them
+    # The configuration of an older project does not list these keys of the engine.
+    config.exclude += ["notify"]
     config.git_save = True  # jobs run a snapshot; `--no_git_save` sets it to False
     return config
 

@@ -7,6 +7,7 @@ from ..jobs.resources import Shape
 from ..watch.status import look
 from . import submission
 from .cancellation import cancel, wait_until_over
+from .channels import channels
 from .command import Command
 from .faults import fault
 from .inventory import Inventory
@@ -57,7 +58,7 @@ class Applier:
                 sheep[action.sig].experiment.put_aside()
         fault("created")
         if not args.cancel:
-            wants.take_over()
+            wants.take_over(watches=args.monitor and not args.patterns)
             for one in inventory.sheep:
                 wants.add(one.xp.sig)
         outcomes = self._submit(inventory, submits)
@@ -154,6 +155,7 @@ class Applier:
             grid=self.command.grid,
             replaces=inventory.job_ids[sig] if action.stops else [],
             stop=stop,
+            tells=bool(channels(sheep.xp.values.get("notify"))),
         )
 
     def _code_of(self, sheep: Sheep, action: Action) -> JobCode:

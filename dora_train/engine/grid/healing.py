@@ -73,7 +73,11 @@ class Healing:
             self._submit(due, executor, resume)
             for one in due:  # one that could not be submitted waits again, for longer
                 self._is_due(one)
-        return any(case.due is not None for case in self._cases.values())
+        return bool(self.pending())
+
+    def pending(self) -> set[str]:
+        """The signatures of interrupted experiments that will be submitted from here."""
+        return {sig for sig, case in self._cases.items() if case.due is not None}
 
     def minds(self, experiment: Experiment, status: Status) -> bool:
         """Whether an interrupted experiment is submitted from here, or was given up here."""

@@ -12,6 +12,11 @@ from ..jobs.executor import Order
 from ..jobs.resources import parameters
 from .request import Request
 
+# The code of the job comes first on sys.path.
+LAST_JOB = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from dora_train.engine.grid.last_job import main; main(sys.argv[2:])"
+)
 Task = tuple[Request, int]  # a request and its index in the array
 
 
@@ -54,6 +59,8 @@ def make_order(
             **environment.short_spins(),
         },
         program=() if first.slurm.python else program,
+        group=f"{dora_dir.absolute()}/{first.grid}",
+        last=_last_job(first, dora_dir) if first.tells else (),
     )
 
 
@@ -67,6 +74,12 @@ def _write_tasks(path: Path, tasks: Sequence[Task], token: str) -> None:
     for request, index in tasks:
         entries[index] = [str(request.experiment.folder.absolute()), token]
     write_json(path, entries)
+
+
+def _last_job(request: Request, dora_dir: Path) -> list[str]:
+    """The command that sends a message after the last job of a grid (last_job.py)."""
+    code, outputs = str(request.code_root), str(dora_dir.absolute())
+    return [sys.executable, "-c", LAST_JOB, code, outputs, request.grid]
 
 
 def job_program(code_root: Path, target: Path, token: str) -> list[str]:

@@ -37,6 +37,7 @@ class Request:
     # ids of jobs that are cancelled, and must be over before this one starts
     replaces: Sequence[str] = ()
     stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
+    tells: bool = False  # the last job of the grid sends a message (telling.py)
 
     @property
     def number(self) -> int:

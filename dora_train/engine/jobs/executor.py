@@ -74,6 +74,9 @@ class Order:
     variables: Mapping[str, str] = field(default_factory=dict)  # of the environment of the command
     # what the command runs with this Python: a file and its arguments. Empty: it is another command
     program: Sequence[str] = ()
+    group: str = ""  # names the jobs that belong together
+    # a command for the end of the last job of the group. Only the local queue runs it
+    last: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

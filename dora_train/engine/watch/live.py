@@ -78,6 +78,8 @@ class Charge:
     refill: Callable[[Sequence[Any]], None]  # submits jobs that were held back
     # submits interrupted experiments again; tells whether one waits for that
     heal: Callable[[Sequence[Any]], bool] = lambda sheep: False
+    # sends a message if the grid has ended, or needs a person
+    tell: Callable[[Sequence[Any]], None] = lambda sheep: None
     # for a search: asks for more trials; gives the table of all of them, and a new charge
     go_on: Callable[[], tuple[Table, "Charge"]] | None = None
 
@@ -125,6 +127,8 @@ class Monitor:
             self._go_on()
         charge = self._still_in_charge()
         self._heals = charge is not None and charge.heal(self.table.sheep)
+        if charge is not None:
+            charge.tell(self.table.sheep)
 
     def _start_waiting(self) -> None:
         """Submit jobs that were held back, and start those of this machine's queue."""

@@ -164,6 +164,8 @@ class Local:
                 "folder": as_text(os.getcwd()),
                 "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],
                 "logs": as_text(order.folder.absolute()),
+                "group": order.group,
+                "last": [as_text(word) for word in order.last],
                 "after": [_number(job_id) for job_id in order.after],
                 **start_by_fork(order, self._preload),
             },

@@ -50,7 +50,7 @@ class JobFiles:
         Args:
             gpus: those that it got.
         """
-        kept = {key: job[key] for key in ("name", "number", "id") if key in job}
+        kept = {key: job[key] for key in ("name", "number", "id", "group") if key in job}
         if gpus:
             kept["on"] = list(gpus)
         write(self.path("job.json"), json.dumps(kept))

@@ -20,7 +20,7 @@ import traceback
 from .ahead import start_ahead
 from .libraries import Libraries, kind_of
 from .queue import Queue
-from .starting import start
+from .starting import run_apart, start
 from .taking import Taken, await_ready, ready
 from .watching import watch, watch_orphan
 
@@ -112,6 +112,8 @@ def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
     if signum:
         code = 0
     queue.end(mine.number, word, code, signum)
+    if job.get("last") and not queue.has(job["group"]):
+        run_apart(job)
 
 
 def _signal_of(code: int) -> int:
