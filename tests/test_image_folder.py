@@ -251,3 +251,12 @@ def test_a_million_paths_are_one_array():
     """A list of strings would be copied into each worker as its reference counts change."""
     files = InFiles([f"/data/train/cat/{number:07}.jpg" for number in range(1000)], (3, 16, 16), 0)
     assert files.files.paths.dtype.kind == "S" and files.shape == (1000, 3, 16, 16)
+
+
+def test_a_packed_file_says_which_folder_it_is_of(root: Path):
+    load(root)
+    [path] = packs(root)
+    assert packed.root_of(path) == root
+    root.rename(root.with_name("moved"))
+    load(root.with_name("moved"))
+    assert packed.root_of(packs(root)[-1]).exists()

@@ -59,6 +59,16 @@ def update_asked() -> bool:
     return os.environ.get("DORA_UPDATE") == "1"
 
 
+def heals() -> bool:
+    """Whether an open `dora grid` submits interrupted experiments again."""
+    return os.environ.get("DORA_HEAL") != "0"
+
+
+def disk_wait() -> str:
+    """The minutes for which a run waits for room on a full disk. Empty: it does not wait."""
+    return os.environ.get("DORA_DISK_WAIT", "")
+
+
 def take_asked() -> bool:
     """Whether claims and jobs of machines that cannot be asked are gone."""
     return os.environ.get("DORA_TAKE") == "1"

@@ -59,10 +59,13 @@ def is_whole(checkpoint: Path) -> bool:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, private: bool = False) -> Iterator[Path]:
     """A path beside `path` to write to. At the end it replaces `path`, whole and on disk.
 
     If the writing fails, `path` stays as it is.
+
+    Args:
+        private: only this user may read it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -70,7 +73,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     aside = Path(name)
     try:
         yield aside
-        allow_colleagues(aside)
+        if not private:
+            allow_colleagues(aside)
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
@@ -93,9 +97,13 @@ def _umask() -> int:
     return umask
 
 
-def write_json(path: Path, content: object) -> None:
-    """Write `content`, whole or not at all."""
-    with written_aside(path) as aside:
+def write_json(path: Path, content: object, private: bool = False) -> None:
+    """Write `content`, whole or not at all.
+
+    Args:
+        private: only this user may read it.
+    """
+    with written_aside(path, private) as aside:
         aside.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """A copy of the project whose grid files a test writes, on the tests' SLURM or on a queue of this
 machine."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
+from forked import Run
 from project import ROOT, Project
 
 from dora_train.engine.experiment.folder import Experiment
@@ -127,6 +129,31 @@ class GridProject:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+    def hasten(self) -> None:
+        """Let an open grid of this copy wait for moments only, where it waits for seconds."""
+        for name, line, short in [
+            ("grid/healing.py", "FIRST_WAIT = 10.0", "FIRST_WAIT = 0.2"),
+            ("watch/live.py", "POLITE = 30.0", "POLITE = 1.0"),
+            ("watch/live.py", "REDRAW = 2.0", "REDRAW = 0.3"),
+            ("jobs/slurm.py", "PERIOD = 30 ", "PERIOD = 1 "),
+        ]:
+            path = self.folder / "dora_train" / "engine" / name
+            text = path.read_text()
+            assert line in text
+            path.write_text(text.replace(line, short))
+
+    def elsewhere(self, out: Path) -> "GridProject":
+        """The same project with another outputs folder."""
+        other = copy.copy(self)
+        other.out, other.env = out, self.env | {"DORA_DIR": str(out)}
+        return other
+
+    def fork(self, *args: str, **env: str) -> Run:
+        """A command that goes on, in a process that has the libraries already."""
+        project = Project(self.out, self.folder)
+        project.env = {**self.env, **env}
+        return Run(project, *args)
 
     def dora(self, *args: str, code: int = 0, **env: str) -> str:
         """What `dora ARGS` prints, in a process that has the libraries already."""

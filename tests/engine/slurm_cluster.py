@@ -285,6 +285,13 @@ class SlurmCluster:
         self._spawn("slurmctld", "slurmctld", "-D")
         self._until_up("slurmctld", ready=lambda: is_open(self.ports["slurmctld"]))
 
+    def restart_controller(self) -> None:
+        """End slurmctld with SIGKILL, and start it again with the state that it has saved."""
+        self._daemons["slurmctld"].kill()
+        self._daemons["slurmctld"].wait()
+        self._spawn("slurmctld", "slurmctld", "-D")
+        self._until_up("slurmctld", ready=lambda: is_open(self.ports["slurmctld"]))
+
     def _spawn(self, name: str, *command: str) -> None:
         """Start a daemon in the foreground, as a child in a session of its own that Ctrl-C does not
         reach."""

@@ -918,6 +918,25 @@ def test_a_full_disk(left: int, small_disk: Path, references: References):
     same(xp, references.run("", TINY)[0])
 
 
+def test_it_waits_for_room(small_disk: Path, references: References):
+    """With DORA_DISK_WAIT, the run itself goes on, and ends with the same bits."""
+    project = Project(small_disk / "outputs", env={"DORA_DISK_WAIT": "5"})
+    interrupted(project)
+    ballast = small_disk / "ballast"
+    with contextlib.suppress(OSError), open(ballast, "wb") as file:
+        file.write(bytes(shutil.disk_usage(small_disk).free - 100_000))
+    run = Run(project, "run", *TINY, folder=small_disk.parent)
+    deadline = time.monotonic() + 120
+    waits = "Waiting for up to 5 minutes (DORA_DISK_WAIT)"
+    while not (run.output.exists() and waits in run.text):
+        assert run.poll() is None and time.monotonic() < deadline, run.text
+        time.sleep(0.05)
+    ballast.unlink()
+    assert run.wait() == 0 and "the run goes on" in run.text, run.text
+    same(project.xp, references.run("", TINY)[0])
+    assert project.xp.state().attempt == 2, "one start after the interruption"
+
+
 # --- moved ---
 
 

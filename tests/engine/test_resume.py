@@ -28,6 +28,8 @@ from dora_train.engine.run.checkpoints import (
 )
 from dora_train.engine.run.history import RULE
 from dora_train.engine.run.resume import find_resume, take_up, weights_to_test
+from dora_train.engine.run.room import Room
+from dora_train.engine.run.signals import Signals
 
 
 @pytest.fixture
@@ -224,7 +226,8 @@ def test_a_new_best_waits_until_last_knows_of_it(xp: Experiment):
         entries=[], epochs=0, best=0, improved=False, by_validation=False, gather=lambda: None
     )
     trainer: Any = Saving(history)
-    checkpoints = Checkpoints(xp, history, True, 2, lambda: None)  # type: ignore[arg-type]
+    room = Room(xp.folder, 0, print, Signals())
+    checkpoints = Checkpoints(xp, history, True, 2, lambda: None, room)  # type: ignore[arg-type]
     seen = []
     for best in (1, 1, 3, 3, 3, 3, 7):
         history.entries.append({"valid": {"acc": 0.5}})

@@ -87,6 +87,7 @@ NEUTRAL = {"best_so_far", "children", "counters", "data_error"}
 DOORS = {"engine.dora.main", "engine.run.trainer"}
 # `python -m dora_train.NAME`
 COMMANDS = {"check", "predict", "search", "snapshots", "sweep", "code"}
+COMMANDS |= {"clean"}
 COMMANDS |= {"trained", "evaluate"}  # parts of predict
 READABLE = {"base", "config", "experiment", "jobs", "watch"}  # for the report
 

@@ -26,6 +26,7 @@ DEFAULTS: Mapping[str, Any] = {
     "logger": ["tensorboard", "csv"],
     "cluster": "auto",
     "local": {"jobs": None},
+    "notify": None,
     "profile": False,
     "code": "snapshot",
     "job": {"nodes": 1, "tasks_per_node": None, "pack": 1, "at_once": 1},

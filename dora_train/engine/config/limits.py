@@ -113,6 +113,10 @@ GPUS = Rule(
     "it takes GPUs as CUDA names them, e.g. local.gpus=2,3.",
     lambda value: bool(re.fullmatch(r"[\w/-]+(,[\w/-]+)*", _joined(value))),
 )
+CHANNELS = Rule(
+    "it takes an address of apprise (ntfy://topic), a line of shell, or a list of them.",
+    lambda value: isinstance(value, str) or _is_list_of_text(value),
+)
 A_JOB = "a job needs at least 0 GPUs and 1 node."
 MANY = at_most(1_000_000)  # with larger numbers, the arithmetic of a library or SLURM overflows
 THREADS = at_most(1024)  # the system ends a process that asks for too many, without a message
@@ -140,6 +144,7 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "local.warm": (SWITCH,),
     "local.preload": (MODULES,),
     "local.gpus": blank_or(GPUS),
+    "notify": blank_or(CHANNELS),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),
     "job.tasks_per_node": blank_or(WHOLE, at_least(1), MANY),
     "job.pack": (WHOLE, at_least(1), MANY),

@@ -197,8 +197,9 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     if not environment.outputs():  # else it is relative to where the command was typed
         config.dir = placed(Path(block.get("dir") or "outputs"))
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
-    # The first two as stock Dora adds them. An older configuration does not name the last one.
-    config.exclude = [*config.exclude, "dora.*", "slurm.*", "deterministic"]
+    config.exclude = [*config.exclude, "dora.*", "slurm.*"]  # as stock Dora adds them
+    # The configuration of an older project does not list these keys of the engine.
+    config.exclude += ["deterministic", "notify"]
     config.git_save = True  # jobs run a snapshot; `--no_git_save` sets it to False
     return config
 

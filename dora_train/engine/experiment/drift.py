@@ -140,4 +140,6 @@ def values_of_a_job(
     if birth is not None:
         frozen = dict(flatten(birth.config))
     now = dict(values) | {"slurm": asdict(slurm)}
+    # No run reads it. An address may hold a password, and others may read the files of a job.
+    now.pop("notify", None)
     return unflatten([(key, value) for key, value in flatten(now) if key not in frozen])

@@ -34,6 +34,7 @@ class State(str, Enum):
 
 
 ENDS = {State.COMPLETED, State.FAILED, State.CANCELLED, State.TIMED_OUT, State.STOPPED}
+MOST_IN_VAIN = 3  # attempts without a new checkpoint, after which a job is not started again
 # It did not reach its end, and no job or process works at it.
 ILL = {State.FAILED, State.TIMED_OUT, State.INTERRUPTED, State.CANCELLED}
 

@@ -9,7 +9,13 @@ It never imports `run/`.
     summary.py      a plan as a whole; show.py prints it, and asks
     apply.py        carries out a plan
     watching.py     shows the experiments until they are over
+    healing.py      submits interrupted experiments again meanwhile
+    faultless.py    which ends of an attempt are no fault of its own
     table.py        the table, from Dora's Explorer; names.py names its rows
+
+    telling.py      decides when a message is sent, and sends it once; message.py is its text
+    channels.py     sends it to an address or a command
+    last_job.py     sends it from the last job of this machine's queue
 
     launch.py       `dora launch`: the same for one experiment
     single.py       the same for experiments that no grid names

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from .. import environment
 from ..jobs.resources import Shape
+from ..watch.status import look
 from . import submission
 from .cancellation import cancel, is_member, wait_until_over
+from .channels import channels
 from .command import Command
 from .faults import fault
 from .inventory import Inventory
@@ -65,7 +67,7 @@ class Applier:
                 sheep[action.sig].experiment.put_aside()
         fault("created")
         if not args.cancel:
-            wants.take_over()
+            wants.take_over(watches=args.monitor and not args.patterns)
             for one in inventory.sheep:
                 wants.add(one.xp.sig)
         outcomes = self._submit(inventory, submits)
@@ -89,6 +91,29 @@ class Applier:
             self.command.dora_dir,
             careful=True,
         )
+
+    def resume(self, inventory: Inventory, interrupted: Sequence[Sheep]) -> list[Outcome]:
+        """Submit interrupted experiments again, as a further `dora grid` would.
+
+        One is left out if its status has changed. A person may have cancelled it since, or another
+        command may have submitted it.
+
+        Raises:
+            UserError: one of them would mean something else today.
+        """
+        for one in interrupted:  # before the look, see inventory.update
+            inventory.seen[one.xp.sig] = one.experiment.job_number()
+        experiments = [one.experiment for one in interrupted]
+        statuses = look(experiments, inventory.executor, force=True)
+        actions = []
+        for one in interrupted:
+            before, one.status = one.status, statuses[one.xp.sig]
+            if one.status != before:
+                continue
+            actions.append(Action(one.xp.sig, Verb.RESUME))
+            with located(one):
+                self.command.main.create(one.xp)
+        return self._submit(inventory, actions)
 
     def _end_jobs(self, inventory: Inventory, actions: Sequence[Action]) -> None:
         """End the jobs of the experiments that start from scratch.
@@ -156,6 +181,7 @@ class Applier:
             grid=self.command.grid,
             replaces=inventory.job_ids[sig] if action.stops else [],
             stop=stop,
+            tells=bool(channels(sheep.xp.values.get("notify"))),
         )
 
     def _code_of(self, sheep: Sheep, action: Action) -> JobCode:

@@ -16,6 +16,7 @@ import traceback
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -24,9 +25,11 @@ from dora.explore import Explorer, Herd, Launcher
 
 from ..access import listed
 from ..errors import UserError, did_you_mean, shortened, writable
+from ..experiment.claims import Holder
 from ..experiment.folder import GRIDS, XPS, is_signature
+from ..experiment.records import from_stored
 from ..experiments import Experiments
-from ..files import NO_LINKS, read_json, write_json
+from ..files import NO_LINKS, read_json, read_json_as, write_json
 from ..jobs.resources import KEYS
 from .open_ended import GridContext, Growing
 from .shepherd import Shepherd
@@ -223,13 +226,19 @@ class Wants:
         """The signatures that the grid named when a command last brought it in line."""
         return sorted(name for name in listed(self.folder) if is_signature(name))
 
-    def take_over(self) -> None:
-        """Put this command in charge of the grid. Older commands only watch from now on."""
+    def take_over(self, watches: bool = False) -> None:
+        """Put this command in charge of the grid. Older commands only watch from now on.
+
+        Args:
+            watches: it stays open until the grid has ended.
+        """
         content = {
             "token": self._token,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": time.time(),
+            "watches": watches,
+            "process": asdict(Holder.here(0)),
         }
         with writable(self._charge.parent):
             write_json(self._charge, content)
@@ -238,6 +247,12 @@ class Wants:
         """Whether no other command has taken over the grid since this one did."""
         charge = read_json(self._charge)
         return isinstance(charge, dict) and charge.get("token") == self._token
+
+    def is_watched(self) -> bool:
+        """Whether the command in charge is open, and watches the grid."""
+        charge = read_json_as(self._charge, dict) or {}
+        process = from_stored(Holder, charge.get("process"))
+        return bool(charge.get("watches")) and process is not None and process.in_reach()
 
     @property
     def _charge(self) -> Path:

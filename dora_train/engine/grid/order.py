@@ -16,6 +16,12 @@ from ..jobs.resources import parameters
 from .packs import Jobs
 from .request import Request
 
+# The code of the job comes first on sys.path.
+LAST_JOB = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from dora_train.engine.grid.last_job import main; main(sys.argv[2:])"
+)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -86,6 +92,8 @@ def make_order(tasks: Sequence[Task], token: str, name: str, dora_dir: Path) -> 
         },
         program=() if first.slurm.python else program,
         threads=max(int(task.request.excluded.get("threads") or 1) for task in tasks),
+        group=f"{dora_dir.absolute()}/{first.grid}",
+        last=_last_job(first, dora_dir) if first.tells else (),
     )
 
 
@@ -118,6 +126,12 @@ def _packed(tasks: Sequence[Task], token: str) -> dict[str, Any]:
         "libraries": packing.libraries,
         "jobs": jobs,
     }
+
+
+def _last_job(request: Request, dora_dir: Path) -> list[str]:
+    """The command that sends a message after the last job of a grid (last_job.py)."""
+    code, outputs = str(request.code_root), str(dora_dir.absolute())
+    return [sys.executable, "-c", LAST_JOB, code, outputs, request.grid]
 
 
 def job_program(code_root: Path, target: Path, token: str) -> list[str]:

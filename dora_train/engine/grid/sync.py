@@ -31,7 +31,7 @@ from .command import Command
 from .grids import Wants, find_explorer
 from .inventory import Inventory, collect
 from .job_count import number_of_jobs
-from .plan import Action, Wanted, limited, make_plan
+from .plan import Action, Verb, Wanted, limited, make_plan
 from .selection import at, show_one, shown_index
 from .sheep import Sheep, located
 from .show import confirm, print_plan
@@ -98,7 +98,7 @@ class Sync:
         self.applier = Applier(command)
         self.inventory: Inventory | None = None
         self.actions: Sequence[Action] = ()
-        self.watching = Watching(command, self.applier.refill, self.next_round)
+        self.watching = Watching(command, self.applier.refill, self.applier.resume, self.next_round)
 
     def run(self) -> tuple[list[Sheep], int]:
         """Do what the command asks for.
@@ -171,10 +171,19 @@ class Sync:
         """
         self.command = replace(self.command, rules=SubmitRules(), clear=False)
         inventory = self._collect()
-        actions = plan(self.command, inventory)
+        actions = [self._left_to_heal(inventory, one) for one in plan(self.command, inventory)]
         check(self.command, inventory, actions)
         report_refused(self.applier.apply(inventory, actions))
         return inventory
+
+    def _left_to_heal(self, inventory: Inventory, action: Action) -> Action:
+        """The action, but an interrupted trial waits for its time (healing.py)."""
+        status = inventory.known[action.sig].status if action.sig in inventory.known else None
+        if action.verb != Verb.RESUME or status is None:
+            return action
+        if self.watching.healing.minds(inventory.experiments[action.sig], status):
+            return replace(action, verb=Verb.KEEP)
+        return action
 
     def _collect(self) -> Inventory:
         inventory = collect(self.command, self.executor)

@@ -1,15 +1,19 @@
 """What `dora grid` shows after it has acted: the table, once or until all experiments are over.
 
-Until then, experiments that were held are submitted, and the next trials of a search.
+Until then, experiments that were held are submitted, interrupted ones are submitted again, and the
+next trials of a search follow.
 """
 
 import sys
 from collections.abc import Callable, Sequence
 
+from ..experiment.folder import Experiment
 from ..experiment.records import State
 from ..watch.live import Charge, Monitor, exit_code
-from ..watch.status import look
+from ..watch.status import Status, look
+from .channels import channels
 from .command import Command
+from .healing import Healing
 from .inventory import Inventory, update
 from .open_ended import Growing
 from .plan import Action
@@ -17,6 +21,7 @@ from .request import Outcome
 from .selection import at
 from .sheep import Sheep
 from .table import GridTable
+from .telling import Messages, Telling
 
 
 class Watching:
@@ -24,6 +29,7 @@ class Watching:
 
     Args:
         refill: submits experiments that were held.
+        resume: submits experiments that were interrupted.
         next_round: submits the next trials of a search, and returns all trials.
     """
 
@@ -31,9 +37,14 @@ class Watching:
         self,
         command: Command,
         refill: Callable[[Inventory, Sequence[Sheep]], None],
+        resume: Callable[[Inventory, Sequence[Sheep]], Sequence[Outcome]],
         next_round: Callable[[], Inventory],
     ):
-        self.command, self.refill, self.next_round = command, refill, next_round
+        self.command, self.refill, self.resume = command, refill, resume
+        self.next_round = next_round
+        self.healing = Healing(command.grid, command.args.silent)
+        messages = Messages(command.grid, command.wants.folder)
+        self.telling = Telling(messages, command.search is not None)
 
     def show(self, inventory: Inventory) -> None:
         """Print the table as it is now."""
@@ -63,10 +74,15 @@ class Watching:
             return 0
         monitor = self._monitor(inventory)
         monitor.charge = self._charge(inventory)
+        if not args.patterns:
+            submitted = any(outcome.submitted or outcome.held for outcome in outcomes)
+            statuses = statuses_of(inventory.sheep)
+            self.telling.begin(notify_of(inventory.sheep), statuses, submitted)
         if args.monitor:
             monitor.run()
         elif not args.silent:
             monitor.show()
+        self._tell(monitor.table.sheep)
         if any(action.refused for action in actions) or any(one.refused for one in outcomes):
             return 1
         return _exit_code(monitor.table.sheep, command.search)
@@ -88,8 +104,20 @@ class Watching:
         return Charge(
             self.command.wants.in_charge,
             refill=lambda held: self.refill(inventory, held),
+            heal=lambda sheep: self.healing.heal(
+                sheep, inventory.executor, lambda due: self.resume(inventory, due)
+            ),
+            tell=self._tell,
             go_on=self._go_on if grows else None,
         )
+
+    def _tell(self, sheep: Sequence[Sheep]) -> None:
+        # Patterns select a part of the grid, whose end is not the end of the grid.
+        if self.command.args.patterns or not self.command.wants.in_charge():
+            return
+        pending = self.healing.pending()
+        healing = [one.experiment for one in sheep if one.xp.sig in pending]
+        self.telling.look(statuses_of(sheep), healing)
 
     def _go_on(self) -> tuple[GridTable, Charge]:
         """Submit the next trials of a search, because one has ended, and show all from here on."""
@@ -103,6 +131,18 @@ class Watching:
         for sheep in begun:
             sheep.status = statuses[sheep.xp.sig]
         return self._table(inventory), self._charge(inventory)
+
+
+def notify_of(sheep: Sequence[Sheep]) -> list[str]:
+    """Where the messages of a grid go: the channels of all its experiments, each once."""
+    found: list[str] = []
+    for one in sheep:
+        found += channels(one.xp.values.get("notify"))
+    return list(dict.fromkeys(found))
+
+
+def statuses_of(sheep: Sequence[Sheep]) -> dict[Experiment, Status]:
+    return {one.experiment: one.status for one in sheep}
 
 
 def report_refused(outcomes: Sequence[Outcome]) -> None:

@@ -75,6 +75,9 @@ class Order:
     # what the command runs with this Python: a file and its arguments. Empty: it is another command
     program: Sequence[str] = ()
     threads: int = 1  # of each rank; in an array, the most that a task has
+    group: str = ""  # names the jobs that belong together
+    # a command for the end of the last job of the group. Only the local queue runs it
+    last: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ An attempt
     run_log.py       the first lines, and `train.log`
     signals.py       a signal sets a flag
     failures.py      a full disk, and a rank that is gone
+    room.py          waits for room on a full disk
     checks.py        refuses what this machine or Lightning cannot run
 Its ranks
     ranks.py         which rank this process is

@@ -6,12 +6,10 @@ The attempts are counted in `state.json`. session.py is the one user.
 from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..experiment.records import RunState, State
+from ..experiment.records import MOST_IN_VAIN, RunState, State
 
 if TYPE_CHECKING:
     from .session import Session
-
-MOST_IN_VAIN = 3  # attempts of a job without a new checkpoint
 
 
 def attempts_in_vain(before: RunState, job_id: str) -> int:

@@ -26,6 +26,7 @@ from ..files import second_name, written_aside
 from ..upstream.lightning import PlateausBeforeTheSave
 from .failures import full
 from .history import History
+from .room import Room
 
 NEXT_BEST = "best.next.ckpt"
 # Keys of a checkpoint that only a resume needs.
@@ -47,7 +48,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     `best.ckpt` is for use, not to resume from. So it is written without the keys that only a resume
     needs. (Lightning's own `weights_only` would leave out the averaged weights as well.)
+
+    Args:
+        room: of the disk. None: an error of the disk is raised at once.
     """
+
+    def __init__(self, room: Room | None = None):
+        self.room = room
 
     def save_checkpoint(
         self,
@@ -68,8 +75,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if path.name in (BEST, NEXT_BEST):
             content = for_use(content)
         try:
-            with written_aside(path) as aside:
-                _save(content, aside)
+            if self.room is None:
+                _write(content, path)
+            else:
+                self.room.keep(lambda: _write(content, path))
         except OSError as error:
             what = "free some space" if full(error) else "remove the cause"
             raise UserError(
@@ -115,6 +124,11 @@ def is_plain(value: object) -> bool:
     return type(value) in plain or isinstance(value, torch.Tensor)
 
 
+def _write(content: dict[str, Any], path: Path) -> None:
+    with written_aside(path) as aside:
+        _save(content, aside)
+
+
 def _save(content: dict[str, Any], path: Path) -> None:
     """Write a file with torch.
 
@@ -152,6 +166,7 @@ class Checkpoints(Checkpoint):
         is_first: whether this is the first rank.
         every_epochs: epochs between two `last.ckpt`.
         saved: called when a checkpoint is whole on disk.
+        room: of the disk.
     """
 
     def __init__(
@@ -161,9 +176,10 @@ class Checkpoints(Checkpoint):
         is_first: bool,
         every_epochs: int,
         saved: Callable[[], None],
+        room: Room,
     ):
         self.experiment, self.history, self.is_first = experiment, history, is_first
-        self.every_epochs, self.saved = every_epochs, saved
+        self.every_epochs, self.saved, self.room = every_epochs, saved, room
         self.plateaus: PlateausBeforeTheSave | None = None
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
@@ -176,8 +192,8 @@ class Checkpoints(Checkpoint):
         if self.history.improved:
             trainer.save_checkpoint(next_best(self.experiment))
         # So that a reader sees the entry within the epoch.
-        if self.is_first and self.history.by_validation:
-            self.experiment.write_history(self.history.entries)
+        if self.history.by_validation:
+            self._write_history()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         # Before the save: Lightning 2.6.6 would step these schedulers after it.
@@ -185,8 +201,11 @@ class Checkpoints(Checkpoint):
             self.plateaus.step()
         if self.history.epochs % self.every_epochs == 0:
             self.save_last(trainer)
+        self._write_history()
+
+    def _write_history(self) -> None:
         if self.is_first:
-            self.experiment.write_history(self.history.entries)
+            self.room.keep(lambda: self.experiment.write_history(self.history.entries))
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         # The end is always saved: a run that is killed in its test has nothing to train again.

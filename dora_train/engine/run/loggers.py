@@ -26,6 +26,7 @@ from ..errors import UserError
 from ..experiment.folder import Experiment
 from ..files import written_aside
 from .history import Entry, History, batches_of
+from .room import Room
 
 
 def _tensorboard(folder: Path, void: int) -> Logger:
@@ -127,8 +128,8 @@ def log_values(logger: Logger, config: Mapping[str, Any]) -> None:
 class LogHistory(Checkpoint):
     """Gives each new entry of the history to Lightning's loggers and to metrics.csv."""
 
-    def __init__(self, experiment: Experiment, history: History, with_csv: bool):
-        self.experiment, self.history = experiment, history
+    def __init__(self, experiment: Experiment, history: History, with_csv: bool, room: Room):
+        self.experiment, self.history, self.room = experiment, history, room
         self.csv = CsvFile(experiment.metrics_csv) if with_csv else None
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -158,6 +159,8 @@ class LogHistory(Checkpoint):
             logger.log_metrics({**flat(entry), "epoch": epoch}, step=step)
 
     def on_entry(self, trainer: Trainer, module: LightningModule) -> None:
+        # A logger that has failed once writes nothing any more.
+        self.room.ensure()
         metrics = flat(self.history.entries[-1])
         rates = learning_rates(trainer)
         for logger in trainer.loggers:

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -31,6 +32,7 @@ from .entering import enter, is_finished
 from .failures import full_disk_said
 from .leaving import end_recorded
 from .ranks import Ranks
+from .room import Room, minutes_to_wait
 from .run_log import log_added, log_start, log_versions, logging_to
 from .signals import Signals
 
@@ -83,6 +85,10 @@ class Session:
     stop: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
+    @cached_property
+    def room(self) -> Room:  # on its disk
+        return Room(self.experiment.folder, minutes_to_wait(), self.log, self.signals)
+
     def log(self, line: str) -> None:
         """Write a line to the console and to train.log. Only rank 0 does so."""
         if self.ranks.is_first:
@@ -97,7 +103,7 @@ class Session:
         self.state = replace(self.state, **now, **changes)  # type: ignore[arg-type]
         if state is not State.RUNNING:
             self.state.ended = time.time()
-        self.experiment.write_state(self.state)
+        self.room.keep(lambda: self.experiment.write_state(self.state))
 
     def begins(self, epoch: int, step: int) -> None:
         """Note where the training begins: from there on, this attempt's code counts.
@@ -144,8 +150,9 @@ class Session:
         A rank other than the first writes only if it failed by itself, before the first one
         notices that it is gone.
         """
+        self.room.left = 0.0  # it leaves now, and waits no more
         now = self.experiment.state()
-        # If another rank has failed in this attempt, its cause must stay.
+        # the cause that another rank of this attempt has written must stay
         is_said = now.state is State.FAILED and now.attempt == self.state.attempt
         # On a full disk nothing can be written. The state then follows from the process being gone.
         with contextlib.suppress(OSError):

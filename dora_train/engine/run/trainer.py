@@ -188,7 +188,7 @@ def build_trainer(
         **trainer_keywords(cfg),
         **devices(cfg, ranks, module),
         callbacks=callbacks,
-        plugins=[RanksEnvironment(ranks), AtomicCheckpointIO()],
+        plugins=[RanksEnvironment(ranks), AtomicCheckpointIO(session.room)],
         logger=loggers,
         default_root_dir=str(session.experiment.folder),
         # Our loaders give each rank its share.
@@ -223,12 +223,13 @@ def _callbacks(cfg: DictConfig, session: Session, history: History) -> list[pl.C
         callbacks.append(EarlyStop(history, cfg.early_stopping.patience))
     if ranks.is_first:
         callbacks.append(ShowProgress(session, history))
-        callbacks.append(LogHistory(experiment, history, CSV in list(cfg.logger or [])))
+        with_csv = CSV in list(cfg.logger or [])
+        callbacks.append(LogHistory(experiment, history, with_csv, session.room))
     if session.stop:
         callbacks.append(StopHopeless(history, session.stop))
     every = cfg.checkpoint
     checkpoints = Checkpoints(
-        experiment, history, ranks.is_first, every.every_epochs, session.saved
+        experiment, history, ranks.is_first, every.every_epochs, session.saved, session.room
     )
     callbacks.append(
         StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, every.every_minutes)

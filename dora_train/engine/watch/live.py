@@ -2,7 +2,8 @@
 pipe.
 
 The files of the experiments are read every few seconds. The scheduler is asked seldom. Jobs that
-were held back are submitted from here as slots free up, and a search is told of each end. If
+were held back are submitted from here as slots free up, interrupted ones are submitted again
+(grid/healing.py), and a search is told of each end. If
 another command has taken charge of the grid, this one only watches. So an old monitor does no harm
 after the grid file was edited.
 """
@@ -75,6 +76,10 @@ class Charge:
 
     holds: Callable[[], bool]
     refill: Callable[[Sequence[Any]], None]  # submits jobs that were held back
+    # submits interrupted experiments again; tells whether one waits for that
+    heal: Callable[[Sequence[Any]], bool] = lambda sheep: False
+    # sends a message if the grid has ended, or needs a person
+    tell: Callable[[Sequence[Any]], None] = lambda sheep: None
     # for a search: asks for more trials; gives the table of all of them, and a new charge
     go_on: Callable[[], tuple[Table, "Charge"]] | None = None
 
@@ -101,6 +106,7 @@ class Monitor:
         if not moves:
             self.again = f"{typed('python')} -m dora_train.report {table.name} --watch"
         self._asked = float("-inf")
+        self._heals = False  # an interrupted experiment will be submitted again from here
         self._period = POLITE
         if args.interval > DORA_INTERVAL:
             self._period = args.interval * 60
@@ -108,15 +114,21 @@ class Monitor:
     def refresh(self) -> None:
         """Look at every experiment that may have changed, and ask the scheduler if it is time."""
         ask = time.monotonic() - self._asked >= self._period
-        moving = [sheep for sheep in self.table.sheep if sheep.status.live] or self.table.sheep
+        live = [sheep for sheep in self.table.sheep if sheep.status.live]
+        moving = live or self.table.sheep
         statuses = look([sheep.experiment for sheep in moving], self.executor, force=ask)
         for sheep in moving:
             sheep.status = statuses[sheep.experiment.sig]
         if ask:
             self._asked = time.monotonic()
             self._start_waiting()
-        if not all(sheep.status.live for sheep in moving):
+        # While nothing is live but something is to be submitted again, there is no end to tell of.
+        if not all(sheep.status.live for sheep in moving) and (live or not self._heals):
             self._go_on()
+        charge = self._still_in_charge()
+        self._heals = charge is not None and charge.heal(self.table.sheep)
+        if charge is not None:
+            charge.tell(self.table.sheep)
 
     def _start_waiting(self) -> None:
         """Submit jobs that were held back, and start those of this machine's queue."""
@@ -196,7 +208,7 @@ class Monitor:
         while True:
             started = time.monotonic()
             draw()
-            if not any(map(self._is_worth_waiting, self.table.sheep)):
+            if not self._heals and not any(map(self._is_worth_waiting, self.table.sheep)):
                 return
             self.refresh()
             pause = 0.1

@@ -3,6 +3,7 @@
 executor.py   the executor that commands call
 queue.py      the queue: its jobs in their order
 job_files.py  the files of one job
+old_ends.py   the lines among these that nobody needs any more
 ends.py       how jobs ended whose files are gone
 taking.py     the jobs that can start, with locks on what they need
 runner.py     the process that starts a job and watches over it

@@ -7,9 +7,10 @@ job ended. queue.py calls this while it holds the queue. Standard library only, 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from contextlib import suppress
 
-from .files import append, read
+from .files import append, read, write
 
 
 class Ends:
@@ -27,6 +28,12 @@ class Ends:
         lines = [json.dumps({"number": number} | end) for number, end in ends.items()]
         if lines:
             append(self.path, lines)
+
+    def drop(self, numbers: Collection[str]) -> None:
+        """Remove the lines of these jobs."""
+        left = {number: end for number, end in self.all().items() if number not in numbers}
+        lines = [json.dumps({"number": number} | end) for number, end in left.items()]
+        write(self.path, "\n".join(["", *lines, ""]))
 
     def all(self) -> dict[str, dict]:
         """The ends of all jobs, by their numbers.

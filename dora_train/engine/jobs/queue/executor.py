@@ -168,23 +168,15 @@ class Local:
         if self._jobs is None:
             share["room"] = cores()
         order.folder.mkdir(parents=True, exist_ok=True)
-        lines = [*wanted.get("setup", ()), f"exec {order.command}"]
-        number = self._queue.add(
-            {
-                "name": order.name,
-                "limit": self.limits[0],
-                **share,
-                "ranks": ranks,
-                "env": environment_of(order, by_index=gpus > 0),
-                "umask": umask(),
-                "folder": as_text(os.getcwd()),
-                "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],
-                "logs": as_text(order.folder.absolute()),
-                "after": [_number(job_id) for job_id in order.after],
-                **start_by_fork(order, self._preload),
-            },
-            None if order.tasks is None else list(order.tasks),
-        )
+        job = {
+            "limit": self.limits[0],
+            "ranks": ranks,
+            "env": environment_of(order, by_index=gpus > 0),
+            **share,
+            **_program_of(order),
+            **start_by_fork(order, self._preload),
+        }
+        number = self._queue.add(job, None if order.tasks is None else list(order.tasks))
         return Receipt(f"{self.queue}-{number}")
 
     def _report_ignored(self, wanted: Mapping[str, Any]) -> None:
@@ -244,6 +236,21 @@ class Local:
     def is_running(self, job_id: str, token: str = "") -> bool | None:
         """Whether a job runs now, and its name holds the token. None: it is another machine's."""
         return self.jobs([job_id])[job_id].is_running(token)
+
+
+def _program_of(order: Order) -> dict[str, Any]:
+    """What a job runs, where, and when, as the queue stores it."""
+    lines = [*order.parameters.get("setup", ()), f"exec {order.command}"]
+    return {
+        "name": order.name,
+        "umask": umask(),
+        "folder": as_text(os.getcwd()),
+        "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],
+        "logs": as_text(order.folder.absolute()),
+        "group": order.group,
+        "last": [as_text(word) for word in order.last],
+        "after": [_number(job_id) for job_id in order.after],
+    }
 
 
 def is_local(job_id: str) -> bool:

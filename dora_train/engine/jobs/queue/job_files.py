@@ -13,7 +13,7 @@ from contextlib import suppress
 from .files import is_locked, read, write
 
 PENDING, RUNNING, OVER = "pending", "running", "over"
-KEPT = ("name", "number", "id", "cores")  # of a job that has started
+KEPT = ("name", "number", "id", "cores", "group")  # of a job that has started
 LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
 
 

@@ -187,6 +187,10 @@ class Queue(QueueFolder):
                 jobs.append(job)
         return jobs
 
+    def has(self, group: str) -> bool:
+        """Whether a job of a group waits or runs."""
+        return any(job.get("group") == group for job in self.active())
+
     def _numbers(self) -> list[str]:
         names = {*self.waiting(), *listed(self.path("jobs"))}
         return [name for name in names if name[0].isdigit()]

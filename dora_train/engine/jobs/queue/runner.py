@@ -22,7 +22,7 @@ from .ahead import start_ahead
 from .gpu_users import others_now
 from .libraries import Libraries, kind_of
 from .queue import Queue
-from .starting import start
+from .starting import run_apart, start
 from .taking import Taken, await_gpus, await_ready, must_await_gpus, ready
 from .watching import signal_of, watch, watch_orphan
 
@@ -130,3 +130,5 @@ def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
     if signum:
         code = 0
     queue.end(mine.number, word, code, signum)
+    if job.get("last") and not queue.has(job["group"]):
+        run_apart(job)

@@ -60,6 +60,26 @@ def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
     return ranks
 
 
+def run_apart(job: dict) -> None:
+    """Run the command for the end of the last job of a group, without waiting for it.
+
+    Args:
+        job: as it was queued. The command gets its folder and its environment.
+    """
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork() == 0:  # a grandchild: nobody has to wait for its end
+            os.chdir(raw(job["folder"]))
+            variables = {raw(key): raw(value) for key, value in job["env"].items()}
+            os.execve(raw(job["last"][0]), list(map(raw, job["last"])), variables)
+    finally:
+        os._exit(0)
+
+
 def _free_port() -> int:
     import socket  # only if there are several ranks: a runner is to stay small
 

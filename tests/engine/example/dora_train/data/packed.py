@@ -55,9 +55,34 @@ def packed(files: InFiles, path: Path, root: str) -> tuple[InMemory, np.ndarray]
         with locked(path, f"decodes {root}"):
             if not _is_whole(path, size):  # another process may have made it meanwhile
                 _pack(files, path, root)
+    _note_root(path, os.path.abspath(root))
     # Not shared: a write into the view would not reach the file.
     view = torch.from_file(str(path), shared=False, size=pixels, dtype=torch.uint8)
     return InMemory(view.view(files.shape)), np.fromfile(path, np.uint32, offset=pixels)
+
+
+def root_of(path: Path) -> Path | None:
+    """The folder of the images that a packed file was made from, or last used for.
+
+    None: a file of an earlier version, which stored no folder.
+    """
+    try:
+        return Path(_note_of(path).read_text(encoding="utf-8", errors="surrogateescape"))
+    except OSError:
+        return None
+
+
+def _note_of(path: Path) -> Path:
+    return path.parent.with_name(f"{path.parent.name}.roots") / f"{path.name}.txt"
+
+
+def _note_root(path: Path, root: str) -> None:
+    """Write down which images a packed file is of, for `python -m dora_train.clean`."""
+    with contextlib.suppress(OSError):  # the folder of the cache may be read-only
+        if root_of(path) != Path(root):
+            _note_of(path).parent.mkdir(exist_ok=True)
+            with written_aside(_note_of(path)) as stream:
+                stream.write(root.encode("utf-8", "surrogateescape"))
 
 
 def _is_whole(path: Path, size: int) -> bool:
