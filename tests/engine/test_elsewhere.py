@@ -16,12 +16,15 @@ import pytest
 import torch
 from elsewhere import hide_linux
 from forked import Run
+from omegaconf import OmegaConf
 from project import REPOSITORY, ROOT, Project, same_run
 
 from dora_train import counters
 from dora_train.engine import machine
+from dora_train.engine.config.defaults import with_defaults
 from dora_train.engine.errors import UserError
 from dora_train.engine.jobs.queue import watching
+from dora_train.engine.run import checks
 from dora_train.engine.run.averages import Averages
 from dora_train.engine.run.checks import check_precision
 
@@ -117,6 +120,19 @@ def test_a_precision_that_torch_cannot_do_is_refused(monkeypatch):
     # as MPS refuses float64
     with pytest.raises(UserError, match="trainer.precision=64-true: torch .* cannot compute in it"):
         check_precision("meta:7:8", "64-true")
+
+
+@pytest.mark.parametrize(
+    "accelerator, asked", [("auto", ["mps"]), ("gpu", ["mps"]), ("mps", ["mps"]), ("cpu", [])]
+)
+def test_the_precision_is_tried_where_the_run_trains(monkeypatch, accelerator, asked):
+    tried: list[str] = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(checks, "check_precision", lambda device, precision: tried.append(device))
+    monkeypatch.setattr(checks, "check_trainer", lambda keywords: None)
+    trainer = {"accelerator": accelerator, "precision": "bf16-mixed"}
+    checks.check_run(OmegaConf.create(with_defaults({"trainer": trainer})))
+    assert tried == asked
 
 
 # --- workers that are not forks ---

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from shared_gpus import FREE, TAKEN, Driver
 from test_local_queue import FORK, Here, here  # noqa: F401 - a fixture
@@ -61,6 +60,23 @@ def test_one_process_waits_and_not_for_a_job_that_is_cancelled(here: Here, drive
     assert here.info(jobs[0]).reason == f"{OTHERS}, GPU 1 is in use by another user"
     here.executor.cancel(jobs)
     here.machine.wait(lambda: not here.machine.processes())
+
+
+def test_a_small_process_waits(here: Here, driver: Driver, monkeypatch):  # noqa: F811
+    """The runner that goes on has libraries, which take memory."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    here.preload = []
+    first = here.run("touch up; while [ ! -e go ]; do sleep 0.1; done", gres="gpu:1")
+    here.until_file("up")
+    second = here.run("true", gres="gpu:1")
+    assert here.info(second).reason == "", "it waits for a job of ours"
+    driver.says(TAKEN)
+    (here.out / "go").touch()
+    here.until(first)
+    here.machine.wait(lambda: here.info(second).reason == OTHERS)
+    here.machine.wait(lambda: ["-IS" in runner.cmdline() for runner in here.runners()] == [True])
+    driver.says(FREE)
+    here.until(second)
 
 
 def test_the_driver_is_asked_again_right_before_a_start(here: Here, driver: Driver):  # noqa: F811
@@ -141,7 +157,7 @@ def test_pynvml_is_a_file_that_runners_can_import():
 def hold_as(user: int, folder: str, told, until) -> None:
     os.setuid(user)
     fds = Locks()
-    told.put(lock_for_all(folder, fds, "GPU-0"))
+    told.put(lock_for_all(folder, fds, "GPU-0", f"q{user}"))
     until.get()
 
 
@@ -156,19 +172,17 @@ def test_two_users_do_not_land_on_one_gpu(tmp_path_factory):
         answers = [told.get(), told.get()]
         assert answers.count(True) <= 1, "both have looked before one of them left"
         with opened() as fds:
-            assert lock_for_all(str(folder), fds, "GPU-1"), "another GPU"
-            assert lock_for_all(str(folder), fds, "GPU-0") is not any(answers)
+            assert lock_for_all(str(folder), fds, "GPU-1", "q3"), "another GPU"
+            assert lock_for_all(str(folder), fds, "GPU-0", "q3") is not any(answers)
         assert folder.stat().st_mode & 0o7777 == 0o1777
         for _ in users:
             until.put(None)
         for process in users:
             process.join()
         with opened() as fds:
-            assert lock_for_all(str(folder), fds, "GPU-0") and lock_for_all(
-                str(folder), fds, "GPU-0"
-            ), "a second job of one user"
+            jobs = [lock_for_all(str(folder), fds, "GPU-0", "q3") for _ in range(2)]
+            assert jobs == [True, True], "two jobs of one queue"
     finally:
-        psutil.wait_procs([], 0)
         for process in users:
             process.kill()
             process.join()
@@ -177,12 +191,26 @@ def test_two_users_do_not_land_on_one_gpu(tmp_path_factory):
         folder.rmdir()
 
 
+def test_two_queues_of_one_user_do_not_either(here: Here, tmp_path: Path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    here.jobs = None
+    first = here.run("sleep 60", gres="gpu:1")
+    one = here.executor
+    monkeypatch.setenv("DORA_QUEUE", str(tmp_path / "second"))
+    second = here.run("echo ran >> ran", gres="gpu:1")
+    assert here.info(second).reason == "GPU 0 is in use by a job of another queue"
+    one.cancel([first])
+    here.until(second)
+    assert here.lines("ran") == ["ran"]
+    here.machine.wait(lambda: not here.runners())
+
+
 def test_a_folder_that_is_not_for_all_locks_nothing(tmp_path: Path):
     (tmp_path / "mine").mkdir(mode=0o700)
     (tmp_path / "link").symlink_to(tmp_path / "mine")
     for folder in ("", str(tmp_path / "mine"), str(tmp_path / "link"), str(tmp_path / "no/such")):
         with opened() as fds:
-            assert lock_for_all(folder, fds, "GPU-0") and not fds.kept
+            assert lock_for_all(folder, fds, "GPU-0", "q1") and not fds.kept
 
 
 # --- local.gpus ---

@@ -2,7 +2,7 @@
 
 The first job on GPU 0 locks `gpus/0`, the next ones `gpus/0.1`, `gpus/0.2` ... Each writes into its
 file how many jobs it allows on the GPU, itself included. A GPU that others use is left out
-(gpu_users.py), and so is one that another user's queue has just given to a job (gpu_machine.py).
+(gpu_users.py), and so is one that another queue has just given to a job (gpu_machine.py).
 taking.py calls this. Standard library only, as there.
 """
 
@@ -47,11 +47,11 @@ def lock_gpus(
             reasons.append(reason)
         elif not places[gpu].lock(fds, most):
             continue
-        elif lock_for_all(job.get("for_all", ""), fds, load.uuid if load else gpu):
+        elif lock_for_all(job.get("for_all", ""), fds, load.uuid if load else gpu, queue.id()):
             locked.append(gpu)
         else:
             os.close(fds.kept.pop())
-            reasons.append(f"GPU {gpu} is in use by another user")
+            reasons.append(f"GPU {gpu} is in use by a job of another queue")
     return locked, reasons
 
 

@@ -1,9 +1,9 @@
-"""Locks on GPUs that the queues of all users of this machine see.
+"""Locks on GPUs that all queues of this machine see.
 
 Each user has a queue. If two of them looked at a GPU in the same second, both would find it free.
-So a job also holds a file in a folder for all: `GPU.USER`, or `GPU.USER.1` for a further job on the
-GPU. It is locked first, and then the files of the other users are looked at: of two users at most
-one finds no other. gpu_locks.py calls this. Standard library only, as there.
+So a job also holds a file in a folder for all: `GPU.QUEUE`, or `GPU.QUEUE.1` for a further job on
+the GPU. It is locked first, and then the files of the other queues are looked at: of two queues at
+most one finds no other. gpu_locks.py calls this. Standard library only, as there.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from .files import Locks, listed
 TRIES, MOMENT = 3, 0.02  # seconds
 
 
-def lock_for_all(folder: str, fds: Locks, gpu: str) -> bool:
-    """Lock a GPU against other users. False if a job of another user is on it.
+def lock_for_all(folder: str, fds: Locks, gpu: str, queue: str) -> bool:
+    """Lock a GPU against other queues. False if a job of another one is on it.
 
     Without a folder in which all users can make files, nothing is locked.
 
     Args:
         gpu: a name that is the same for all users.
+        queue: the name of this queue.
     """
     if not folder or not _made(folder):
         return True
     name = gpu.replace("/", "_")
     for _ in range(TRIES):
-        found = _locked_alone(folder, fds, name, str(os.geteuid()))
+        found = _locked_alone(folder, fds, name, queue)
         if found is not None:
             return found
-        time.sleep(random.uniform(0, MOMENT))  # two users who looked at once looked away at once
+        time.sleep(random.uniform(0, MOMENT))  # two that looked at once looked away at once
     return False
 
 
-def _locked_alone(folder: str, fds: Locks, name: str, user: str) -> bool | None:
-    """Lock this user's file of a GPU. None if another user has locked one as well."""
+def _locked_alone(folder: str, fds: Locks, name: str, queue: str) -> bool | None:
+    """Lock this queue's file of a GPU. None if another queue has locked one as well."""
     number = 0
-    while not _lock(os.path.join(folder, f"{name}.{user}{_suffix(number)}"), fds):
+    while not _lock(os.path.join(folder, f"{name}.{queue}{_suffix(number)}"), fds):
         number += 1  # another job of ours is on it, or somebody looks at the file right now
         if number > len(listed(folder)) + 1:
             return True  # files cannot be made there
-    others = [file for file in listed(folder) if _is_of_another(file, name, user)]
+    others = [file for file in listed(folder) if _is_of_another(file, name, queue)]
     if any(_is_locked(os.path.join(folder, file)) for file in others):
         os.close(fds.kept.pop())
         return None
@@ -57,16 +58,22 @@ def _suffix(number: int) -> str:
     return f".{number}" if number else ""
 
 
-def _is_of_another(file: str, gpu: str, user: str) -> bool:
+def _is_of_another(file: str, gpu: str, queue: str) -> bool:
     owner = file.removeprefix(f"{gpu}.").partition(".")[0]
-    return file.startswith(f"{gpu}.") and owner.isdigit() and owner != user
+    return file.startswith(f"{gpu}.") and owner != queue
 
 
 def _made(folder: str) -> bool:
     """Whether the folder is there, and every user can make files in it, and remove only his own."""
-    with suppress(OSError):
-        os.mkdir(folder)
-        os.chmod(folder, 0o1777)  # as the umask would take rights away
+    if not os.path.lexists(folder):
+        # Aside: a process that is killed in between must not leave a folder for itself alone.
+        aside = f"{folder}.{os.getpid()}.tmp"
+        with suppress(OSError):
+            os.mkdir(aside)
+            os.chmod(aside, 0o1777)  # the umask would take rights away
+            os.rename(aside, folder)
+        with suppress(OSError):
+            os.rmdir(aside)
     try:
         mode = os.lstat(folder).st_mode
     except OSError:
@@ -75,7 +82,7 @@ def _made(folder: str) -> bool:
 
 
 def _lock(path: str, fds: Locks) -> bool:
-    """Lock a file of this user's own, which others can read."""
+    """Lock a file of this queue's own, which other users can read."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError:
@@ -91,7 +98,7 @@ def _lock(path: str, fds: Locks) -> bool:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether a job of another user holds its file. Two that look at once do not see each other."""
+    """Whether a job of another queue holds its file. Two that look at once do not see each other."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

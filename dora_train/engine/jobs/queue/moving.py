@@ -21,7 +21,7 @@ def move(queue: Queue) -> None:
     for job in jobs:
         job.close()
     if jobs or must_await_gpus(queue):
-        _start_runner(queue)
+        start_runner(queue)
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def more_to_come(queue: Queue) -> Iterator[None]:
         os.close(fd)
 
 
-def _start_runner(queue: Queue) -> None:
+def start_runner(queue: Queue) -> None:
     """Start a runner in a session of its own, as it outlives this command.
 
     It has no pipe of this command: a reader of our output would wait for its end.

@@ -21,6 +21,7 @@ import traceback
 from .ahead import start_ahead
 from .gpu_users import others_now
 from .libraries import Libraries, kind_of
+from .moving import start_runner
 from .queue import Queue
 from .starting import run_apart, start
 from .taking import Taken, await_gpus, await_ready, must_await_gpus, ready
@@ -55,6 +56,9 @@ def serve(queue: Queue, libraries: Libraries, given: list[Taken]) -> None:
         if not jobs and libraries.kind:
             jobs = await_ready(queue)  # the next job can do without the import
         if not jobs and must_await_gpus(queue):
+            if libraries.kind:
+                start_runner(queue)  # it may take days, and the libraries take memory
+                return
             if os.fork():
                 return  # the command that started this process does not wait
             os.setsid()
