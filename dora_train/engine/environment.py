@@ -109,6 +109,12 @@ def this_job() -> ThisJob:
     return ThisJob(os.environ.get(JOB_ID, ""), os.environ.get(JOB, ""))
 
 
+def cores_of_task() -> int | None:
+    """The cores that SLURM gave to each rank of this job. None: it does not say."""
+    cores = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(cores) if cores.isdigit() and os.environ.get(JOB) else None
+
+
 def take_parent() -> str:
     """The process that started this rank, removed for the commands that this rank may start. Empty
     if this process is no rank of `dora run -d`."""

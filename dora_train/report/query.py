@@ -24,6 +24,11 @@ OWN: dict[str, Callable[[Run], Any]] = {
     "epochs": lambda run: run.epochs,
     "started": lambda run: run.times.started,
     "took": lambda run: run.times.took,
+    "used.gpu_h": lambda run: _used(run, "gpu_h"),
+    "used.cpu_h": lambda run: _used(run, "cpu_h"),
+    "used.memory_gb": lambda run: _used(run, "memory_gb"),
+    "used.kwh": lambda run: _used(run, "kwh"),
+    "used.lost_h": lambda run: _used(run, "lost_h"),
 }
 NEWEST_FIRST = "started"
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -34,6 +39,10 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b,
 }
+
+
+def _used(run: Run, name: str) -> Any:
+    return run.used.values()[name] if run.used else None
 
 
 def value(run: Run, key: str) -> Any:

@@ -25,6 +25,7 @@ def of_run(run: Run, parameters: Sequence[str], metrics: Sequence[str]) -> dict[
         "epochs": run.epochs,
         "started": iso(run.times.started),
         "took": run.times.took,
+        "used": run.used.values() if run.used else {},
         "parameters": run.values(parameters),
         "metrics": {name: run.metrics[name] for name in metrics if name in run.metrics},
     }
@@ -110,7 +111,9 @@ def flattened(made: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _flattened(record: dict[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for key, value in record.items():
-        if key == "parameters":
+        if key == "used":
+            row |= {f"used.{name}": part for name, part in value.items()}
+        elif key == "parameters":
             row |= value
         elif key == "metrics":
             row |= _parts(value)

@@ -7,6 +7,7 @@ from ..engine.watch.best import Better
 from ..engine.watch.board import Board, Column, Line, meta
 from ..engine.watch.columns import Part
 from ..engine.watch.progress import duration, moment, short_moment
+from ..engine.watch.usage import short, total
 from .fit import WHAT, fitted
 from .groups import DATA
 from .labels import pair
@@ -56,6 +57,9 @@ def sheet_of_runs(
         notes.append(f"too narrow for: {names_of_hidden}")
     if note:
         notes.append(note)
+    used = total(run.used for run in runs)
+    if used.wall:
+        notes.append(f"used: {used}")
     return Sheet(
         title,
         base_of(runs),
@@ -121,7 +125,7 @@ def _others(runs: Sequence[Run], sections: Sequence[Section]) -> list[Column]:
     for run in runs:
         known |= run.metrics
     main = {section.main for section in sections} | {section.tested for section in sections}
-    columns = [own("epoch")]
+    columns = [own("epoch"), own("used")]
     for name in for_people(list(known)):
         if name not in main:
             columns.append(metric_column(("metrics", name), name, runs))
@@ -138,6 +142,7 @@ def _line(run: Run, keys: Sequence[str], section: Section) -> Line:
         "when": moment(run.times.started),
         "day": short_moment(run.times.started),
         "took": duration(run.times.took),
+        "used": short(run.used),
         "cause": "" if run.finished else run.status.cause,
         **cells(run, keys),
     }

@@ -19,6 +19,7 @@ from ..engine.jobs.executor import Executor
 from ..engine.watch.best import Better
 from ..engine.watch.status import Status, look
 from ..engine.watch.times import Times, times_of
+from ..engine.watch.usage import Used, used_by
 from ..engine.words import best_key, main_metric, validated
 
 # The place of the best weights. A run stores it beside the metrics, and it is not one of them.
@@ -119,6 +120,11 @@ class Run:
     def times(self) -> Times:
         """When it ran, and for how long."""
         return times_of(self.experiment, self.state, self.birth, self.status)
+
+    @cached_property
+    def used(self) -> Used | None:
+        """What it has used. None: a run of an earlier version, or of another program."""
+        return used_by(self.experiment, self.status.live)
 
     @property
     def main_metric(self) -> str:

@@ -2,6 +2,7 @@
 
 attempts/N.json         the process that started it the Nth time: the claim (see claims.py)
 attempts/N.start.json   the first epoch that this attempt trained, and the code that it ran
+attempts/N.usage.R.json   what rank R of this attempt has used so far. It alone is written again
 jobs/N.json             its Nth submission: the intent. It is made before the scheduler is asked, and
                         never changed. The process that makes it also submits
 jobs/N.id.json          the job id that the scheduler gave, or why it gave none
@@ -17,8 +18,8 @@ from typing import Any
 
 from .. import machine
 from ..access import inode, numbered
-from ..files import read_json, read_json_as, write_once
-from .records import Job, Start, from_stored
+from ..files import read_json, read_json_as, write_json, write_once
+from .records import Job, Start, Usage, from_stored
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,21 @@ class Ledger:
 
     def write_start(self, attempt: int, start: Start) -> None:
         write_once(self.attempts / f"{attempt}.start.json", asdict(start))
+
+    def write_usage(self, attempt: int, usage: Usage) -> None:
+        write_json(self.attempts / f"{attempt}.usage.{usage.rank}.json", asdict(usage))
+
+    def usages(self) -> dict[int, list[Usage]]:
+        """What the ranks of each attempt have used, the first rank first, by the attempt."""
+        found: dict[int, list[Usage]] = {}
+        for path in self.attempts.glob("*.usage.*.json"):
+            usage = from_stored(Usage, read_json(path))
+            number = path.name.partition(".")[0]
+            if usage is not None and number.isdigit():
+                found.setdefault(int(number), []).append(usage)
+        for ranks in found.values():
+            ranks.sort(key=lambda usage: usage.rank)
+        return dict(sorted(found.items()))
 
     def starts(self) -> list[Start]:
         """The starts of all attempts that trained, in their order."""

@@ -98,6 +98,23 @@ class Start:
 
 
 @dataclass
+class Usage:
+    """What one rank of an attempt has used so far. Seconds, bytes and joules."""
+
+    rank: int = 0
+    wall: float = 0.0
+    saved: float = 0.0  # of these, those before the last checkpoint was whole
+    done: bool = False  # it has reached the end of the run
+    cores: int = 1  # that it may use
+    cpu: float = 0.0  # of CPU time, with its data workers
+    memory: int = 0  # the peak, with its data workers
+    gpus: int = 0
+    gpu_busy: float | None = None  # in which its GPU computed. None: not known
+    gpu_memory: int = 0  # the peak of what torch has reserved
+    energy: float | None = None  # of its GPU, and its share of the CPUs. None: not known
+
+
+@dataclass
 class Birth:
     """The record that is written when an experiment is made, and never changed."""
 

@@ -24,6 +24,7 @@ from ..experiment.folder import Experiment
 from ..experiment.records import ILL, State, from_stored
 from ..files import read_json, write_json, write_once
 from ..watch.status import Status
+from ..watch.usage import total, used_by
 from . import message
 from .channels import send, trouble_ahead
 
@@ -99,7 +100,9 @@ class Messages:
             print(f"no message was sent: {error}", file=sys.stderr)
             return
         title = message.title(self.grid, list(statuses.values()), why)
-        text = message.text(self.grid, statuses, letter.folder)
+        used = total(used_by(one, status.live) for one, status in statuses.items())
+        words = str(used) if used.wall else ""
+        text = message.text(self.grid, statuses, letter.folder, words)
         for channel in letter.to:
             if trouble := send(channel, title, text):
                 print(f"the message did not arrive: {trouble}", file=sys.stderr)

@@ -11,6 +11,7 @@ from ..experiment.folder import Experiment
 from ..experiment.records import State
 from ..watch.live import Charge, Monitor, exit_code
 from ..watch.status import Status, look
+from ..watch.usage import total, used_by
 from .channels import channels
 from .command import Command
 from .healing import Healing
@@ -80,12 +81,19 @@ class Watching:
             self.telling.begin(notify_of(inventory.sheep), statuses, submitted)
         if args.monitor:
             monitor.run()
+            self._say_used(monitor.table.sheep)
         elif not args.silent:
             monitor.show()
         self._tell(monitor.table.sheep)
         if any(action.refused for action in actions) or any(one.refused for one in outcomes):
             return 1
         return _exit_code(monitor.table.sheep, command.search)
+
+    def _say_used(self, sheep: Sequence[Sheep]) -> None:
+        """Print one line: what the grid has used."""
+        used = total(used_by(one.experiment, one.status.live) for one in sheep)
+        if used.wall and not self.command.args.silent:
+            print(f"used: {used}")
 
     def _monitor(self, inventory: Inventory) -> Monitor:
         args = self.command.args

@@ -46,6 +46,7 @@ Its numbers
     loggers.py       TensorBoard, CSV and wandb
     progress.py      the bar, the lines and the heartbeat
     profile.py       where the time went
+    usage.py         what a rank uses. energy.py reads the counters of the processors
 `python -m dora_train.check`
     comparisons.py   compares disturbed runs, and names the likely cause of a difference
     arms.py          starts these runs: it forks a process that has the libraries

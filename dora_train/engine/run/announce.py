@@ -22,6 +22,7 @@ from .given import Data, Hooks, Splits, described
 from .profile import WhereTimeGoes
 from .ranks import Ranks
 from .resume import Resume
+from .run_log import note_unpromised
 from .session import Session
 
 
@@ -59,7 +60,7 @@ def announce(
     for warning in filter(None, warnings):
         session.log(f"warning: {warning}")
     for reason in determinism.unpromised(cfg, device):
-        session.unpromise(reason)
+        note_unpromised(session, reason)
     determinism.listen()
 
 

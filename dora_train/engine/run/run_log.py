@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..experiment.birth import versions
+from ..experiment.records import State
 from ..experiment.xp import XP
 from ..words import shown_path
 
@@ -140,3 +141,11 @@ def log_versions(session: "Session") -> None:
             changed.append(f"{package} {before[package]} -> {now}")
     if changed:
         session.log(f"other versions than in the attempt before: {', '.join(changed)}")
+
+
+def note_unpromised(session: "Session", reason: str) -> None:
+    """Note in the state why the bits of this run are not promised, and say it once."""
+    known = session.state.unpromised
+    if reason not in known:
+        session.log(f"the bits of this run are not promised: {reason} (docs/exactness.md)")
+        session.report(State.RUNNING, unpromised=[*known, reason])

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -33,8 +33,9 @@ from .failures import full_disk_said
 from .leaving import end_recorded
 from .ranks import Ranks
 from .room import Room, minutes_to_wait
-from .run_log import log_added, log_start, log_versions, logging_to
-from .signals import Signals
+from .run_log import log_added, log_start, log_versions, logging_to, note_unpromised
+from .signals import Signals, hearing
+from .usage import Meter
 
 if TYPE_CHECKING:
     from .resume import Resume
@@ -67,6 +68,7 @@ class Session:
         resume: where it resumes. It is known before main is called.
         stop: when a search wants it to end early, see endings.py.
         began: seconds of the monotonic clock.
+        cores: that this rank may use.
     """
 
     experiment: Experiment
@@ -84,6 +86,12 @@ class Session:
     finished: bool = False
     stop: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
+    cores: int = 1
+
+    @cached_property
+    def meter(self) -> Meter:
+        write = partial(self.experiment.write_usage, self.state.attempt)
+        return Meter(self.ranks.rank, self.cores, write)
 
     @cached_property
     def room(self) -> Room:  # on its disk
@@ -104,6 +112,7 @@ class Session:
         if state is not State.RUNNING:
             self.state.ended = time.time()
         self.room.keep(lambda: self.experiment.write_state(self.state))
+        self.meter.measure()
 
     def begins(self, epoch: int, step: int) -> None:
         """Note where the training begins: from there on, this attempt's code counts.
@@ -123,12 +132,6 @@ class Session:
             )
         self.state.codes = number_of_codes(self.experiment.codes())
 
-    def unpromise(self, reason: str) -> None:
-        """Note why the bits of this run are not promised. It is said once for each reason."""
-        if reason not in self.state.unpromised:
-            self.log(f"the bits of this run are not promised: {reason} (docs/exactness.md)")
-            self.report(State.RUNNING, unpromised=[*self.state.unpromised, reason])
-
     def origin(self) -> dict[str, str]:
         """Return what `continue_from` named when the experiment was made."""
         birth = self.experiment.birth()
@@ -136,6 +139,7 @@ class Session:
 
     def saved(self) -> None:
         """Note that a checkpoint is whole on disk, so this attempt was not in vain."""
+        self.meter.saved()
         # At once: the run may be killed at any moment.
         if self.state.fruitless:
             self.state.fruitless = 0
@@ -151,6 +155,7 @@ class Session:
         notices that it is gone.
         """
         self.room.left = 0.0  # it leaves now, and waits no more
+        self.meter.measure(now=True)
         now = self.experiment.state()
         # the cause that another rank of this attempt has written must stay
         is_said = now.state is State.FAILED and now.attempt == self.state.attempt
@@ -172,6 +177,7 @@ class Session:
         Args:
             result: as `train` returns it.
         """
+        self.meter.measure(now=True, done=True)
         # The result first: if the run is killed between the two, it has not finished.
         if self.ranks.is_first:
             self.experiment.write_result(result)
@@ -219,8 +225,8 @@ def run(
         with writable(experiment.folder):
             session = _claimed(main, xp, experiment, ranks, signals)
         session.stop = stop or {}
-        hearing = heard(session.unpromise)
-        with logging_to(session), hearing, _entered(session), end_recorded(session):
+        operations = heard(partial(note_unpromised, session))
+        with logging_to(session), operations, _entered(session), end_recorded(session):
             # torchrun's other ranks may look before the first has put the old results aside.
             if not clear:
                 session.resume = find_resume(experiment)
@@ -234,21 +240,13 @@ def run(
                 refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
             # A killed run cannot end its data workers. They would hold memory, and locks of files.
             end_all_with_this_process()
-            with entered(xp), _hearing(signals, ranks):
+            with entered(xp), hearing(signals, ranks.world_size):
                 # What `main` draws, e.g. the first weights, must follow from `seed` alone.
                 if "seed" in xp.cfg:
                     from ...counters import seed_all  # torch is imported by now
 
                     seed_all("weights", xp.cfg.seed)
                 return main.main(xp.cfg)
-
-
-def _hearing(signals: Signals, ranks: Ranks) -> contextlib.AbstractContextManager:
-    """Return a context in which a signal is heard at once, if this is the only rank."""
-    if ranks.world_size == 1:
-        return signals.heard_at_once()
-    # None of several ranks may leave alone: the others would wait for it when they meet.
-    return contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -295,6 +293,7 @@ def _claimed(
     # Lines are shown as they are logged. rich would break long ones, and take `[csv]` for markup.
     console = Console(soft_wrap=True, highlight=False, markup=False)
     session = Session(experiment, ranks, signals, before, state, console, main.find, main.as_stored)
+    session.cores = environment.cores_of_task() or xp.cfg.get("threads") or 1
     session.report(State.RUNNING)
     refuse_in_vain(session, before)
     return session

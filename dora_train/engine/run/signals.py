@@ -19,7 +19,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR")
@@ -114,3 +114,11 @@ class Signals:
         """
         if self.signum:
             raise Interrupted(self.signum)
+
+
+def hearing(signals: Signals, world_size: int) -> AbstractContextManager[None]:
+    """Return a context in which a signal is heard at once, if this is the only rank."""
+    if world_size == 1:
+        return signals.heard_at_once()
+    # None of several ranks may leave alone: the others would wait for it when they meet.
+    return nullcontext()

@@ -10,6 +10,7 @@ drawing.py   the rows of a table, folded and with headings
 live.py      draws a table again and again, until all experiments are done
 best.py      which value of a metric is the best
 progress.py  how far a run is, and times as text
+usage.py     what an experiment has used
 times.py     when an experiment ran, and for how long
 curves.py    the command that shows its curves
 logs.py      the last lines of a log

@@ -26,6 +26,7 @@ from .logs import follow, last_lines, log_of
 from .progress import duration, epochs, seconds_left, when
 from .status import Status, look
 from .times import times_of
+from .usage import used_by
 
 
 def find_job(dora_dir: Path, job_id: str) -> Experiment:
@@ -77,6 +78,7 @@ def lines(experiment: Experiment, dora_dir: Path, executor: Executor | None) -> 
     pairs = {
         "state": _state(status, run),
         "cause": _cause(status),
+        "used": str(used_by(experiment, status.live) or ""),
         "began": str(times_of(experiment, run, birth, status)),
         "epochs": _epochs(experiment, run, status),
         "metrics": _last(experiment),

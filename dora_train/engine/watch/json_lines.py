@@ -8,8 +8,10 @@ from typing import Any
 
 from .. import output
 from ..experiment.folder import Experiment
+from ..experiment.records import State
 from .logs import log_of
 from .status import Status
+from .usage import attempts_of, total
 
 
 def say(command: str, experiment: Experiment, status: Status | None = None, **more: object) -> None:
@@ -54,4 +56,14 @@ def described(experiment: Experiment, status: Status | None = None) -> dict[str,
         "job": job.job_id if job and job.job_id else None,
         "started": run.started,
         "ended": run.ended,
+        "used": _used(experiment, state),
     }
+
+
+def _used(experiment: Experiment, state: State) -> dict[str, Any] | None:
+    """What it has used, and what each attempt has. None: not known."""
+    attempts = attempts_of(experiment, live=state == State.RUNNING)
+    if not attempts:
+        return None
+    each = {str(number): used.values() for number, used in attempts.items()}
+    return {**total(attempts.values()).values(), "attempts": each}
