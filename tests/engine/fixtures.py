@@ -12,6 +12,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from grid_project import GridProject, Machine
+from listener import Listener
 from project import REPOSITORY, ROOT, Project
 from slurm_cluster import SlurmCluster
 
@@ -93,6 +94,14 @@ def cluster(
     """A real SLURM of two nodes."""
     with SlurmCluster(tmp_path_factory.mktemp("slurm")) as running:
         yield running
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    """A web server of this machine that keeps what is sent to it."""
+    found = Listener()
+    yield found
+    found.close()
 
 
 @pytest.fixture

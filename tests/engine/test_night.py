@@ -80,9 +80,9 @@ class Night(GridProject):
         self.cluster.resume_node(node)
 
 
-def test_nobody_is_at_the_keyboard(tmp_path, cluster):
+def test_nobody_is_at_the_keyboard(tmp_path, cluster, listener):
     night = Night(tmp_path, cluster)
-    night.grid(*MANY)
+    night.grid(f"launcher.bind_({{'notify': '{listener.address}'}})", *MANY)
     command = night.fork("grid", "question")
     cluster.run("scontrol", "update", "PartitionName=main", "PreemptMode=CANCEL")
     try:
@@ -99,6 +99,9 @@ def test_nobody_is_at_the_keyboard(tmp_path, cluster):
     assert f"{RUNS} completed" in out
     for reason in ("preempted", "node lost"):
         assert f"submitted again: it was interrupted: {reason}" in out, out
+    cluster.wait(lambda: listener.got)
+    assert [one["title"] for one in listener.got] == [f"question: {RUNS} completed"]
+    assert "interruptions" in listener.got[0]["message"], "what it used"
     quiet = night.elsewhere(tmp_path / "quiet")
     for xp in night.xps()[::6]:
         quiet.dora("run", *xp.argv())

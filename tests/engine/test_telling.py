@@ -1,14 +1,12 @@
 """The message about a grid: what is in it, when it is sent, and that it is sent once."""
 
-import json
 import os
 import stat
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from experiments import experiment
 from grid_project import GridProject
+from listener import Listener
 
 from dora_train.engine.experiment.records import State
 from dora_train.engine.grid import telling
@@ -16,41 +14,6 @@ from dora_train.engine.grid.channels import channels, send, shown, trouble_ahead
 from dora_train.engine.grid.message import text, title
 from dora_train.engine.grid.telling import Messages, Telling
 from dora_train.engine.watch.status import Status
-
-
-class Listener:
-    """A web server of this machine that keeps what is sent to it."""
-
-    def __init__(self, code: int = 200):
-        self.got: list[dict] = []
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(handler):
-                length = int(handler.headers["Content-Length"])
-                self.got.append(json.loads(handler.rfile.read(length)))
-                handler.send_response(code)
-                handler.end_headers()
-
-            def log_message(handler, *args):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def address(self) -> str:
-        return f"json://127.0.0.1:{self.server.server_port}"
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-@pytest.fixture
-def listener():
-    found = Listener()
-    yield found
-    found.close()
 
 
 def statuses(folder, *states):

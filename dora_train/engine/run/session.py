@@ -34,7 +34,7 @@ from .leaving import end_recorded
 from .ranks import Ranks
 from .room import Room, minutes_to_wait
 from .run_log import log_added, log_start, log_versions, logging_to, note_unpromised
-from .signals import Signals, hearing
+from .signals import Signals
 from .usage import Meter
 
 if TYPE_CHECKING:
@@ -60,15 +60,10 @@ class Session:
 
     Attributes:
         before: the state that the attempt before wrote.
-        find: finds an experiment by its signature.
         as_stored: adds newer keys to an older configuration, see `hydra_main`.
         code: the code that this attempt runs, see `Start`. Only rank 0 knows it.
         edited: returns the files of that code that have changed since it was read.
         added: keys that the experiment runs with for the first time, see `Start`.
-        resume: where it resumes. It is known before main is called.
-        stop: when a search wants it to end early, see endings.py.
-        began: seconds of the monotonic clock.
-        cores: that this rank may use.
     """
 
     experiment: Experiment
@@ -77,16 +72,16 @@ class Session:
     before: RunState
     state: RunState
     console: Console
-    find: Find
+    find: Find  # finds an experiment by its signature
     as_stored: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     code: dict[str, Any] = field(default_factory=dict)
     edited: Callable[[], list[str]] = list
     added: dict[str, Any] = field(default_factory=dict)
-    resume: "Resume | None" = None
+    resume: "Resume | None" = None  # where it resumes, known before main is called
     finished: bool = False
-    stop: dict[str, Any] = field(default_factory=dict)
+    stop: dict[str, Any] = field(default_factory=dict)  # when it ends early, see endings.py
     began: float = field(default_factory=time.monotonic)
-    cores: int = 1
+    cores: int = 1  # that this rank may use
 
     @cached_property
     def meter(self) -> Meter:
@@ -240,7 +235,7 @@ def run(
                 refuse_other_files(experiment, main.files_of_data(xp.cfg.data))
             # A killed run cannot end its data workers. They would hold memory, and locks of files.
             end_all_with_this_process()
-            with entered(xp), hearing(signals, ranks.world_size):
+            with entered(xp), signals.heard_alone(ranks.world_size):
                 # What `main` draws, e.g. the first weights, must follow from `seed` alone.
                 if "seed" in xp.cfg:
                     from ...counters import seed_all  # torch is imported by now

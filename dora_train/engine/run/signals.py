@@ -90,6 +90,13 @@ class Signals:
         finally:
             self.at_once = False
 
+    def heard_alone(self, world_size: int) -> AbstractContextManager[None]:
+        """Return a context in which a signal is heard at once, if this is the only rank."""
+        if world_size == 1:
+            return self.heard_at_once()
+        # None of several ranks may leave alone: the others would wait for it when they meet.
+        return nullcontext()
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
         # A data worker that was forked from the run has its handlers. It ends with the run.
         if os.getpid() != self.process:
@@ -114,11 +121,3 @@ class Signals:
         """
         if self.signum:
             raise Interrupted(self.signum)
-
-
-def hearing(signals: Signals, world_size: int) -> AbstractContextManager[None]:
-    """Return a context in which a signal is heard at once, if this is the only rank."""
-    if world_size == 1:
-        return signals.heard_at_once()
-    # None of several ranks may leave alone: the others would wait for it when they meet.
-    return nullcontext()

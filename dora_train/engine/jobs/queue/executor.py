@@ -248,7 +248,7 @@ def _program_of(order: Order) -> dict[str, Any]:
         "script": [shutil.which("bash") or "/bin/sh", "-c", as_text("\n".join(lines))],
         "logs": as_text(order.folder.absolute()),
         "group": order.group,
-        "last": [as_text(word) for word in order.last],
+        "last": list(map(as_text, order.last)),
         "after": [_number(job_id) for job_id in order.after],
     }
 
