@@ -152,8 +152,12 @@ class SlurmCluster:
     its logs stay there.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """
+        Args:
+            more: lines for slurm.conf.
+        """
+        self.folder, self.more = folder.resolve(), more
         if len(str(self.folder)) > SOCKET_LIMIT:
             raise ValueError(
                 f"{self.folder}: sockets need a shorter path, of at most {SOCKET_LIMIT} characters"
@@ -229,7 +233,7 @@ class SlurmCluster:
             "init.sql": INIT_SQL,
             "slurmdbd.conf": SLURMDBD_CONF,
             "gres.conf": GRES_CONF,
-            "slurm.conf": SLURM_CONF,
+            "slurm.conf": f"{SLURM_CONF}{self.more}\n",
         }
         for name, text in texts.items():
             host = socket.gethostname().partition(".")[0]

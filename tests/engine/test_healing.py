@@ -1,7 +1,8 @@
 """What an open `dora grid` submits again by itself, when, and when it gives up."""
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from dora_train.engine.watch.status import Status
 @dataclass
 class XP:
     sig: str
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class Sheep:

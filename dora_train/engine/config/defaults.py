@@ -29,6 +29,7 @@ DEFAULTS: Mapping[str, Any] = {
     "notify": None,
     "profile": False,
     "code": "snapshot",
+    "retry": {"oom": 0, "gpu": None},
     "job": {"nodes": 1, "tasks_per_node": None, "pack": 1, "at_once": 1},
     "sbatch": {},
     "slurm": {"gpus": 0},

@@ -145,6 +145,8 @@ TAKES: dict[str, tuple[Rule, ...]] = {
     "local.preload": (MODULES,),
     "local.gpus": blank_or(GPUS),
     "notify": blank_or(CHANNELS),
+    "retry.oom": (WHOLE, at_least(0), at_most(20)),
+    "retry.gpu": blank_or(TEXT),
     "job.nodes": (WHOLE, Rule(A_JOB, lambda value: value >= 1), MANY),
     "job.tasks_per_node": blank_or(WHOLE, at_least(1), MANY),
     "job.pack": (WHOLE, at_least(1), MANY),

@@ -199,7 +199,7 @@ def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     refuse_undecoded(os.path.abspath(config.dir), "choose another folder: DORA_DIR=folder")
     config.exclude = [*config.exclude, "dora.*", "slurm.*"]  # as stock Dora adds them
     # The configuration of an older project does not list these keys of the engine.
-    config.exclude += ["deterministic", "notify"]
+    config.exclude += ["deterministic", "notify", "retry.*"]
     config.git_save = True  # jobs run a snapshot; `--no_git_save` sets it to False
     return config
 

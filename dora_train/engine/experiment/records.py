@@ -178,6 +178,9 @@ class Job:
     error: str = ""  # why the scheduler has no such job
     # the process that made the intent (claims.Holder)
     writer: dict[str, Any] = field(default_factory=dict)
+    # {"oom": 2, "gpu": "a100"}: how often its memory was raised, and the GPU that it asks for
+    # instead, since an earlier job had too little memory (grid/memory.py)
+    raised: dict[str, Any] = field(default_factory=dict)
     # the conditions under which a search ends it early (run/endings.py)
     stop: dict[str, Any] = field(default_factory=dict)
 

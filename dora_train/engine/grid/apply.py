@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from .. import environment
-from ..jobs.resources import Shape
 from ..watch.status import look
 from . import submission
 from .cancellation import cancel, is_member, wait_until_over
@@ -11,6 +10,7 @@ from .channels import channels
 from .command import Command
 from .faults import fault
 from .inventory import Inventory
+from .memory import next_raise
 from .packs import jobs_of
 from .plan import Action, Verb
 from .request import JobCode, Outcome, Request, code_before, kept
@@ -111,6 +111,9 @@ class Applier:
             if one.status != before:
                 continue
             actions.append(Action(one.xp.sig, Verb.RESUME))
+            inventory.raised[one.xp.sig] = next_raise(
+                one.experiment.job(), one.status, one.xp.values
+            )
             with located(one):
                 self.command.main.create(one.xp)
         return self._submit(inventory, actions)
@@ -168,11 +171,12 @@ class Applier:
         # A trial that the user retries runs to its last epoch.
         if search is not None and action.verb != Verb.RETRY:
             stop = search.stop_rule(sig)
-        slurm = inventory.slurm[sig]
+        slurm, shape = inventory.asked_by(sheep)
         return Request(
             sheep.experiment,
             slurm,
-            Shape.of(sheep.xp.values),
+            shape,
+            raised=inventory.raised.get(sig, {}),
             packing=inventory.packing_of(sheep, root),
             seen=inventory.seen[sig],
             code_root=root,

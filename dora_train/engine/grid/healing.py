@@ -18,6 +18,7 @@ from ..jobs.executor import Executor
 from ..shell import typed
 from ..watch.status import Status, look
 from .faultless import is_faultless
+from .memory import more_for
 from .request import Outcome
 from .sheep import Sheep
 
@@ -85,7 +86,7 @@ class Healing:
 
     def _is_due(self, sheep: Sheep) -> bool:
         status, sig = sheep.status, sheep.xp.sig
-        if status.state not in (State.INTERRUPTED, State.TIMED_OUT):
+        if status.state not in (State.INTERRUPTED, State.TIMED_OUT) and not self._more(sheep):
             if sig in self._cases:
                 self._cases[sig].due = self._cases[sig].left = None
             return False
@@ -96,16 +97,21 @@ class Healing:
             self._take_up(case, sheep)
         return case.due is not None and time.monotonic() >= case.due
 
+    def _more(self, sheep: Sheep) -> str:
+        """What it gets more, if it ran out of memory and is to be submitted again."""
+        return more_for(sheep.experiment.job(), sheep.status, sheep.xp.values)
+
     def _take_up(self, case: Case, sheep: Sheep) -> None:
         """Decide when an experiment is submitted, or leave it to a person."""
         experiment, status = sheep.experiment, sheep.status
-        if not is_faultless(experiment, status):
+        if not (is_faultless(experiment, status) or self._more(sheep)):
             case.left = status
             return
         checkpoint = _stamp(experiment)
         if checkpoint != case.checkpoint:
             case.restarts, case.checkpoint = 0, checkpoint
-        if max(case.restarts, experiment.state().fruitless) >= MOST_IN_VAIN:
+        in_vain = max(case.restarts, experiment.state().fruitless)
+        if in_vain >= MOST_IN_VAIN and not self._more(sheep):
             case.left = status
             self._say(
                 sheep,

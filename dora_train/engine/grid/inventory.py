@@ -21,6 +21,7 @@ from ..jobs.resources import Shape, parameters
 from ..watch.status import look
 from .command import Command
 from .grids import explore
+from .memory import next_raise, on_other_gpu, with_more
 from .open_ended import GridContext
 from .plan import Action, Known
 from .selection import select, shown_index
@@ -39,11 +40,22 @@ class Inventory:
     slurm: dict[str, SlurmConfig]  # the resources that each of `sheep` asks for
     executor: Executor  # where the jobs of this grid go
     known: dict[str, Known] = field(default_factory=dict)
+    raised: dict[str, dict[str, Any]] = field(default_factory=dict)  # see memory.py
     seen: dict[str, int] = field(default_factory=dict)  # the number of submissions
     job_ids: dict[str, list[str]] = field(default_factory=dict)  # of the last job
 
     def by_sig(self) -> dict[str, Sheep]:
         return {one.xp.sig: one for one in self.sheep}
+
+    def asked_by(self, sheep: Sheep) -> tuple[SlurmConfig, Shape]:
+        """The resources and the shape of the next job of an experiment.
+
+        Raises:
+            UserError: no job can have this shape.
+        """
+        slurm, shape = self.slurm[sheep.xp.sig], Shape.of(sheep.xp.values)
+        raised = self.raised.get(sheep.xp.sig, {})
+        return with_more(slurm, raised), on_other_gpu(slurm, shape, raised)
 
     def packing_of(self, sheep: Sheep, code_root: Path | None = None) -> Packing:
         """How an experiment may share its job. Only SLURM has such jobs.
@@ -51,7 +63,7 @@ class Inventory:
         Args:
             code_root: the code of the job, which may be of an earlier version. None: today's.
         """
-        slurm, shape = self.slurm[sheep.xp.sig], Shape.of(sheep.xp.values)
+        slurm, shape = self.asked_by(sheep)
         is_able = code_root is None or has_program(code_root)
         if self.executor.name != "slurm" or slurm.dependents or not is_able:
             return Packing()
@@ -128,6 +140,7 @@ def update(inventory: Inventory, command: Command) -> None:
     for one in inventory.sheep:
         sig = one.xp.sig
         one.status = statuses[sig]
+        inventory.raised[sig] = next_raise(one.experiment.job(), one.status, one.xp.values)
         if one.status.state == State.COMPLETED:
             one.other_code = bool(command.main.todays_code.differs(one.experiment, one.xp.values))
             inventory.known[sig] = replace(inventory.known[sig], other_code=one.other_code)

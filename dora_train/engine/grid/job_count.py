@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..jobs.packing import Packing
-from ..jobs.resources import Shape
 from .apply import runs_code_before
 from .inventory import Inventory
 from .packs import jobs_of
@@ -29,7 +28,7 @@ def number_of_jobs(inventory: Inventory, actions: Sequence[Action]) -> int | Non
         one, code = sheep[action.sig], ""
         if runs_code_before(one, action):
             code = inventory.known[action.sig].code
-        kind = kind_of(inventory.slurm[action.sig], Shape.of(one.xp.values))
+        kind = kind_of(*inventory.asked_by(one))
         planned[action.sig] = Planned(f"{code}\0{kind}", inventory.packing_of(one))
     if all(one.packing.size == 1 for one in planned.values()):
         return None

@@ -50,6 +50,7 @@ class Wanted:
     drift: Sequence[str] = ()  # keys whose frozen value is another than today's
     code: str = ""  # the snapshot that a job submitted now would run; empty: it was not asked for
     searched: bool = False  # a search names it, and keeps the trials that it has stopped
+    more: str = ""  # it failed for want of memory, and is to have so much more: "1.5 x memory"
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ def _not_live(want: Wanted, status: Status, rules: SubmitRules) -> Action:
         return Action(sig, Verb.KEEP, "completed")
     if state == State.INTERRUPTED:
         return Action(sig, Verb.RESUME, status.why)
+    if want.more:
+        return Action(sig, Verb.RESUME, f"{status.cause}; again with {want.more}")
     if state == State.STOPPED and not want.searched:
         return Action(sig, Verb.RESUME, "stopped by a search")
     if state == State.STOPPED and rules.retry:

@@ -39,6 +39,7 @@ class Request:
     replaces: Sequence[str] = ()
     stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
     packing: Packing = Packing()
+    raised: Mapping[str, Any] = field(default_factory=dict)  # as `Job.raised`
     tells: bool = False  # the last job of the grid sends a message (telling.py)
 
     @property

@@ -182,6 +182,7 @@ def _intent(task: Task, executor: Executor, token: str, name: str) -> Job:
         queue_folder=str(place()) if executor.name == "local" else "",
         writer=_writer(request.experiment, token),
         stop=dict(request.stop),
+        raised=dict(request.raised),
     )
 
 

@@ -21,7 +21,7 @@ from ..experiment.records import State
 from ..experiments import Experiments
 from ..jobs.choose import chosen
 from ..jobs.executor import Executor, nowhere
-from ..jobs.resources import Shape, parameters, refuse_dev, stored
+from ..jobs.resources import parameters, refuse_dev, stored
 from ..upstream.dora import from_command_line
 from ..watch import json_lines
 from ..watch.info import overrides
@@ -31,6 +31,7 @@ from .command import Command
 from .grids import Wants, find_explorer
 from .inventory import Inventory, collect
 from .job_count import number_of_jobs
+from .memory import more_for
 from .plan import Action, Verb, Wanted, limited, make_plan
 from .selection import at, show_one, shown_index
 from .sheep import Sheep, located
@@ -212,7 +213,9 @@ def plan(command: Command, inventory: Inventory) -> list[Action]:
     for sheep in inventory.sheep:
         resources = _resources(inventory, sheep)
         drift = list(map(str, command.main.drift(sheep.xp)))
-        wanted.append(Wanted(sheep.xp.sig, resources, drift, code, searched=search is not None))
+        more = more_for(sheep.experiment.job(), sheep.status, sheep.xp.values)
+        is_trial = search is not None
+        wanted.append(Wanted(sheep.xp.sig, resources, drift, code, is_trial, more))
     actions = make_plan(
         wanted,
         inventory.known,
@@ -235,7 +238,7 @@ def _resources(inventory: Inventory, sheep: Sheep) -> dict[str, Any]:
         UserError: no job can have them.
     """
     with located(sheep):
-        slurm, shape = inventory.slurm[sheep.xp.sig], Shape.of(sheep.xp.values)
+        slurm, shape = inventory.asked_by(sheep)
         parameters(slurm, shape)
         return stored(slurm, shape)
 

@@ -1,10 +1,13 @@
 """How far a run is, and how long it still takes, as text: for a table and for `dora info`."""
 
 import time
+from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 from ..experiment.records import RunState
 
+MORE_MEMORY = 1.5  # of what a job had, each time that it ran out of it (grid/memory.py)
 STALLED = 10  # a run is stalled after this many times its longest gap between signs of progress
 BEAT = 10.0  # seconds: a run that steps faster writes its progress this often
 
@@ -100,6 +103,16 @@ def _days_ago(seconds: float, now: float) -> int:
     """How many midnights lie between a time and now."""
     then, today = time.localtime(seconds), time.localtime(now or time.time())
     return date(*today[:3]).toordinal() - date(*then[:3]).toordinal()
+
+
+def raised_in_words(raised: Mapping[str, Any]) -> str:
+    """`2.25 x memory`, `GPU a100`: what a job was given (`Job.raised`). Empty if nothing was."""
+    words = []
+    if raised.get("oom"):
+        words.append(f"{MORE_MEMORY ** raised['oom']:.3g} x memory")
+    if raised.get("gpu"):
+        words.append(f"GPU {raised['gpu']}")
+    return ", ".join(words)
 
 
 def stalled(run: RunState, now: float) -> str:

@@ -38,7 +38,7 @@ from ..experiment.folder import Experiment
 from ..experiment.records import Job, State
 from ..jobs.executor import Executor, JobInfo, Phase
 from .facts import Facts, facts_of, infos_of, is_completed
-from .progress import stalled
+from .progress import raised_in_words, stalled
 from .progress import when as when  # the report takes it from here
 
 # The executor's word for the end of a job -> the state of the experiment, and its cause. It counts
@@ -76,6 +76,7 @@ class Status:
     certain: bool = True  # False: the machine or scheduler that knows did not answer
     by_job: bool = False  # it runs, or waits, as a job that can be cancelled
     held: bool = False  # not at the scheduler yet, which has no room
+    more: str = ""  # what its job was given since an earlier one had too little: "1.5 x memory"
     out_of_reach: bool = False  # cannot be known from here; DORA_TAKE=1 counts it as gone
 
     @property
@@ -98,7 +99,8 @@ class Status:
             return self.why
         if self.state == State.RUNNING and self.cause.startswith("stalled"):
             return self.cause
-        return str(self.state) if self.certain else f"{self.state} (?)"
+        shown = str(self.state) if self.certain else f"{self.state} (?)"
+        return f"{shown}, {self.more}" if self.more and self.live else shown
 
 
 def decide(facts: Facts) -> Status:
@@ -256,7 +258,11 @@ def _status(
     where = where or _job_where(facts)
     if state == State.RUNNING and facts.info is not None:
         where = ", ".join([where, *(f"GPU {name}" for name in facts.info.gpus)])
-    return Status(state, cause, where, job_id, user, certain, by_job)
+    more = ""
+    if job is not None and state in (State.RUNNING, State.WAITING):
+        more = raised_in_words(job.raised)
+        where = ", ".join(filter(None, [where, more]))
+    return Status(state, cause, where, job_id, user, certain, by_job, more=more)
 
 
 def _job_where(facts: Facts) -> str:
