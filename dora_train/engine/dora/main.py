@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ...report.marks import Marks, Watched
 from .. import environment, output
 from ..config.refused import DORA
-from ..config.values import merged
+from ..config.values import is_excluded, merged
 from ..errors import UserError, refuse_undecoded, report_user_errors
 from ..experiment.contents import Contents
 from ..experiment.find import ROOT, placed
@@ -181,13 +181,20 @@ def _dora_block(file: Path) -> dict[str, Any]:
         return {"dir": environment.outputs() or "outputs", "grid_package": "grids"}
 
 
+class _Settings(DoraConfig):
+    """Dora's own settings, which remember the answers on keys: a grid asks for few of them."""
+
+    def is_excluded(self, arg_name: str) -> bool:
+        return is_excluded(arg_name, self.exclude)
+
+
 def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     """Dora's own settings, from the `dora:` block of the configuration.
 
     Raises:
         UserError: Dora has no such setting, or it is not supported here.
     """
-    config = DoraConfig()
+    config = _Settings()
     for key, value in block.items():
         if key in DORA and value:
             raise UserError(f"dora.{key} is not supported here: {DORA[key]}.")
