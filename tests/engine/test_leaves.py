@@ -46,7 +46,20 @@ GROUPS = {
 }
 # What may also be typed, and does not fit, or depends on something.
 ODD = st.sampled_from(
-    ["1", "1.0", "-2", "abc", "null", "true", "???", "[1,2]", "{a: 1}", "${optim.lr}", "''", "1e400"]
+    [
+        "1",
+        "1.0",
+        "-2",
+        "abc",
+        "null",
+        "true",
+        "???",
+        "[1,2]",
+        "{a: 1}",
+        "${optim.lr}",
+        "''",
+        "1e400",
+    ]
     + ["${oc.env:A_HOME,x}", "${hydra:runtime.choices.data}", "007", "1_0", "+1", ".5", "'${seed}'"]
 )
 KEYS = st.sampled_from(
@@ -57,9 +70,7 @@ KEYS = st.sampled_from(
 def overrides_of(*named: dict[str, st.SearchStrategy[str]]) -> st.SearchStrategy[list[str]]:
     """Some of the keys, each once, with a value."""
     words = [
-        st.tuples(st.just(key), value).map("=".join)
-        for one in named
-        for key, value in one.items()
+        st.tuples(st.just(key), value).map("=".join) for one in named for key, value in one.items()
     ]
     return st.lists(st.one_of(words), max_size=6, unique_by=lambda text: text.partition("=")[0])
 

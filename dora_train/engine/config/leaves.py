@@ -47,6 +47,7 @@ class Leaves:
     def __init__(self, cfg: Callable[[], DictConfig], written: Mapping[str, Any]):
         self._cfg, self._written = cfg, written
         self._places: dict[str, int] = {}  # of each value that can be replaced
+        self._defaults: dict[str, Any] = {}  # what each key takes
         self._resolved: dict[tuple[str | None, ...], bytes] = {}
         texts = list(_interpolations(written))
         self._variables = _found(VARIABLE, texts)
@@ -107,10 +108,13 @@ class Leaves:
         Raises:
             UserError: it does not fit.
         """
-        default = at(defaults, key)
-        if default is MISSING or isinstance(default, dict):
-            default = at(self._written, key)
-        return fitted(key, override.value(), default, str(override.input_line).partition("=")[2])
+        if key not in self._defaults:
+            default = at(defaults, key)
+            if default is MISSING or isinstance(default, dict):
+                default = at(self._written, key)
+            self._defaults[key] = default
+        text = str(override.input_line).partition("=")[2]
+        return fitted(key, override.value(), self._defaults[key], text)
 
     def _resolved_today(self) -> dict[str, Any] | None:
         """The base with its interpolations resolved, a new copy. None: they do not resolve."""
