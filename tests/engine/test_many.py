@@ -11,6 +11,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from experiments import experiment, sweep
@@ -20,8 +21,11 @@ from project import ROOT
 from rich.console import Console
 
 from dora_train.engine.experiment.records import State
+from dora_train.engine.grid import watching
+from dora_train.engine.grid.watching import Watching
 from dora_train.engine.watch.info import lines
 from dora_train.engine.watch.live import Monitor
+from dora_train.engine.watch.status import Status
 from dora_train.report import report as reporting
 from dora_train.report.formats import as_text
 from dora_train.report.parameters import canonical, identity
@@ -78,6 +82,18 @@ def test_a_long_table_shows_the_first_runs_and_says_so(
     assert set(shown) == set(in_order[:4])
     assert "the first 4 of 9 experiments; all of them: --last all" in text
     assert all(one.sig in as_text(Report(tmp_path, ["sweep"], last=99)) for one in made)
+
+
+def test_the_dry_run_of_many_names_the_command_for_their_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(watching, "MOST_OF_A_PLAN", 1)
+    command: Any = SimpleNamespace(grid="big", args=SimpleNamespace(silent=False))
+    inventory: Any = SimpleNamespace(sheep=[SimpleNamespace(status=Status(State.COMPLETED))] * 2)
+    Watching(command, lambda *_: None, lambda: inventory).show_plan(inventory)
+    heading, table = capsys.readouterr().out.splitlines()
+    assert heading.startswith("big   2 XPs   2 completed")
+    assert table.endswith("python -m dora_train.report big")
 
 
 WITHOUT_TORCH = """
