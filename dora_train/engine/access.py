@@ -8,6 +8,7 @@ import os
 import shlex
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from .errors import UserError
@@ -50,10 +51,10 @@ def inode(path: Path) -> int:
         return 0
 
 
-def numbered(folder: Path, ending: str = ".json") -> list[int]:
-    """The numbers N of the files N.json in a folder, ascending."""
+def numbers_of(names: Iterable[str], ending: str = ".json") -> list[int]:
+    """The numbers N of the names N.json, ascending."""
     numbers = []
-    for name in listed(folder):
+    for name in names:
         number = name.removesuffix(ending)
         if name.endswith(ending) and number.isdigit():
             numbers.append(int(number))

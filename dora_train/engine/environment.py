@@ -6,6 +6,7 @@ before the engine can be imported, and the data sets, which do not know the engi
 """
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 OUTPUTS = "DORA_DIR"
@@ -41,6 +42,11 @@ def queue() -> str:
 def gpu_locks() -> str:
     """The folder in which the users of this machine lock its GPUs. Empty: they do not."""
     return os.environ.get(GPU_LOCKS, "/tmp/dora_train_gpus")
+
+
+def values_of(names: Iterable[str]) -> tuple[str | None, ...]:
+    """The variables that the configuration itself names (`${oc.env:NAME}`)."""
+    return tuple(map(os.environ.get, names))
 
 
 def folders_beside_the_code() -> list[str]:

@@ -137,15 +137,18 @@ class Experiments(Lookup):
 
     # --- compared with the configuration of today ---
 
-    def drift(self, xp: XP) -> list[Drift]:
+    def drift(self, xp: XP, experiment: Experiment | None = None) -> list[Drift]:
         """The keys that were frozen with another value than `xp` has now.
 
         Empty for an experiment that is yet to be made.
 
+        Args:
+            experiment: its folder, if it was looked at already.
+
         Raises:
             UserError: by chance, another experiment has the same signature.
         """
-        return self.frozen.drift(xp, self.experiment(xp).birth())
+        return self.frozen.drift(xp, (experiment or self.experiment(xp)).birth())
 
     def refuse_drift(self, xp: XP) -> None:
         """Refuse an experiment whose signature would mean another experiment now.

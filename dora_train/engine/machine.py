@@ -5,10 +5,13 @@ local queue ask here.
 """
 
 import ctypes
+import gc
 import getpass
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -211,6 +214,25 @@ def _started_at(pid: int, started: float) -> bool | None:
     if difference < DAY:
         return None
     return False
+
+
+# --- this process ---
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Let Python not look for cycles again and again while thousands of experiments are read.
+
+    Nor later among what was made here, which is freed when nothing refers to it, as ever.
+    """
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was:
+            gc.enable()
 
 
 # --- the system ---

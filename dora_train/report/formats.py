@@ -36,9 +36,16 @@ LATEX = str.maketrans(
 
 
 def as_text(report: Report) -> str:
-    """The tables in colours and as wide as the terminal, or plain and of any width in a pipe."""
+    """The tables in colours and as wide as the terminal, or plain and of any width in a pipe.
+
+    Of one experiment that is named by its signature, it is the card of `dora info`.
+    """
+    if experiment := report.single():
+        from ..engine.watch.info import lines  # a table needs none of it
+
+        return "\n".join(lines(experiment, report.outputs, report.executor)) + "\n"
     screen = console()
-    shown = report.newest()
+    shown = report.for_a_person()
     with screen.capture() as captured:
         sheets = shown.sheets(screen.width)
         if len(sheets) > 1:

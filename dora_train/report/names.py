@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..engine.access import listed
 from ..engine.errors import UserError, did_you_mean, shortened
-from ..engine.experiment.find import closed, find, readable
+from ..engine.experiment.find import find, may_read, signatures
+from ..engine.experiment.finished import Finished
 from ..engine.experiment.folder import GRIDS, XPS, Experiment, is_signature
 from ..engine.words import shown_path
 from .runs import keys_of
@@ -34,13 +35,18 @@ class Outputs:
         Raises:
             UserError: a name is neither a grid nor the beginning of one signature.
         """
-        sigs = keys_of(map(self._meant, names)) if names else self._all()
-        if not sigs:
+        meant = keys_of(map(self._meant, names)) if names else signatures(self.folder)
+        # most are finished, and then their files need not be read
+        finished = Finished(self.folder).known(meant)
+        found = [finished.get(sig) or Experiment(self.folder / XPS / sig) for sig in meant]
+        if not names:
+            found = self._readable(found)
+        if not found:
             raise UserError(
                 f"there is no experiment in {', '.join(names) or shown_path(self.folder)} yet."
             )
         grids = self._grids_by_sig()
-        return {Experiment(self.folder / XPS / sig): grids.get(sig, []) for sig in sigs}
+        return {one: grids.get(one.sig, []) for one in found}
 
     def _meant(self, name: str) -> list[str]:
         """The signatures that a name stands for."""
@@ -57,12 +63,17 @@ class Outputs:
             f'"{name}" is neither a grid nor a signature{did_you_mean(name, known)}', hint
         )
 
-    def _all(self) -> list[str]:
-        """The signatures that this user may read. A line names those that are left out."""
-        hidden = closed(self.folder)
+    def _readable(self, experiments: Sequence[Experiment]) -> list[Experiment]:
+        """Those that this user may read. A line names those that are left out."""
+        found, hidden = [], []
+        for one in experiments:
+            if one.kept is None and not may_read(one.folder):
+                hidden.append(one.sig)
+            elif one.argv() is not None:
+                found.append(one)
         if hidden:
             print(f"left out, as you may not read them: {shortened(hidden, 8)}.", file=sys.stderr)
-        return [one.sig for one in readable(self.folder) if one.argv() is not None]
+        return found
 
     def _named_by(self, grid: str) -> list[str]:
         """The signatures of a grid."""

@@ -3,7 +3,7 @@
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .runs import Run
@@ -40,7 +40,8 @@ def _differing(runs: Sequence[Run]) -> list[str]:
 
 
 def _varies(runs: Sequence[Run], key: str) -> bool:
-    return len({canonical(run.value(key)) for run in runs}) > 1
+    first = identity(runs[0].value(key))
+    return any(identity(run.value(key)) != first for run in runs)
 
 
 def _follows(runs: Sequence[Run], key: str, chosen: Sequence[str]) -> bool:
@@ -49,9 +50,9 @@ def _follows(runs: Sequence[Run], key: str, chosen: Sequence[str]) -> bool:
     Args:
         chosen: the choices of each run, as one text.
     """
-    by_choice: dict[str, str] = {}
+    by_choice: dict[str, object] = {}
     for run, choice in zip(runs, chosen):
-        value = canonical(run.value(key))
+        value = identity(run.value(key))
         if by_choice.setdefault(choice, value) != value:
             return False
     return True
@@ -72,7 +73,7 @@ def by_separation(groups: Sequence[Sequence[Run]], keys: Iterable[str]) -> list[
 
 def _separated(runs: Sequence[Run], key: str) -> int:
     """The number of ordered pairs of runs with different values."""
-    counts = Counter(canonical(run.value(key)) for run in runs)
+    counts = Counter(identity(run.value(key)) for run in runs)
     return len(runs) ** 2 - sum(count**2 for count in counts.values())
 
 
@@ -83,7 +84,7 @@ def shared(runs: Sequence[Run]) -> dict[str, Any]:
     common = dict(runs[0].delta)
     for run in runs[1:]:
         for key in list(common):  # a copy, as keys are removed
-            if key not in run.delta or canonical(run.delta[key]) != canonical(common[key]):
+            if key not in run.delta or identity(run.delta[key]) != identity(common[key]):
                 del common[key]
     return common
 
@@ -103,6 +104,13 @@ def canonical(value: object) -> str:
     """A text that is equal for equal values. 1 and 1.0 are equal."""
     # str: YAML also has types that JSON does not know, such as dates
     return json.dumps(_plain(value), sort_keys=True, default=str)
+
+
+def identity(value: object) -> Hashable:
+    """Equal for the values whose `canonical` text is equal. A number or a text is its own."""
+    if value is None or type(value) in (int, str) or (type(value) is float and value == value):
+        return value  # type: ignore[return-value]  # all of these have a hash
+    return type(value), canonical(value)
 
 
 def _plain(value: object) -> object:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..engine.errors import UserError
+from ..engine.experiment.finished import Finished
+from ..engine.experiment.folder import Experiment
 from ..engine.jobs.executor import Executor
+from ..engine.machine import without_collections
 from ..engine.watch.board import PIPE_WIDTH
 from . import query
 from .groups import grouped
@@ -20,6 +23,7 @@ from .section import Section
 from .sheet import Sheet, for_people
 
 MOST = 30  # runs in a table of the whole folder, unless the user asks for more
+MOST_ROWS = 500  # runs in any other table for a person
 
 
 @dataclass
@@ -59,7 +63,9 @@ class Report:
         Raises:
             UserError: a name or a key is unknown, or no run is left.
         """
-        runs = read(Outputs(self.outputs).experiments(self.names), self.executor)
+        with without_collections():
+            runs = read(Outputs(self.outputs).experiments(self.names), self.executor)
+        Finished(self.outputs).keep([run.experiment for run in runs if run.finished])
         runs = query.filtered(runs, self.where)
         if self.since is not None:
             runs = query.active(runs, self.since)
@@ -77,7 +83,7 @@ class Report:
         sort = query.full_key(self.sort, self.found) if self.sort else ""
         if not sort and self.is_list:
             sort = query.NEWEST_FIRST
-        chosen = self._chosen()
+        chosen = self._chosen
         found = []
         for group in grouped(self.found, self.over_keys):
             one = Section(group.name, group.runs, self.over_keys, sort, self.reverse, chosen)
@@ -101,9 +107,12 @@ class Report:
         Raises:
             UserError: no run has such a metric.
         """
-        return self._chosen() or metric_names(self.runs)
+        return self._chosen or metric_names(self.runs)
 
+    @cached_property
     def _chosen(self) -> list[str]:
+        if not self.chosen_metrics:
+            return []
         known = metric_names(self.found)
         wanted = [query.full_key(key, self.found) for key in self.chosen_metrics]
         for name in wanted:
@@ -125,12 +134,33 @@ class Report:
             shown.append("...")
         return " ".join(shown)
 
-    def newest(self) -> "Report":
-        """The report for a person: of a large folder without any choice, the newest runs only."""
-        is_chosen = self.names or self.over or self.is_list
-        if is_chosen or len(self.found) <= MOST:
+    def single(self) -> Experiment | None:
+        """The experiment, if the user names one by its signature and asks for nothing else."""
+        asked = (self.where, self.over, self.sort, self.chosen_metrics, self.last, self.since)
+        outputs = Outputs(self.outputs)
+        if len(self.names) != 1 or any(asked) or self.names[0] in outputs.grids():
+            return None
+        return next(iter(outputs.experiments(self.names)))
+
+    def for_a_person(self) -> "Report":
+        """The same, with no more runs than a person can read, unless the times were asked for.
+
+        Of a large folder without any choice these are the newest runs, else the first ones in the
+        order of the report.
+        """
+        if self.over or self.is_list:
             return self
-        return replace(self, last=MOST, left_out=len(self.found) - MOST)
+        if not self.names and len(self.found) > MOST:
+            return self._only(query.newest(self.found)[:MOST], MOST)
+        if len(self.found) > MOST_ROWS:
+            return self._only(self.runs[:MOST_ROWS])
+        return self
+
+    def _only(self, runs: list[Run], last: int | None = None) -> "Report":
+        """The report of some of the runs, which are not read again."""
+        made = replace(self, last=last, left_out=len(self.found) - len(runs))
+        made.__dict__["found"] = runs
+        return made
 
     def sheets(self, width: int = PIPE_WIDTH) -> list[Sheet]:
         """The table of the runs, or a table of the settings for each section.
@@ -142,16 +172,17 @@ class Report:
             return [self._of_settings(section, width) for section in self.sections]
         note = ""
         if self.left_out:
+            which = "last" if self.is_list else "first"
             note = (
-                f"the last {len(self.runs)} of {len(self.runs) + self.left_out} experiments;"
+                f"the {which} {len(self.runs)} of {len(self.runs) + self.left_out} experiments;"
                 " all of them: --last all"
             )
-        chosen = self._chosen()
+        chosen = self._chosen
         table = sheet_of_runs(self.title, self.sections, chosen, width, self.is_list, note)
         return [table]
 
     def _of_settings(self, section: Section, width: int) -> Sheet:
-        shown = list(self._chosen())
+        shown = list(self._chosen)
         if not shown:
             # Each metric of a setting is wide: it has a mean and a spread.
             name = section.compared.rpartition(".")[2]

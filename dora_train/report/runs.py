@@ -48,6 +48,11 @@ class Run:
         """Whether it reached its end, so that its metrics are final."""
         return self.status.state == State.COMPLETED
 
+    def has_same_content(self, other: "Run") -> bool:
+        """Whether the other one was read from the same state, history and result."""
+        mine = (self.status, self.state, self.birth, self.history, self.result)
+        return mine == (other.status, other.state, other.birth, other.history, other.result)
+
     @cached_property
     def argv(self) -> list[str]:
         """The overrides that made it."""

@@ -48,7 +48,7 @@ class Section:
         """The metric that chose the best epochs: `best.acc`. Empty if there is no metric yet."""
         return query.main_metric(self.found, self.better)
 
-    @property
+    @cached_property
     def tested(self) -> str:
         """The main metric on the test set: `test.acc`. Empty if no run has it."""
         name = TEST + self.main.rpartition(".")[2]

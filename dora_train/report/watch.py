@@ -6,6 +6,7 @@ that the runs stored.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,7 @@ class LiveTable:
         self.better = told_by(runs)
         self._runs = list(runs)
         self._marks = Marks()
+        self._drawn: tuple[list[Run], int | None, Board] | None = None
 
     def rows(self, trim: int | None = None, trim_last: bool = False) -> list[Run]:
         """The runs as they are now. The monitor passes `trim`; it has no meaning here."""
@@ -54,6 +56,14 @@ class LiveTable:
 
     def draw(self, rows: Sequence[Run], most: int | None = None) -> Board:
         """Args: most: lines of the screen. None: without a limit."""
+        header = heading(self.name, statuses_of(rows))
+        if self._drawn is None or not _is_same(self._drawn[:2], (rows, most)):
+            self._drawn = list(rows), most, self._draw(header, rows, most)
+        board = self._drawn[2]
+        board.header = header  # the time in it goes on
+        return board
+
+    def _draw(self, header: str, rows: Sequence[Run], most: int | None) -> Board:
         columns = list(META)
         for name in metric_names(rows):
             if _is_shown(name):
@@ -66,17 +76,28 @@ class LiveTable:
             progress = meta(run.state, run.status, run.epochs)
             values = {**_nested(run), "Meta": {**own, **progress}}
             lines.append(Line(run.status, values, group=group))
-        header = heading(self.name, statuses_of(rows))
         names = dict.fromkeys(line.group for line in lines)
         parts = {name: Part(name, "", self.better) for name in names if name}
         return Board(header, self.base, columns, lines, self.better, most=most, parts=parts)
 
 
 def _again(run: Run, one: Watched) -> Run:
-    """The run, read once more unless it is finished and was read since."""
+    """The run, read once more unless it is finished and was read since.
+
+    It is the same object if nothing has changed.
+    """
     if run.finished and one.status == run.status:
         return run
-    return read_one(one.experiment, one.status)
+    again = read_one(one.experiment, one.status)
+    return run if run.has_same_content(again) else again
+
+
+def _is_same(
+    drawn: tuple[Sequence[Run], int | None], now: tuple[Sequence[Run], int | None]
+) -> bool:
+    """Whether the same runs are to be drawn on as many lines."""
+    (before, lines_before), (rows, lines) = drawn, now
+    return lines == lines_before and len(rows) == len(before) and all(map(is_, rows, before))
 
 
 def _is_shown(metric: str) -> bool:

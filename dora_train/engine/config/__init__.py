@@ -2,6 +2,7 @@
 
 compose.py     overrides -> configuration -> what differs from the defaults
 bases.py       the configuration of each combination of groups, as Hydra composes it
+leaves.py      puts single values into a copy of one, in plain Python
 apply.py       puts the values of overrides into a configuration
 overrides.py   overrides as Hydra's parser reads them
 keys.py        the rules for a key and its value

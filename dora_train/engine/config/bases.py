@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..upstream.hydra import ConfigFile, files_of, groups_of, read_files_once
 from . import recipes
 from .keys import at
+from .leaves import Leaves
 from .values import flatten
 
 
@@ -41,6 +42,11 @@ class Base:
     def choices(self) -> dict[str, Any]:
         """The option of each group, also of Hydra's own groups."""
         return OmegaConf.to_container(self.hydra.hydra.runtime.choices)  # type: ignore[return-value]
+
+    @cached_property
+    def leaves(self) -> Leaves:
+        """Its single values, which need no copy of the DictConfig to be replaced."""
+        return Leaves(self.cfg, self.raw)
 
 
 def as_written(cfg: DictConfig) -> dict[str, Any]:

@@ -19,8 +19,9 @@ this one is right:
 | numpy's scalars, `inf` in a grid | TypeError; the text `Infinity` | numbers |
 | two experiments with the same 32 bits | one folder for both | refused, with both: `tag=WORD` |
 
-Hydra composes once for each combination of groups (bases.py). Values are then put into a copy
-(apply.py), with errors that name the key. A configuration is composed here and nowhere else.
+Hydra composes once for each combination of groups (bases.py). Values are then put into a copy, with
+errors that name the key: in plain Python if that is enough (leaves.py), else in OmegaConf
+(apply.py). A configuration is composed here and nowhere else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -119,18 +120,53 @@ class Composer:
                 options[override.key_or_group] = name
                 texts.append(str(override.input_line))
         base = self._bases.of(*sorted(texts))  # in any order they are the same experiment
+        argv = [str(override.input_line) for override in parsed]
+        return self._of_leaves(base, values, options, argv) or self._of_any(
+            base, values, options, argv
+        )
+
+    def _of_leaves(
+        self, base: Base, overrides: list[Override], options: dict[str, Any], argv: list[str]
+    ) -> Composed | None:
+        """As `_of_any`, if all overrides replace single values. None: not all do."""
+        found = base.leaves.replaced(overrides, self.defaults)
+        if found is None:
+            return None
+        delta = [*self._group_delta(options), *found.changed]
+        composed = Composed(found.values, argv, delta, self._choices(base))
+        if composed.choices.get(PRESET) is not None:
+            raw = base.leaves.written(found.leaves)
+            without = differences(self._without_preset(base).raw, raw)
+            if holds_interpolation(dict(without)):
+                return None
+            composed.former = delta
+            composed.delta = [*self._group_delta_without_preset(base, options), *without]
+        return composed
+
+    def _of_any(
+        self, base: Base, overrides: list[Override], options: dict[str, Any], argv: list[str]
+    ) -> Composed:
+        """The configuration of the chosen groups, with overrides of values.
+
+        Args:
+            options: the options that overrides have chosen, by group.
+            argv: all overrides.
+
+        Raises:
+            UserError: a value does not fit, or the configuration does not resolve.
+        """
         cfg = base.cfg()
-        for override in sorted(values, key=set_before_delete):
+        for override in sorted(overrides, key=set_before_delete):
             apply(cfg, override, self.defaults, self.groups)
         raw = as_written(cfg)
         if "${hydra:" in str(raw):  # only then, as it takes as long as all the rest
             HydraConfig.instance().set_config(base.hydra)
         delta = [*self._group_delta(options), *self._value_delta(base, cfg, raw)]
-        argv = [str(override.input_line) for override in parsed]
         composed = Composed(_resolved(cfg), argv, delta, self._choices(base))
         if composed.choices.get(PRESET) is not None:
             composed.former = delta
-            composed.delta = self._delta_without_preset(base, cfg, raw, options)
+            without = self._value_delta(self._without_preset(base), cfg, raw)
+            composed.delta = [*self._group_delta_without_preset(base, options), *without]
         return composed
 
     def layers(self, overrides: Sequence[str]) -> list[dict[str, Any]]:
@@ -155,16 +191,17 @@ class Composer:
         """The option of each group, without Hydra's own groups."""
         return {group: name for group, name in base.choices.items() if group in self.groups}
 
-    def _delta_without_preset(
-        self, base: Base, cfg: DictConfig, raw: Mapping[str, Any], options: Mapping[str, Any]
-    ) -> Delta:
-        """The delta in which the file of `experiment=NAME` counts by its values."""
+    def _group_delta_without_preset(self, base: Base, options: Mapping[str, Any]) -> Delta:
+        """The choices of a delta in which the file of `experiment=NAME` counts by its values."""
         groups = {}
         for group, name in (self._choices(base) | dict(options)).items():
             if group.partition("/")[0] != PRESET:
                 groups[group] = name
-        without = self._bases.of(*sorted(recipes.without(base.choices, base.files, [PRESET])))
-        return [*self._group_delta(groups), *self._value_delta(without, cfg, raw)]
+        return self._group_delta(groups)
+
+    def _without_preset(self, base: Base) -> Base:
+        """The configuration of the same groups without `experiment=NAME`."""
+        return self._bases.of(*sorted(recipes.without(base.choices, base.files, [PRESET])))
 
     def _group_delta(self, options: Mapping[str, Any]) -> Delta:
         """The choices that are neither the defaults' own, nor come with another choice."""
@@ -184,28 +221,10 @@ class Composer:
         Args:
             raw: the values of `cfg` as they are written.
         """
-        return [(key, self._plain(cfg, key, value)) for key, value in differences(base.raw, raw)]
-
-    def _plain(self, cfg: DictConfig, key: str, written: object) -> object:
-        """The value of a difference: resolved if the override itself was an interpolation.
-
-        Raises:
-            UserError: it does not resolve.
-        """
-        if key.startswith("~") or written == "???" or not holds_interpolation(written):
-            return written
-        try:
-            value = OmegaConf.select(cfg, key)
-            if OmegaConf.is_config(value):
-                return OmegaConf.to_container(value, resolve=True)
-        except OmegaConfBaseException as error:
-            raise UserError(
-                f"{key}={written} does not resolve: {str(error).splitlines()[0]}"
-            ) from error
-        default = at(self.defaults, key)
-        if default is MISSING:
-            return value
-        return coerced(key, value, default, str(value))
+        delta = []
+        for key, written in differences(base.raw, raw):
+            delta.append((key, _plain(cfg, key, written, self.defaults)))
+        return delta
 
     def _check_group(self, override: Override) -> None:
         """Check the group of an override.
@@ -238,6 +257,28 @@ class Composer:
                     f'unknown {group} "{name}"{did_you_mean(file, options)}',
                     f"{group} has: {shortened(options)}.",
                 )
+
+
+def _plain(cfg: DictConfig, key: str, written: object, defaults: Mapping[str, Any]) -> object:
+    """The value of a difference: resolved if the override itself was an interpolation.
+
+    Raises:
+        UserError: it does not resolve.
+    """
+    if key.startswith("~") or written == "???" or not holds_interpolation(written):
+        return written
+    try:
+        value = OmegaConf.select(cfg, key)
+        if OmegaConf.is_config(value):
+            return OmegaConf.to_container(value, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(
+            f"{key}={written} does not resolve: {str(error).splitlines()[0]}"
+        ) from error
+    default = at(defaults, key)
+    if default is MISSING:
+        return value
+    return coerced(key, value, default, str(value))
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:

@@ -75,14 +75,26 @@ def split(
     Args:
         exclude: patterns of the keys that do not count, as in `dora.exclude`.
     """
-    counted: Delta = []
-    excluded: Delta = []
-    for key, value in flatten(config):
-        if is_excluded(key, exclude):
-            excluded.append((key, value))
+    return _split(config, tuple(exclude), "")
+
+
+def _split(
+    config: Mapping[str, Any], exclude: tuple[str, ...], prefix: str
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    counted: dict[str, Any] = {}
+    excluded: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            inner, rest = _split(value, exclude, f"{prefix}{key}.")
+            if inner:
+                counted[key] = inner
+            if rest:
+                excluded[key] = rest
+        elif _matches(f"{prefix}{key}", exclude):
+            excluded[key] = value
         else:
-            counted.append((key, value))
-    return unflatten(counted), unflatten(excluded)
+            counted[key] = value
+    return counted, excluded
 
 
 def is_excluded(key: str, exclude: Sequence[str]) -> bool:

@@ -10,17 +10,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from dora.conf import DoraConfig
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ...report.marks import Marks, Watched
 from .. import environment, output
 from ..config.refused import DORA
-from ..config.values import merged
+from ..config.values import is_excluded, merged
 from ..errors import UserError, refuse_undecoded, report_user_errors
 from ..experiment.contents import Contents
 from ..experiment.find import ROOT, placed
@@ -32,6 +31,9 @@ from ..run.spawn import end_with_parent
 from ..upstream.dora import config_folder, install, own_command
 from ..watch import json_lines
 from . import verbs
+
+if TYPE_CHECKING:
+    from ...report.marks import Marks, Watched
 
 JSON_VERBS = ("run", "grid", "info", "launch")  # they print JSON with DORA_JSON=1
 
@@ -152,10 +154,12 @@ class TrainMain(Experiments):
         return run(self, xp, signals, job.stop)
 
     @cached_property
-    def _marks(self) -> Marks:
+    def _marks(self) -> "Marks":
+        from ...report.marks import Marks  # of all verbs, only a table needs it
+
         return Marks()
 
-    def marks(self, watched: Iterable[Watched]) -> Mapping[str, tuple[str, str]]:
+    def marks(self, watched: Iterable["Watched"]) -> Mapping[str, tuple[str, str]]:
         """As there, by the groups and the verdicts of the report."""
         return self._marks.of(watched)
 
@@ -181,13 +185,20 @@ def _dora_block(file: Path) -> dict[str, Any]:
         return {"dir": environment.outputs() or "outputs", "grid_package": "grids"}
 
 
+class _Settings(DoraConfig):
+    """Dora's own settings, which remember the answers on keys: a grid asks for few of them."""
+
+    def is_excluded(self, arg_name: str) -> bool:
+        return is_excluded(arg_name, self.exclude)
+
+
 def _dora_config(block: Mapping[str, Any]) -> DoraConfig:
     """Dora's own settings, from the `dora:` block of the configuration.
 
     Raises:
         UserError: Dora has no such setting, or it is not supported here.
     """
-    config = DoraConfig()
+    config = _Settings()
     for key, value in block.items():
         if key in DORA and value:
             raise UserError(f"dora.{key} is not supported here: {DORA[key]}.")

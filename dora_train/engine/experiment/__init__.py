@@ -6,6 +6,7 @@ ledger.py        the attempts and the jobs of an experiment
 claims.py        which process holds an experiment
 xp.py            an experiment as a command knows it: Dora's XP, and its Link to the history
 lookup.py        from overrides or a signature to an XP, by Dora's names
+finished.py      the index of finished experiments. kept.py has its lines
 find.py          from the beginning of a signature to the folder
 drift.py         the frozen values beside those of today
 frozen.py        the values that `-f SIG` takes from today

@@ -33,7 +33,7 @@ from pathlib import Path
 from .. import environment, machine
 from ..access import inode
 from ..errors import UserError
-from ..files import allow_colleagues, read_json, take_name
+from ..files import allow_colleagues, take_name
 from ..machine import user_name
 from .folder import Experiment
 from .records import Job, State, from_stored
@@ -150,18 +150,18 @@ class Holder:
 def latest(experiment: Experiment) -> Holder | None:
     """The holder of the last attempt, alive or not. None if there was none, or this is a copy."""
     number = max(experiment.attempt_numbers(), default=0)
-    path = experiment.attempts / f"{number}.json"
-    made = from_stored(Holder, read_json(path))
-    if made is None or _is_copy(made, path):
+    name = f"attempts/{number}.json"
+    made = from_stored(Holder, experiment.read(name))
+    if made is None or _is_copy(made, experiment, name):
         return None
     return made
 
 
-def _is_copy(made: Holder, path: Path) -> bool:
+def _is_copy(made: Holder, experiment: Experiment, name: str) -> bool:
     """Whether a claim came here in a copy of its folder. Its process writes to another place."""
-    if inode(path) == made.inode:
+    if experiment.inode(name) == made.inode:
         return False
-    return machine.wrote_elsewhere(made.folder, made.boot_id, path.parents[1])
+    return machine.wrote_elsewhere(made.folder, made.boot_id, experiment.folder)
 
 
 def holder(experiment: Experiment, ask: Ask | None = None) -> tuple[Holder | None, bool | None]:

@@ -6,13 +6,13 @@ with the data of today. The times of the files do not count, nor the folder that
 Standard library only.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import UserError
 from .folder import Experiment
+from .kept import mark_of
 
 Contents = Mapping[str, Sequence[Any]]
 PART, SIZE, CHECKSUM = range(3)
@@ -59,17 +59,10 @@ class Changes:
 
 
 def mark(experiment: Experiment) -> bytes:
-    """Eight bytes that are the same for the same contents. Empty if the contents were not stored.
-
-    They are gzip's own checksum and length of the text, at the end of the file. To read all of the
-    file takes long if the data have many files.
-    """
-    try:
-        with open(experiment.folder / "data.json.gz", "rb") as file:
-            file.seek(-8, os.SEEK_END)
-            return file.read()
-    except OSError:
-        return b""
+    """What is the same for the same contents: see kept.py."""
+    if experiment.kept is not None:
+        return experiment.kept.mark()
+    return mark_of(experiment.folder)
 
 
 def _few(names: Sequence[str]) -> str:

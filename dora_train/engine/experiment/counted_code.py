@@ -147,6 +147,17 @@ def texts(value: object) -> Iterator[str]:
             yield from texts(inner)
 
 
+def counted_texts(
+    values: Mapping[str, Any], exclude: Sequence[str], prefix: str = ""
+) -> Iterator[str]:
+    """The texts of the part of a configuration that counts in the signature."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from counted_texts(value, exclude, f"{prefix}{key}.")
+        elif isinstance(value, (str, list)) and not is_excluded(f"{prefix}{key}", exclude):
+            yield from texts(value)
+
+
 @dataclass(frozen=True)
 class _Module:
     """The meaning of one file."""

@@ -84,6 +84,8 @@ class FrozenValues:
         # The user may ask to continue with the frozen values.
         if birth is None or environment.frozen_values_asked():
             return []
+        if _is_frozen(birth.config, xp.values, tuple(self.dora.exclude)):
+            return []
         known = {key for key, _ in flatten(birth.config)}
         younger = {key for key, _ in flatten(self.as_stored(birth.config))} - known
         now = self.counted(xp.values)
@@ -97,6 +99,27 @@ class FrozenValues:
         frozen = dict(flatten(self.of(xp, birth)))
         counted = flatten(self.counted(xp.values))
         return {key: value for key, value in counted if key not in frozen}
+
+
+def _is_frozen(
+    config: Mapping[str, Any], values: Mapping[str, Any], exclude: Sequence[str], prefix: str = ""
+) -> bool:
+    """Whether `config` has exactly the values that count, and each is the same.
+
+    Mostly it is so, and then nothing else needs to be compared.
+    """
+    if not config.keys() <= values.keys():
+        return False
+    for key, value in values.items():
+        if key in config and config[key] == value:
+            continue
+        frozen = config.get(key, {})
+        if isinstance(value, Mapping) and isinstance(frozen, Mapping) and value:
+            if not _is_frozen(frozen, value, exclude, f"{prefix}{key}."):
+                return False
+        elif key in config or not is_excluded(f"{prefix}{key}", exclude):
+            return False
+    return True
 
 
 def _differing(

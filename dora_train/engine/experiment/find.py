@@ -69,7 +69,7 @@ def readable(folder: Path) -> list[Experiment]:
     Args:
         folder: as for `find`.
     """
-    return [experiment for experiment in _all(folder) if _may_read(experiment.folder)]
+    return [experiment for experiment in _all(folder) if may_read(experiment.folder)]
 
 
 def closed(folder: Path) -> list[str]:
@@ -78,16 +78,24 @@ def closed(folder: Path) -> list[str]:
     Args:
         folder: as for `find`.
     """
-    return [experiment.sig for experiment in _all(folder) if not _may_read(experiment.folder)]
+    return [experiment.sig for experiment in _all(folder) if not may_read(experiment.folder)]
 
 
 def _all(folder: Path) -> list[Experiment]:
     """The experiments below `folder`, by their signatures."""
-    names = filter(is_signature, listed(folder / XPS))
-    return [Experiment(folder / XPS / name) for name in sorted(names)]
+    return [Experiment(folder / XPS / name) for name in signatures(folder)]
 
 
-def _may_read(folder: Path) -> bool:
+def signatures(folder: Path) -> list[str]:
+    """The signatures of all experiments, sorted.
+
+    Args:
+        folder: as for `find`.
+    """
+    return sorted(filter(is_signature, listed(folder / XPS)))
+
+
+def may_read(folder: Path) -> bool:
     """Whether this user may read a folder and its files. The file that is written first decides."""
     if not os.access(folder, os.R_OK | os.X_OK):
         return False

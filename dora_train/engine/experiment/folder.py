@@ -32,6 +32,7 @@ killed, or run on another machine. It imports nothing slow: no torch, no Dora, n
       best.ckpt       the weights of the best epoch in the history of last.ckpt. A new best epoch
                       waits in best.next.ckpt until last.ckpt has its entry
       train.log metrics.csv events.out.tfevents.*
+    outputs/finished.index  copies of the small files of finished experiments (finished.py)
     outputs/cleared/SIG/    the results of before a `--clear`, until the new run has a checkpoint
 """
 
@@ -48,7 +49,7 @@ from pathlib import Path
 from typing import Any
 
 from ..access import exists
-from ..files import read_json, read_json_as, write_json, write_once, written_aside
+from ..files import read_json, write_json, write_once, written_aside
 from .ledger import Ledger
 from .records import Birth, RunState, SearchRecord, Start, State, from_stored
 
@@ -190,7 +191,7 @@ class Experiment(Ledger):
         return any(path.exists() for path in found)
 
     def birth(self) -> Birth | None:
-        return from_stored(Birth, read_json(self.folder / "birth.json"))
+        return from_stored(Birth, self.read("birth.json"))
 
     def write_birth(self, birth: Birth) -> bool:
         """Write the birth, once. False if another process was first."""
@@ -200,11 +201,11 @@ class Experiment(Ledger):
 
     def argv(self) -> list[str] | None:
         """The overrides that made it. Experiments of stock Dora have these and no birth."""
-        return read_json_as(self.folder / ".argv.json", list)
+        return self.read_as(".argv.json", list)
 
     def state(self) -> RunState:
         """The run's last report. A new one if there is none."""
-        content = read_json(self.folder / "state.json")
+        content = self.read("state.json")
         run = from_stored(RunState, content)
         if run is None or run.state not in STATES:
             return RunState()
@@ -220,13 +221,14 @@ class Experiment(Ledger):
         A version is listed again if the run returned to it. It is left out if a later attempt redid
         all of its epochs. Before the first attempt, it is the code that is to run.
         """
-        starts, birth = self.starts(), self.birth()
+        starts = self.starts()
         if not starts:
-            for record in (self.job(), birth):
+            for record in (self.job(), self.birth()):
                 if record is not None and record.code:
                     return [Start(1, record.code)]
             return []
-        if starts[0].step and birth:  # its first attempt was of a version without such files
+        # If it began in the middle, its first attempt was of a version without such files.
+        if starts[0].step and (birth := self.birth()):
             starts.insert(0, Start(1, birth.code))
         found: list[Start] = []
         for start in starts:
@@ -246,7 +248,7 @@ class Experiment(Ledger):
 
     def history(self) -> list[dict]:
         """One entry per epoch, e.g. `{"train": {"loss": 0.2, "acc": 0.9}, "valid": {...}}`."""
-        history = read_json_as(self.folder / "history.json", list) or []
+        history = self.read_as("history.json", list) or []
         return history if _are_all(dict, history) else []
 
     def write_history(self, history: list[dict]) -> None:
@@ -254,7 +256,7 @@ class Experiment(Ledger):
 
     def inputs(self) -> Any:
         """`dora_train.data.inputs.Inputs` as plain Python. None if none was stored."""
-        return read_json(self.folder / "inputs.json")
+        return self.read("inputs.json")
 
     def write_inputs(self, inputs: dict[str, Any]) -> None:
         write_json(self.folder / "inputs.json", inputs)
@@ -274,7 +276,7 @@ class Experiment(Ledger):
     def result(self) -> dict | None:
         """`{"best": {"epoch": 16, "loss": ..., "acc": ...}, "test": {...}, "epochs": 20, "reason":
         ...}`."""
-        return read_json_as(self.folder / "result.json", dict)
+        return self.read_as("result.json", dict)
 
     def write_result(self, result: dict) -> None:
         write_json(self.folder / "result.json", result)
@@ -284,7 +286,7 @@ class Experiment(Ledger):
 
         The names of the classes are in `inputs()`.
         """
-        matrix = read_json_as(self.folder / "confusion.json", list)
+        matrix = self.read_as("confusion.json", list)
         if matrix is None or not _are_all(list, matrix):
             return None
         for row in matrix:

@@ -10,23 +10,69 @@ jobs/N.end.json         how it ended as a member of a packed job, whose other me
 */N.cancel.json         who asked for its end, and when
 """
 
+import fnmatch
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import machine
-from ..access import inode, numbered
-from ..files import read_json, read_json_as, write_json, write_once
+from ..access import inode, listed, numbers_of
+from ..files import read_json, write_json, write_once
+from .kept import Kept
 from .records import Job, Start, Usage, from_stored
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """The attempts and the jobs of the experiment in a folder."""
+    """The attempts and the jobs of the experiment in a folder.
+
+    Args:
+        kept: its small files as they were when it was finished (finished.py). None: files are read.
+    """
 
     folder: Path
+    kept: Kept | None = field(default=None, compare=False, repr=False)
+
+    def read(self, name: str) -> Any:
+        """The content of a JSON file, e.g. "attempts/1.json". None if it is missing or damaged.
+
+        Raises:
+            UserError: this user may not read it.
+        """
+        if self.kept is not None and self.kept.has(name):
+            return self.kept.content(name)
+        return read_json(self.folder / name)
+
+    def read_as(self, name: str, kind: type[T]) -> T | None:
+        """As `read`. None as well if the content is of another type."""
+        content = self.read(name)
+        return content if isinstance(content, kind) else None
+
+    def inode(self, name: str = "") -> int:
+        """The inode of a claim, or of the folder itself. 0 if it is missing."""
+        if self.kept is not None:
+            return self.kept.inode(name)
+        return inode(self.folder / name)
+
+    def _names(self, folder: str) -> list[str]:
+        return listed(self.folder / folder) if self.kept is None else self.kept.names(folder)
+
+    def _numbered(self, folder: str, ending: str = ".json") -> list[int]:
+        return numbers_of(self._names(folder), ending)
+
+    def _write_once(self, name: str, content: object) -> bool:
+        """Write a file of the ledger, unless it exists. False: another process was first."""
+        written = write_once(self.folder / name, content)
+        if written:  # so that finished.py notices: it looks at this folder
+            with suppress(OSError):
+                os.utime(self.attempts)
+        return written
 
     @property
     def attempts(self) -> Path:
@@ -38,11 +84,11 @@ class Ledger:
 
     def job_number(self) -> int:
         """The number of the last submission, also of one that failed. 0: there was none."""
-        return max(numbered(self.jobs), default=0)
+        return max(self._numbered("jobs"), default=0)
 
     def attempt_numbers(self) -> list[int]:
         """The numbers of all attempts so far, ascending."""
-        return numbered(self.attempts)
+        return self._numbered("attempts")
 
     def job(self) -> Job | None:
         """The last submission that counts.
@@ -59,7 +105,7 @@ class Ledger:
     def _is_copied_from(self, writer: Mapping[str, Any]) -> bool:
         """Whether the process that made an intent wrote to another folder than this one."""
         folder, number = writer.get("folder"), writer.get("inode")
-        if not folder or number == inode(self.folder):
+        if not folder or number == self.inode():
             return False
         return machine.wrote_elsewhere(str(folder), str(writer.get("boot_id")), self.folder)
 
@@ -68,19 +114,21 @@ class Ledger:
 
         If the file is damaged, the token is empty. The scheduler may have the job all the same.
         """
-        path = self.jobs / f"{number}.json"
-        try:
-            submitted = path.stat().st_mtime
-        except OSError:
-            return None
-        job = from_stored(Job, read_json(path)) or Job(token="", cluster="", submitted=submitted)
-        record = read_json_as(self.jobs / f"{number}.id.json", dict) or {}
+        job = from_stored(Job, self.read(f"jobs/{number}.json"))
+        if job is None:
+            try:
+                submitted = (self.jobs / f"{number}.json").stat().st_mtime
+            except OSError:
+                return None
+            job = Job(token="", cluster="", submitted=submitted)
+        record = self.read_as(f"jobs/{number}.id.json", dict) or {}
         for key in ("job_id", "log", "dependents", "error"):
             if key in record:
                 setattr(job, key, record[key])
         if "snapshot" in job.code:  # the name of `hash` in files of earlier versions
-            job.code["hash"] = job.code.pop("snapshot")
-        job.number, job.cancelled = number, self._cancelled_by(self.jobs, number)
+            job.code = {**job.code, "hash": job.code["snapshot"]}
+            del job.code["snapshot"]
+        job.number, job.cancelled = number, self._cancelled_by("jobs", number)
         return job
 
     def intend_job(self, job: Job) -> bool:
@@ -88,7 +136,7 @@ class Ledger:
 
         Of several processes exactly one gets True, and may submit.
         """
-        return write_once(self.jobs / f"{job.number}.json", asdict(job))
+        return self._write_once(f"jobs/{job.number}.json", asdict(job))
 
     def record_job(
         self,
@@ -100,7 +148,7 @@ class Ledger:
     ) -> bool:
         """Store the result of a submission, once. False: another process has stored one already."""
         record = {"job_id": job_id, "log": log, "dependents": list(dependents), "error": error}
-        return write_once(self.jobs / f"{number}.id.json", record)
+        return self._write_once(f"jobs/{number}.id.json", record)
 
     def end_job(self, number: int, token: str, word: str, code: int = 0, signum: int = 0) -> None:
         """Store how submission `number` ended as a member of a packed job.
@@ -109,7 +157,7 @@ class Ledger:
             word: as in `JobInfo`.
         """
         end = {"token": token, "word": word, "code": code, "signal": signum, "time": time.time()}
-        write_once(self.jobs / f"{number}.end.json", end)
+        self._write_once(f"jobs/{number}.end.json", end)
 
     def job_end(self, token: str) -> dict[str, Any] | None:
         """How a member of a packed job ended. None if it has not, or was in no such job.
@@ -117,8 +165,8 @@ class Ledger:
         Args:
             token: of the submission.
         """
-        for number in reversed(numbered(self.jobs, ".end.json")):
-            end = read_json_as(self.jobs / f"{number}.end.json", dict)
+        for number in reversed(self._numbered("jobs", ".end.json")):
+            end = self.read_as(f"jobs/{number}.end.json", dict)
             if token and end and end.get("token") == token:
                 return end
         return None
@@ -126,25 +174,24 @@ class Ledger:
     def cancel_job(self, number: int, by: str) -> None:
         """Store who asked for the end of submission `number`. Else its end would look like a
         failure."""
-        write_once(self.jobs / f"{number}.cancel.json", {"by": by, "time": time.time()})
+        self._write_once(f"jobs/{number}.cancel.json", {"by": by, "time": time.time()})
 
     def cancel_attempt(self, number: int, by: str) -> None:
         """The same for an attempt that is no job."""
-        write_once(self.attempts / f"{number}.cancel.json", {"by": by, "time": time.time()})
+        self._write_once(f"attempts/{number}.cancel.json", {"by": by, "time": time.time()})
 
     def attempt_cancelled(self, number: int) -> str:
         """The user who asked for the end of an attempt. Empty if there is none."""
-        return self._cancelled_by(self.attempts, number)
+        return self._cancelled_by("attempts", number)
 
-    @staticmethod
-    def _cancelled_by(folder: Path, number: int) -> str:
-        mark = read_json_as(folder / f"{number}.cancel.json", dict)
+    def _cancelled_by(self, folder: str, number: int) -> str:
+        mark = self.read_as(f"{folder}/{number}.cancel.json", dict)
         if mark is None:
             return ""
         return str(mark.get("by") or "someone")
 
     def write_start(self, attempt: int, start: Start) -> None:
-        write_once(self.attempts / f"{attempt}.start.json", asdict(start))
+        self._write_once(f"attempts/{attempt}.start.json", asdict(start))
 
     def write_usage(self, attempt: int, usage: Usage) -> None:
         write_json(self.attempts / f"{attempt}.usage.{usage.rank}.json", asdict(usage))
@@ -152,9 +199,9 @@ class Ledger:
     def usages(self) -> dict[int, list[Usage]]:
         """What the ranks of each attempt have used, the first rank first, by the attempt."""
         found: dict[int, list[Usage]] = {}
-        for path in self.attempts.glob("*.usage.*.json"):
-            usage = from_stored(Usage, read_json(path))
-            number = path.name.partition(".")[0]
+        for name in fnmatch.filter(self._names("attempts"), "[!.]*.usage.*.json"):
+            usage = from_stored(Usage, self.read(f"attempts/{name}"))
+            number = name.partition(".")[0]
             if usage is not None and number.isdigit():
                 found.setdefault(int(number), []).append(usage)
         for ranks in found.values():
@@ -164,8 +211,8 @@ class Ledger:
     def starts(self) -> list[Start]:
         """The starts of all attempts that trained, in their order."""
         starts = []
-        for number in numbered(self.attempts, ".start.json"):
-            start = from_stored(Start, read_json(self.attempts / f"{number}.start.json"))
+        for number in self._numbered("attempts", ".start.json"):
+            start = from_stored(Start, self.read(f"attempts/{number}.start.json"))
             if start and isinstance(start.code, dict):
                 starts.append(start)
         return starts

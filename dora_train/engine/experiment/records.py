@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -220,8 +221,14 @@ def from_stored(cls: type[T], content: object) -> T | None:
     """
     if not isinstance(content, dict):
         return None
-    known = {item.name for item in fields(cls)}  # type: ignore[arg-type]  # a dataclass
+    known = _names_of(cls)  # type: ignore[arg-type]  # a class has a hash
     try:
         return cls(**{key: value for key, value in content.items() if key in known})
     except TypeError:  # a key without a default is missing
         return None
+
+
+@cache
+def _names_of(cls: type) -> frozenset[str]:
+    """The names of the fields of a dataclass."""
+    return frozenset(item.name for item in fields(cls))

@@ -15,7 +15,7 @@ from dora.conf import DoraConfig
 from ..config.values import split
 from ..errors import UserError, writable
 from .code import Code, read_project
-from .counted_code import conf_parts, is_tag, python_parts, tag_of, texts
+from .counted_code import conf_parts, counted_texts, is_tag, python_parts, tag_of
 from .find import ROOT
 from .folder import CODES, Experiment
 from .snapshot import Files, everything, name_of, unpacked
@@ -109,11 +109,10 @@ class TodaysCode:
         name = str(codes[-1].code.get("hash") or "") if codes else ""
         if not name or name == self.now.hash:
             return []
-        counted = self._counted(values)
-        key = name, self.now.hash, frozenset(texts(counted))
+        key = name, self.now.hash, frozenset(counted_texts(values, self.dora.exclude))
         if key not in self._differing:
             ran = self._files(experiment, name)
-            self._differing[key] = self._differences(ran, counted) if ran else []
+            self._differing[key] = self._differences(ran, self._counted(values)) if ran else []
         return self._differing[key]
 
     def _differences(self, ran: Files, counted: Mapping[str, Any]) -> list[str]:

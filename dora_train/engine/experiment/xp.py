@@ -99,7 +99,10 @@ class XP(dora.xp.XP):
         Raises:
             UserError: the differences are not those of this experiment.
         """
-        if _sorted(delta) != _sorted(self.delta or []):
+        own = self.delta or []
+        if delta is own or repr(delta) == repr(own):  # mostly, and then nothing need be sorted
+            return
+        if _sorted(delta) != _sorted(own):
             other = " ".join(f"{key}={value}" for key, value in delta) or "(the defaults)"
             raise UserError(
                 f"XP {self.sig} is the name of another experiment already: {other}. That is chance "

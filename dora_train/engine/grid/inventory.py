@@ -10,6 +10,7 @@ from dora.explore import Herd
 
 from ..errors import UserError
 from ..experiment.clearing import other_owner
+from ..experiment.finished import Finished
 from ..experiment.folder import Experiment
 from ..experiment.records import State
 from ..jobs.choose import chosen
@@ -86,14 +87,16 @@ def collect(command: Command, executor: Executor) -> Inventory:
     herd = explore(command.explorer, command.main, command.slurm, _context(command, executor))
     sheep = select(command, list(herd.sheeps.values()))  # type: ignore[arg-type]  # our Shepherd made them
     leaving = [sig for sig in command.wants.named() if sig not in herd.sheeps]
+    finished = _finished(command, [*(one.xp.sig for one in sheep), *leaving])
     experiments, slurm = {}, {}
     for one in sheep:
         sig = one.xp.sig
+        one.experiment = finished.get(sig, one.experiment)
         experiments[sig] = one.experiment
         with located(one):
             slurm[sig] = command.main.resources(one.xp, herd.slurm_configs[sig])
     for sig in leaving:
-        experiments[sig] = command.experiment(sig)
+        experiments[sig] = finished.get(sig) or command.experiment(sig)
     if sheep:
         executor = chosen(one_place([one.xp.values for one in sheep]))
     for one in sheep:
@@ -104,6 +107,17 @@ def collect(command: Command, executor: Executor) -> Inventory:
     inventory = Inventory(herd, sheep, leaving, experiments, slurm, executor)
     update(inventory, command)
     return inventory
+
+
+def _finished(command: Command, sigs: Sequence[str]) -> Mapping[str, Experiment]:
+    """The finished experiments whose files need not be read, by signature."""
+    if _removes_results(command):  # then their folders will change
+        return {}
+    return Finished(command.dora_dir).known(sigs)
+
+
+def _removes_results(command: Command) -> bool:
+    return command.clear or command.rules.replace_done
 
 
 def _context(command: Command, executor: Executor) -> GridContext:
@@ -127,7 +141,10 @@ def update(inventory: Inventory, command: Command) -> None:
         inventory.seen[sig] = experiment.job_number()
     statuses = look(experiments.values(), inventory.executor, force=True)
     other_grids = command.wants.others()
-    removes_results = command.clear or command.rules.replace_done
+    removes_results = _removes_results(command)
+    if not removes_results:
+        done = [one for sig, one in experiments.items() if statuses[sig].state == State.COMPLETED]
+        Finished(command.dora_dir).keep(done)
     for sig, experiment in experiments.items():
         owner = other_owner(experiment) if removes_results else ""
         known = Known(statuses[sig], grids=other_grids.get(sig, ()), owner=owner)
@@ -140,7 +157,8 @@ def update(inventory: Inventory, command: Command) -> None:
     for one in inventory.sheep:
         sig = one.xp.sig
         one.status = statuses[sig]
-        inventory.raised[sig] = next_raise(one.experiment.job(), one.status, one.xp.values)
+        if one.status.state not in (State.NEW, State.COMPLETED):
+            inventory.raised[sig] = next_raise(one.experiment.job(), one.status, one.xp.values)
         if one.status.state == State.COMPLETED:
             one.other_code = bool(command.main.todays_code.differs(one.experiment, one.xp.values))
             inventory.known[sig] = replace(inventory.known[sig], other_code=one.other_code)

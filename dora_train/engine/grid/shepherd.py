@@ -57,6 +57,10 @@ class Shepherd(dora.shep.Shepherd):
         """Where jobs go. The configuration says it."""
         return chosen(self.main.composer.compose([]).values)
 
+    @cached_property
+    def _shown_file(self) -> str:
+        return os.path.relpath(self.grid_file)
+
     # --- sheep ---
 
     def get_sheep_from_argv(self, argv: Sequence[str]) -> Sheep:
@@ -93,7 +97,7 @@ class Shepherd(dora.shep.Shepherd):
         """The line of the grid file that runs now. A mistake that is found later names it."""
         for frame, line in traceback.walk_stack(None):
             if frame.f_code.co_filename == self.grid_file:
-                return f"{os.path.relpath(self.grid_file)}:{line}"
+                return f"{self._shown_file}:{line}"
         return ""
 
     def update(self) -> None:

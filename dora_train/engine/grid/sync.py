@@ -22,6 +22,7 @@ from ..experiments import Experiments
 from ..jobs.choose import chosen
 from ..jobs.executor import Executor, nowhere
 from ..jobs.resources import parameters, refuse_dev, stored
+from ..machine import without_collections
 from ..upstream.dora import from_command_line
 from ..watch import json_lines
 from ..watch.info import overrides
@@ -112,12 +113,14 @@ class Sync:
         """
         command, args = self.command, self.command.args
         refuse_dev(command.slurm)
-        inventory = self._collect()
+        with without_collections():
+            inventory = self._collect()
         index = shown_index(args)
         if index is not None:
             show_one(at(command.grid, inventory.sheep, index), args, self.executor)
             return inventory.sheep, 0
-        actions = plan(command, inventory)
+        with without_collections():
+            actions = plan(command, inventory)
         check(command, inventory, actions)
         self.inventory, self.actions = inventory, actions
         missing = self._missing()
@@ -128,7 +131,7 @@ class Sync:
             jobs = number_of_jobs(inventory, actions)
             print_plan(command.grid, actions, _names(command, inventory), where, jobs)
         if args.dry_run:
-            self.watching.show(inventory)
+            self.watching.show_plan(inventory)
             return inventory.sheep, 0
         if args.init:  # Dora's flag: the experiments are created, also if none can be submitted
             for sheep in inventory.sheep:
@@ -212,8 +215,10 @@ def plan(command: Command, inventory: Inventory) -> list[Action]:
     wanted = []
     for sheep in inventory.sheep:
         resources = _resources(inventory, sheep)
-        drift = list(map(str, command.main.drift(sheep.xp)))
-        more = more_for(sheep.experiment.job(), sheep.status, sheep.xp.values)
+        drift = list(map(str, command.main.drift(sheep.xp, sheep.experiment)))
+        more = ""
+        if sheep.status.state == State.FAILED:
+            more = more_for(sheep.experiment.job(), sheep.status, sheep.xp.values)
         is_trial = search is not None
         wanted.append(Wanted(sheep.xp.sig, resources, drift, code, is_trial, more))
     actions = make_plan(
@@ -234,13 +239,15 @@ def plan(command: Command, inventory: Inventory) -> list[Action]:
 def _resources(inventory: Inventory, sheep: Sheep) -> dict[str, Any]:
     """The resources of an experiment, as they are stored with a job.
 
+    Only those of a job that waits or runs are compared. For others they are empty.
+
     Raises:
         UserError: no job can have them.
     """
     with located(sheep):
         slurm, shape = inventory.asked_by(sheep)
         parameters(slurm, shape)
-        return stored(slurm, shape)
+        return stored(slurm, shape) if sheep.status.live else {}
 
 
 def check(command: Command, inventory: Inventory, actions: Sequence[Action]) -> None:

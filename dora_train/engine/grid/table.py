@@ -90,6 +90,7 @@ class GridTable:
         self._reported: set[str] = set()  # the kinds of errors that were printed
         # rows of finished runs by signature, each with the length that its history was cut to
         self._finished: dict[str, tuple[int | None, Row]] = {}
+        self._drawn: tuple[list[Row], int | None, Board] | None = None
 
     def _set_main_metric(self) -> None:
         """Give the metric that chooses the best epoch to an explorer that shows one.
@@ -175,6 +176,13 @@ class GridTable:
             most: the number of lines that the screen has. None: there is no limit.
         """
         header = heading(self.name, [row.status for row in rows])
+        if self._drawn is None or self._drawn[:2] != (list(rows), most):
+            self._drawn = list(rows), most, self._draw(header, rows, most)
+        board = self._drawn[2]
+        board.header = header  # the time in it goes on
+        return board
+
+    def _draw(self, header: str, rows: Sequence[Row], most: int | None) -> Board:
         marks = self.main.marks(self.sheep)
         lines = [row.line(*marks.get(row.sig, ("", ""))) for row in rows]
         return Board(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 
 from ..experiment.folder import Experiment
 from ..experiment.records import State
+from ..shell import typed
+from ..watch.board import heading
 from ..watch.live import Charge, Monitor, exit_code
 from ..watch.status import Status, look
 from ..watch.usage import total, used_by
@@ -23,6 +25,8 @@ from .selection import at
 from .sheep import Sheep
 from .table import GridTable
 from .telling import Messages, Telling
+
+MOST_OF_A_PLAN = 1000  # experiments in the table of a dry run
 
 
 class Watching:
@@ -51,6 +55,19 @@ class Watching:
         """Print the table as it is now."""
         if inventory.sheep and not self.command.args.silent:
             self._monitor(inventory).show()
+
+    def show_plan(self, inventory: Inventory) -> None:
+        """Print the table as it is now. Of many experiments, say how to see it.
+
+        To draw the table of thousands takes longer than to plan them.
+        """
+        args = self.command.args
+        if len(inventory.sheep) <= MOST_OF_A_PLAN:
+            self.show(inventory)
+        elif not args.silent:
+            grid = self.command.grid
+            print(heading(grid, [one.status for one in inventory.sheep]))
+            print(f"  the table of all of them: {typed('python')} -m dora_train.report {grid}")
 
     def watch(
         self, inventory: Inventory, actions: Sequence[Action], outcomes: Sequence[Outcome]

@@ -1,9 +1,12 @@
-"""Private parts of Hydra: the files of a configuration, and the column where its parser stopped."""
+"""Private parts of Hydra and OmegaConf: the files of a configuration, its untyped values, and the
+column where the parser stopped."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from omegaconf import AnyNode, DictConfig, OmegaConf
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,25 @@ def groups_of() -> dict[str, list[str]]:
         for name in options(folder, ObjectType.GROUP):
             folders.append(f"{folder}/{name}")
     return dict(sorted(found.items()))
+
+
+def replaceable_leaves(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """The dotted keys of single values without a type, which take any other single value.
+
+    A value of a structured configuration has a type, and OmegaConf converts what is put there.
+    Interpolations and missing values are left out.
+    """
+    if OmegaConf.is_readonly(cfg):
+        return
+    for name in cfg:
+        node = cfg._get_node(name)  # omegaconf 2.3: reading the value would hide its type
+        if not isinstance(name, str) or "." in name:
+            continue
+        if type(node) is DictConfig and not (node._is_none() or node._is_interpolation()):
+            if not node._is_missing():
+                yield from replaceable_leaves(node, f"{prefix}{name}.")
+        elif type(node) is AnyNode and not (node._is_interpolation() or node._is_missing()):
+            yield f"{prefix}{name}"
 
 
 def column_of(error: Exception) -> int | None:

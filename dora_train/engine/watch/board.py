@@ -54,14 +54,16 @@ class Board:
     note: str = ""  # a line under the header
     parts: Mapping[str, Part] = field(default_factory=dict)  # headings, by the group of a line
     below: tuple[str, ...] = ()  # path of a text that stands below each row
+    # answers about all rows, kept because a board is drawn again until an experiment changes
     _best: dict[tuple[str, ...], set[int]] = field(default_factory=dict)  # by a column's path
+    _chosen: dict[int, list[int]] = field(default_factory=dict)  # by the width
+    _fitting: dict[tuple[int, ...], tuple[list[Column], list[Column]]] = field(default_factory=dict)
 
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         yield Text(self.header, style="bold")
-        if self.note:
-            yield Text(self.note)
+        yield from map(Text, filter(None, [self.note]))
         if self.base:
             yield drawing.one_line(f"all: {self.base}", "dim")
         width = options.max_width
@@ -73,8 +75,7 @@ class Board:
         if left:
             yield drawing.one_line(f"and {counted(left, ' · ')}", "dim")
         if hidden:
-            names = [" ".join(column.title.split()) for column in hidden]
-            yield drawing.one_line(f"too narrow for: {', '.join(names)}", "dim")
+            yield drawing.one_line(f"too narrow for: {layout.named(hidden)}", "dim")
 
     # --- which rows ---
 
@@ -87,14 +88,18 @@ class Board:
         Args:
             width: of the screen. On a narrow one, a row with a long name takes several lines.
         """
+        if width not in self._chosen:
+            self._chosen[width] = self._choose(width)
+        return self._chosen[width]
+
+    def _choose(self, width: int) -> list[int]:
         room = self._room()
-        everything = range(len(self.lines))
-        ranked = list(everything)
-        if len(everything) > room:
+        ranked = list(range(len(self.lines)))
+        if len(ranked) > room:
             running, failed = self._in_state(State.RUNNING), self._in_state(*FAILURES)
             first = running[: max(1, room // 2)] + failed[: max(1, room // 4)]
-            ranked = list(dict.fromkeys([*first, *self._by_rank(), *running, *failed, *everything]))
-        ranked = ranked[:room]
+            ranked = list(dict.fromkeys([*first, *self._by_rank(), *running, *failed, *ranked]))
+        del ranked[room:]
         if self.most is not None:
             heights = self._heights(sorted(ranked), width)
             while len(ranked) > 1 and sum(map(heights.__getitem__, ranked)) > room:
@@ -164,9 +169,12 @@ class Board:
         Args:
             chosen: the rows that are shown.
         """
-        return layout.fitting(
-            self.filled(), self._compared(), lambda column: self.widest(column, chosen), width
-        )
+        key = width, *chosen
+        if key not in self._fitting:
+            self._fitting[key] = layout.fitting(
+                self.filled(), self._compared(), lambda column: self.widest(column, chosen), width
+            )
+        return self._fitting[key]
 
     def widths(
         self, columns: Sequence[Column], chosen: Sequence[int], width: int
@@ -210,7 +218,6 @@ class Board:
 
     def best(self, column: Column) -> set[int]:
         """The rows that hold the best value of a column, in each group of rows."""
-        # kept: a drawing asks several times, and the answer looks at every row
         if column.path not in self._best:
             self._best[column.path] = self._find_best(column)
         return self._best[column.path]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ..experiment import claims
 from ..experiment.claims import Holder
+from ..experiment.finished import said
 from ..experiment.folder import Experiment
 from ..experiment.records import Job, RunState, State
 from ..jobs.executor import Executor, JobInfo, Phase
@@ -34,13 +35,8 @@ class Facts:
 
     @property
     def said(self) -> State:
-        """The state that the last attempt wrote. `NEW` if it has written none yet.
-
-        A copied folder has no holder, so its state is taken as it is.
-        """
-        if self.last is None or self.run.attempt == self.last.attempt:
-            return self.run.state
-        return State.NEW
+        """As `finished.said`."""
+        return said(self.run, self.last)
 
     @property
     def by_job(self) -> bool:
@@ -62,17 +58,6 @@ class Facts:
         if self.job is None or not self.job.job_id:
             return None
         return self.info.phase if self.info else Phase.UNKNOWN
-
-
-def is_completed(experiment: Experiment) -> bool:
-    """Whether an experiment is completed by its folder alone.
-
-    Most experiments are, and then no executor needs to be asked about their jobs.
-    """
-    run = experiment.state()
-    if run.state != State.COMPLETED:
-        return False
-    return Facts(run, claims.latest(experiment)).said == State.COMPLETED
 
 
 def infos_of(
@@ -101,12 +86,24 @@ def infos_of(
     return infos
 
 
+def facts_of_completed(experiment: Experiment, job: Job | None) -> Facts | None:
+    """The facts about an experiment that is completed by its folder alone. None if it is not.
+
+    Most experiments are, and then no process and no executor needs to be asked.
+    """
+    run = experiment.state()
+    if run.state != State.COMPLETED:  # then no claim needs to be read
+        return None
+    last = claims.latest(experiment)
+    return Facts(run, last, job=job) if said(run, last) == State.COMPLETED else None
+
+
 def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInfo]) -> Facts:
     """The facts about one experiment, from its folder and from the executor's answers."""
+    completed = facts_of_completed(experiment, job)
+    if completed is not None:
+        return completed
     run, last = experiment.state(), claims.latest(experiment)
-    # most are completed, and then no process needs to be looked for
-    if Facts(run, last).said == State.COMPLETED:
-        return Facts(run, last, job=job)
     info = current(job, infos)
     _, alive = claims.holder(experiment, lambda holder: _is_job_running(holder, infos))
     if info is not None and job is not None and job.member is not None:

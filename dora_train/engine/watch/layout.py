@@ -79,3 +79,8 @@ def _at_paths(paths: Sequence[tuple[str, ...]], columns: Iterable[Column]) -> li
     """The columns at these paths, in the order of the paths."""
     found = [column for column in columns if column.path in paths]
     return sorted(found, key=lambda column: paths.index(column.path))
+
+
+def named(columns: Iterable[Column]) -> str:
+    """The titles of columns, each in one line."""
+    return ", ".join(" ".join(column.title.split()) for column in columns)

@@ -37,7 +37,7 @@ from ..experiment import claims
 from ..experiment.folder import Experiment
 from ..experiment.records import Job, State
 from ..jobs.executor import Executor, JobInfo, Phase
-from .facts import Facts, facts_of, infos_of, is_completed
+from .facts import Facts, facts_of, facts_of_completed, infos_of
 from .progress import raised_in_words, stalled
 from .progress import when as when  # the report takes it from here
 
@@ -286,8 +286,8 @@ def look(
         force: ask the scheduler now, even if it was asked a moment ago.
     """
     jobs = {experiment: experiment.job() for experiment in experiments}
-    asked = [job for experiment, job in jobs.items() if not is_completed(experiment)]
-    infos = infos_of(asked, executor, force)
+    completed = {one: facts_of_completed(one, job) for one, job in jobs.items()}
+    infos = infos_of([jobs[one] for one in jobs if completed[one] is None], executor, force)
     return {
-        experiment.sig: decide(facts_of(experiment, job, infos)) for experiment, job in jobs.items()
+        one.sig: decide(completed[one] or facts_of(one, job, infos)) for one, job in jobs.items()
     }

@@ -14,7 +14,6 @@ from itertools import pairwise
 
 from ..experiment.folder import Experiment
 from ..experiment.records import Birth, RunState, State
-from ..files import read_json
 from .progress import duration, when
 from .status import Status
 
@@ -80,7 +79,7 @@ def _starts(experiment: Experiment) -> list[float]:
     """When the attempts started, in their order."""
     found = []
     for number in experiment.attempt_numbers():
-        claim = read_json(experiment.attempts / f"{number}.json")
+        claim = experiment.read(f"attempts/{number}.json")
         since = claim.get("since") if isinstance(claim, dict) else None
         if isinstance(since, (int, float)):
             found.append(float(since))
