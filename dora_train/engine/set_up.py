@@ -170,6 +170,7 @@ def install(command: Sequence[str], name: str) -> None:
     """
     began, lines = time.monotonic(), ["no output"]
     on_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns or 80  # Python 3.10 says 0 if it is not known
     print(f"installing with {name} ...", end="" if on_terminal else "\n", flush=True)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -179,9 +180,7 @@ def install(command: Sequence[str], name: str) -> None:
             lines.append(line.rstrip())
             if on_terminal and line.strip():
                 text = f"installing with {name}: {line.strip()}"
-                print(
-                    "\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1], end="", flush=True
-                )
+                print("\r\x1b[K" + text[: width - 1], end="", flush=True)
     if on_terminal:
         print("\r\x1b[K", end="")
     if process.returncode:

@@ -6,6 +6,7 @@ indexed.py and streamed.py make one each.
 import contextlib
 import multiprocessing
 import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -83,7 +84,9 @@ def sent_to_workers(loader: DataLoader) -> Iterator[None]:
     try:
         yield
     except (AttributeError, TypeError, pickle.PicklingError) as error:
-        if loader.num_workers == 0 or "pickle" not in str(error).lower():
+        # Their messages differ from one Python to the next.
+        places = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+        if not places[-1].endswith("multiprocessing/reduction.py"):
             raise
         raise UserError(
             f"{type(loader.dataset).__name__} cannot be sent to data workers: {error}.",
