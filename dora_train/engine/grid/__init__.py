@@ -23,6 +23,7 @@ It never imports `run/`.
     submission.py   each experiment is submitted once; request.py is what it is given
     packs.py        which experiments share an array or a job; job_count.py counts the jobs
     order.py        what a submission gives to the scheduler
+    memory.py       what a job gets more if one ran out of memory
     settlement.py   what became of submissions whose command was killed
     cancellation.py cancels jobs; stop.py stops one experiment, as a job or as a process
     faults.py       where tests kill a submission

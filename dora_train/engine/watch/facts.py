@@ -13,7 +13,7 @@ from ..experiment.finished import said
 from ..experiment.folder import Experiment
 from ..experiment.records import Job, RunState, State
 from ..jobs.executor import Executor, JobInfo, Phase
-from .logs import log_of, reason_in
+from .logs import log_of, reason_in, says_out_of_memory
 
 SKEW = 900.0  # seconds by which the clock of another machine may be off
 
@@ -31,6 +31,7 @@ class Facts:
     # whether a later submission was begun that never became a job
     in_vain: bool = False
     reason: Callable[[], str] = lambda: ""  # the last message of the log, read only if needed
+    ran_out: Callable[[], bool] = lambda: False  # whether the log says that memory ran out
     now: float = field(default_factory=time.time)  # by the clock of the run
 
     @property
@@ -122,6 +123,7 @@ def facts_of(experiment: Experiment, job: Job | None, infos: Mapping[str, JobInf
         cancelled=experiment.attempt_cancelled(last.attempt) if last else "",
         in_vain=job is not None and experiment.job_number() > job.number,
         reason=lambda: reason_in(log_of(experiment, job)),
+        ran_out=lambda: says_out_of_memory(log_of(experiment, job)),
         now=_now_there(run, last),
     )
 

@@ -3,6 +3,7 @@
 Bytes that are not UTF-8 are shown as replacement characters and never raise an error.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from ..experiment.folder import Experiment
 from ..experiment.records import Job
 
 NOISE = ("srun:", "slurmstepd:", "submitit ", "WARNING:")  # lines around the one that says why
+# What a node writes if it kills a job for its memory. Without cgroups, SLURM 22.05 calls such a job
+# FAILED, as any other that was killed.
+OUT_OF_MEMORY = re.compile(r"slurmstepd.*(memory limit|oom.kill|out of memory)", re.IGNORECASE)
 TAIL = 64 * 1024  # bytes: the most that is read for the last lines of a log
 FIRST_LINES = 200  # printed of a log that is already there
 PERIOD = 0.5  # seconds between two looks at a log that grows
@@ -61,6 +65,13 @@ def reason_in(path: Path | None) -> str:
         if not line.startswith(NOISE):
             return line.strip()
     return ""
+
+
+def says_out_of_memory(path: Path | None) -> bool:
+    """Whether a node says at the end of a log that it killed the job for its memory."""
+    if path is None:
+        return False
+    return any(map(OUT_OF_MEMORY.search, last_lines(path, 20)))
 
 
 def print_log(path: Path) -> None:

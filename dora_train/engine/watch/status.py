@@ -30,6 +30,7 @@ job, or after it" goes by the numbers of attempts and submissions, since the clo
 may differ.
 """
 
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -217,6 +218,8 @@ def _failed(facts: Facts, info: JobInfo) -> Status:
     # The code may be the number of a signal. A run that ends by itself writes so, and this did not.
     if not info.exact and facts.said == State.RUNNING and 0 < info.exit_code < 32:
         signum = info.exit_code
+    if signum == signal.SIGKILL and facts.ran_out():
+        return _status(facts, *WORDS["OUT_OF_MEMORY"])
     if signum:
         return _status(facts, State.INTERRUPTED, f"killed by signal {signum}")
     reason = facts.reason() or f"its job ended with code {info.exit_code}"
