@@ -116,9 +116,13 @@ def this_job() -> ThisJob:
 
 
 def cores_of_task() -> int | None:
-    """The cores that SLURM gave to each rank of this job. None: it does not say."""
+    """The cores that SLURM gave to each rank of this job. None: it does not say.
+
+    The experiments of a packed job share its cores, so none of them has these for itself.
+    """
     cores = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return int(cores) if cores.isdigit() and os.environ.get(JOB) else None
+    is_own = bool(os.environ.get(JOB)) and not os.environ.get(PACKED)
+    return int(cores) if cores.isdigit() and is_own else None
 
 
 def take_parent() -> str:

@@ -17,6 +17,7 @@ from test_exact import same
 from test_exact_slurm import CHAOS, LINE, Cluster, lives, pid, preempt, requeue, saved, term, usr2
 from test_submission import Fake, experiment, request
 
+from dora_train.engine import environment
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import RunState, State
@@ -237,6 +238,14 @@ def test_an_intent_of_a_killed_command_is_settled_for_each_member(tmp_path, monk
     assert [(xp.job().job_id, xp.job().log) for xp in xps] == [
         ("100", str(xp.submitit / "100.out")) for xp in xps
     ]
+
+
+def test_a_member_does_not_count_the_cores_of_its_job_as_its_own(monkeypatch):
+    monkeypatch.setenv("DORA_TRAIN_JOB", "token")
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    assert environment.cores_of_task() == 8
+    monkeypatch.setenv("DORA_TRAIN_PACKED", "1")
+    assert environment.cores_of_task() is None
 
 
 # --- on a real SLURM ---
