@@ -42,6 +42,7 @@ ELSEWHERE = {
     "python -m dora_train.check task=lightning": "test_check.py",
     "python -m dora_train.snapshots --diff SIG": "test_code_tag.py",
     "python -m dora_train.report --last 10": "test_day.py",
+    "python -m dora_train.report SIG": "test_many.py",
     "python -m dora_train.report mysweep": "test_report.py",
     "python -m dora_train.report mysweep --over seed": "test_ranking.py",
     "python -m dora_train.report mysweep --html mysweep.html": "test_page.py",

@@ -113,6 +113,7 @@ def test_jobs_of_one_queue_share_a_gpu_whatever_memory_they_take(here: Here, dri
         (nvml.Load("u", (os.getpid(), 2**22 + 1), 0), "GPU 2 is in use by another user"),
         (None, ""),
     ],
+    ids=["free", "full", "ours", "full of ours", "another user", "no driver"],
 )
 def test_who_uses_it(load, reason):
     assert gpu_users.in_use("2", load, is_ours=False) == reason
