@@ -207,7 +207,7 @@ def test_an_older_experiment_resumes_as_it_was(copy: Project):
     assert "new config keys" not in run.text
 
 
-SCALER = """[RanksEnvironment(ranks), AtomicCheckpointIO(), _scaled()]"""
+SCALER = """[RanksEnvironment(ranks), AtomicCheckpointIO(session.room), _scaled()]"""
 SCALED = '''
 
 def _scaled():
@@ -223,7 +223,7 @@ def test_the_scaler_of_16_mixed_survives_a_kill(copy: Project):
     file = copy.root / "dora_train/engine/run/trainer.py"
     copy.edit(
         "dora_train/engine/run/trainer.py",
-        "[RanksEnvironment(ranks), AtomicCheckpointIO()]",
+        "[RanksEnvironment(ranks), AtomicCheckpointIO(session.room)]",
         SCALER,
     )
     file.write_text(file.read_text() + SCALED)
