@@ -102,7 +102,9 @@ class Disk:
             names = ["previous.ckpt", "best.next.ckpt", "unused.*.ckpt"]
             if one.best_checkpoint.exists() and f"{one.sig}:last" not in self.origins:
                 names.append("last.ckpt")
-            paths = [path for name in names for path in sorted(one.folder.glob(name))]
+            paths: list[Path] = []
+            for name in names:
+                paths += sorted(one.folder.glob(name))
             if paths:
                 files = ", ".join(path.name for path in paths)
                 yield _files(one.sig, files, paths, partial(self._refuse_live, one))

@@ -69,7 +69,10 @@ class Finished:
         """
         if len(sigs) <= FEW:
             return {}
-        kept = [self._kept[sig] for sig in sigs if sig in self._kept]
+        kept = []
+        for sig in sigs:
+            if sig in self._kept:
+                kept.append(self._kept[sig])
         stamps = self._stamps([one.sig for one in kept])
         found = {}
         for one in kept:
@@ -94,9 +97,12 @@ class Finished:
             if stamp and now - changed > SETTLED:
                 kept.append(Kept.of_folder(self.xps / sig, stamp))
         # It may have begun anew since it was looked at. Then what was read says so.
-        kept = [one for one in kept if is_completed(Experiment(self.xps / one.sig, one))]
+        completed = []
+        for one in kept:
+            if is_completed(Experiment(self.xps / one.sig, one)):
+                completed.append(one)
         with suppress(OSError):  # a full disk, or another user's folder
-            self._add(kept)
+            self._add(completed)
 
     @cached_property
     def _kept(self) -> dict[str, Kept]:

@@ -179,7 +179,9 @@ def one_place(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for block in local:
         preload.update(block.get("preload") or ())
     threads = [int(one.get("threads") or 1) for one in values]
-    gpus = [{"gpus": ",".join(named(block.get("gpus"))) or None} for block in local]
+    gpus = []
+    for block in local:
+        gpus.append({"gpus": ",".join(named(block.get("gpus"))) or None})
     return {
         "threads": max(threads),
         "fewest_threads": min(threads),

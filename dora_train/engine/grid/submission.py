@@ -74,9 +74,12 @@ def _again(jobs: Jobs[Request], held: Collection[Experiment]) -> Jobs[Request]:
     """The same jobs, with those experiments only that the scheduler had no room for."""
     found: Jobs[Request] = []
     for requests in jobs:
-        wanted = [request for request in requests if request.experiment in held]
+        wanted = []
+        for request in requests:
+            if request.experiment in held:
+                wanted.append(replace(request, seen=request.number))
         if wanted:
-            found.append([replace(request, seen=request.number) for request in wanted])
+            found.append(wanted)
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ...upstream.nvml import Load
 from .files import Locks, is_locked, listed, opened, read
@@ -60,18 +60,7 @@ def await_gpus(queue: Queue) -> list[Taken]:
     No job of this queue ends then, after which a runner would look again. One process waits, as in
     `await_ready`.
     """
-    with opened() as fds:
-        with queue.held():
-            if not fds.lock(queue.path("gpus_awaited")):
-                return []
-        while True:
-            loads = load_of(_waiting_jobs(queue))
-            with queue.held():
-                jobs = [*_startable(queue, loads), *_orphans(queue)]
-                if jobs or not _is_blocked(queue):
-                    fds.close()
-                    return jobs
-            time.sleep(GPU_PERIOD)
+    return _await(queue, "gpus_awaited", lambda: _is_blocked(queue), GPU_PERIOD)
 
 
 def must_await_gpus(queue: Queue) -> bool:
@@ -93,19 +82,29 @@ def await_ready(queue: Queue) -> list[Taken]:
 
     One process waits. It is empty for a second one, and once no such command is left.
     """
+    return _await(queue, "idle", lambda: is_locked(queue.path("more")), PERIOD)
+
+
+def _await(queue: Queue, name: str, goes_on: Callable[[], bool], period: float) -> list[Taken]:
+    """Wait for jobs that can start. One process waits, and it locks the file `name`.
+
+    Args:
+        goes_on: whether there may be such jobs later. It is called while the queue is held.
+        period: seconds between two looks.
+    """
     with opened() as fds:
         with queue.held():
-            if not fds.lock(queue.path("idle")):
+            if not fds.lock(queue.path(name)):
                 return []
         while True:
             loads = load_of(_waiting_jobs(queue))
             with queue.held():
                 jobs = [*_startable(queue, loads), *_orphans(queue)]
-                if jobs or not is_locked(queue.path("more")):
+                if jobs or not goes_on():
                     # While the queue is held: a command that adds a job later must not rely on us.
                     fds.close()
                     return jobs
-            time.sleep(PERIOD)
+            time.sleep(period)
 
 
 def is_awaited(queue: Queue) -> bool:
