@@ -107,15 +107,18 @@ class Here:
         return found
 
     def leader(self, job: str) -> psutil.Process:
-        """The first process of a job that runs: the one that its runner started."""
-        [leader] = [
-            process
-            for process in self.machine.processes()
-            if process not in self.runners()
-            and process.environ().get("DORA_TRAIN_JOB_ID") == job
-            and os.getsid(process.pid) == process.pid
-        ]
-        return leader
+        """The first process of a job, as soon as its runner has started it."""
+        return self.machine.wait(lambda: self.leader_so_far(job))
+
+    def leader_so_far(self, job: str) -> psutil.Process | None:
+        runners = self.runners()
+        for process in self.machine.processes():
+            with suppress(psutil.Error, ProcessLookupError):  # gone meanwhile
+                its_job = process.environ().get("DORA_TRAIN_JOB_ID")
+                leads = os.getsid(process.pid) == process.pid
+                if its_job == job and leads and process not in runners:
+                    return process
+        return None
 
 
 @pytest.fixture
