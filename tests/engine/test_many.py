@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from project import ROOT
 from rich.console import Console
 
+from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.records import State
 from dora_train.engine.grid import watching
 from dora_train.engine.grid.watching import Watching
+from dora_train.engine.watch import live
 from dora_train.engine.watch.info import lines
 from dora_train.engine.watch.live import Monitor
 from dora_train.engine.watch.status import Status
@@ -142,6 +144,22 @@ def test_a_live_table_is_made_anew_only_if_a_run_has_changed(tmp_path: Path):
     screen = Console(file=io.StringIO(), width=200)
     screen.print(monitor.board(50))
     assert "3/5" in screen.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_monitor_returns_as_soon_as_it_has_seen_the_end(tmp_path: Path, monkeypatch):
+    moving = experiment(tmp_path, {"seed": 99}, state=State.RUNNING, epochs=2, grid="sweep")
+    claims.claim(moving)
+    table = LiveTable("sweep", Report(tmp_path, ["sweep"]).runs)
+    options = SimpleNamespace(trim=None, trim_last=False, interval=5, jupyter=False, silent=True)
+    pauses = []
+
+    def end(pause: float) -> None:
+        pauses.append(pause)
+        moving.write_state(replace(moving.state(), state=State.COMPLETED))
+
+    monkeypatch.setattr(live.time, "sleep", end)
+    Monitor(table, None, options, moves=False).run()
+    assert len(pauses) == 1
 
 
 @pytest.fixture(scope="module")

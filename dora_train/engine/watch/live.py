@@ -24,7 +24,7 @@ from ..shell import typed
 from .board import Board, console, in_place
 from .status import Status, look
 
-REDRAW = 2.0  # seconds between two drawings, at the least
+REDRAW = 1.0  # seconds between two drawings, at the least
 DORA_INTERVAL = 5.0  # minutes: Dora's default of --interval
 # Seconds between two questions to the scheduler, for intervals up to Dora's default. Any more often
 # would be a burden to a cluster.
@@ -106,6 +106,7 @@ class Monitor:
         if not moves:
             self.again = f"{typed('python')} -m dora_train.report {table.name} --watch"
         self._asked = float("-inf")
+        self._took = 0.0  # seconds of the last look and its drawing
         self._heals = False  # an interrupted experiment will be submitted again from here
         self._period = POLITE
         if args.interval > DORA_INTERVAL:
@@ -205,17 +206,17 @@ class Monitor:
             self.show()
 
     def _until_done(self, draw: Callable[[], None]) -> None:
-        while True:
-            started = time.monotonic()
-            draw()
-            if not self._heals and not any(map(self._is_worth_waiting, self.table.sheep)):
-                return
-            self.refresh()
+        draw()
+        while self._heals or any(map(self._is_worth_waiting, self.table.sheep)):
             pause = 0.1
             if self.args.interval:
                 # reading many files takes long: then it is done less often
-                pause = max(REDRAW, 10 * (time.monotonic() - started))
+                pause = max(REDRAW, 10 * self._took)
             time.sleep(pause)
+            started = time.monotonic()
+            self.refresh()
+            draw()
+            self._took = time.monotonic() - started
 
     def _is_worth_waiting(self, sheep: Watched) -> bool:
         """Whether the end of an experiment will be seen from here, and is yet to come."""
