@@ -35,7 +35,7 @@ from dora_train.data import Data, check_data, load_data
 from dora_train.data.batches import Batches
 from dora_train.data.image_list import NEWEST_RULES, OLDEST_RULES
 from dora_train.data_error import DataError
-from dora_train.model import WithAuxiliary, build_model, check_model
+from dora_train.model import WithAuxiliary, build_model, check_model, prepare_model
 from dora_train.optim import SCHEDULES, Schedule, build_optimizer, check_training
 
 log = logging.getLogger("basic")
@@ -448,6 +448,7 @@ def train(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     seed_all("weights", args.seed)
     data = load_data(**data_of(args), seed=args.seed).to(device)
     model = build_model(args.model, data.num_classes, data.image_size, **args.model_args).to(device)
+    prepare_model(model, data.train)
     data.train.check(model)
     optimizer = build_optimizer(model.parameters(), **optim_of(args))
     steps = len(data.train)

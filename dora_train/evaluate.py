@@ -17,7 +17,7 @@ import torch
 from .engine.errors import UserError
 from .engine.experiment.contents import changes_that_do_no_harm
 from .engine.experiment.folder import Experiment
-from .trained import Trained, birth_of, data_of, load_experiment
+from .trained import Trained, birth_of, data_of, load_experiment, mirrors
 
 
 def measure(trained: Trained) -> dict[str, float]:
@@ -50,7 +50,8 @@ def measure(trained: Trained) -> dict[str, float]:
     precision = precision_on_cpu(config["trainer"].get("precision"))
     loss = config.get("loss") or {"label_smoothing": 0.0}
     network = copy.deepcopy(trained.network)  # the precision may convert it
-    classifier = Classifier(network, config["optim"], config["schedule"], loss)
+    mirror = mirrors(config)
+    classifier = Classifier(network, config["optim"], config["schedule"], loss, mirror)
     module: Any = precision.convert_module(classifier).eval()
     averages = Averages()
     for number, batch in enumerate(itertools.islice(test.epoch(), batches)):

@@ -25,7 +25,7 @@ from .engine.experiment.folder import Experiment
 from .engine.experiment.records import Birth, State
 from .engine.files import is_whole
 from .engine.words import shown_path
-from .model import build_untrained
+from .model import build_untrained, of_both_sides
 
 log = logging.getLogger("dora_train")
 BATCH_SIZE = 64
@@ -60,11 +60,18 @@ class Trained:
             DataError: an image cannot be read.
         """
         files = [os.fspath(path) for path in paths]
+        mirror = mirrors(self.config)
         for images, _ in self.inputs.batches(files, BATCH_SIZE, workers_for(files)).epoch():
             with torch.inference_mode():
-                best = self.network(images).softmax(1).max(1)
+                logits = of_both_sides(self.network, images) if mirror else self.network(images)
+            best = logits.softmax(1).max(1)
             for label, probability in zip(best.indices.tolist(), best.values.tolist()):
                 yield self.classes[label], probability
+
+
+def mirrors(config: Mapping[str, Any]) -> bool:
+    """Whether predictions are averaged over the mirror image: `test.mirror`."""
+    return (config.get("test") or {}).get("mirror", False)
 
 
 def workers_for(files: Sequence[str]) -> int:

@@ -36,7 +36,7 @@ from dora_train.counters import seed_all
 from dora_train.data import check_data, load_data
 from dora_train.data.image_list import OLDEST_RULES
 from dora_train.data_error import DataError
-from dora_train.model import build_model, check_model
+from dora_train.model import build_model, check_model, prepare_model
 from dora_train.module import Classifier
 from dora_train.optim import check_training
 from pl_hydra.callbacks import (
@@ -177,7 +177,8 @@ def train(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     seed_all("weights", cfg.seed)
     data = load_data(**cfg.data, seed=cfg.seed)
     model = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
-    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+    prepare_model(model, data.train)
+    module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss, cfg.test.mirror)
     data.train.check(model)
     if cfg.channels_last:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

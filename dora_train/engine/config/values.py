@@ -15,6 +15,9 @@ from ..errors import UserError
 
 Delta = list[tuple[str, Any]]
 
+# What a key takes besides true and false, though its default is one of them.
+WORDS = {"data.flip": ("alternate",)}
+
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted keys with their values. Lists and empty dicts are values.
@@ -122,7 +125,7 @@ def coerced(key: str, value: object, default: object, text: str) -> object:
     if default is None or is_interpolation(value) or is_interpolation(default) or value == "???":
         return value
     if isinstance(default, bool):
-        fits = isinstance(value, bool)
+        fits = isinstance(value, bool) or value in WORDS.get(key, ())
     elif isinstance(default, int):
         fits = is_number(value) and float(value).is_integer()
     elif isinstance(default, float):
@@ -137,7 +140,7 @@ def coerced(key: str, value: object, default: object, text: str) -> object:
         remark = f" (default: {_shown(default)})."
         if isinstance(default, dict) and "name" in default:
             remark = f". Did you mean {key}.name={text}?"
-        raise UserError(f"{key}={text}: it takes {_kind(default)}{remark}")
+        raise UserError(f"{key}={text}: it takes {_kind(key, default)}{remark}")
     return _converted(value, default, text)
 
 
@@ -162,7 +165,9 @@ def is_interpolation(value: object) -> bool:
     return isinstance(value, str) and "${" in value
 
 
-def _kind(default: object) -> str:
+def _kind(key: str, default: object) -> str:
+    if key in WORDS:
+        return f"true, false or {' or '.join(WORDS[key])}"
     kinds = {
         bool: "true or false",
         int: "a whole number",

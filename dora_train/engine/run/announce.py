@@ -120,12 +120,13 @@ def counted_short(size: int) -> str:
     return f"{size / 1e3:.0f} k"
 
 
-def log_end(session: Session, result: Mapping[str, Any], metric: str) -> None:
+def log_end(session: Session, result: Mapping[str, Any], metric: str, how_tested: str) -> None:
     """Log the result, and the commands that show more of it.
 
     Args:
         result: as `train` returns it.
         metric: `best.metric`.
+        how_tested: what the module says about its test. It may be empty.
     """
     end, best = "finished", shown_best(result["best"], metric)
     if result["reason"] != "max_epochs":
@@ -136,7 +137,8 @@ def log_end(session: Session, result: Mapping[str, Any], metric: str) -> None:
     else:
         parts.append(f"{metric} was never measured: the last epoch is tested")
     if result["test"]:
-        parts.append(shown_test(result["test"], metric))
+        tested = shown_test(result["test"], metric)
+        parts.append(f"{tested} ({how_tested})" if how_tested else tested)
     parts.append(f"{time.monotonic() - session.began:.0f} s")
     session.log(" · ".join(parts))
     sig, folder = session.experiment.sig, session.experiment.folder

@@ -97,7 +97,7 @@ def train(module: pl.LightningModule, data: Data, cfg: DictConfig) -> dict[str, 
     # Only of a finished run: until then the next attempt may need any of these files.
     if session.ranks.is_first:
         thin_out(session.experiment, cfg.checkpoint.keep)
-    log_end(session, result, cfg.best.metric)
+    log_end(session, result, cfg.best.metric, getattr(module, "how_tested", ""))
     log_profile(session, trainer, resume.steps)
     return result
 

@@ -1,0 +1,189 @@
+"""What the recipes for small images add: airbench, muon, alternating flips, mirrored predictions."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from forked import Run
+from project import QUICK, Project, same_run
+from torch.nn import functional as F
+
+from dora_train.data import load_data
+from dora_train.data.augment import Augmentation
+from dora_train.model import build_model, of_both_sides, prepare_model
+from dora_train.muon import Muon, orthogonal
+from dora_train.optim import build_optimizer
+from dora_train.train import as_stored
+
+ALL = [
+    *QUICK,
+    "model=airbench",
+    "model_args.width=4",
+    "optim.name=muon",
+    "data.flip=alternate",
+    "test.mirror=true",
+]
+
+
+# --- airbench ---
+
+
+@pytest.mark.parametrize("size", [8, 13, 28, 32, 64])
+def test_airbench_takes_small_images(size: int):
+    network = build_model("airbench", 7, size, width=4)
+    assert network(torch.randn(2, 3, size, size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("width, millions", [(64, 2.0), (32, 0.5)])
+def test_airbench_has_as_many_parameters_as_its_docstring_says(width: int, millions: float):
+    network = build_model("airbench", 10, width=width)
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert round(count / 1e6, 1) == millions
+
+
+def test_the_first_layer_whitens_patches_of_the_training_images():
+    train = load_data("digits", 64, augment=True).train
+    network = build_model("airbench", 10, 8, width=4)
+    prepare_model(network, train)
+    images = train.examples(1_000)
+    layer = network.whiten
+    with torch.no_grad():
+        responses = F.conv2d(images, layer.weight).transpose(0, 1).flatten(1)
+    half = len(responses) // 2
+    assert torch.equal(responses[half:], -responses[:half])
+    second = responses[:half] @ responses[:half].T / responses.shape[1]
+    off = second - torch.diag(second.diag())
+    # The digits are grey: 4 of the 12 directions vary, the others are 0 in every patch.
+    assert (
+        off.abs().max() < 1e-3 and sorted(second.diag().round().tolist()) == [0.0] * 8 + [1.0] * 4
+    )
+
+
+def test_examples_are_spread_over_the_set_and_not_augmented():
+    train = load_data("digits", 64, crop=2, flip=True).train
+    plain = load_data("digits", 64, augment=False).train
+    rows = torch.arange(0, 10) * len(train.labels) // 10
+    assert torch.equal(train.examples(10), plain.batch(rows)[0])
+    assert len(train.examples(10_000)) == train.num_samples
+
+
+# --- alternating flips ---
+
+
+def test_two_epochs_show_both_sides_of_each_image():
+    samples = torch.arange(1_000)
+    flips = [
+        Augmentation(flip="alternate", seed=1).draw(samples, e, 8, 8)["flip"] for e in range(3)
+    ]
+    assert torch.equal(flips[0], 1 - flips[1]) and torch.equal(flips[0], flips[2])
+    assert 400 < flips[0].sum() < 600
+    other = Augmentation(flip="alternate", seed=2).draw(samples, 0, 8, 8)["flip"]
+    assert not torch.equal(other, flips[0])
+
+
+@pytest.mark.parametrize("flip", ["alternat", "true"])
+def test_a_flip_that_there_is_not(flip: str, project: Project):
+    with pytest.raises(ValueError, match="it takes true, false or alternate"):
+        load_data("digits", 64, flip=flip)
+    if flip != "true":  # which is a switch on a command line
+        assert "true, false or alternate" in project.dora("run", f"data.flip={flip}", code=1)
+
+
+# --- mirrored predictions ---
+
+
+def test_logits_are_those_of_both_sides():
+    network = build_model("small", 3, width=4).eval()
+    images = torch.randn(2, 3, 8, 8)
+    logits = of_both_sides(network, images)
+    assert torch.allclose(logits, of_both_sides(network, images.flip(3)))
+    assert torch.allclose(logits, (network(images) + network(images.flip(3))) / 2)
+    assert not torch.allclose(logits, network(images))
+
+
+def test_a_run_says_so_and_is_measured_and_resumed_with_the_same_bits(
+    project: Project, tmp_path: Path
+):
+    text = project.dora("run", *ALL)
+    assert "(averaged over mirrored images)" in text.splitlines()[-3]
+    measured = subprocess.run(
+        [sys.executable, "-m", "dora_train.predict", project.xp.sig],
+        cwd=project.root,
+        env=project.env,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(measured.stdout) == project.xp.result()["test"], measured.stderr
+    again = Project(tmp_path / "again")
+    often = "checkpoint.every_minutes=0.000001"
+    assert Run(again, "run", *ALL, often, fault=("step", 3, signal.SIGKILL)).wait() != 0
+    again.dora("run", *ALL)
+    same_run(again.xp, project.xp)
+
+
+def test_an_experiment_of_before_has_none_of_it():
+    old = {"optim": {"name": "sgd", "lr": 0.1}, "data": {"name": "digits"}}
+    today = as_stored(old)
+    assert today["test"] == {"mirror": False} and today["optim"]["matrix_lr"] == 0.02
+    assert today["optim"]["lr"] == 0.1 and "matrix_lr" not in old["optim"]
+    assert "test" not in as_stored({"task": "text", "data": {}})
+
+
+# --- muon ---
+
+
+def layers() -> torch.nn.Sequential:
+    torch.manual_seed(1)
+    return torch.nn.Sequential(
+        torch.nn.Linear(6, 16),
+        torch.nn.Tanh(),
+        torch.nn.Linear(16, 5),
+        torch.nn.Tanh(),
+        torch.nn.Linear(5, 1),
+    )
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.03])
+def test_muon_is_torchs_for_matrices_and_sgd_for_all_else(decay: float):
+    ours, theirs = layers(), layers()
+    inputs = torch.randn(32, 6, generator=torch.Generator().manual_seed(0))
+    matrices = [theirs[0].weight, theirs[2].weight]
+    rest = [theirs[0].bias, theirs[2].bias, *theirs[4].parameters()]
+    pairs = [
+        (ours, [build_optimizer(ours.parameters(), "muon", 0.1, 0.9, decay, 0.05)]),
+        (
+            theirs,
+            [
+                torch.optim.Muon(matrices, 0.05, weight_decay=decay, momentum=0.9),
+                torch.optim.SGD(rest, 0.1, momentum=0.9, weight_decay=decay, nesterov=True),
+            ],
+        ),
+    ]
+    for network, optimizers in pairs:
+        for _ in range(10):
+            network.zero_grad()
+            network(inputs).square().mean().backward()
+            for optimizer in optimizers:
+                optimizer.step()
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_filters_are_matrices_to_muon():
+    torch.manual_seed(0)
+    filters, outputs = torch.nn.Conv2d(4, 8, 3, bias=False), torch.nn.Linear(8, 2)
+    filters = filters.to(memory_format=torch.channels_last)
+    before = filters.weight.detach().clone()
+    filters.weight.grad = gradient = torch.randn_like(filters.weight)
+    expected = orthogonal(gradient.flatten(1))
+    Muon([filters.weight, *outputs.parameters()], 0.1, 0.5, 0.0, 0.0).step()
+    moved = (before - filters.weight.detach()).flatten(1) / 0.5
+    assert torch.allclose(moved, expected, atol=1e-6)
+    values = torch.linalg.svdvals(moved)
+    assert 0.6 < values.min() and values.max() < 1.3
