@@ -211,7 +211,7 @@ def test_a_plateau_that_cuts_nothing_or_all(patience: int, factor: float):
 def test_an_unknown_optimizer_is_told_all_that_there_are():
     with pytest.raises(ValueError) as refused:
         check_training({"name": "sdg"}, {"name": "none"}, TRAINER, None)
-    assert str(refused.value) == 'unknown optim.name "sdg": sgd, adam or adamw.'
+    assert str(refused.value) == 'unknown optim.name "sdg": sgd, adam, adamw or muon.'
 
 
 @pytest.mark.parametrize("loss", [None, {}, {"label_smoothing": 0.0}])

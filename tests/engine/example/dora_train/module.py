@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .confusion import Confusion
-from .model import WithAuxiliary
+from .model import WithAuxiliary, of_both_sides
 from .optim import Schedule, build_optimizer
 
+HOW_MIRRORED = "averaged over mirrored images"
 Batch = tuple[Tensor, Tensor]  # images [B, 3, H, W] float32, labels [B] int64
 
 
@@ -27,9 +28,10 @@ class Classifier(pl.LightningModule):
 
     Args:
         model: from images [B, 3, H, W] float32 to logits [B, classes].
-        optim: name (sgd, adam, adamw), lr, momentum, weight_decay.
+        optim: name, lr and more, as `build_optimizer` takes them.
         schedule: name, warmup_epochs and more, as `Schedule` takes them.
         loss: label_smoothing, which is used in training only.
+        mirror: whether validation and test average the logits of each image and of its mirror image.
     """
 
     # The main metric of each past validation, for `Schedule`. The engine keeps it up to date.
@@ -41,11 +43,14 @@ class Classifier(pl.LightningModule):
         optim: Mapping[str, Any],
         schedule: Mapping[str, Any],
         loss: Mapping[str, Any],
+        mirror: bool = False,
     ):
         super().__init__()
         self.model = model
         self.optim, self.schedule = dict(optim), dict(schedule)
         self.label_smoothing = loss["label_smoothing"]
+        self.mirror = mirror
+        self.how_tested = HOW_MIRRORED if mirror else ""  # the last line of a run says it
         self.confusion = Confusion()
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
@@ -68,13 +73,17 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
-        return self.measured(self(images), labels)
+        return self.measured(self.evaluated(images), labels)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         images, labels = batch
-        logits = self(images)
+        logits = self.evaluated(images)
         self.confusion.add(logits, labels)
         return self.measured(logits, labels)
+
+    def evaluated(self, images: Tensor) -> Tensor:
+        """Logits [B, classes], as validation and test use them."""
+        return of_both_sides(self, images) if self.mirror else self(images)
 
     def measured(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Each metric as one value per sample, [B]."""

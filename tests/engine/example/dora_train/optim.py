@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+from .muon import Muon
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "muon")
 # as Lightning 2.6.6 takes them
 PRECISIONS = (
     "32-true",
@@ -127,8 +129,12 @@ def build_optimizer(
     lr: float,
     momentum: float,
     weight_decay: float,
+    matrix_lr: float = 0.02,
 ) -> torch.optim.Optimizer:
-    """The optimizer `name`. Only sgd has a momentum, and it is Nesterov's.
+    """The optimizer `name`. Only sgd and muon have a momentum, and it is Nesterov's.
+
+    Args:
+        matrix_lr: of muon, see muon.py. All that is no matrix is trained by sgd with `lr`.
 
     Raises:
         ValueError: the name is unknown.
@@ -142,6 +148,8 @@ def build_optimizer(
         return torch.optim.Adam(parameters, lr, weight_decay=weight_decay)
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr, weight_decay=weight_decay)
+    if name == "muon":
+        return Muon(parameters, lr, matrix_lr, momentum, weight_decay)
     raise ValueError(f'unknown optim.name "{name}".')
 
 

@@ -50,6 +50,9 @@ def as_stored(config):
     config = {"task": "images", **config}
     if config.get("data") and config["task"] == "images":
         config["data"] = with_rules(config["data"])
+    if config["task"] == "images":
+        config = {"test": {"mirror": False}, **config}
+        config["optim"] = {"matrix_lr": 0.02, **(config.get("optim") or {})}
     return config
 
 
@@ -74,7 +77,7 @@ def main(cfg):
     from .counters import seed_all
     from .data import load_data
     from .engine.run.trainer import train
-    from .model import build_model
+    from .model import build_model, prepare_model
     from .module import Classifier
     from .tasks import load_task
 
@@ -82,7 +85,8 @@ def main(cfg):
     if cfg.get("task") in IMAGES:
         data = load_data(**cfg.data, seed=cfg.seed)
         model = build_model(cfg.model, data.num_classes, data.image_size, **(cfg.model_args or {}))
-        module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss)
+        prepare_model(model, data.train)
+        module = Classifier(model, cfg.optim, cfg.schedule, cfg.loss, cfg.test.mirror)
     else:
         module, data = load_task(cfg.task).parts(cfg)  # a file of tasks/
     return train(module, data, cfg)  # resumes where the last attempt stopped

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from ..counters import integers
 
 Draws = dict[str, Tensor]  # name -> [B] int64
+ALTERNATE = "alternate"  # a value of `Augmentation.flip`
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class Augmentation:
     Attributes:
         crop: pixels of black that are added on each side, before a window of the old size is cut
             out. 0: no crop.
-        flip: whether half of the samples are mirrored, left to right.
+        flip: whether half of the samples are mirrored, left to right. "alternate": each sample is
+            mirrored in every second epoch, and its side in the first one is drawn. So two epochs
+            show both sides of each (arXiv 2404.00498, section 3.6).
         cutout: side of the square that is set to the mean colour, pixels. 0: no square.
         seed: of all draws.
     """
 
     crop: int = 0
-    flip: bool = False
+    flip: bool | str = False
     cutout: int = 0
     seed: int = 0
 
@@ -42,13 +45,16 @@ class Augmentation:
         bounds: dict[str, int] = {}
         if self.crop:
             bounds |= {"row": places, "column": places}
-        if self.flip:
+        if self.flip and self.flip != ALTERNATE:
             bounds["flip"] = 2
         if self.cutout:
             bounds |= {"cutout row": height, "cutout column": width}
-        return {
-            name: integers(samples, bound, name, self.seed, epoch) for name, bound in bounds.items()
-        }
+        draws = {}
+        for name, bound in bounds.items():
+            draws[name] = integers(samples, bound, name, self.seed, epoch)
+        if self.flip == ALTERNATE:
+            draws["flip"] = (integers(samples, 2, "side", self.seed) + epoch) % 2
+        return draws
 
     def moved(self, pixels: Tensor, draws: Draws) -> Tensor:
         """The images cropped and flipped.

@@ -170,6 +170,13 @@ class Batches:
         pixels = next(iter(self.source.read([rows])))
         return self._finished(pixels, samples, self._draws(samples, epoch))
 
+    def examples(self, count: int) -> Tensor:
+        """At most so many images, evenly spaced and without augmentation: [n, 3, H, W] float32."""
+        plain = copy.copy(self)
+        plain.augmentation = None
+        count = min(count, self.num_samples)
+        return plain.batch(torch.arange(count) * self.num_samples // count)[0]
+
     def _order(self, epoch: int) -> Tensor:
         if self.shuffle:
             return permutation(self.num_samples, "order", self.seed, epoch)

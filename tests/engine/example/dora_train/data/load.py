@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ..data_error import DataError
-from .augment import Augmentation
+from .augment import ALTERNATE, Augmentation
 from .batches import Batches
 from .datasets import cifar10, digits, fashion_mnist, mnist
 from .image_folder import image_folder, listed
@@ -85,7 +85,7 @@ def load_data(
     seed: int = 0,
     *,
     crop: int | None = None,
-    flip: bool | None = None,
+    flip: bool | str | None = None,
     cutout: int = 0,
     **own: Any,
 ) -> Data:
@@ -125,7 +125,7 @@ def load_data(
 
 
 def _augmentation(
-    images: Images, crop: int | None, flip: bool | None, cutout: int, seed: int
+    images: Images, crop: int | None, flip: bool | str | None, cutout: int, seed: int
 ) -> Augmentation:
     """The augmentation that suits the images, with the values that the user chose."""
     chosen: dict[str, Any] = {"cutout": cutout, "seed": seed}
@@ -158,7 +158,7 @@ def check_data(
     seed: int = 0,
     *,
     crop: int | None = None,
-    flip: bool | None = None,
+    flip: bool | str | None = None,
     cutout: int = 0,
     **own: Any,
 ) -> None:
@@ -183,6 +183,8 @@ def check_data(
         )
     _check_range("crop", crop, 0, 10_000)
     _check_range("cutout", cutout, 0, 10_000)
+    if flip not in (None, True, False, ALTERNATE):
+        raise ValueError(f"data.flip={flip}: it takes true, false or {ALTERNATE}.")
     _check_range("image_size", own.get("image_size"), 1, 10_000)
     _check_range("num_workers", own.get("num_workers"), 0, 10_000)
     _check_range("max_gb", own.get("max_gb"), 0, math.inf)
