@@ -6,9 +6,11 @@ filters nor other parameters.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 # Newton-Schulz, from the page above: five steps of a x + b x x' x + c (x x')^2 x.
 STEPS, A, B, C = 5, 3.4445, -4.7750, 2.0315
@@ -22,15 +24,14 @@ class Muon(torch.optim.SGD):
 
     Args:
         lr: of SGD.
-        matrix_lr: of the matrices. A matrix that is taller than wide has it times
-            sqrt(height / width).
+        matrix_lr: of the matrices. One that is taller than wide has it times sqrt(height / width).
         momentum: Nesterov's, of both.
         weight_decay: of both, times the learning rate.
     """
 
     def __init__(
         self,
-        parameters: Iterable[torch.nn.Parameter],
+        parameters: Iterable[Parameter],
         lr: float,
         matrix_lr: float,
         momentum: float,
@@ -40,11 +41,9 @@ class Muon(torch.optim.SGD):
         matrices = [parameter for parameter in every if parameter.ndim > 1][:-1]
         chosen = set(matrices)
         rest = [parameter for parameter in every if parameter not in chosen]
-        groups: list[dict[str, object]] = [
-            {"params": rest},
-            # SGD adds no momentum to what `step` has made of theirs
-            {"params": matrices, "lr": matrix_lr, "momentum": 0, "nesterov": False},
-        ]
+        # SGD adds no momentum to what `step` has made of theirs
+        own = {"lr": matrix_lr, "momentum": 0, "nesterov": False, "muon": momentum}
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": matrices, **own}]
         super().__init__(
             groups, lr, momentum=momentum, weight_decay=weight_decay, nesterov=momentum > 0
         )
@@ -55,16 +54,16 @@ class Muon(torch.optim.SGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        rest, matrices = self.param_groups
-        for parameter in matrices["params"]:
+        group = self.param_groups[-1]
+        for parameter in group["params"]:
             if parameter.grad is not None:
-                momentum = self._momentum(parameter, rest["momentum"])
-                update = orthogonal(momentum.flatten(1)) * tall(momentum.flatten(1))
+                moved = self._momentum(parameter, group["muon"]).flatten(1)
+                update = orthogonal(moved) * tall(moved)
                 parameter.grad.copy_(update.view_as(parameter))
         super().step()
         return loss
 
-    def _momentum(self, parameter: Tensor, decay: float) -> Tensor:
+    def _momentum(self, parameter: Parameter, decay: float) -> Tensor:
         """The gradient with Nesterov's momentum."""
         assert parameter.grad is not None
         state = self.state[parameter]

@@ -134,7 +134,7 @@ def build_optimizer(
     """The optimizer `name`. Only sgd and muon have a momentum, and it is Nesterov's.
 
     Args:
-        matrix_lr: of muon, see muon.py. All that is no matrix is trained by sgd with `lr`.
+        matrix_lr: of the matrices of muon, see muon.py. All else is trained by sgd with `lr`.
 
     Raises:
         ValueError: the name is unknown.

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 PATCH = 2  # pixels of a side of what the first layer sees
 SHIFT = 5e-4  # added to a variance before its root is divided by, as in the paper's code
+LEAST = 1e-6  # share of the largest variance below which patches do not vary: rounding
 PREPARED_ON = 1_000  # images whose patches are whitened
 
 
@@ -38,12 +39,17 @@ class Airbench(nn.Module):
 
     @torch.no_grad()
     def whiten_patches(self, images: Tensor) -> None:
-        """Make the first layer whiten the 2 x 2 patches of these images, [N, 3, H, W] float32."""
+        """Make the first layer whiten the 2 x 2 patches of these images, [N, 3, H, W] float32.
+
+        Patches of grey images vary in 4 of their 12 directions. Filters for the others would give
+        nothing but 0, and batch norm cannot train on that. So they keep their random weights.
+        """
         patches = F.unfold(images, PATCH).transpose(1, 2).flatten(0, 1).double()
-        covariance = patches.T @ patches / len(patches)
-        variances, directions = torch.linalg.eigh(covariance)
-        whitening = (directions / (variances + SHIFT).sqrt()).T.reshape(-1, 3, PATCH, PATCH)
-        self.whiten.weight.copy_(torch.cat([whitening, -whitening]))
+        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        varied = variances > LEAST * variances.max()
+        scaled = directions[:, varied] / (variances[varied] + SHIFT).sqrt()
+        filters = scaled.T.reshape(-1, 3, PATCH, PATCH)
+        self.whiten.weight[: 2 * len(filters)] = torch.cat([filters, -filters]).float()
 
 
 class Group(nn.Module):
@@ -62,13 +68,21 @@ class Group(nn.Module):
         return F.gelu(self.norms[1](self.second(features)))
 
 
+@torch.no_grad()
 def convolution(inputs: int, outputs: int) -> nn.Conv2d:
+    """A convolution that begins near the identity: random weights plus those of the identity.
+
+    The paper has the identity alone. On images that are mostly black, such as MNIST's, some
+    channels would then be nearly constant after a few layers, and their batch norm would make
+    gradients of 10^4.
+    """
     layer = nn.Conv2d(inputs, outputs, 3, padding="same", bias=False)
-    nn.init.dirac_(layer.weight[:inputs])
+    identity = torch.empty_like(layer.weight[:inputs])
+    layer.weight[:inputs] += nn.init.dirac_(identity)
     return layer
 
 
 def norm(channels: int) -> nn.BatchNorm2d:
-    layer = nn.BatchNorm2d(channels, eps=1e-12, momentum=0.4)
+    layer = nn.BatchNorm2d(channels, momentum=0.4)
     layer.weight.requires_grad_(False)
     return layer

@@ -1,0 +1,148 @@
+"""Images/s of a recipe in a whole run, beside a bare PyTorch loop with the same network:
+
+`python benchmarks/recipe.py experiment=cifar10_quick data.folder=FOLDER`.
+
+Both train epochs of the recipe in one process, in turns: the same network, data in memory,
+augmentation, precision and optimizer. The loop does nothing else. Ours is the trainer of `dora run`
+with all its callbacks, its metrics, its average of the weights, TensorBoard, CSV and the checkpoint
+at the end of the epoch. Neither validates. The clock runs from the third batch to the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import pytorch_lightning as pl
+import torch
+from rich.console import Console
+from torch.nn import functional as F
+
+from dora_train.counters import seed_all
+from dora_train.data import load_data
+from dora_train.data.batches import Batch, Batches
+from dora_train.engine.experiment.folder import Experiment
+from dora_train.engine.experiment.records import RunState
+from dora_train.engine.run import session as sessions
+from dora_train.engine.run.history import History
+from dora_train.engine.run.loaders import TrainLoader
+from dora_train.engine.run.ranks import Ranks
+from dora_train.engine.run.signals import Signals
+from dora_train.engine.run.trainer import build_trainer
+from dora_train.model import build_model, prepare_model
+from dora_train.module import Classifier
+from dora_train.optim import build_optimizer
+from dora_train.train import main as train_main
+
+WARM = 2  # batches before the clock starts
+
+
+class Timed:
+    """The batches of one epoch. It notes when the first one that counts was asked for."""
+
+    def __init__(self, batches: Batches, steps: int):
+        self.batches, self.steps, self.began = batches, steps, 0.0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def size_of(self, index: int) -> int:
+        return self.batches.size_of(index)
+
+    def epoch(self, *place: int) -> Iterator[Batch]:
+        for step, batch in enumerate(itertools.islice(self.batches.epoch(*place), self.steps)):
+            yield batch
+            if step + 1 == WARM:
+                self.began = time.perf_counter()
+
+    def images(self) -> int:
+        """How many are trained while the clock runs."""
+        return sum(map(self.size_of, range(WARM, self.steps)))
+
+
+def bare(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
+    """The vanilla loop, without anything."""
+    optimizer = build_optimizer(network.parameters(), **cfg.optim)
+    is_mixed = cfg.trainer.precision == "bf16-mixed"
+    layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
+    for images, labels in timed.epoch():
+        images = images.to(memory_format=layout)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            loss = F.cross_entropy(
+                network(images), labels, label_smoothing=cfg.loss.label_smoothing
+            )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def ours(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = Experiment(Path(folder) / "00000000")
+        experiment.folder.mkdir()
+        console = Console(file=open(os.devnull, "w"), force_terminal=True)
+        session = sessions.Session(
+            experiment, Ranks(), Signals(), RunState(), RunState(), console, train_main.find
+        )
+        module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss)
+        trainer = build_trainer(cfg, session, module, History("valid.acc", "max", 0, 1), 1)
+        trainer.fit(module, TrainLoader(timed, Ranks(), trainer))
+
+
+def speed(way: Any, cfg: Any, data: Any, steps: int) -> float:
+    """Images per second."""
+    seed_all("weights", cfg.seed)
+    network = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
+    prepare_model(network, data.train)
+    if cfg.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.train()
+    timed = Timed(data.train, steps)
+    way(cfg, network, timed)
+    return timed.images() / (time.perf_counter() - timed.began)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("overrides", nargs="+", help="as for `dora run`")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=0, help="of an epoch; 0: all")
+    given = parser.parse_args()
+    fixed = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.accelerator=cpu"]
+    cfg = train_main.get_xp([*given.overrides, *fixed]).cfg
+    torch.set_num_threads(cfg.threads)
+    data = load_data(**cfg.data, seed=cfg.seed)
+    steps = min(given.steps or len(data.train), len(data.train))
+    found: dict[Any, list[float]] = {bare: [], ours: []}
+    for number in range(given.rounds):
+        order = (bare, ours) if number % 2 else (ours, bare)
+        for way in order:
+            found[way].append(speed(way, cfg, data, steps))
+    ratios = [our / plain for our, plain in zip(found[ours], found[bare], strict=True)]
+    print(
+        f"{' '.join(given.overrides)}: {cfg.threads} thread(s), {steps} steps, {given.rounds} rounds; "
+        f"torch {torch.__version__}, Lightning {pl.__version__}\n"
+        f"bare {statistics.median(found[bare]):,.0f} images/s, ours {statistics.median(found[ours]):,.0f}; "
+        f"ours / bare {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})"
+    )
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    main()
