@@ -48,7 +48,7 @@ MISTAKES = [
     (["~best"], "~best: a key of the configuration cannot be removed"),
     (
         ["experiment=nope"],
-        'unknown experiment "nope".\nexperiment has: cifar10_resnet18, digits_accurate.',
+        'unknown experiment "nope".\nexperiment has: cifar10, cifar10_quick, cifar10_resnet18, digits_accurate, mnist.',
     ),
     (["optim.lr=${nope}"], "optim.lr=${nope} does not resolve: Interpolation key 'nope' not found"),
     (["-f", "deadbeef"], 'there is no experiment "deadbeef"'),
