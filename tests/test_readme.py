@@ -49,7 +49,6 @@ ELSEWHERE = {
     "python -m dora_train.report --diff SIG SIG": "test_report.py",
     "python -m dora_train.sweep 'optim.lr=0.1,0.01' 'seed=range(3)' trainer.max_epochs=5 --name lr_by_seed": "test_sweep.py",  # noqa: E501
     "dora grid search": "test_search.py",
-    "torchrun --nproc_per_node 2 -m dora run": "test_run.py, at a port of its own",
     "python -m dora_train.upgrade ../dora_train": "test_upgrade.py",
     "python -m dora_train.upgrade URL --tag v2": "test_upgrade.py",
     "python ../dora_train/dora_train/upgrade.py ../dora_train": "test_upgrade.py",
