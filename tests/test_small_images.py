@@ -40,6 +40,12 @@ def test_airbench_takes_small_images(size: int):
     assert network(torch.randn(2, 3, size, size)).shape == (2, 7)
 
 
+def test_small_is_as_deep_as_asked():
+    assert len(build_model("small", 10, depth=5)) == len(build_model("small", 10)) + 2
+    with pytest.raises(ValueError, match="model_args.depth=2: it takes a whole number of layers"):
+        build_model("small", 10, depth=2)
+
+
 @pytest.mark.parametrize("width, millions", [(64, 2.0), (32, 0.5)])
 def test_airbench_has_as_many_parameters_as_its_docstring_says(width: int, millions: float):
     network = build_model("airbench", 10, width=width)
@@ -104,6 +110,28 @@ def test_a_flip_that_there_is_not(flip: str, project: Project):
         assert "true, false or alternate" in project.dora("run", f"data.flip={flip}", code=1)
 
 
+# --- a share of the data ---
+
+
+def test_a_share_has_the_same_images_whatever_the_seed_and_some_of_each_class():
+    whole = load_data("digits", 64)
+    tenth, again = [load_data("digits", 64, seed=seed, share=0.1) for seed in (0, 1)]
+    least = load_data("digits", 64, share=0.001)
+    assert tenth.train.num_samples == pytest.approx(0.1 * whole.train.num_samples, abs=5)
+    assert torch.equal(tenth.train.rows, again.train.rows)
+    assert set(least.train.rows.tolist()) < set(tenth.train.rows.tolist())
+    assert set(tenth.train.rows.tolist()) < set(whole.train.rows.tolist())
+    assert sorted(least.train.labels.tolist()) == list(range(10))
+    assert torch.equal(tenth.valid.rows, whole.valid.rows)
+    assert torch.equal(tenth.train.mean, whole.train.mean)
+
+
+@pytest.mark.parametrize("share", [0, -0.1, 1.5, "all"])
+def test_a_share_that_there_is_not(share: object):
+    with pytest.raises(ValueError, match=f"data.share={share}: it takes more than 0"):
+        load_data("digits", 64, share=share)  # type: ignore[arg-type]
+
+
 # --- mirrored predictions ---
 
 
@@ -140,6 +168,7 @@ def test_an_experiment_of_before_has_none_of_it():
     old = {"optim": {"name": "sgd", "lr": 0.1}, "data": {"name": "digits"}}
     today = as_stored(old)
     assert today["test"] == {"mirror": False} and today["optim"]["matrix_lr"] == 0.02
+    assert today["data"]["share"] == 1.0
     assert today["optim"]["lr"] == 0.1 and "matrix_lr" not in old["optim"]
     assert "test" not in as_stored({"task": "text", "data": {}})
 
