@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count, islice
+from pathlib import Path
 
 from ..engine.config.gridfile import literal, variables
 from .ranking import Ranked, Ranking, is_finite
@@ -167,7 +168,15 @@ def heading(ranking: Ranking) -> str:
     if len(shared) != 1:
         return "To add these seeds, put into explorer(launcher) of a grid file:"
     [grid] = shared
-    return f"To add these seeds, append to grids/{grid}.py, then run dora grid {grid}:"
+    return f"To add these seeds, append to {file_of(grid)}, then run dora grid {grid}:"
+
+
+def file_of(grid: str) -> str:
+    """The file of a grid: grids/sub/mysweep.py of `sub.mysweep`. A name may also hold a dot."""
+    file = Path("grids", f"{grid}.py")
+    if not file.exists():
+        file = Path("grids", *grid.split(".")).with_suffix(".py")
+    return file.as_posix()
 
 
 def shown(ranking: Ranking, added: Additions) -> list[str]:

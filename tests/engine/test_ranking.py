@@ -21,7 +21,7 @@ from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import State
 from dora_train.engine.watch.status import Status
 from dora_train.report import diff, marks
-from dora_train.report.additions import additions, shown
+from dora_train.report.additions import additions, file_of, shown
 from dora_train.report.conclusion import conclusion, described, remarks
 from dora_train.report.formats import FORMATS
 from dora_train.report.report import Report
@@ -221,6 +221,14 @@ def added(report: Report) -> list[tuple[Any, ...]]:
     exec("\n".join(["def explorer(launcher):", *lines]), scope)
     scope["explorer"](lambda *given: calls.append(given))
     return calls
+
+
+def test_the_file_of_a_grid_in_a_folder(tmp_path: Path, monkeypatch):
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "lr_0.1.py").touch()
+    monkeypatch.chdir(tmp_path)
+    assert file_of("sweep") == "grids/sweep.py" and file_of("lr_0.1") == "grids/lr_0.1.py"
+    assert file_of("lessons.schedules") == "grids/lessons/schedules.py"
 
 
 def test_the_lines_add_the_seeds_that_are_needed(tmp_path: Path):
