@@ -73,7 +73,7 @@ def _best(statuses: Mapping[Experiment, Status]) -> str:
 
 
 def _value(experiment: Experiment, metric: str) -> float | None:
-    """The experiment's best value of the metric that chooses its best epoch. None: there is none."""
+    """The best value of the metric that chooses the best epoch. None if there is no value."""
     best = (experiment.result() or {}).get("best")
     if not isinstance(best, Mapping):
         return None
