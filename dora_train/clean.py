@@ -110,7 +110,7 @@ class Disk:
                 yield _files(one.sig, files, paths, partial(self._refuse_live, one))
 
     def unnamed(self) -> Iterator[Thing]:
-        named = {path.name for path in (self.folder / GRIDS).glob("*/*")}
+        named = {path.name for path in (self.folder / GRIDS).glob("*/*")}  # links to experiments
         for one, status in self.idle():
             if one.sig not in named:
                 yield from self._whole(one, status)
@@ -176,7 +176,7 @@ class Disk:
             UserError: it waits or runs by now.
         """
         self._refuse_live(one)
-        claims.claim(one)  # from here on, no run of it can begin
+        claims.claim(one)  # from here on, no run of it can begin: of two claims, one succeeds
         for link in (self.folder / GRIDS).glob(f"*/{one.sig}"):
             link.unlink(missing_ok=True)
         aside = one.folder.with_name(f".{one.sig}.{time.time_ns()}.removed")

@@ -62,7 +62,7 @@ class Kept:
 
     def line(self) -> str:
         """The line of the index. It begins with a checksum, because another machine may write into
-        the index at the same time, and spoil the line.
+        the index at the same time, and damage the line.
         """
         fields = [self.sig, self.stamp]
         for name, text in self.texts.items():
@@ -96,7 +96,7 @@ class Kept:
             if content is not None:
                 text = json.dumps(content)
                 texts[name] = text if len(text) <= MOST else ""
-            if name.startswith("attempts/"):
+            if name.startswith("attempts/"):  # claims.py recognises a copied folder by these inodes
                 inodes[name] = inode(folder / name)
         texts[INODES] = json.dumps(inodes)
         texts[MARK] = json.dumps(mark_of(folder).hex())

@@ -1,4 +1,4 @@
-"""Lets an open `dora grid` resubmit experiments that were interrupted without their own fault.
+"""Lets an open `dora grid` resubmit experiments that something else has interrupted.
 
 It makes the same submission as the next call of `dora grid` would, with the same code. It waits
 before each submission, and longer each time that no new checkpoint was saved. After `MOST_IN_VAIN`

@@ -73,5 +73,5 @@ def on_other_gpu(slurm: SlurmConfig, shape: Shape, raised: Raised) -> Shape:
     gpu = raised.get("gpu")
     if not gpu or not slurm.gpus:
         return shape
-    per_node = slurm.gpus // max(1, shape.nodes)
+    per_node = slurm.gpus // max(1, shape.nodes)  # `gpus` counts per job, and `gres` per node
     return replace(shape, sbatch={**shape.sbatch, "gres": f"gpu:{gpu}:{per_node}"})

@@ -127,7 +127,7 @@ def submit(jobs: Jobs[Request], executor: Executor, dora_dir: Path) -> list[Outc
         request = task.request
         if request.experiment.intend_job(_intent(task, executor, token, name)):
             mine.append(task)
-            fault("one intent")
+            fault("one intent")  # a test may kill the process here (faults.py)
         else:
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:

@@ -158,6 +158,7 @@ class Pack:
             self._note_ends(stopping=signum != 0)
             if signum and not told:
                 told = True
+                # Those that have not started are left, too: they resume with the others.
                 self.left, self.waiting = self.left + self.waiting, []
                 for one in self.running:
                     one.ask_to_end()
@@ -250,7 +251,7 @@ class Pack:
             word = "COMPLETED"
             if code:
                 word = "CANCELLED" if one.member.cancelled else "FAILED"
-            if signum:
+            if signum:  # an end stores the signal, and not the exit code made from it
                 code = 0
             member = one.member
             member.experiment.end_job(member.number, member.token, word, code, signum)

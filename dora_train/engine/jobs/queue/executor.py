@@ -170,7 +170,7 @@ class Local:
         self._report_ignored(wanted)
         ranks = wanted["nodes"] * wanted["ntasks_per_node"]
         share = share_of(gpus, self.gpus, self._per_gpu, ranks * order.threads)
-        if self._jobs is None:
+        if self._jobs is None:  # the cores limit the jobs without a GPU (taking.py)
             share["room"] = cores()
         order.folder.mkdir(parents=True, exist_ok=True)
         job = {

@@ -81,7 +81,7 @@ def write(path: str, text: str) -> None:
     with open(handle, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # before it gets its name: a power cut must not leave it empty
     os.replace(aside, path)
 
 

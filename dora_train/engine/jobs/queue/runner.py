@@ -140,7 +140,7 @@ def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
     if code:
         word = "CANCELLED" if queue.cancelled_by(mine.number) else "FAILED"
     signum = signal_of(code)
-    if signum:
+    if signum:  # an end stores the signal, and not the exit code made from it
         code = 0
     queue.end(mine.number, word, code, signum)
     if job.get("last") and not queue.has(job["group"]):

@@ -153,11 +153,12 @@ def _take(
         if not fds.lock(files.path("alive")):
             return STARTING  # another process has taken it, and starts it in a moment
         running = _running(queue)
+        # `room` is there if `local.jobs` is blank. Then cores or GPUs limit the jobs, not a number.
         if "room" not in job and len(running) >= job.get("limit", 1):
             return NO_SLOT
         if needs_cores(job) and not _has_cores(queue, job, running):
             return NO_CORE
-        _lock_slot(queue, fds, number)
+        _lock_slot(queue, fds, number)  # also without a limit: `_running` and `_orphans` read slots
         gpus, reasons = lock_gpus(queue, fds, job, reserved, loads)
         if len(gpus) < job.get("gpus", 0):
             files.wait_for(", ".join(reasons))
