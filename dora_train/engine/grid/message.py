@@ -66,7 +66,7 @@ def _best(statuses: Mapping[Experiment, Status]) -> str:
         if value is not None:
             values[experiment] = value
     better = Better.of(births.values())
-    if not values or not better.mode(metric):
+    if not values or not better.mode(metric):  # if the direction is not known, nothing is best
         return ""
     first = min(values, key=lambda one: better.key(metric, values[one]))
     return f"best {metric}: {values[first]:.4g}  {_named(first)}"

@@ -61,7 +61,7 @@ def submit_all(
             again = _again(asked, held)
             left = again + rest
             if held:
-                careful, size = False, max(1, len(again) // 2)
+                careful, size = False, max(1, len(again) // 2)  # there may be room for half of them
                 if len(asked) == 1:  # no room even for a single job
                     full.add(limit)
             elif careful:
@@ -204,6 +204,7 @@ def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
 
 def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outcome]:
     """Give the order to the scheduler, and record the outcome of each request."""
+    # While old jobs were cancelled, another command may have given up our intents.
     tasks = [task for task in tasks if _is_ours(task.request)]
     if not tasks:
         return []
@@ -242,7 +243,7 @@ def _recorded(order: Order, task: Task, receipt: Receipt, executor: Executor) ->
     request, job_id = task.request, receipt.job_id
     if task.index is not None:
         job_id = f"{receipt.job_id}_{task.index}"
-    if task.member is not None:
+    if task.member is not None:  # a member writes its log into its own folder (pack.py)
         order = replace(order, folder=request.experiment.submitit)
     log = str(executor.log_path(order, receipt.job_id, task.index))
     recorded = request.experiment.record_job(request.number, job_id, log, receipt.dependents)

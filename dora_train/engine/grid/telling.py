@@ -75,6 +75,7 @@ class Messages:
                 (self.folder / "to.json").unlink(missing_ok=True)
             return
         round_ = before.round
+        # Without a round, an earlier command submitted the experiments, and asked for no messages.
         if submitted or (goes_on and not round_):
             round_ = uuid.uuid4().hex[:8]
         letter = Letter(list(to), round_, message.project_folder())
@@ -118,7 +119,7 @@ class Telling:
         # experiments that had failed when the command began: the user has seen them in its table
         self._ill: set[Experiment] = set()
         self._looked = self._moved = time.monotonic()
-        self._last: object = None
+        self._last: object = None  # what the last check for progress saw
 
     def begin(
         self, to: Sequence[str], statuses: Mapping[Experiment, Status], submitted: bool

@@ -196,7 +196,7 @@ class Pack:
                 for signum in signal.valid_signals():
                     if callable(signal.getsignal(signum)):
                         signal.signal(signum, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new Python
                 self._become(member, gpu)
             except Exception as error:
                 os.write(2, f"the job could not start it: {error}\n".encode(errors="replace"))
@@ -211,7 +211,7 @@ class Pack:
         program = [Path(__file__).parents[1] / "job.py", member.experiment.folder, member.token]
         env = environment.variables() | {
             environment.JOB_ID: self.job_id,
-            environment.PACKED: "1",
+            environment.PACKED: "1",  # so it does not requeue the job, or take all of its cores
         }
         if gpu:
             env["CUDA_VISIBLE_DEVICES"] = gpu

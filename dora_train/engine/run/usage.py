@@ -84,7 +84,7 @@ class Meter:
             return
         usage = self.usage
         if not usage.gpus:
-            usage.gpus = 1
+            usage.gpus = 1  # each rank has one GPU
             uuid = getattr(
                 torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""
             )

@@ -31,7 +31,7 @@ def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
     kind = kind_of(job)
     notice = libraries.failed.get(kind, "")
     env = job["env"] | {"CUDA_VISIBLE_DEVICES": ",".join(mine.gpus), "DORA_TRAIN_JOB_ID": job["id"]}
-    if "_" in mine.number:
+    if "_" in mine.number:  # a task of an array
         env["DORA_TRAIN_TASK"] = mine.number.partition("_")[2]
     if job["ranks"] > 1:
         env |= {

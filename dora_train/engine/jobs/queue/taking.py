@@ -134,7 +134,7 @@ def _startable(queue: Queue, loads: Mapping[str, Load]) -> list[Taken]:
             continue
         found = _take(queue, number, job, reserved, loads)
         if found == NO_SLOT:
-            break
+            break  # no later job may overtake it
         no_core = no_core or found == NO_CORE
         if isinstance(found, Taken):
             taken.append(found)
