@@ -1,7 +1,7 @@
-"""`python -m dora_train.clean`: what can go from the disk, by kind and size.
+"""`python -m dora_train.clean`: lists what can be removed from the disk, by kind and size.
 
-It removes only the kinds that it was told to, with `--remove`. It leaves alone what runs or waits,
-and everything of another user. Each experiment is looked at again just before it goes.
+With `--remove`, it removes the kinds that are named. It never removes an experiment that runs or
+waits, or anything of another user. Each experiment is checked again just before it is removed.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from .snapshots import snapshots
 
 EXAMPLES = """\
 examples:
-  %(prog)s                            what can go, by kind and size
-  %(prog)s checkpoints failed         the same, with a line for each thing
-  %(prog)s checkpoints --remove       remove it
+  %(prog)s                            what can be removed, by kind and size
+  %(prog)s checkpoints failed         the same for two kinds, with a line for each thing
+  %(prog)s checkpoints --remove       remove this kind
   %(prog)s failed --days 90 --remove  only what failed more than 90 days ago
 """
 KINDS = {
@@ -44,32 +44,32 @@ KINDS = {
     "snapshots": "snapshots of code that no experiment ran or will run",
     "leftovers": "leftovers of crashed writes, older than a day",
     "caches": "decoded images of folders that are gone",
-    "queue": "ends of jobs of this machine's queue that no experiment needs",
+    "queue": "records of ended jobs in the local queue that no experiment needs",
 }
-OLD = 24 * 3600.0  # seconds, after which nobody still writes to an unfinished file
+OLD = 24 * 3600.0  # seconds, after which no process still writes to an unfinished file
 
 
 @dataclass(frozen=True)
 class Thing:
-    """Something that can go: its name, why, its bytes, and how it is removed."""
+    """Something that can be removed."""
 
     name: str
-    why: str
-    size: int
+    why: str  # more about it, for the user
+    size: int  # bytes
     remove: Callable[[], None]
 
 
 @dataclass
 class Disk:
-    """What lies in an outputs folder, as of one moment."""
+    """What an outputs folder contains at one moment."""
 
     folder: Path
-    days: float = 30.0
+    days: float = 30.0  # the age from which a failed experiment can be removed
     now: float = field(default_factory=time.time)
 
     @cached_property
     def experiments(self) -> list[Experiment]:
-        """Those of this user."""
+        """The experiments of this user."""
         return [one for one in readable(self.folder) if one.exists() and not other_owner(one)]
 
     @cached_property
@@ -78,7 +78,7 @@ class Disk:
 
     @cached_property
     def origins(self) -> set[str]:
-        """What experiments begin with that have not finished: signatures, or `SIG:last`."""
+        """The experiments whose weights an unfinished one starts from: `SIG` or `SIG:last`."""
         found = set()
         for one in readable(self.folder):
             birth = one.birth()
@@ -87,7 +87,7 @@ class Disk:
         return found
 
     def idle(self) -> Iterator[tuple[Experiment, Status]]:
-        """The experiments that certainly neither run nor wait."""
+        """The experiments that certainly do not run and do not wait."""
         for one in self.experiments:
             status = self.statuses[one.sig]
             if not status.live and status.certain:
@@ -110,7 +110,7 @@ class Disk:
                 yield _files(one.sig, files, paths, partial(self._refuse_live, one))
 
     def unnamed(self) -> Iterator[Thing]:
-        named = {path.name for path in (self.folder / GRIDS).glob("*/*")}
+        named = {path.name for path in (self.folder / GRIDS).glob("*/*")}  # links to experiments
         for one, status in self.idle():
             if one.sig not in named:
                 yield from self._whole(one, status)
@@ -164,23 +164,23 @@ class Disk:
     # --- how ---
 
     def _whole(self, one: Experiment, status: Status) -> Iterator[Thing]:
-        """A whole experiment, unless another one that is not finished begins with its weights."""
+        """A whole experiment. Nothing if an unfinished one starts from its weights."""
         if not {one.sig, f"{one.sig}:last"} & self.origins:
             why = f"{status}   {overrides(one, one.birth())}"
             yield Thing(one.sig, why, _size(one.folder), partial(self._remove, one))
 
     def _remove(self, one: Experiment) -> None:
-        """Remove an experiment, and the links of the grids to it.
+        """Remove an experiment, and the links to it in the folders of grids.
 
         Raises:
             UserError: it waits or runs by now.
         """
         self._refuse_live(one)
-        claims.claim(one)  # of two processes one makes the file: no run can begin from here on
+        claims.claim(one)  # from here on, no run of it can begin: of two claims, one succeeds
         for link in (self.folder / GRIDS).glob(f"*/{one.sig}"):
             link.unlink(missing_ok=True)
         aside = one.folder.with_name(f".{one.sig}.{time.time_ns()}.removed")
-        one.folder.rename(aside)
+        one.folder.rename(aside)  # if this process is killed now, `leftovers` finds the rest
         shutil.rmtree(aside, ignore_errors=True)
 
     def _refuse_live(self, one: Experiment) -> None:
@@ -195,7 +195,7 @@ class Disk:
 def _files(
     name: str, why: str, paths: Sequence[Path], check: Callable[[], None] = lambda: None
 ) -> Thing:
-    """Files or folders that go together, after a check."""
+    """Files or folders that are removed together. `check` may refuse it with a UserError."""
 
     def remove() -> None:
         check()
@@ -238,21 +238,21 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m dora_train.clean",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Show what can go from the disk, and remove what is named.",
+        description="Show what can be removed from the disk, and remove the kinds that are named.",
     )
     made.add_argument("kinds", metavar="KIND", nargs="*", help=f"{', '.join(KINDS)}")
     made.add_argument("--remove", action="store_true", help="remove the kinds that are named")
     made.add_argument(
-        "--days", type=float, default=30.0, help="of the kind failed: older than this (30)"
+        "--days", type=float, default=30.0, help="for the kind failed: its least age, in days (30)"
     )
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Show what can go, or remove it.
+    """Show what can be removed, or remove it.
 
     Raises:
-        UserError: there is no such kind, or `--remove` names none.
+        UserError: a kind is unknown, or `--remove` is given without a kind.
     """
     args = parser().parse_args(argv)
     for kind in args.kinds:
@@ -280,7 +280,7 @@ def _line(kind: str, things: Sequence[Thing], days: float) -> str:
 
 
 def _each(things: Iterable[Thing], remove: bool) -> None:
-    """Print a line for each thing, and remove it if it is to go."""
+    """Print a line for each thing. Remove it first, if `remove` is true."""
     for thing in things:
         words = f"{shown_size(thing.size):>9}  {thing.name}  {thing.why}".rstrip()
         if not remove:

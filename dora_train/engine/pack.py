@@ -1,20 +1,22 @@
-"""The program of a job that works through several experiments:
+"""The program of a packed job, which runs several experiments:
 
 `python CODE/dora_train/engine/pack.py LIST`
 
-Like `job.py`, it is run as a file, and imports the code beside it. Each experiment of the list runs
-`job.py FOLDER TOKEN` in a process of its own (jobs/pack.py). LIST is written by grid/order.py.
+LIST is a file that names the experiments. grid/order.py writes it. Like `job.py`, this program is
+run as a file, and imports the code beside it. Each experiment runs `job.py FOLDER TOKEN` in its own
+process (jobs/pack.py).
 """
 
 import sys
 from pathlib import Path
 
-PATH = sys.path[1:]  # where programs that this one starts look for installed libraries
+PATH = sys.path[1:]  # where the processes of the experiments look for installed libraries
+# `dora_train` is imported from the snapshot that contains this file.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 
 def main() -> int:
-    """Work through the experiments. Returns 128 + the number of a signal that ended this early."""
+    """Run the experiments. Returns 0, or 128 + the number of a signal that ended the job early."""
     from dora_train.engine import job, output
     from dora_train.engine.jobs.pack import Pack
     from dora_train.engine.run.signals import Signals
@@ -24,7 +26,8 @@ def main() -> int:
     left = pack.work(lambda: signals.signum)
     if not left:
         return 0
-    output.prepare(never_fails=True)  # only now: the experiments have streams of their own
+    output.prepare(never_fails=True)  # only now: the experiments prepare their own streams
+    # The experiments that are left resume when SLURM starts this job again.
     job.requeue(job.most_requeues(left[0].experiment.job()))
     return 128 + signals.signum
 

@@ -1,9 +1,9 @@
-"""Overrides of single values, put into plain Python: the short way for most experiments of a grid.
+"""Composes a configuration in plain Python, if the overrides replace only single values.
 
-OmegaConf takes milliseconds to update and to resolve a configuration. If every override replaces
-one number, text, switch or blank, and no interpolation depends on it, the result is Hydra's
-configuration of the same groups with these values in their places. `compose.py` asks here first.
-For anything else it gets None, and takes OmegaConf.
+OmegaConf takes milliseconds to update and resolve a configuration. Most experiments of a grid do
+not need it: each override replaces one number, text, boolean or blank, and no interpolation depends
+on this value. The result is then Hydra's configuration of the same groups, with these values put
+in. `compose.py` tries this module first. If the answer is None, it uses OmegaConf.
 """
 
 import pickle
@@ -21,7 +21,7 @@ from ..upstream.hydra import replaceable_leaves
 from .keys import MISSING, at, fitted
 from .values import Delta, differences, is_interpolation
 
-# The interpolations that are understood here: a variable of the environment, and another key.
+# The two interpolations that this module understands: an environment variable, and another key.
 VARIABLE = re.compile(r"\$\{oc\.env:([A-Za-z_]\w*)(?:,[\w./-]*)?\}", re.ASCII)
 REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}", re.ASCII)
 SINGLE = (int, float, bool, str, type(None))
@@ -31,27 +31,28 @@ SINGLE = (int, float, bool, str, type(None))
 class Replaced:
     """A configuration in which only single values were replaced."""
 
-    values: dict[str, Any]  # interpolations resolved
-    leaves: dict[str, Any]  # the values that were replaced, by dotted key
-    changed: Delta  # those that are not the base's, in the order of the base
+    values: dict[str, Any]  # with interpolations resolved
+    leaves: dict[str, Any]  # the new values, by dotted key
+    changed: Delta  # the new values that differ from the base, in the order of the base
 
 
 class Leaves:
-    """The single values of one combination of groups.
+    """The single values of one combination of groups, which is the base for overrides.
 
     Args:
-        cfg: gives a copy of the configuration, as Hydra composes it.
-        written: the same, plain, interpolations as they are written.
+        cfg: returns a copy of the configuration, as Hydra composes it.
+        written: the same configuration as plain dicts, with interpolations as they are written.
     """
 
     def __init__(self, cfg: Callable[[], DictConfig], written: Mapping[str, Any]):
         self._cfg, self._written = cfg, written
-        self._places: dict[str, int] = {}  # of each value that can be replaced
-        self._defaults: dict[str, Any] = {}  # what each key takes
+        self._places: dict[str, int] = {}  # the position of each value that can be replaced
+        self._defaults: dict[str, Any] = {}  # the default of each key, which fixes its type
+        # the resolved base, pickled, by the values of the environment variables that it names
         self._resolved: dict[tuple[str | None, ...], bytes] = {}
         texts = list(_interpolations(written))
         self._variables = _found(VARIABLE, texts)
-        # Any other interpolation may depend on anything.
+        # An interpolation of any other kind may depend on any key: then nothing is replaced here.
         if len(texts) == len(self._variables) + len(references := _found(REFERENCE, texts)):
             leaves = replaceable_leaves(cfg())
             free = [key for key in leaves if not _is_referred_to(key, references)]
@@ -60,10 +61,10 @@ class Leaves:
     def replaced(
         self, overrides: Iterable[Override], defaults: Mapping[str, Any]
     ) -> Replaced | None:
-        """The configuration with these overrides. None: it takes OmegaConf.
+        """The configuration with these overrides. None if it needs OmegaConf.
 
         Args:
-            overrides: each key once.
+            overrides: each key at most once.
             defaults: the configuration without overrides, as it is written.
 
         Raises:
@@ -78,7 +79,7 @@ class Leaves:
         leaves = {}
         for key, override in given.items():
             leaves[key] = self._fitted(key, override, defaults)
-            if is_interpolation(leaves[key]) or leaves[key] == "???":
+            if is_interpolation(leaves[key]) or leaves[key] == "???":  # "???" is a missing value
                 return None
             section, name = _section_of(values, key)
             section[name] = leaves[key]
@@ -88,7 +89,8 @@ class Leaves:
         return Replaced(values, leaves, changed)
 
     def written(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
-        """The configuration with these values, interpolations as they are written."""
+        """The configuration with these values. Its interpolations stay as they are written."""
+        # a copy: the base must stay as it is
         written = pickle.loads(pickle.dumps(self._written))
         for key, value in leaves.items():
             section, name = _section_of(written, key)
@@ -96,7 +98,7 @@ class Leaves:
         return written
 
     def _takes(self, override: Override) -> bool:
-        """Whether an override replaces a single value on which nothing depends."""
+        """Whether an override only replaces a single value on which no interpolation depends."""
         is_plain = override.type is OverrideType.CHANGE and override.package is None
         if not is_plain or override.key_or_group not in self._places:
             return False
@@ -117,7 +119,10 @@ class Leaves:
         return fitted(key, override.value(), self._defaults[key], text)
 
     def _resolved_today(self) -> dict[str, Any] | None:
-        """The base with its interpolations resolved, a new copy. None: they do not resolve."""
+        """A new copy of the base with its interpolations resolved. None if they cannot be.
+
+        They are resolved again if an environment variable has changed.
+        """
         today = environment.values_of(self._variables)
         if today not in self._resolved:
             try:
@@ -141,7 +146,7 @@ def _interpolations(value: object) -> Iterator[str]:
 
 
 def _found(pattern: re.Pattern, texts: Sequence[str]) -> list[str]:
-    """The names in those texts that are such an interpolation and nothing else."""
+    """The names in the texts that are one interpolation of this pattern, and nothing else."""
     return [match[1] for match in map(pattern.fullmatch, texts) if match]
 
 
@@ -154,7 +159,7 @@ def _is_referred_to(key: str, references: Iterable[str]) -> bool:
 
 
 def _section_of(config: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
-    """The dict that holds a dotted key, and its name in there."""
+    """The dict that contains a dotted key, and the key's name in this dict."""
     *sections, name = key.split(".")
     for section in sections:
         config = config[section]

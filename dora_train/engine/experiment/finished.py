@@ -1,10 +1,10 @@
-"""The index of finished experiments: `outputs/finished.index`, so that thousands cost two calls each.
+"""The index of finished experiments: `outputs/finished.index`. With it, a look at one of them costs
+only two file system calls.
 
 A finished experiment does not change. So a grid or a report that has read its small files adds them
-to this file, a line each (kept.py). The next one reads the lines, and asks the file system of each
-experiment only whether it is still the same: by its stamp. If it is not, or if its line is missing
-or damaged, the folder is read as ever. The folders stay the only truth. The index can be removed at
-any time.
+to the index, as one line (kept.py). The next command reads the lines, and compares only the stamp
+of each experiment. If the stamp differs, or the line is missing or damaged, the folder itself is
+read. The folders stay the only truth, so the index can be removed at any time.
 """
 
 import os
@@ -23,20 +23,21 @@ from .kept import Kept, stamp_of
 from .records import RunState, State
 
 NAME = "finished.index"
-# Seconds without a change before an experiment is kept. A disk that counts whole seconds could give
-# two changes one time of change (FAT counts two).
+# An experiment is kept only after so many seconds without a change. A disk may count whole seconds
+# (FAT counts two), and then two changes could have the same time.
 SETTLED = 3.0
-FEW = 20  # with less to add, the index stays as it is: reading so few folders takes no time
-WASTE = 3  # it is written anew if it has so many times more lines than experiments
-# A network's disk answers after as long as this. It answers many questions at once.
-SLOW = 1e-4  # seconds
-AT_ONCE = 16
+FEW = 20  # so few experiments are read from their folders, which is fast enough
+WASTE = 3  # the index is written anew if it has more than so many lines per experiment
+# The time of an answer, in seconds, from which on threads ask. A network disk is that slow, but it
+# answers many questions at the same time.
+SLOW = 1e-4
+AT_ONCE = 16  # threads
 
 
 def said(run: RunState, last: claims.Holder | None) -> State:
-    """The state that the last attempt wrote. `NEW` if it has written none yet.
+    """The state that the last attempt wrote. `NEW` if it has not written one yet.
 
-    A copied folder has no holder, so its state is taken as it is.
+    A copied folder has no claim of its own, so its state is returned as it is.
     """
     if last is None or run.attempt == last.attempt:
         return run.state
@@ -44,11 +45,12 @@ def said(run: RunState, last: claims.Holder | None) -> State:
 
 
 def is_completed(experiment: Experiment) -> bool:
-    """Whether an experiment is completed by its folder alone.
+    """Whether the folder alone shows that an experiment is completed.
 
-    Most experiments are, and then no executor needs to be asked about their jobs.
+    For most experiments it does. Then no executor needs to be asked about their jobs.
     """
     run = experiment.state()
+    # `said` comes second, because it needs the claims as well: more files to read.
     return run.state == State.COMPLETED and said(run, claims.latest(experiment)) == State.COMPLETED
 
 
@@ -63,9 +65,9 @@ class Finished:
         self.xps, self.path = outputs / XPS, outputs / NAME
 
     def known(self, sigs: Collection[str]) -> dict[str, Experiment]:
-        """Those of these experiments that are finished, and have not changed since they were kept.
+        """The experiments that are in the index, and have not changed since they were added.
 
-        Their methods answer without a call of the file system.
+        Their methods answer from the index, without a file system call.
         """
         if len(sigs) <= FEW:
             return {}
@@ -81,10 +83,10 @@ class Finished:
         return found
 
     def keep(self, finished: Iterable[Experiment]) -> None:
-        """Add finished experiments that are not in the index, or have changed since.
+        """Add finished experiments to the index, if they are missing there or have changed.
 
         Args:
-            finished: experiments that a look at their folders has found completed.
+            finished: experiments whose folders show that they are completed.
         """
         new = [one for one in finished if one.kept is None]
         if len(new) <= FEW:
@@ -96,17 +98,17 @@ class Finished:
         for sig, (stamp, changed) in self._stamps([one.sig for one in new]).items():
             if stamp and now - changed > SETTLED:
                 kept.append(Kept.of_folder(self.xps / sig, stamp))
-        # It may have begun anew since it was looked at. Then what was read says so.
+        # An experiment may have started again in the meantime. Its files, as read above, say so.
         completed = []
         for one in kept:
             if is_completed(Experiment(self.xps / one.sig, one)):
                 completed.append(one)
-        with suppress(OSError):  # a full disk, or another user's folder
+        with suppress(OSError):  # a full disk, or a folder of another user: the index is not needed
             self._add(completed)
 
     @cached_property
     def _kept(self) -> dict[str, Kept]:
-        """All entries by signature. Of several, the last one counts."""
+        """All entries, by signature. If a signature has several entries, the last one counts."""
         found = {}
         for line in self._lines():
             if one := Kept.of_line(line):
@@ -120,13 +122,13 @@ class Finished:
             return []
 
     def _stamps(self, sigs: Collection[str]) -> Mapping[str, tuple[str, float]]:
-        """The stamps of experiments as they are now."""
+        """The present stamps of experiments, each with the time of its last change."""
         folders = [f"{self.xps}/{sig}" for sig in sigs]
-        began = time.perf_counter()
+        began = time.perf_counter()  # the first few are timed, to see how fast the disk is
         stamps = list(map(stamp_of, folders[:AT_ONCE]))
-        each = (time.perf_counter() - began) / (2 * AT_ONCE)
+        each = (time.perf_counter() - began) / (2 * AT_ONCE)  # `stamp_of` makes two calls
         rest = folders[AT_ONCE:]
-        if each < SLOW:  # threads would only cost
+        if each < SLOW:  # threads would only take time
             stamps += map(stamp_of, rest)
         else:
             with ThreadPoolExecutor(AT_ONCE) as threads:
@@ -134,7 +136,7 @@ class Finished:
         return dict(zip(sigs, stamps, strict=True))
 
     def _now(self) -> float | None:
-        """The time by the clock of the disk. None: this user may not write there."""
+        """The time by the disk's own clock. None if this user may not write there."""
         try:
             with tempfile.TemporaryFile(dir=self.path.parent) as file:
                 return os.fstat(file.fileno()).st_mtime
@@ -142,15 +144,17 @@ class Finished:
             return None
 
     def _add(self, kept: list[Kept]) -> None:
+        """Append entries to the index, or write it anew if most of its lines are outdated."""
         all_kept = self._kept | {one.sig: one for one in kept}
         if len(self._lines()) > WASTE * len(all_kept):
             with written_aside(self.path) as aside:
                 aside.write_text("".join(one.line() for one in all_kept.values()), "utf-8")
             return
-        # The line before may have been cut off: it must not spoil the first of these.
+        # The line before may have been cut off. A line break keeps it apart from the first entry.
         text = "\n" + "".join(one.line() for one in kept)
         is_new = not self.path.exists()
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        # One write for all entries, because another command may append at the same time.
         with os.fdopen(file, "ab", buffering=0) as index:
             index.write(text.encode())
         if is_new:

@@ -1,4 +1,4 @@
-"""The small files of a finished experiment as a line of text, and back: an entry of finished.py."""
+"""Turns the small files of a finished experiment into a line of text, and back (finished.py)."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from typing import Any
 from ..access import inode, listed
 from ..files import read_json
 
-FORMAT = "1"  # of an entry. A version that writes another one raises it
+FORMAT = "1"  # the format of an entry. A version that changes the format must change this number
 NAMES = (".argv.json", "birth.json", "state.json", "result.json", "history.json")
 FOLDERS = ("attempts", "jobs")
-MOST = 16_000  # characters of a file. A longer history is left in the folder
-INODES, MARK = "inodes", "mark"  # the names of two fields that are no files
+MOST = 16_000  # characters. A longer file, such as a long history, is left in the folder
+INODES, MARK = "inodes", "mark"  # the names of two fields of an entry that are not files
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,22 @@ class Kept:
 
     sig: str
     stamp: str
-    texts: Mapping[str, str]  # JSON by the file's name. Empty: it is read from the folder
-    _read: dict[str, Any] = field(default_factory=dict)
+    # The JSON of each file, by its name. An empty text: the file is too long, and is read from the
+    # folder.
+    texts: Mapping[str, str]
+    _read: dict[str, Any] = field(default_factory=dict)  # contents that were parsed already
 
     def has(self, name: str) -> bool:
-        """Whether the content of a file, or that there is none, is known."""
+        """Whether it is known what a file contains, or that the file is missing."""
         known = name in NAMES or name.partition("/")[0] in FOLDERS
         return known and self.texts.get(name) != ""
 
     def content(self, name: str) -> Any:
-        """The content of a file. None if there is none."""
+        """The content of a file. None if there is no such file."""
         text = self.texts.get(name)
         if not text:
             return None
-        # An explorer may change what it gets of a history.
+        # A new copy each time, because an explorer may change the history that it gets.
         if name == "history.json":
             return json.loads(text)
         if name not in self._read:
@@ -50,16 +52,18 @@ class Kept:
         return [name.removeprefix(start) for name in self.texts if name.startswith(start)]
 
     def inode(self, name: str) -> int:
-        """The inode of a file, or of the experiment's folder (""), when it was kept."""
+        """The inode that a file had when it was kept. `name` is "" for the experiment's folder."""
         inodes = self.content(INODES)
         return inodes.get(name, 0)
 
     def mark(self) -> bytes:
-        """As `mark_of`."""
+        """The result of `mark_of` when the experiment was kept."""
         return bytes.fromhex(self.content(MARK))
 
     def line(self) -> str:
-        """The entry. It begins with a checksum, as another machine may write at the same time."""
+        """The line of the index. It begins with a checksum, because another machine may write into
+        the index at the same time, and damage the line.
+        """
         fields = [self.sig, self.stamp]
         for name, text in self.texts.items():
             fields += [name, text]
@@ -68,7 +72,7 @@ class Kept:
 
     @classmethod
     def of_line(cls, line: str) -> "Kept | None":
-        """The entry of a line. None if the line is damaged."""
+        """The entry in a line of the index. None if the line is damaged."""
         checksum, _, rest = line.partition("\t")
         if checksum != f"{zlib.crc32(rest.encode()):08x}":
             return None
@@ -77,10 +81,11 @@ class Kept:
 
     @classmethod
     def of_folder(cls, folder: Path, stamp: str) -> "Kept":
-        """What the files in a folder hold now.
+        """Read the files of a folder.
 
         Args:
-            stamp: of the folder, from before this call.
+            stamp: the stamp of the folder. It must be taken before this call, so that a change
+                during the call is noticed later.
         """
         texts, inodes = {}, {"": inode(folder)}
         names = list(NAMES)
@@ -91,7 +96,7 @@ class Kept:
             if content is not None:
                 text = json.dumps(content)
                 texts[name] = text if len(text) <= MOST else ""
-            if name.startswith("attempts/"):
+            if name.startswith("attempts/"):  # claims.py recognises a copied folder by these inodes
                 inodes[name] = inode(folder / name)
         texts[INODES] = json.dumps(inodes)
         texts[MARK] = json.dumps(mark_of(folder).hex())
@@ -99,10 +104,10 @@ class Kept:
 
 
 def mark_of(folder: Path) -> bytes:
-    """Eight bytes that are the same for the same contents. Empty if the contents were not stored.
+    """Eight bytes that identify the contents of `data.json.gz`. Empty if there is no such file.
 
-    They are gzip's own checksum and length of the text, at the end of the file. To read all of the
-    file takes long if the data have many files.
+    They are the checksum and the length that gzip stores at the end of a file. Reading the whole
+    file takes long if the data set has many files.
     """
     try:
         with open(folder / "data.json.gz", "rb") as file:
@@ -113,16 +118,16 @@ def mark_of(folder: Path) -> bytes:
 
 
 def _is_record(name: str) -> bool:
-    """Whether it is a file that was written to the end."""
+    """Whether a file is a record, and not a temporary file of an unfinished write."""
     return name.endswith(".json") and not name.startswith(".")
 
 
 def stamp_of(folder: str) -> tuple[str, float]:
-    """What changes if a finished experiment does, and the time of its last change.
+    """The stamp of an experiment's folder, and the time of its last change.
 
-    A run writes `state.json` anew by a rename, and each attempt makes a file in `attempts`. The
-    inodes and the times of change tell a copy from the original: no program can set a time of
-    change. Empty: there is nothing to compare, or this user may not look.
+    The stamp changes if the experiment does: a run replaces `state.json`, and each attempt makes a
+    file in `attempts`. A copy has another stamp than the original, because no program can set an
+    inode or a ctime. The stamp is empty if there is nothing to compare, or this user may not look.
     """
     try:
         state = os.stat(f"{folder}/state.json")

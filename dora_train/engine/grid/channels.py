@@ -1,7 +1,7 @@
-"""Sends a message to the addresses and commands of the key `notify`.
+"""Sends a message to the addresses and shell commands in the key `notify`.
 
-An address is one of the apprise library, e.g. `slack://...` or `mailto://...`. Anything else is a
-line of shell, which gets the message on its standard input.
+An address is a URL of the apprise library, e.g. `slack://...` or `mailto://...`. Anything else is a
+shell command, which gets the message on its standard input.
 """
 
 import logging
@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-SECONDS = 60.0  # that a command may take
+SECONDS = 60.0  # the longest time that a command may take
 WITHOUT_APPRISE = "apprise is not installed: pip install apprise"
 
 
 def channels(value: object) -> list[str]:
-    """The addresses and commands in a value of `notify`: text, a list of text, or blank."""
+    """The addresses and commands in a value of `notify`, which is a text, a list, or blank."""
     if isinstance(value, str):
         return [value] if value.strip() else []
     if isinstance(value, Sequence):
@@ -25,7 +25,7 @@ def channels(value: object) -> list[str]:
 
 
 def trouble_ahead(channels: Iterable[str]) -> str:
-    """Why a message to these channels could not be sent from here. Empty: it could."""
+    """Why a message to these channels cannot be sent from this machine. Empty if it can."""
     addresses = list(filter(_is_address, channels))
     if not addresses:
         return ""
@@ -34,8 +34,8 @@ def trouble_ahead(channels: Iterable[str]) -> str:
     import apprise
 
     for address in addresses:
-        # not the whole address: it may hold a password
         if apprise.Apprise.instantiate(address) is None:
+            # not the whole address, because it may contain a password
             return f"apprise does not know the address {shown(address)}"
     return ""
 
@@ -44,18 +44,18 @@ def send(channel: str, title: str, text: str) -> str:
     """Send a message to one channel.
 
     Returns:
-        Why it could not be sent. Empty: it was.
+        Why it could not be sent. Empty if it was sent.
     """
     try:
         if _is_address(channel):
             return _to_address(channel, title, text)
         return _to_command(channel, title, text)
-    except Exception as error:  # a channel is another's code: it can raise anything
+    except Exception as error:  # the code of a channel may raise anything
         return f"{shown(channel)}: {type(error).__name__}: {error}"
 
 
 def shown(channel: str) -> str:
-    """A channel without what may be secret in it: `slack://...`, or a whole command."""
+    """A channel as it may be printed: a whole command, or an address without its secrets."""
     found = ADDRESS.match(channel)
     return f"{found[0]}..." if found else channel
 
@@ -84,7 +84,7 @@ def _to_address(address: str, title: str, text: str) -> str:
 
 
 class _Said(logging.Handler):
-    """Keeps the last warning of apprise, which says why a message was not taken."""
+    """Keeps the last warning of apprise. It says why a message was not accepted."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -1,7 +1,7 @@
-"""Which ends of an attempt are no fault of its own, so that an open grid submits it again.
+"""Decides whether an attempt ended through no fault of its own. Then an open grid resubmits it.
 
-healing.py asks. The status says how an attempt ended (`watch/status.py`), and the folder says the
-rest: who ran it, and whether it has saved a checkpoint since its start.
+healing.py calls this. The status says how the attempt ended (`watch/status.py`). The folder says
+who ran it, and whether it has saved a checkpoint since its start.
 """
 
 import re
@@ -22,15 +22,16 @@ FROM_OUTSIDE = (
     signal.SIGXCPU,
 )
 TIME_LIMIT = WORDS["TIMEOUT"]
-NO_RESULT = WORDS["COMPLETED"][1]  # it ended by itself, and nobody knows why
-LEFT = "left with exit code"  # run/leaving.py: its own code has called sys.exit
+NO_RESULT = WORDS["COMPLETED"][1]  # the job ended by itself, without reporting a result
+LEFT = "left with exit code"  # the cause if the run's own code called sys.exit (run/leaving.py)
 
 
 def is_faultless(experiment: Experiment, status: Status) -> bool:
-    """Whether a job of this user was cut off by something other than itself or a person."""
+    """Whether a job of this user was ended neither by itself nor by a person."""
     if not status.certain or not _was_our_job(experiment):
         return False
     if (status.state, status.cause) == TIME_LIMIT:
+        # Otherwise the next job would start at the same point, and reach the limit again.
         return _saved_since_start(experiment)
     if status.state != State.INTERRUPTED:
         return False
@@ -41,7 +42,7 @@ def is_faultless(experiment: Experiment, status: Status) -> bool:
 
 
 def _was_our_job(experiment: Experiment) -> bool:
-    """Whether a job of this user ran it last, and no person did so since in a terminal."""
+    """Whether a job of this user ran it last, and no `dora run` in a terminal did so later."""
     job, last = experiment.job(), claims.latest(experiment)
     if job is None or job.cancelled or job.user not in ("", claims.user_name()):
         return False
@@ -57,7 +58,7 @@ def _saved_since_start(experiment: Experiment) -> bool:
 
 
 def _signal_in(cause: str) -> int | None:
-    """The signal in `killed by signal 9` or `interrupted by SIGTERM`. None: there is none."""
+    """The signal that a cause names, e.g. 9 for `killed by signal 9`. None: it names no signal."""
     if found := re.search(r"\bkilled by signal (\d+)", cause):
         return int(found[1])
     if found := re.search(r"\binterrupted by (SIG\w+)", cause):

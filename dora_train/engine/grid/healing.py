@@ -1,8 +1,8 @@
-"""An open `dora grid` submits again what was interrupted through no fault of its own.
+"""Lets an open `dora grid` resubmit experiments that something else has interrupted.
 
-It makes the submission that a further call of `dora grid` would make, with the same code. It waits
-first, and longer each time if no new checkpoint comes. After `MOST_IN_VAIN` such attempts it gives
-up. faultless.py says what is left to a person.
+It makes the same submission as the next call of `dora grid` would, with the same code. It waits
+before each submission, and longer each time that no new checkpoint was saved. After `MOST_IN_VAIN`
+such attempts it gives up. faultless.py decides which interruptions are left to the user.
 """
 
 import sys
@@ -30,13 +30,13 @@ Resume = Callable[[Sequence[Sheep]], Sequence[Outcome]]
 
 @dataclass
 class Case:
-    """What this command knows of one experiment that was interrupted.
+    """What this command knows about one experiment that was interrupted.
 
     Attributes:
-        restarts: how often it was submitted from here without a new checkpoint since.
-        checkpoint: the last checkpoint when that was counted.
-        due: when to submit it, in seconds of the monotonic clock. None: it is not interrupted.
-        left: the status with which it was left to a person.
+        restarts: how often this command has submitted it since its last checkpoint.
+        checkpoint: that checkpoint, as `_stamp` describes it.
+        due: when to submit it, in seconds of the monotonic clock. None: it is not to be submitted.
+        left: its status when it was left to the user. None: it was not.
     """
 
     restarts: int = 0
@@ -58,33 +58,34 @@ class Healing:
         self._cases: dict[str, Case] = {}  # by signature
 
     def heal(self, sheep: Iterable[Sheep], executor: Executor, resume: Resume) -> bool:
-        """Submit again the interrupted experiments whose time has come.
+        """Resubmit the interrupted experiments whose waiting time is over.
 
         Args:
             sheep: the experiments of the grid.
-            resume: submits experiments as a further `dora grid` would.
+            resume: submits experiments as the next `dora grid` would.
 
         Returns:
-            Whether one still waits to be submitted from here.
+            Whether an experiment still waits to be submitted by this command.
         """
         if not environment.heals():
             return False
         due = [one for one in sheep if self._is_due(one)]
         if due:
             self._submit(due, executor, resume)
-            for one in due:  # one that could not be submitted waits again, for longer
+            for one in due:  # if it could not be submitted, it waits again, for longer
                 self._is_due(one)
         return bool(self.pending())
 
     def pending(self) -> set[str]:
-        """The signatures of interrupted experiments that will be submitted from here."""
+        """The signatures of the interrupted experiments that this command will submit."""
         return {sig for sig, case in self._cases.items() if case.due is not None}
 
     def minds(self, experiment: Experiment, status: Status) -> bool:
-        """Whether an interrupted experiment is submitted from here, or was given up here."""
+        """Whether this command resubmits an interrupted experiment, or has given it up."""
         return environment.heals() and is_faultless(experiment, status)
 
     def _is_due(self, sheep: Sheep) -> bool:
+        """Whether to submit an experiment now. A new interruption is also noted here."""
         status, sig = sheep.status, sheep.xp.sig
         if status.state not in (State.INTERRUPTED, State.TIMED_OUT) and not self._more(sheep):
             if sig in self._cases:
@@ -98,11 +99,11 @@ class Healing:
         return case.due is not None and time.monotonic() >= case.due
 
     def _more(self, sheep: Sheep) -> str:
-        """What it gets more, if it ran out of memory and is to be submitted again."""
+        """The memory or GPU that its next job gets after it ran out of memory. Empty: no change."""
         return more_for(sheep.experiment.job(), sheep.status, sheep.xp.values)
 
     def _take_up(self, case: Case, sheep: Sheep) -> None:
-        """Decide when an experiment is submitted, or leave it to a person."""
+        """Decide when to submit an experiment, or leave it to the user."""
         experiment, status = sheep.experiment, sheep.status
         if not (is_faultless(experiment, status) or self._more(sheep)):
             case.left = status
@@ -110,6 +111,7 @@ class Healing:
         checkpoint = _stamp(experiment)
         if checkpoint != case.checkpoint:
             case.restarts, case.checkpoint = 0, checkpoint
+        # `fruitless` also counts the attempts before this command was started.
         in_vain = max(case.restarts, experiment.state().fruitless)
         if in_vain >= MOST_IN_VAIN and not self._more(sheep):
             case.left = status
@@ -146,7 +148,10 @@ class Healing:
 
 
 def wait_before(restarts: int) -> float:
-    """Seconds to wait before the next submission, after so many without a new checkpoint.
+    """Seconds to wait before the next submission.
+
+    Args:
+        restarts: the number of submissions since the last checkpoint.
 
     >>> [wait_before(restarts) for restarts in range(3)]
     [10.0, 20.0, 40.0]
@@ -155,7 +160,7 @@ def wait_before(restarts: int) -> float:
 
 
 def _stamp(experiment: Experiment) -> tuple[int, int] | None:
-    """What changes with each new checkpoint. None: there is none."""
+    """The time and inode of the last checkpoint, which a new one changes. None: there is none."""
     try:
         found = experiment.last_checkpoint.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""How many jobs a plan submits, if experiments share jobs (`job.pack`). sync.py prints it."""
+"""Counts the jobs that a plan submits if experiments share jobs (`job.pack`). sync.py prints it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +13,20 @@ from .request import kind_of
 
 @dataclass(frozen=True)
 class Planned:
-    """An experiment that is about to be submitted: see `packs.Packable`."""
+    """An experiment that a plan submits: see `packs.Packable`."""
 
     kind: str
     packing: Packing
 
 
 def number_of_jobs(inventory: Inventory, actions: Sequence[Action]) -> int | None:
-    """The number of jobs for all experiments that are submitted. None if none of them shares one."""
+    """The number of jobs that a plan submits. None if no experiment may share a job."""
     sheep, planned = inventory.by_sig(), {}
     for action in actions:
         if not action.verb.submits:
             continue
         one, code = sheep[action.sig], ""
+        # Experiments with different code cannot share a job.
         if runs_code_before(one, action):
             code = inventory.known[action.sig].code
         kind = kind_of(*inventory.asked_by(one))

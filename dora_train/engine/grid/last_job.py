@@ -1,7 +1,7 @@
-"""Sends the message about a grid if its last job on this machine's queue has ended.
+"""Sends the message about a grid when its last job in the local queue has ended.
 
-The process that watched over the job starts it (jobs/queue/runner.py), with the command that
-order.py makes. If a command is open that watches the grid, that command sends the message instead.
+The runner of that job (jobs/queue/runner.py) starts this program, with the command that order.py
+makes. If a `dora grid` is open that watches the grid, it sends the message instead.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .telling import ENDED, Messages
 
 
 def main(argv: Sequence[str]) -> None:
-    """Send the message, if nothing of the grid waits or runs.
+    """Send the message if no experiment of the grid waits or runs.
 
     Args:
         argv: the outputs folder, and the name of the grid.

@@ -1,7 +1,7 @@
-"""A job that ran out of memory is submitted again with more of it, as the keys `retry.*` ask.
+"""Raises the memory of a job that ran out of it, or changes its GPU, as the keys `retry.*` say.
 
-The batch size never changes. `Job.raised` keeps what was raised, so that a later command asks for
-the same, and the tables can show it.
+The batch size never changes. `Job.raised` stores what was raised. So a later command asks for the
+same resources, and the tables can show them.
 """
 
 from collections.abc import Mapping
@@ -16,21 +16,22 @@ from ..watch.progress import MORE_MEMORY, raised_in_words
 from ..watch.status import WORDS, Status
 
 HOST = WORDS["OUT_OF_MEMORY"][1]  # the cause if SLURM killed a job for its memory
+# Options of sbatch. If the user gives one of them, its value is never changed.
 MEMORY = {
     "mem",
     "mem-per-cpu",
     "mem-per-gpu",
-}  # options of sbatch, which stay as the user gives them
-CUDA = "CUDA out of memory"  # in the cause that a run writes: torch's own words
+}
+CUDA = "CUDA out of memory"  # torch's own words, in the cause that a run writes
 
 Raised = Mapping[str, Any]  # {"oom": times, "gpu": "a100"}, as in `Job.raised`
 
 
 def next_raise(job: Job | None, status: Status, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What the next job of an experiment has more than its grid asks for.
+    """What to raise in the next job of an experiment, over what its grid asks for.
 
     Args:
-        job: its last one.
+        job: its last job.
         values: the configuration of the experiment.
     """
     raised = dict(job.raised) if job is not None else {}
@@ -38,6 +39,7 @@ def next_raise(job: Job | None, status: Status, values: Mapping[str, Any]) -> di
     if status.state != State.FAILED:
         return raised
     times = raised.get("oom", 0)
+    # The keys of `sbatch` are also accepted with "_".
     is_ours = not MEMORY & {str(key).replace("_", "-") for key in values.get("sbatch") or {}}
     if status.cause == HOST and is_ours and times < (retry.get("oom") or 0):
         raised["oom"] = times + 1
@@ -48,9 +50,9 @@ def next_raise(job: Job | None, status: Status, values: Mapping[str, Any]) -> di
 
 
 def more_for(job: Job | None, status: Status, values: Mapping[str, Any]) -> str:
-    """What the next job has more, if an experiment ran out of memory: see `raised_in_words`.
+    """What the next job gets after an experiment ran out of memory, as `raised_in_words` says it.
 
-    Empty: it did not, or it is not to be submitted again.
+    Empty if it did not run out of memory, or is not to be submitted again.
     """
     if job is None:
         return ""
@@ -59,7 +61,7 @@ def more_for(job: Job | None, status: Status, values: Mapping[str, Any]) -> str:
 
 
 def with_more(slurm: SlurmConfig, raised: Raised) -> SlurmConfig:
-    """The resources with more memory of the host, if it was raised."""
+    """The resources with the raised memory of the host. Unchanged if it was not raised."""
     times = raised.get("oom", 0)
     if not times:
         return slurm
@@ -67,9 +69,9 @@ def with_more(slurm: SlurmConfig, raised: Raised) -> SlurmConfig:
 
 
 def on_other_gpu(slurm: SlurmConfig, shape: Shape, raised: Raised) -> Shape:
-    """The shape with the type of GPU that was asked for after CUDA ran out of memory."""
+    """The shape with the GPU type of `retry.gpu`, if CUDA ran out of memory. Else unchanged."""
     gpu = raised.get("gpu")
     if not gpu or not slurm.gpus:
         return shape
-    per_node = slurm.gpus // max(1, shape.nodes)
+    per_node = slurm.gpus // max(1, shape.nodes)  # `gpus` counts per job, and `gres` per node
     return replace(shape, sbatch={**shape.sbatch, "gres": f"gpu:{gpu}:{per_node}"})

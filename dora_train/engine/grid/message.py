@@ -1,6 +1,6 @@
-"""The text of the message about a grid: the counts, the best result, the causes, what to do next.
+"""Writes the message about a grid: counts, best result, causes of failures, and the next commands.
 
-`telling.py` sends it. Everything in it is read from the folders of the experiments.
+`telling.py` sends it. The text is made from the folders of the experiments.
 """
 
 import os
@@ -18,14 +18,14 @@ from ..watch.info import overrides
 from ..watch.status import Status
 from ..words import main_metric, validated
 
-MOST_NAMES = 8  # experiments that are named for one cause
+MOST_NAMES = 8  # the largest number of experiments that are listed for one cause
 
 
 def title(grid: str, statuses: Sequence[Status], why: str = "") -> str:
-    """`mysweep: 38 completed, 2 failed`.
+    """The title of the message: `mysweep: 38 completed, 2 failed`.
 
     Args:
-        why: what a person is needed for. Empty: the grid has ended.
+        why: why the user is needed. Empty: the grid has ended.
     """
     counts = counted(statuses, ", ") or "no experiments"
     return f"{grid} needs you: {why} ({counts})" if why else f"{grid}: {counts}"
@@ -37,9 +37,9 @@ def text(
     """The body of the message.
 
     Args:
-        folder: of the project, where the commands are to be typed.
+        folder: the folder of the project, where the user types the commands.
         used: one line that says what the grid used.
-        look: the command to look. Empty: the report.
+        look: the command that shows the grid. Empty: the command of the report.
     """
     look = look or f"python -m dora_train.report {shlex.quote(grid)}"
     parts = [_best(statuses), *_causes(statuses)]
@@ -66,14 +66,14 @@ def _best(statuses: Mapping[Experiment, Status]) -> str:
         if value is not None:
             values[experiment] = value
     better = Better.of(births.values())
-    if not values or not better.mode(metric):
+    if not values or not better.mode(metric):  # if the direction is not known, nothing is best
         return ""
     first = min(values, key=lambda one: better.key(metric, values[one]))
     return f"best {metric}: {values[first]:.4g}  {_named(first)}"
 
 
 def _value(experiment: Experiment, metric: str) -> float | None:
-    """The best value of the metric that chooses the best epoch. None: there is none."""
+    """The best value of the metric that chooses the best epoch. None if there is no value."""
     best = (experiment.result() or {}).get("best")
     if not isinstance(best, Mapping):
         return None
@@ -82,7 +82,7 @@ def _value(experiment: Experiment, metric: str) -> float | None:
 
 
 def _causes(statuses: Mapping[Experiment, Status]) -> Iterable[str]:
-    """A line for each cause of an end that is none, with the experiments below it."""
+    """A line for each cause of a failure or interruption, and the experiments below it."""
     causes: dict[str, list[Experiment]] = {}
     for experiment, status in statuses.items():
         if status.state in ILL:
@@ -97,9 +97,10 @@ def _causes(statuses: Mapping[Experiment, Status]) -> Iterable[str]:
 
 
 def _named(experiment: Experiment) -> str:
+    """The signature and the overrides of an experiment: `77c01b9e  optim.lr=0.3`."""
     return f"{experiment.sig}  {overrides(experiment, experiment.birth())}"
 
 
 def project_folder(path: Path | None = None) -> str:
-    """Where the user types commands, as text."""
+    """The folder in which the user types commands, as text."""
     return os.path.realpath(path or Path.cwd())

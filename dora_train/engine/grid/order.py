@@ -1,4 +1,4 @@
-"""The order that a submission gives to the scheduler: the command of the job, and its tasks."""
+"""Makes the order that a submission gives to the scheduler: the job's command and its tasks."""
 
 import shlex
 import sys
@@ -16,7 +16,8 @@ from ..jobs.resources import parameters
 from .packs import Jobs
 from .request import Request
 
-# The code of the job comes first on sys.path.
+# Its arguments: the folder of the job's code, the outputs folder, the grid. The code comes first on
+# sys.path, so that the command runs the same version as the job.
 LAST_JOB = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from dora_train.engine.grid.last_job import main; main(sys.argv[2:])"
@@ -25,11 +26,11 @@ LAST_JOB = (
 
 @dataclass(frozen=True)
 class Task:
-    """An experiment, and its place in what is submitted.
+    """A request, and its place in the jobs that are submitted.
 
     Attributes:
-        index: of its job in an array. None: there is one job.
-        member: its index in a packed job. None: the job is for it alone.
+        index: the index of its job in the array. None: it is no array.
+        member: the index of its experiment in a packed job. None: the job is not shared.
     """
 
     request: Request
@@ -38,7 +39,7 @@ class Task:
 
 
 def tasks_of(jobs: Jobs[Request]) -> list[Task]:
-    """A task for each experiment of some jobs. All of these are packed, or none."""
+    """A task for each experiment of these jobs. Either all of the jobs are packed, or none."""
     is_array = len(jobs) > 1
     is_packed = any(len(requests) > 1 for requests in jobs)
     tasks = []
@@ -49,7 +50,9 @@ def tasks_of(jobs: Jobs[Request]) -> list[Task]:
 
 
 def make_order(tasks: Sequence[Task], token: str, name: str, dora_dir: Path) -> Order:
-    """One job for a single request, a packed job, or an array. The last two get a list on disk.
+    """Make the order for a single job, a packed job or an array.
+
+    For a packed job or an array, it also writes the list of the experiments to disk.
 
     Args:
         tasks: in the order of their indices. All have the same code, resources and shape, and the
@@ -86,11 +89,12 @@ def make_order(tasks: Sequence[Task], token: str, name: str, dora_dir: Path) -> 
         dependents=first.slurm.dependents,
         variables={
             environment.OUTPUTS: str(dora_dir.absolute()),
-            # If a rank dies, srun ends the others. Without this they wait for it forever.
+            # If a rank dies, srun then ends the others. Otherwise they would wait for it forever.
             "SLURM_KILL_BAD_EXIT": "1",
             **environment.short_spins(),
         },
         program=() if first.slurm.python else program,
+        # `threads` does not count as a resource, so it may differ between the tasks of an array.
         threads=max(int(task.request.excluded.get("threads") or 1) for task in tasks),
         group=f"{dora_dir.absolute()}/{first.grid}",
         last=_last_job(first, dora_dir) if first.tells else (),
@@ -98,9 +102,9 @@ def make_order(tasks: Sequence[Task], token: str, name: str, dora_dir: Path) -> 
 
 
 def _write_tasks(path: Path, tasks: Sequence[Task], token: str) -> None:
-    """Write the experiment of each index of an array: `[folder, token]`.
+    """Write the list of an array. It has `[folder, token]` for each index.
 
-    An index is null if another command took its experiment.
+    The entry is null if another command has submitted the experiment of this index.
     """
     last_index = tasks[-1].index or 0
     entries: list[list[str] | None] = [None] * (last_index + 1)
@@ -110,9 +114,9 @@ def _write_tasks(path: Path, tasks: Sequence[Task], token: str) -> None:
 
 
 def _packed(tasks: Sequence[Task], token: str) -> dict[str, Any]:
-    """The list of a packed job, or of an array of them: see `pack.Pack.read`.
+    """The list of a packed job, or of an array of packed jobs: see `pack.Pack.read`.
 
-    Each experiment is `[folder, token, number of the submission]`.
+    The entry of an experiment is `[folder, token, number of the submission]`.
     """
     jobs: list[list[list[Any]]] = [[] for _ in range((tasks[-1].index or 0) + 1)]
     for task in tasks:
@@ -138,7 +142,8 @@ def job_program(code_root: Path, target: Path, token: str) -> list[str]:
     """The program of a job and its arguments: `job.py FOLDER TOKEN`, or `job.py LIST` for an array.
 
     Args:
-        token: empty for an array, whose list has it.
+        target: the folder of the experiment, or the list of the array.
+        token: empty for an array, because its list contains the token.
     """
     words = [str(code_root / "dora_train" / "engine" / "job.py"), str(target.absolute())]
     if token:
@@ -147,10 +152,10 @@ def job_program(code_root: Path, target: Path, token: str) -> list[str]:
 
 
 def job_command(python: str | None, program: Sequence[str]) -> str:
-    """The line of shell that runs the program of a job.
+    """The shell command that runs the program of a job.
 
     Args:
-        python: inserted as it is, because it may be a line of shell itself, e.g. the call of a
-            container. None: this interpreter.
+        python: inserted without quotes, because it may be a shell command itself, e.g. one that
+            starts a container. None: this interpreter.
     """
     return " ".join([python or shlex.quote(sys.executable), "-u", *map(shlex.quote, program)])

@@ -1,6 +1,7 @@
-"""Which experiments are submitted together: as an array, and as members of one job (`job.pack`).
+"""Groups the experiments that are submitted together: in one array, or in one job (`job.pack`).
 
-request.py asks this for requests, and sync.py for a plan, which says how many jobs there will be.
+apply.py groups requests with it. job_count.py groups a plan with it, to say how many jobs there
+will be.
 """
 
 import math
@@ -11,15 +12,15 @@ from ..jobs.packing import Packing
 
 
 class Packable(Protocol):
-    """Anything that stands for an experiment to submit."""
+    """An experiment to submit: a request, or a step of a plan."""
 
     @property
     def kind(self) -> str:
-        """The same text for all that one array can hold."""
+        """A text. Experiments with the same text can be in one array."""
 
     @property
     def packing(self) -> Packing:
-        """How it may share a job."""
+        """How the experiment may share a job."""
 
 
 T = TypeVar("T", bound=Packable)
@@ -30,22 +31,23 @@ def jobs_of(arrays: Iterable[Iterable[str]], items: Mapping[str, T]) -> list[Job
     """The jobs of each array. An array of one job is submitted as a single job.
 
     Args:
-        arrays: signatures. Each is a `launcher.job_array()`, or one experiment outside of those.
-        items: by signature.
+        arrays: signatures. Each array is a `launcher.job_array()`, or one experiment outside of
+            them.
+        items: the experiments to submit, by signature. Others are left out.
     """
     found: list[Jobs[T]] = []
     to_pack: list[T] = []
     for sigs in arrays:
         wanted = [items[sig] for sig in sigs if sig in items]
         if len(wanted) == 1 and wanted[0].packing.size > 1:
-            to_pack += wanted
+            to_pack += wanted  # it can share a job with other single experiments
         else:
             found += arrays_of(wanted)
     return found + arrays_of(to_pack)
 
 
 def arrays_of(items: Sequence[T]) -> list[Jobs[T]]:
-    """Items in arrays of one kind each."""
+    """Group items into arrays. All items of an array have the same kind and packing."""
     groups: dict[tuple[str, Packing], list[T]] = {}
     for one in items:
         groups.setdefault((one.kind, one.packing), []).append(one)
@@ -53,7 +55,7 @@ def arrays_of(items: Sequence[T]) -> list[Jobs[T]]:
 
 
 def _shared_out(items: Sequence[T], size: int) -> Jobs[T]:
-    """As few jobs as possible, in the order of the items. Each has the same number, or one less."""
+    """Divide items into as few jobs as possible, in their order. Sizes differ by at most one."""
     left, number = list(items), math.ceil(len(items) / size)
     jobs: Jobs[T] = []
     for rest in range(number, 0, -1):

@@ -1,7 +1,7 @@
-"""A request to submit an experiment, as a certain job with certain code, and its outcome.
+"""A request to submit an experiment with given resources and code, and the outcome of the request.
 
-`apply.py` and `single.py` make requests. `submission.py` submits them. A job has one experiment, or
-several that it works through (`job.pack`).
+`apply.py` and `single.py` make requests. `submission.py` submits them. A job runs one experiment,
+or several (`job.pack`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ..experiments import Experiments
 from ..jobs.packing import Packing
 from ..jobs.resources import Shape, stored
 
-# the folder of the code that a job runs, and what is known of it (`Job.code`)
+# The folder of the code that a job runs, and a description of this code (`Job.code`).
 JobCode = tuple[Path, Mapping[str, Any]]
 
 
@@ -28,19 +28,20 @@ class Request:
     experiment: Experiment
     slurm: SlurmConfig
     shape: Shape
-    # The number of submissions when this one was decided. If another command has submitted since,
-    # the number of this one is taken, and it is not made.
+    # The number of submissions so far, when this request was made. If another command submits the
+    # experiment in the meantime, this request is not submitted, because its number is taken.
     seen: int
     code_root: Path  # the folder of the code that the job runs
-    code: Mapping[str, Any] = field(default_factory=dict)  # what is known of that code
-    excluded: Mapping[str, Any] = field(default_factory=dict)  # values that do not count
-    grid: str = ""  # empty: no grid submits it
-    # ids of jobs that are cancelled, and must be over before this one starts
+    code: Mapping[str, Any] = field(default_factory=dict)  # the description of that code (Job.code)
+    # the values that do not count in the signature
+    excluded: Mapping[str, Any] = field(default_factory=dict)
+    grid: str = ""  # empty: it does not come from a grid
+    # ids of jobs that are cancelled now, and must be over before the new job starts
     replaces: Sequence[str] = ()
-    stop: Mapping[str, Any] = field(default_factory=dict)  # when it is to end early (Job.stop)
+    stop: Mapping[str, Any] = field(default_factory=dict)  # when a search ends it early (Job.stop)
     packing: Packing = Packing()
     raised: Mapping[str, Any] = field(default_factory=dict)  # as `Job.raised`
-    tells: bool = False  # the last job of the grid sends a message (telling.py)
+    tells: bool = False  # whether the last job of the grid sends a message (telling.py)
 
     @property
     def number(self) -> int:
@@ -49,19 +50,19 @@ class Request:
 
     @property
     def kind(self) -> str:
-        """The same text for all requests that one array can hold: of one code, resources, shape."""
+        """A text. Requests with the same text (code, resources, shape) can be in one array."""
         return f"{self.code_root}\0{kind_of(self.slurm, self.shape)}"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a request."""
+    """The outcome of a request: a job, or the reason why there is none."""
 
     experiment: Experiment
-    job_id: str = ""  # empty: there is no job of ours
-    trouble: str = ""  # why there is none
-    held: bool = False  # the scheduler had no room: a later command submits it
-    refused: bool = False  # the scheduler refused it: there is no job, and none is on its way
+    job_id: str = ""  # empty: this request has no job
+    trouble: str = ""  # why it has no job
+    held: bool = False  # the scheduler had no room: a later command submits the experiment
+    refused: bool = False  # the scheduler refused the request: there is certainly no job
 
     @property
     def submitted(self) -> bool:
@@ -69,15 +70,15 @@ class Outcome:
 
 
 def kind_of(slurm: SlurmConfig, shape: Shape) -> str:
-    """The resources of a job as text, to find those that ask for the same."""
+    """The resources of a job as text. Jobs with the same text ask for the same resources."""
     # `stored` leaves out the comment, but sbatch takes one comment for a whole array.
     return f"{stored(slurm, shape)}\0{slurm.comment}"
 
 
 def kept(main: Experiments, experiment: Experiment, code: JobCode) -> JobCode:
-    """Store an archive of the code with the experiment, and return the same code.
+    """Store an archive of the code in the experiment's folder. Returns `code` unchanged.
 
-    A job that runs the live files has no archive here: the run makes it when it starts.
+    If the job runs the live files, nothing is stored: the run stores its code when it starts.
     """
     if code[1]["hash"]:
         main.code.keep(experiment.code_archive(main.code.hash))
@@ -85,7 +86,7 @@ def kept(main: Experiments, experiment: Experiment, code: JobCode) -> JobCode:
 
 
 def code_before(experiment: Experiment, dora_dir: Path) -> JobCode | None:
-    """The snapshot that its last job ran. None: there was no job, or the snapshot is gone."""
+    """The code of the experiment's last job. None if there was no job, or its snapshot is gone."""
     job = experiment.job()
     if job is None or not job.code.get("hash"):
         return None

@@ -1,10 +1,10 @@
-"""Each experiment is submitted once, whatever is killed in between, and without trust in locks.
+"""Submits each experiment exactly once, even if a process is killed in between. It uses no locks.
 
-A submission has a number, as an attempt has (claims.py). A process that saw N submissions may make
-`jobs/N+1.json`. Only one process can: that file is the intent, and its maker alone calls sbatch.
-Then `jobs/N+1.id.json`, the record, says what came of it. If the maker is killed between the two,
-the next command finds out (settlement.py). A job looks up its token at its start, and leaves if
-another submission took its place. So a maker that was only slow starts nothing twice either.
+Submissions are numbered, as attempts are (claims.py). A process that has seen N submissions tries
+to create `jobs/N+1.json`, the intent. Only one process can create it, and only this process calls
+sbatch. Then it writes the result to `jobs/N+1.id.json`, the record. If it is killed in between, the
+next command finds out whether there is a job (settlement.py). Each job checks its token when it
+starts, and ends if another submission has replaced it. So a slow process starts nothing twice.
 """
 
 import os
@@ -38,10 +38,11 @@ def submit_all(
 ) -> list[Outcome]:
     """Submit the jobs of each batch as one array, or as several if the scheduler has no room for one.
 
-    The requests that it has no room for at all are held: a later command submits them.
+    Requests for which it has no room at all are held: a later command submits them.
 
     Args:
-        careful: there was no room before. Begin with one job, and submit twice as many each time.
+        careful: whether there was no room before. It then begins with one job, and doubles the
+            number each time.
     """
     outcomes: list[Outcome] = []
     full: set[str] = set()  # the limits that are reached
@@ -60,8 +61,8 @@ def submit_all(
             again = _again(asked, held)
             left = again + rest
             if held:
-                careful, size = False, max(1, len(again) // 2)
-                if len(asked) == 1:
+                careful, size = False, max(1, len(again) // 2)  # there may be room for half of them
+                if len(asked) == 1:  # no room even for a single job
                     full.add(limit)
             elif careful:
                 size *= 2
@@ -71,12 +72,13 @@ def submit_all(
 
 
 def _again(jobs: Jobs[Request], held: Collection[Experiment]) -> Jobs[Request]:
-    """The same jobs, with those experiments only that the scheduler had no room for."""
+    """The same jobs, with only the experiments for which the scheduler had no room."""
     found: Jobs[Request] = []
     for requests in jobs:
         wanted = []
         for request in requests:
             if request.experiment in held:
+                # The attempt to submit it has used up its number.
                 wanted.append(replace(request, seen=request.number))
         if wanted:
             found.append(wanted)
@@ -91,7 +93,7 @@ def _limit(request: Request) -> str:
 
 
 def _hold(request: Request) -> Outcome:
-    """Write down in its folder, once, that an experiment waits with us for room."""
+    """Record in the experiment's folder that it waits for room. It is recorded only once."""
     held = Outcome(request.experiment, trouble=NO_ROOM, held=True)
     before = request.experiment.job_at(request.seen)
     if before is not None and before.held and not before.cancelled:
@@ -115,7 +117,7 @@ def _hold(request: Request) -> Outcome:
 def submit(jobs: Jobs[Request], executor: Executor, dora_dir: Path) -> list[Outcome]:
     """Submit one job, or several as one array.
 
-    An experiment that another command has submitted since it was looked at is left out.
+    An experiment is left out if another command has submitted it in the meantime.
     """
     token = uuid.uuid4().hex[:12]
     name = f"dora_{_name(jobs)}_{token}"
@@ -125,12 +127,12 @@ def submit(jobs: Jobs[Request], executor: Executor, dora_dir: Path) -> list[Outc
         request = task.request
         if request.experiment.intend_job(_intent(task, executor, token, name)):
             mine.append(task)
-            fault("one intent")
+            fault("one intent")  # a test may kill the process here (faults.py)
         else:
             outcomes.append(Outcome(request.experiment, trouble=BUSY))
     if not mine:
         return outcomes
-    # Only after the intents: until one of them is made, another command may submit the experiment.
+    # Only after the intents: before that, another command may still submit the experiments.
     executor.cancel(_replaced(mine))
     fault("cancelled")
     order = make_order(mine, token, name, dora_dir)
@@ -147,7 +149,7 @@ def _name(jobs: Jobs[Request]) -> str:
 
 
 def _replaced(tasks: Sequence[Task]) -> dict[str, str]:
-    """The ids of the jobs that give way to new ones, each with its token."""
+    """The ids of the jobs that are replaced, each with its token."""
     tokens = {}
     for task in tasks:
         for job_id in task.request.replaces:
@@ -156,7 +158,7 @@ def _replaced(tasks: Sequence[Task]) -> dict[str, str]:
 
 
 def _token_of(request: Request, job_id: str) -> str:
-    """The token of the submission that got this id. Empty: there is none."""
+    """The token of the submission that has this job id. Empty if there is none."""
     for number in range(request.seen, 0, -1):
         job = request.experiment.job_at(number)
         if job is not None and job_id in job.ids:
@@ -190,9 +192,10 @@ def _intent(task: Task, executor: Executor, token: str, name: str) -> Job:
 
 
 def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
-    """This process, and the folder that the job is for.
+    """A description of this process and of the experiment's folder.
 
-    The folder tells a copy of the experiment from the original: the copy has no part in the job.
+    The folder distinguishes a copied experiment from the original: the job belongs only to the
+    original.
     """
     folder = experiment.folder
     process = Holder.here(0, token=token)
@@ -200,7 +203,8 @@ def _writer(experiment: Experiment, token: str) -> dict[str, Any]:
 
 
 def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outcome]:
-    """Give the order to the scheduler, and record what came of it."""
+    """Give the order to the scheduler, and record the outcome of each request."""
+    # While old jobs were cancelled, another command may have given up our intents.
     tasks = [task for task in tasks if _is_ours(task.request)]
     if not tasks:
         return []
@@ -213,7 +217,7 @@ def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outco
         return outcomes
     except Unanswered as error:
         found = (executor.find([order.name]) or {}).get(order.name)
-        if found is None:  # the intents stay open: the next command settles them
+        if found is None:  # the intents stay open. The next command settles them (settlement.py)
             trouble = f"{error}; whether it was submitted, the next command will know"
             return [Outcome(task.request.experiment, trouble=trouble) for task in tasks]
         receipt = Receipt(found)
@@ -224,22 +228,22 @@ def _give(order: Order, tasks: Sequence[Task], executor: Executor) -> list[Outco
 
 
 def _is_ours(request: Request) -> bool:
-    """Whether no other command has given up our intent since we made it."""
+    """Whether our intent still holds: no other command has given it up in the meantime."""
     job = request.experiment.job_at(request.number)
     return job is not None and not job.error
 
 
 def _recorded(order: Order, task: Task, receipt: Receipt, executor: Executor) -> Outcome:
-    """Record the id of a job that the scheduler has taken.
+    """Record the id of a job that the scheduler has accepted.
 
     If another command gave up the intent in the meantime, the job is cancelled: that command may
-    have submitted the experiment already. A packed job goes on with its other experiments, and
-    leaves out this one, as its intent was given up.
+    have submitted the experiment already. A packed job is not cancelled. It leaves out this
+    experiment, and runs the others.
     """
     request, job_id = task.request, receipt.job_id
     if task.index is not None:
         job_id = f"{receipt.job_id}_{task.index}"
-    if task.member is not None:
+    if task.member is not None:  # a member writes its log into its own folder (pack.py)
         order = replace(order, folder=request.experiment.submitit)
     log = str(executor.log_path(order, receipt.job_id, task.index))
     recorded = request.experiment.record_job(request.number, job_id, log, receipt.dependents)
@@ -253,15 +257,15 @@ def _recorded(order: Order, task: Task, receipt: Receipt, executor: Executor) ->
 
 
 def _is_adopted(request: Request, job_id: str) -> bool:
-    """Whether another command, which settled our intent, has recorded the same job."""
+    """Whether another command has settled our intent, and has recorded the same job."""
     job = request.experiment.job_at(request.number)
     return job is not None and job.job_id == job_id
 
 
 def _refused(request: Request, error: NotSubmitted) -> Outcome:
-    """Record that there is no job. If only the room was missing, the experiment of a grid is held.
+    """Record that there is no job. If there was only no room, an experiment of a grid is held.
 
-    A single experiment (`dora launch`) is not held: no later command would submit it.
+    A single experiment (`dora launch`) is not held, because no later command would submit it.
     """
     held = isinstance(error, NoRoom) and request.grid != ""
     reason = f"{NO_ROOM}: {error}" if held else str(error)
@@ -270,13 +274,13 @@ def _refused(request: Request, error: NotSubmitted) -> Outcome:
 
 
 def put_back(outcomes: Sequence[Outcome], anew: Collection[str]) -> list[Outcome]:
-    """Give back the results of experiments that were to start from scratch, if there is no job.
+    """Restore the old results of experiments that start from scratch, if the job was refused.
 
     Args:
-        anew: the signatures of these experiments.
+        anew: the signatures of the experiments that start from scratch.
 
     Returns:
-        The outcomes. Those of these experiments say so.
+        The outcomes. If results were restored, the outcome says so.
     """
     found = []
     for outcome in outcomes:

@@ -1,13 +1,13 @@
-"""Sends one message when a grid has ended, and one if it needs a person before that.
+"""Sends one message when a grid has ended, and one message if it needs the user before that.
 
-The key `notify` says where to. The folder `outputs/grids/NAME/messages` has
+The key `notify` has the addresses. The folder `outputs/grids/NAME/messages` contains
 
-    to.json         the addresses, which only this user may read, and the round
-    ROUND.KIND.json   the message of this kind was sent. It is written once, before it is sent
+    to.json           the addresses and the round. Only this user may read it
+    ROUND.KIND.json   a mark: the message of this kind was sent in this round
 
-A round begins if a command submits experiments. So a grid that has ended sends no second message,
-whoever watches it, and a grid that is extended does. An open command tells. On the queue of a
-machine, the last job to end does if no command is open (last_job.py).
+A new round begins when a command submits experiments. So a finished grid sends no second message,
+even if it is opened again. A grid that gets new experiments sends another message. An open command
+sends the messages. If no command is open, the last job in the local queue sends it (last_job.py).
 """
 
 import sys
@@ -29,21 +29,21 @@ from . import message
 from .channels import send, trouble_ahead
 
 ENDED, NEEDED = "ended", "needed"  # the kinds of messages
-STILL = 3600.0  # seconds without any movement, after which a person is needed
-LOOK_EVERY = 60.0  # seconds between two looks at whether something moves
+STILL = 3600.0  # seconds without any progress, after which the user is needed
+LOOK_EVERY = 60.0  # seconds between two checks for progress
 
 
 @dataclass(frozen=True)
 class Letter:
-    """Where the messages of a grid go."""
+    """The content of `to.json`: where the messages of a grid go."""
 
-    to: list[str] = field(default_factory=list)
-    round: str = ""
-    folder: str = ""  # of the project
+    to: list[str] = field(default_factory=list)  # addresses and shell commands (channels.py)
+    round: str = ""  # empty: no round has begun
+    folder: str = ""  # of the project, for the commands in the message
 
 
 class Messages:
-    """The messages of one grid, which are sent once.
+    """The messages of one grid. Each is sent once in a round.
 
     Args:
         grid: its name.
@@ -54,7 +54,7 @@ class Messages:
         self.grid, self.folder = grid, folder / "messages"
 
     def letter(self) -> Letter:
-        """Where messages go. Without an address: nowhere, or another user asked for them."""
+        """Where messages go. It has no address if there is none, or this user may not read it."""
         try:
             found = from_stored(Letter, read_json(self.folder / "to.json"))
         except UserError:
@@ -62,11 +62,12 @@ class Messages:
         return found or Letter()
 
     def begin(self, to: Sequence[str], goes_on: bool, submitted: bool) -> None:
-        """Write down where messages go, as a command has asked for it.
+        """Store where messages go.
 
         Args:
-            goes_on: an experiment of the grid waits or runs.
-            submitted: the command has submitted experiments: a new round begins.
+            to: the addresses that this command asks for. Empty: no messages.
+            goes_on: whether an experiment of the grid waits or runs.
+            submitted: whether this command has submitted experiments. Then a new round begins.
         """
         before = self.letter()
         if not to:
@@ -74,6 +75,7 @@ class Messages:
                 (self.folder / "to.json").unlink(missing_ok=True)
             return
         round_ = before.round
+        # Without a round, an earlier command submitted the experiments, and asked for no messages.
         if submitted or (goes_on and not round_):
             round_ = uuid.uuid4().hex[:8]
         letter = Letter(list(to), round_, message.project_folder())
@@ -81,19 +83,20 @@ class Messages:
             write_json(self.folder / "to.json", asdict(letter), private=True)
 
     def tell(self, kind: str, statuses: Mapping[Experiment, Status], why: str = "") -> None:
-        """Send the message of this kind, unless it was sent in this round.
+        """Send the message of this kind, unless it was already sent in this round.
 
-        A channel that fails costs one line on standard error.
+        If a channel fails, one line on standard error says so.
 
         Args:
-            why: what a person is needed for.
+            kind: `ENDED` or `NEEDED`.
+            why: why the user is needed.
         """
         letter = self.letter()
         if not letter.to or not letter.round or not statuses:
             return
         sent: dict[str, Any] = {"time": time.time(), "why": why}
         try:
-            # before it is sent: a second sender must not begin meanwhile
+            # Before the message is sent: otherwise a second process could send it, too.
             if not write_once(self.folder / f"{letter.round}.{kind}.json", sent):
                 return
         except OSError as error:
@@ -113,14 +116,15 @@ class Telling:
 
     def __init__(self, messages: Messages, is_search: bool):
         self.messages, self.is_search = messages, is_search
-        self._ill: set[Experiment] = set()  # known when the command began: a person saw them
+        # experiments that had failed when the command began: the user has seen them in its table
+        self._ill: set[Experiment] = set()
         self._looked = self._moved = time.monotonic()
-        self._last: object = None
+        self._last: object = None  # what the last check for progress saw
 
     def begin(
         self, to: Sequence[str], statuses: Mapping[Experiment, Status], submitted: bool
     ) -> None:
-        """Note where messages go, and say so if they cannot be sent from here."""
+        """Store where messages go. Warn if they cannot be sent from this machine."""
         goes_on = any(status.live for status in statuses.values())
         with suppress(OSError):
             self.messages.begin(to, goes_on, submitted)
@@ -129,10 +133,10 @@ class Telling:
             print(f"notify: {trouble}", file=sys.stderr)
 
     def look(self, statuses: Mapping[Experiment, Status], healing: Iterable[Experiment]) -> None:
-        """Send a message if the grid has ended, or needs a person.
+        """Send a message if the grid has ended, or needs the user.
 
         Args:
-            healing: interrupted experiments that will be submitted again.
+            healing: interrupted experiments that this command will submit again.
         """
         healed = set(healing)
         if not healed and not any(status.live for status in statuses.values()):
@@ -143,9 +147,9 @@ class Telling:
             self.messages.tell(NEEDED, statuses, why)
 
     def _failed(self, statuses: Mapping[Experiment, Status], healed: set[Experiment]) -> str:
-        """What has failed for good since the command began: `1 failed: out of memory`.
+        """What has failed for good since the command began. Empty if nothing has.
 
-        A failed trial is an answer to a search.
+        The trials of a search do not count, because a failed trial is a valid answer.
         """
         found = []
         for experiment, status in statuses.items():
@@ -159,7 +163,7 @@ class Telling:
         return f"{found[0]}{more}"
 
     def _still(self, statuses: Mapping[Experiment, Status]) -> str:
-        """`nothing has moved for an hour`. Empty: something has, or it is not that long."""
+        """`nothing has moved for an hour`. Empty if something has moved within the last hour."""
         now = time.monotonic()
         if now - self._looked >= LOOK_EVERY:
             self._looked = now

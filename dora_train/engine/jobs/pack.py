@@ -1,11 +1,11 @@
-"""Works through the experiments of a packed job, inside its allocation of SLURM.
+"""Runs the experiments of a packed job, inside its SLURM allocation.
 
-Each experiment runs in a process of its own, with its own claim, log and end. It starts as a fork
-of this process, which has imported the libraries once, as in the queue of this machine (queue/).
-So it can be killed, or cancelled, without the others. If this process is killed, the kernel kills
-the experiments as well (children.py): SLURM must not take a job for over whose experiments run.
+Each experiment runs in its own process, and has its own claim, log and end. So one experiment can
+be killed or cancelled, and the others continue. Its process is a fork of this process, which has
+imported the libraries once. The local queue does the same (queue/).
 
-The program `engine/pack.py` calls this.
+If this process is killed, the kernel kills the experiments too (children.py). Otherwise SLURM would
+report the job as over while its experiments still run. The program `engine/pack.py` calls this.
 """
 
 import json
@@ -27,13 +27,13 @@ from .queue.starting import become_job, enter
 from .queue.surroundings import as_text, umask
 from .queue.watching import GRACE, send, signal_of
 
-PERIOD = 0.2  # seconds between two looks at the processes
-MARKS = 2.0  # seconds between two looks for experiments that a user has cancelled
+PERIOD = 0.2  # seconds between two checks of the processes
+MARKS = 2.0  # seconds between two checks for experiments that a user has cancelled
 LIST = "tasks.json"
 
 
 def list_of(experiment: Experiment, token: str) -> Path:
-    """The file with the experiments of each job of an array, and of a packed job."""
+    """The path of the file that lists the experiments of a packed job, or of a job array."""
     return experiment.folder.parents[1] / ARRAYS / token / LIST
 
 
@@ -47,21 +47,22 @@ class Member:
 
     @property
     def cancelled(self) -> bool:
-        """Whether a user has asked for its end, or another submission took its place."""
+        """Whether a user has cancelled it, or another submission has replaced this one."""
         job = self.experiment.job_at(self.number)
         return job is None or bool(job.cancelled)
 
     @property
     def is_over(self) -> bool:
-        """Whether this job has nothing more to do for it."""
+        """Whether this job has nothing more to do for the experiment."""
         return self.cancelled or self.experiment.job_end(self.token) is not None
 
 
 def members_of(path: Path, task: int) -> list[Member]:
-    """The experiments of one job of an array. Empty if the list is missing or damaged.
+    """The experiments of one job. Empty if the list is missing or damaged.
 
     Args:
-        task: its index in the array.
+        path: the list.
+        task: the index of the job in its array. 0 if there is only one job.
     """
     with suppress(OSError, ValueError, LookupError, TypeError):
         jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
@@ -75,31 +76,32 @@ class Running:
 
     member: Member
     pid: int
-    gpu: str  # empty: it has none
-    deadline: float = float("inf")  # when it is killed
+    gpu: str  # empty: it runs on the CPU
+    deadline: float = float("inf")  # when it is killed, in seconds of the monotonic clock
 
     def ask_to_end(self) -> None:
         """Ask the run to save a checkpoint and to end."""
         send(self.pid, signal.SIGTERM)
 
     def is_gone(self) -> tuple[bool, int]:
-        """(whether the process has ended, its exit code or the negative signal)."""
+        """Returns whether the process has ended, and its exit code or its negative signal."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return False, 0
-        send(-self.pid, signal.SIGKILL)  # it may have left processes behind
+        send(-self.pid, signal.SIGKILL)  # its whole group: it may have left processes behind
         return True, os.waitstatus_to_exitcode(status)
 
 
 class Pack:
-    """The experiments of one job, and the way they run.
+    """The experiments of one job. `work` runs them.
 
     Args:
-        at_once: how many of them run at the same time.
-        gpus: a place on a GPU for each of those. Empty: they run on the CPU.
+        at_once: how many experiments run at the same time.
+        gpus: the GPUs for these. A GPU that several experiments share is listed several times.
+            Empty: they run on the CPU.
         libraries: the names of libraries that they share. None: each imports its own.
         job_id: of this job.
-        path: `sys.path` of a program, without its own folder.
+        path: `sys.path` for an experiment, without the folder of its program.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class Pack:
     ):
         self.waiting = list(members)
         self.running: list[Running] = []
-        self.left: list[Member] = []  # they have started, and were not finished
+        self.left: list[Member] = []  # not over, because a signal asked this job to end
         self.at_once, self.gpus = at_once, list(gpus)
         self.names, self.libraries = libraries, Libraries()
         self.job_id, self.path = job_id, list(path)
@@ -121,7 +123,7 @@ class Pack:
 
     @classmethod
     def read(cls, path: Path, task: int, job_id: str, python_path: Sequence[str]) -> "Pack":
-        """The pack that a list on disk describes.
+        """Read a pack from a list on disk.
 
         Args:
             task: the index of this job in its array.
@@ -138,15 +140,16 @@ class Pack:
         return cls(members, at_once, gpus, content["libraries"], job_id, python_path)
 
     def work(self, asked_to_end: Callable[[], int]) -> list[Member]:
-        """Run all experiments. Those that ended in an earlier start of this job are left out.
+        """Run all experiments. Experiments that ended in an earlier start of this job are left out.
 
         Args:
             asked_to_end: returns the number of the signal that asks this job to end, or 0.
 
         Returns:
-            The experiments that are not over, because of that signal.
+            The experiments that are not over because of this signal.
         """
         self.waiting = [member for member in self.waiting if not member.is_over]
+        # A single experiment gains nothing from shared libraries.
         if len(self.waiting) > 1 and self.names is not None:
             self._import(self.names)
         told = False
@@ -155,6 +158,7 @@ class Pack:
             self._note_ends(stopping=signum != 0)
             if signum and not told:
                 told = True
+                # Those that have not started are left, too: they resume with the others.
                 self.left, self.waiting = self.left + self.waiting, []
                 for one in self.running:
                     one.ask_to_end()
@@ -165,6 +169,8 @@ class Pack:
         return self.left
 
     def _import(self, names: Sequence[str]) -> None:
+        """Import the libraries that the experiments share."""
+        # Only installed libraries are imported here. Each experiment imports the project itself.
         ours, sys.path[:] = sys.path[:], self.path
         try:
             self.libraries.load("pack", names, self.path)
@@ -174,7 +180,7 @@ class Pack:
             sys.path[:] = ours
 
     def _start(self, member: Member) -> None:
-        """Start the process of a member, unless it is over by now."""
+        """Start the process of a member, unless the member is already over."""
         if member.is_over:
             return
         gpu = ""
@@ -183,13 +189,14 @@ class Pack:
         starter = Parent.here()
         pid = os.fork()
         if pid == 0:
-            # This is a copy of the process, and must not do its work a second time.
+            # This is a copy of the process. It must not do the work of the process a second time.
             try:
                 end_with(starter)
+                # The handlers of this program must not run in an experiment.
                 for signum in signal.valid_signals():
                     if callable(signal.getsignal(signum)):
                         signal.signal(signum, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a new Python
                 self._become(member, gpu)
             except Exception as error:
                 os.write(2, f"the job could not start it: {error}\n".encode(errors="replace"))
@@ -198,13 +205,13 @@ class Pack:
         self.running.append(Running(member, pid, gpu))
 
     def _become(self, member: Member, gpu: str) -> None:
-        """Run a member in this process. Does not return."""
+        """Turn this process into the run of a member. Does not return."""
         folder = member.experiment.submitit
         folder.mkdir(exist_ok=True)
         program = [Path(__file__).parents[1] / "job.py", member.experiment.folder, member.token]
         env = environment.variables() | {
             environment.JOB_ID: self.job_id,
-            environment.PACKED: "1",
+            environment.PACKED: "1",  # so it does not requeue the job, or take all of its cores
         }
         if gpu:
             env["CUDA_VISIBLE_DEVICES"] = gpu
@@ -224,11 +231,11 @@ class Pack:
         become_job(job, variables, libraries)
 
     def _note_ends(self, stopping: bool) -> None:
-        """Write down how members ended whose process is gone.
+        """Record how members ended, if their processes are gone.
 
         Args:
-            stopping: this job ends. A member that a signal ended resumes when the job is started
-                again, so it has no end.
+            stopping: whether this job ends. A member that a signal ended then gets no record: it
+                resumes when this job is started again.
         """
         for one in list(self.running):
             is_gone, code = one.is_gone()
@@ -244,13 +251,13 @@ class Pack:
             word = "COMPLETED"
             if code:
                 word = "CANCELLED" if one.member.cancelled else "FAILED"
-            if signum:
+            if signum:  # an end stores the signal, and not the exit code made from it
                 code = 0
             member = one.member
             member.experiment.end_job(member.number, member.token, word, code, signum)
 
     def _end_cancelled(self) -> None:
-        """Ask members to end that a user has cancelled. Kill them after a grace time."""
+        """Ask the cancelled members to end. Kill them after a grace time."""
         now = time.monotonic()
         for one in self.running:
             if now > one.deadline:
@@ -265,18 +272,21 @@ class Pack:
 
 
 def places(gpus: Sequence[str], per_gpu: int, at_once: int) -> list[str]:
-    """A GPU for each of so many experiments. All GPUs have one before the first has two.
+    """The GPUs for experiments that run at the same time. Each GPU gets one before any gets two.
 
-    There are fewer places if the GPUs have no room for so many.
+    The list is shorter than `at_once` if the GPUs have no room for so many.
+
+    >>> places(["0", "1"], per_gpu=2, at_once=3)
+    ['0', '1', '0']
     """
     return (list(gpus) * per_gpu)[:at_once]
 
 
 def has_program(code_root: Path) -> bool:
-    """Whether a snapshot can run packed jobs. Those of earlier versions cannot."""
+    """Whether a snapshot can run packed jobs. Snapshots of earlier versions cannot."""
     return program(code_root).exists()
 
 
 def program(code_root: Path) -> Path:
-    """The program of a packed job."""
+    """The path of the program of a packed job, in a snapshot."""
     return code_root / "dora_train" / "engine" / "pack.py"

@@ -1,7 +1,7 @@
-"""How experiments share one job of SLURM (`job.pack`), and the resources that such a job asks for.
+"""Decides how experiments share a SLURM job (`job.pack`), and which resources such a job asks for.
 
-pack.py works through the experiments of the job. A cluster may forbid thousands of jobs of a minute
-each, and it lends a whole GPU to a network that uses a hundredth of it.
+A cluster may forbid thousands of jobs that take one minute each. It also reserves a whole GPU for a
+network that uses a hundredth of it. pack.py runs the experiments of the job.
 """
 
 import math
@@ -17,11 +17,11 @@ class Packing:
     """How an experiment may share its job.
 
     Attributes:
-        size: the most experiments in a job. 1: it has a job for itself.
+        size: the largest number of experiments in a job. 1: the job is not shared.
         at_once: how many of them run at the same time.
-        per_gpu: how many of these share a GPU.
-        gpus: whether each of them needs a GPU.
-        libraries: those that they share. None: each imports its own.
+        per_gpu: how many experiments share a GPU.
+        gpus: whether each experiment needs a GPU.
+        libraries: the libraries that they share. None: each experiment imports its own.
     """
 
     size: int = 1
@@ -32,12 +32,10 @@ class Packing:
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> "Packing":
-        """The packing that a configuration asks for.
-
-        A job of several ranks, or with dependents, is never shared.
+        """The packing that a configuration asks for. A job with several ranks is never shared.
 
         Args:
-            parameters: of a job for this experiment alone, as resources.py makes them.
+            parameters: the parameters of a job for this experiment alone (resources.py).
         """
         cfg = cfg or {}
         block = cfg.get("job") or {}
@@ -51,17 +49,17 @@ class Packing:
             min(size, block.get("at_once") or 1),
             (cfg.get("local") or {}).get("per_gpu") or 1,
             "gres" in parameters,
-            None if libraries is None else tuple(libraries),
+            None if libraries is None else tuple(libraries),  # a tuple can be compared and hashed
         )
 
     def widened(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters of a job in which `at_once` experiments run at the same time.
 
-        The time limit is that of the whole job. An option in `additional_parameters` (`sbatch.*`)
-        stays as it is.
+        The time limit is not changed: it holds for the whole job. The options in
+        `additional_parameters` (`sbatch.*`) are not changed either.
 
         Args:
-            parameters: of a job for one experiment.
+            parameters: the parameters of a job for one experiment.
         """
         wide = dict(parameters)
         wide["cpus_per_task"] = parameters["cpus_per_task"] * self.at_once

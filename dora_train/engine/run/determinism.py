@@ -1,8 +1,8 @@
-"""What a run asks of torch so that a GPU computes the same bits each time.
+"""Sets up torch so that a GPU computes the same bits each time.
 
-On the CPU nothing is asked for, as the same number of threads gives the same bits there.
-`entering.py` asks before `main`, because CUDA reads its variable when it starts. `run_log.py` hears
-which operations have no deterministic form, and `dora info` shows them.
+Nothing is set on the CPU, because the same number of threads gives the same bits there.
+`entering.py` calls `ask` before `main`, because CUDA reads its environment variable when it starts.
+`run_log.py` collects the operations that have no deterministic form, and `dora info` shows them.
 """
 
 import logging
@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-# What torch 2.14 says of an operation, once it was asked to warn. Attention has a deterministic
-# form, but torch takes it only with trainer.deterministic=true.
+# The warnings of torch 2.14 about operations without a deterministic form. Attention has such a
+# form, but torch uses it only with trainer.deterministic=true.
 WITHOUT_A_FORM = re.compile(
     r"(\S+) does not have a deterministic implementation"
     r"|(.+) defaults to a non-deterministic algorithm"
@@ -27,17 +27,18 @@ LOGGER = "py.warnings"  # where `logging.captureWarnings` sends the warnings
 
 
 def ask(cfg: DictConfig) -> None:
-    """Set what must be set before CUDA starts, and the precision of products in float32."""
+    """Set the variable that CUDA reads when it starts, and the precision of products in float32."""
     if is_asked(cfg):
-        # cuBLAS reads it with its first product. Lightning's Trainer sets the same.
+        # cuBLAS reads it at its first product. Lightning's Trainer sets the same value.
         os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    # The default is torch's own, and `main` may have been imported with another one.
+    # "highest" is torch's default. It is not set, because the project's code may have chosen
+    # another precision when it was imported.
     if cfg.matmul_precision != "highest":
         torch.set_float32_matmul_precision(cfg.matmul_precision)
 
 
 def is_asked(cfg: DictConfig) -> bool:
-    """Whether the run trains on CUDA, and is to use deterministic algorithms."""
+    """Whether the run trains on CUDA and `deterministic` is true."""
     return bool(cfg.deterministic) and on_cuda(cfg)
 
 
@@ -48,10 +49,11 @@ def on_cuda(cfg: DictConfig) -> bool:
 
 
 def keywords(cfg: DictConfig, given: dict[str, Any]) -> dict[str, Any]:
-    """The keywords of Lightning's Trainer, with those that ask for deterministic algorithms.
+    """The keywords of Lightning's Trainer. A keyword for deterministic algorithms is added.
 
     Args:
-        given: those of `cfg.trainer`. `deterministic=true` asks for more, and stays.
+        given: the keywords in `cfg.trainer`. If they have `deterministic=true`, they are not
+            changed, because it is stricter.
     """
     if is_asked(cfg) and not given.get("deterministic"):
         return {**given, "deterministic": "warn"}
@@ -59,7 +61,7 @@ def keywords(cfg: DictConfig, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpromised(cfg: DictConfig, device: torch.device) -> list[str]:
-    """Why the bits of a run are not promised, as far as its configuration and device tell."""
+    """The reasons in the configuration and the device why the bits of a run are not promised."""
     reasons = []
     if device.type == "mps":
         reasons.append("MPS promises no order of sums")
@@ -72,13 +74,14 @@ def unpromised(cfg: DictConfig, device: torch.device) -> list[str]:
 
 @contextmanager
 def heard(tell: Callable[[str], None]) -> Iterator[None]:
-    """Tell of each operation without a deterministic form, in the place of torch's warning.
+    """Report each operation without a deterministic form. The warning of torch is not shown.
 
     Args:
-        tell: called with the reason, maybe several times with the same one.
+        tell: called with the reason. The same reason may come several times.
     """
 
     def keep(record: logging.LogRecord) -> bool:
+        """Whether a warning is shown: it has another subject."""
         reason = _reason(record.getMessage())
         if reason:
             tell(reason)
@@ -93,16 +96,16 @@ def heard(tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def listen() -> None:
-    """Let Python pass on torch's warnings, also if the researcher's code ignores all warnings."""
+    """Let Python show these warnings of torch, even if the project's code ignores all warnings."""
     warnings.filterwarnings("default", message=HEARD)
 
 
 def _reason(text: str) -> str:
-    """The reason in a warning as Python prints it. Empty: it is about something else."""
+    """The reason that the text of a warning names. Empty if the text has another subject."""
     found = WITHOUT_A_FORM.search(text)
     if found is None:
         return ""
     if found[1]:
         return f"{found[1]} has no deterministic form here"
-    name = found[2].rpartition("Warning: ")[2]
+    name = found[2].rpartition("Warning: ")[2]  # the text also has the file and the kind of warning
     return f"{name} is deterministic only with trainer.deterministic=true"

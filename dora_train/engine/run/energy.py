@@ -1,7 +1,8 @@
-"""The energy of the CPUs, by the counters of Linux (RAPL).
+"""Measures the energy of the CPUs with the counters of Linux (RAPL).
 
-They count whole processors. The share of this process is its part of the CPU time that the machine
-was busy. On most systems only root may read them: then there is no number.
+A counter covers a whole processor. This process gets a share of it: its own CPU time, divided by
+the CPU time of all processes on the machine. On most systems, only root may read the counters. Then
+the energy is not known.
 """
 
 from pathlib import Path
@@ -12,18 +13,20 @@ COUNTERS = Path("/sys/class/powercap")
 
 
 class Processors:
-    """The processors of this machine, from the moment when this was made."""
+    """The energy counters of this machine's processors."""
 
     def __init__(self, folder: Path = COUNTERS):
-        # `intel-rapl:0` is a processor, `intel-rapl:0:1` a part of it. AMD's have the same names.
+        # `intel-rapl:0` is a processor. `intel-rapl:0:1` is a part of it, which must not count
+        # twice. The processors of AMD have the same names.
         self.folders = [one for one in folder.glob("intel-rapl:*") if one.name.count(":") == 1]
         self._before = [_number(one / "energy_uj") for one in self.folders]
         self._busy = _busy()
 
     def joules(self, cpu_seconds: float) -> float | None:
-        """The joules since the last call, for so many seconds of CPU time.
+        """The joules that this process has used since the last call. None: they cannot be read.
 
-        None: the counters cannot be read.
+        Args:
+            cpu_seconds: the CPU time of this process since the last call.
         """
         now = [_number(one / "energy_uj") for one in self.folders]
         before, self._before = self._before, now
@@ -34,14 +37,16 @@ class Processors:
         for folder, old, new in zip(self.folders, before, now, strict=True):
             if old is None or new is None:
                 return None
-            if new < old:  # it counts to a limit, and then from 0
+            if new < old:  # the counter has reached its limit, and began again at 0
                 new += _number(folder / "max_energy_range_uj") or 0
             total += max(0, new - old)
+        # The denominator is at least `cpu_seconds`, so that the share is at most 1.
         share = cpu_seconds / max(self._busy - since, cpu_seconds, 1e-9)
         return total / 1e6 * share
 
 
 def _number(path: Path) -> int | None:
+    """The number in a file. None if it cannot be read."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -49,6 +54,6 @@ def _number(path: Path) -> int | None:
 
 
 def _busy() -> float:
-    """Seconds in which the CPUs of this machine worked since its boot, all together."""
+    """The CPU seconds of all processes of this machine since its boot."""
     times = psutil.cpu_times()
     return times.user + times.system

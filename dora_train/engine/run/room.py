@@ -1,8 +1,8 @@
-"""Waits for room if the disk is full or a quota is reached, as `DORA_DISK_WAIT` asks.
+"""Waits for free space if the disk is full or a quota is reached, as `DORA_DISK_WAIT` asks.
 
-Meanwhile the run keeps what it holds in memory, and its last checkpoint is whole on the disk. With
-room again, it goes on as if nothing had happened. Without `DORA_DISK_WAIT`, and after that time, it
-leaves with the error of the disk.
+Meanwhile the run keeps everything in memory, and its last checkpoint is whole on the disk. When
+there is space again, it continues as if nothing had happened. Without `DORA_DISK_WAIT`, or after
+that time, it ends with the error of the disk.
 """
 
 import errno
@@ -20,28 +20,33 @@ from .signals import Signals
 
 T = TypeVar("T")
 AGAIN = 1.0  # seconds between two tries
-PROBE = 1 << 16  # bytes: more than what the loggers write for one entry
+PROBE = 1 << 16  # bytes: more than the loggers write for one entry
 
 
 class Room:
-    """The room on the disk of an experiment.
+    """Writes to the disk of an experiment, and waits while there is no space.
 
     Args:
-        minutes: how long to wait. 0: not at all.
+        folder: the folder of the experiment.
+        minutes: how long the run waits, all its waits together. 0: it does not wait.
         say: logs a line.
         signals: a signal ends the waiting.
     """
 
     def __init__(self, folder: Path, minutes: float, say: Callable[[str], None], signals: Signals):
         self.folder, self.say, self.signals = folder, say, signals
-        self.left = minutes * 60  # seconds
+        self.left = minutes * 60  # seconds that it may still wait
 
     def keep(self, write: Callable[[], T]) -> T:
-        """Call `write`, which writes a file whole or not at all. Call it again while it has no room.
+        """Call `write`, and repeat the call while there is no space on the disk.
+
+        Args:
+            write: writes a file whole or not at all.
 
         Raises:
             Interrupted: a signal came while it waited.
-            OSError, UserError: those of `write`, if there is no room after the given time.
+            OSError, UserError: from `write`, if there is no space after the given time, or if the
+                error has another cause.
         """
         waits = False
         while True:
@@ -50,7 +55,7 @@ class Room:
                 result = write()
             except (OSError, UserError) as error:
                 found = full(error)
-                # a limit on the size of a file (EFBIG) does not go away by waiting
+                # Waiting does not help against a limit on the size of a file (EFBIG).
                 if found is None or found.errno == errno.EFBIG or self.left <= 0:
                     raise
                 if not waits:
@@ -71,15 +76,19 @@ class Room:
         )
 
     def ensure(self) -> None:
-        """Wait until there is room for what cannot be written a second time, as a logger's line."""
+        """Wait until there is space. Call it before a write that cannot be repeated.
+
+        A logger's line is such a write.
+        """
         if self.left > 0:
             self.keep(self._probe)
 
     def _probe(self) -> None:
+        """Write a temporary file, to find out whether there is space."""
         with tempfile.TemporaryFile(dir=self.folder) as file:
             file.write(bytes(PROBE))
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(file.fileno())  # some file systems report a full disk only now
 
 
 def minutes_to_wait() -> float:

@@ -1,7 +1,8 @@
 """Measures what a rank of an attempt uses, and writes it beside the claim of the attempt.
 
-Nothing happens at a step. A measure is taken when the run reports itself or has saved a checkpoint,
-at most every `EVERY` seconds. It reads no tensor, and nothing of it goes into the history.
+A step does nothing for this. A measurement is taken when the run writes its state or has saved a
+checkpoint, at most every `EVERY` seconds. It reads no tensor, and nothing of it goes into the
+history.
 """
 
 import multiprocessing
@@ -17,43 +18,43 @@ from ..experiment.records import Usage
 from ..upstream.nvml_usage import Gauge
 from .energy import Processors
 
-EVERY = 20.0  # seconds
-# bytes of a unit of ru_maxrss
+EVERY = 20.0  # seconds between two measurements, at least
+# `ru_maxrss` counts bytes on macOS, and units of 1024 bytes on Linux.
 UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Meter:
-    """What this process uses from now on.
+    """Measures what this process uses, from the moment when it was made.
 
     Args:
-        rank: of this process.
-        cores: that it may use.
-        write: writes a measure.
+        rank: the rank of this process.
+        cores: the number of cores that it may use.
+        write: writes a measurement.
     """
 
     def __init__(self, rank: int, cores: int, write: Callable[[Usage], None]):
         self.usage, self.write = Usage(rank=rank, cores=cores), write
         self._began = self._measured = time.monotonic()
         self._has_measured = False
-        self._cpu = _cpu_seconds()
+        self._cpu = _cpu_seconds()  # the CPU time before this moment does not count
         self._processors = Processors()
         self._gauge: Gauge | None = None
         self._gpu_joules: float | None = None
 
     def saved(self) -> None:
-        """Note that a checkpoint is whole: the work before it cannot be lost any more."""
+        """Note that a checkpoint is whole on disk: the work before it can no longer be lost."""
         self.usage.saved = time.monotonic() - self._began
         self.measure()
 
     def measure(self, now: bool = False, done: bool = False) -> None:
-        """Measure and write, unless the last measure was a moment ago.
+        """Measure and write, unless the last measurement is less than `EVERY` seconds old.
 
         Args:
-            now: at once.
-            done: the run has reached its end.
+            now: measure in any case.
+            done: whether the run has reached its end.
         """
         since = time.monotonic() - self._measured
-        # the first measure at once: the run may be killed before the next one
+        # The first measurement is taken at once: the run may be killed before the next one.
         if since < EVERY and not now and self._has_measured:
             return
         self._has_measured = True
@@ -62,7 +63,7 @@ class Meter:
         usage.wall, usage.done = self._measured - self._began, done
         self._measure_host()
         self._measure_gpu(since)
-        # A number that is missing costs nothing, and a run must not end for it.
+        # A run must not end because a measurement could not be written.
         with suppress(OSError):
             self.write(usage)
 
@@ -70,24 +71,25 @@ class Meter:
         usage, workers = self.usage, _workers()
         cpu = _cpu_seconds(workers) - self._cpu
         joules = self._processors.joules(cpu - usage.cpu)
-        # a worker that has ended counts a moment later
+        # The time of a worker that has just ended is missing until it is counted as an ended child.
         usage.cpu = max(usage.cpu, cpu)
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
         usage.memory = max(usage.memory, own + sum(map(_own_memory, workers)))
         self._add_energy(joules)
 
     def _measure_gpu(self, since: float) -> None:
-        # Only if the run itself has imported torch and begun to use the GPU.
+        # Only if the run has imported torch and uses the GPU: a measurement must not start CUDA.
         torch = sys.modules.get("torch")
         if torch is None or not torch.cuda.is_initialized():
             return
         usage = self.usage
         if not usage.gpus:
-            usage.gpus = 1
+            usage.gpus = 1  # each rank has one GPU
             uuid = getattr(
                 torch.cuda.get_device_properties(torch.cuda.current_device()), "uuid", ""
             )
             self._gauge = Gauge.of(f"GPU-{uuid}")
+            # The counter of the GPU began earlier. Only what it counts from now on belongs to us.
             self._gpu_joules = self._gauge.joules() if self._gauge else None
         usage.gpu_memory = max(usage.gpu_memory, torch.cuda.max_memory_reserved())
         if self._gauge is None:
@@ -114,7 +116,7 @@ def _workers() -> list[psutil.Process]:
 
 
 def _cpu_seconds(workers: list[psutil.Process] | None = None) -> float:
-    """Seconds of CPU time of this process, of its workers, and of those that have ended."""
+    """The CPU seconds of this process, its workers, and its children that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = time.process_time() + ended.ru_utime + ended.ru_stime
     for worker in workers or ():
@@ -125,7 +127,7 @@ def _cpu_seconds(workers: list[psutil.Process] | None = None) -> float:
 
 
 def _own_memory(worker: psutil.Process) -> int:
-    """Bytes of memory of a worker, without those that it shares with other processes."""
+    """The memory of a worker in bytes, without the memory that it shares with other processes."""
     try:
         memory = worker.memory_info()
     except psutil.Error:

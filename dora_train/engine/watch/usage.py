@@ -1,6 +1,6 @@
-"""What experiments have used, from the measures that their runs have written (run/usage.py).
+"""Sums up what experiments have used, from the measurements that their runs wrote (run/usage.py).
 
-`dora info`, a grid and the report show it.
+`dora info`, `dora grid` and the report show these sums.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,16 +15,16 @@ HOUR, GB, KWH = 3600.0, 1e9, 3.6e6  # seconds, bytes, joules
 
 @dataclass(frozen=True)
 class Used:
-    """The sum over attempts, or over experiments. Seconds, bytes and joules.
+    """What attempts or experiments have used together, in seconds, bytes and joules.
 
     Attributes:
-        wall: of all attempts.
-        cpu, gpu: allocated: cores or GPUs, times the seconds for which they were held.
-        cpu_busy, gpu_busy: of these, seconds of work. None: not known.
-        memory, gpu_memory: the peak of an attempt, all its ranks together.
-        energy: None: not known.
-        lost: seconds of work after the last checkpoint of attempts that did not reach the end.
-        interruptions: the number of those attempts.
+        wall: wall time of all attempts.
+        cpu, gpu: cores or GPUs, times the seconds for which a run held them.
+        cpu_busy, gpu_busy: the part of these seconds in which they worked. None: not known.
+        memory, gpu_memory: the largest peak of an attempt, summed over its ranks.
+        energy: of the GPUs and the CPUs. None: not known.
+        lost: seconds after the last checkpoint, of attempts that did not reach the end.
+        interruptions: the number of these attempts.
     """
 
     wall: float = 0.0
@@ -52,7 +52,7 @@ class Used:
         return ", ".join(parts)
 
     def values(self) -> dict[str, Any]:
-        """The same for programs: hours, gigabytes and kilowatt hours, by the names of columns."""
+        """The same numbers in hours, gigabytes and kilowatt hours, by their names as columns."""
         return {
             "wall_h": self.wall / HOUR,
             "cpu_h": self.cpu / HOUR,
@@ -68,15 +68,15 @@ class Used:
 
 
 def short(used: Used | None) -> str:
-    """`1.2 GPU h`, or `1.2 CPU h`. Empty: nothing is known."""
+    """`1.2 GPU h`, or `1.2 CPU h`. Empty if nothing is known."""
     return str(used).partition(",")[0] if used else ""
 
 
 def attempts_of(experiment: Experiment, live: bool = False) -> dict[int, Used]:
-    """What each attempt has used, by its number. An attempt of an earlier version has none.
+    """What each attempt has used, by its number. Attempts of earlier versions are missing.
 
     Args:
-        live: the experiment runs: nothing of its last attempt is lost yet.
+        live: whether the experiment still runs. Then no work of its last attempt is lost.
     """
     last = max(experiment.attempt_numbers(), default=0)
     found = {}
@@ -86,13 +86,13 @@ def attempts_of(experiment: Experiment, live: bool = False) -> dict[int, Used]:
 
 
 def used_by(experiment: Experiment, live: bool = False) -> Used | None:
-    """What an experiment has used. None: nothing is known. `live` is as in `attempts_of`."""
+    """What an experiment has used. None if nothing is known. `live` is as in `attempts_of`."""
     attempts = attempts_of(experiment, live)
     return total(attempts.values()) if attempts else None
 
 
 def total(parts: Iterable[Used | None]) -> Used:
-    """The sum. A peak of memory is the largest one."""
+    """The sum of several parts. For memory, it takes the largest peak."""
     known = [part for part in parts if part is not None]
     return Used(
         sum(one.wall for one in known),
@@ -109,7 +109,12 @@ def total(parts: Iterable[Used | None]) -> Used:
 
 
 def _of_attempt(ranks: Sequence[Usage], cut_off: bool) -> Used:
-    first = ranks[0]
+    """The sum over the ranks of an attempt.
+
+    Args:
+        cut_off: whether the attempt no longer runs. Without an end, its last work is then lost.
+    """
+    first = ranks[0]  # the times are those of rank 0
     is_lost = cut_off and not first.done
     return Used(
         first.wall,
@@ -126,18 +131,19 @@ def _of_attempt(ranks: Sequence[Usage], cut_off: bool) -> Used:
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
-    """The sum of what is known. None: nothing is."""
+    """The sum of the known values. None if none is known."""
     known = [value for value in values if value is not None]
     return sum(known) if known else None
 
 
 def _hours(seconds: float) -> str:
-    """`31.4`, `0.42`, `0.0021`."""
+    """Seconds as hours: `31.4`, `0.42`, `0.0021`."""
     return f"{seconds / HOUR:.3g}"
 
 
 def _idle(held: float, busy: float | None) -> list[str]:
-    """`12% idle`. Empty: not known."""
+    """`12% idle`. Empty if it is not known."""
     if busy is None or not held:
         return []
+    # Data workers may use more cores than the run holds.
     return [f"{max(0.0, 1 - busy / held):.0%} idle"]

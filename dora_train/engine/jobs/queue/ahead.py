@@ -1,7 +1,8 @@
 """Starts the process that imports libraries (parent.py), and waits until it has imported them.
 
-runner.py calls `start_ahead` in a process that holds the locks of the jobs as well. So if the
-import fails, or the process is killed, the jobs start without it. Standard library only, as there.
+runner.py calls `start_ahead` in a process that also holds the locks of the jobs. If the import
+fails, or the importing process is killed, this process starts the jobs without it. Standard library
+only: see runner.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .files import raw
 from .queue import Queue
 from .taking import Taken
 
-LIMIT = 300.0  # seconds that the import may take: a slow file system may need minutes
+LIMIT = 300.0  # seconds that the import may take: on a slow file system it may take minutes
 READY = b"ready"
 PROGRAM = (
     "import sys; path = sys.path[:]; sys.path.insert(0, sys.argv[1]);"
@@ -27,8 +28,11 @@ PROGRAM = (
 def start_ahead(queue: Queue, jobs: list[Taken]) -> str:
     """Start jobs of one kind from a process that imports their libraries first.
 
+    Args:
+        jobs: the jobs, which this process has taken. Those that were started are removed from it.
+
     Returns:
-        Why this failed. Then the jobs that were not started are left in `jobs`. Empty if it did not.
+        Why it failed. Then `jobs` has the jobs that were not started. Empty if it did not fail.
     """
     heard, told = os.pipe()
     pid = os.fork()
@@ -38,7 +42,7 @@ def start_ahead(queue: Queue, jobs: list[Taken]) -> str:
     trouble = _trouble(pid, heard)
     os.close(heard)
     for job in list(jobs):
-        # If the process was killed late, it had started some of them.
+        # If the other process was killed late, it has started some of the jobs.
         if not trouble or not queue.is_waiting(job.number):
             job.close()
             jobs.remove(job)
@@ -49,7 +53,7 @@ def _trouble(pid: int, heard: int) -> str:
     """Wait for the process that imports libraries. Returns why it failed, or an empty text.
 
     Args:
-        heard: the file descriptor from which its answer is read.
+        heard: the file descriptor from which the answer of this process is read.
     """
     answer = b""
     while True:
@@ -70,7 +74,7 @@ def _trouble(pid: int, heard: int) -> str:
 
 
 def _import_ahead(queue: Queue, jobs: list[Taken], told: int) -> None:
-    """Become a new Python that runs parent.py. Does not return."""
+    """Turn this process into a new Python that runs parent.py. Does not return."""
     try:
         job = queue.job(jobs[0].number) or {}
         given = [[job.number, job.shared, job.watched, job.gpus] for job in jobs]
@@ -79,7 +83,8 @@ def _import_ahead(queue: Queue, jobs: list[Taken], told: int) -> None:
             taken.let_inherit(True)
         code_root = str(Path(__file__).parents[4])
         words = [job["python"], "-u", "-c", PROGRAM, code_root, queue.root, json.dumps(given)]
-        # as the first job has it, since Python and libraries read the environment when they start
+        # The environment of the first job, because Python and libraries read it when they start.
+        # The other jobs differ only in variables that no library reads then (libraries.py).
         os.chdir(raw(job["folder"]))
         env = {raw(key): raw(value) for key, value in job["env"].items()}
         os.execve(raw(job["python"]), [raw(word) for word in [*words, str(told)]], env)

@@ -1,7 +1,8 @@
-"""How the jobs of the local queue ended: a line of JSON for each job that is over, in one file.
+"""Stores how the jobs of the local queue ended: one file, with a line of JSON for each ended job.
 
-A line has about 100 bytes and stays for ever, as the state of an experiment may depend on how its
-job ended. queue.py calls this while it holds the queue. Standard library only, as there.
+A line has about 100 bytes. It is kept, because the state of an experiment may depend on how its job
+ended. Only `python -m dora_train.clean` removes lines. queue.py calls this while it holds the
+queue. Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .files import append, read, write
 
 
 class Ends:
-    """The file of the ends.
+    """The file that stores the ends of jobs.
 
     Args:
         path: the file, which may be missing.
@@ -39,7 +40,7 @@ class Ends:
         """The ends of all jobs, by their numbers.
 
         `{"12": {"name": "dora_5f3a91c2_...", "word": "FAILED", "code": 3, "signal": 0}}`. A line
-        that a loss of power cut short does not count.
+        is left out if a power cut has shortened it.
         """
         ends: dict[str, dict] = {}
         for line in read(self.path).splitlines():

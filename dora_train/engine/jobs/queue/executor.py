@@ -1,10 +1,10 @@
-"""This machine as an executor: a queue of files (queue.py), and small processes that start its jobs
-(runner.py).
+"""The executor for this machine. It has a queue of files (queue.py), and small processes that start
+the jobs (runner.py).
 
-A job runs in the folder, environment and Python of the command that queued it. It has a session of
-its own, so neither Ctrl-C nor the end of the terminal reaches it. All of its ranks run here, for
-any number of nodes, and without limits of time and memory. Other settings that only a cluster has
-are ignored, and a message says so.
+A job runs in the folder, environment and Python of the command that queued it. It has its own
+session, so neither Ctrl-C nor the end of the terminal reaches it. All of its ranks run on this
+machine, for any number of nodes, without limits on time and memory. Other settings that only a
+cluster has are ignored, and a message says so.
 """
 
 import os
@@ -48,13 +48,13 @@ class Local:
     """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
-        jobs: how many run at a time. None: `per_gpu` per GPU. Jobs without a GPU: as many as the
-            cores hold.
-        threads: (the fewest, the most) threads that one of the jobs has.
-        why: why jobs go here, in a few words.
+        jobs: how many jobs run at the same time. None: `per_gpu` for each GPU. Without GPUs, as
+            many as the cores can hold.
+        threads: the smallest and the largest number of threads of a job.
+        why: why jobs run on this machine, in a few words.
         preload: the libraries that are imported once for all jobs. None: each job imports its own.
         per_gpu: how many jobs may share a GPU.
-        only: the GPUs that jobs may get. Empty: all that this command may use.
+        only: the GPUs that jobs may get. Empty: all GPUs that this command may use.
     """
 
     name = "local"
@@ -72,7 +72,7 @@ class Local:
         self._preload, self._per_gpu, self._only = preload, per_gpu, only
         self._queue = Queue(str(place()))
         self._others: dict[str, Queue] = {}  # this user's queues in other folders, by their ids
-        self._reported: set[str] = set()  # settings that were ignored
+        self._reported: set[str] = set()  # ignored settings that a message has named
 
     # --- is there a queue? ---
 
@@ -105,13 +105,14 @@ class Local:
         return self._queue_of(job.queue or self.queue) is not None
 
     def lost(self, job: Job) -> bool:
-        """Whether the queue of a job, which this user had on this machine, is proven gone."""
+        """Whether the queue of a job was this user's on this machine, and is certainly gone."""
         if job.cluster != self.name or not job.queue_folder or job.user != claims.user_name():
             return False
         maker = from_stored(Holder, job.writer)
         if maker is None or not maker.this_machine() or maker.namespace != machine.namespace():
             return False  # the folders of another machine or container cannot be seen from here
         try:
+            # A new queue in the same folder has another id, so the old one is gone.
             return Path(job.queue_folder, "id").read_text(encoding="utf-8").strip() != job.queue
         except (FileNotFoundError, NotADirectoryError):
             return True
@@ -119,7 +120,7 @@ class Local:
             return False
 
     def _queue_of(self, queue_id: str) -> Queue | None:
-        """The queue of this id. None if this user has no such queue any more."""
+        """The queue with this id. None if this user no longer has such a queue."""
         found = self._others.get(queue_id)
         if queue_id == self.queue:
             found = self._queue
@@ -129,19 +130,23 @@ class Local:
 
     @cached_property
     def gpus(self) -> list[str]:
-        """The GPUs that jobs may get. A UserError if `local.gpus` names one that is not there."""
+        """The GPUs that jobs may get.
+
+        Raises:
+            UserError: `local.gpus` names a GPU that this machine does not have.
+        """
         return chosen_of(visible_gpus(), self._only)
 
     @cached_property
     def limits(self) -> tuple[int, int]:
-        """(the fewest, the most) jobs that run at a time."""
+        """The smallest and the largest number of jobs that run at the same time."""
         number = self._jobs or len(self.gpus) * self._per_gpu
         return (number, number) if number else held_by_cores(*self._threads, cores())
 
     # --- submit, cancel ---
 
     def submit(self, order: Order) -> Receipt:
-        """Put a job into the line. `move` starts it.
+        """Put a job into the queue. `move` starts it.
 
         Raises:
             NotSubmitted: it needs more GPUs than there are, or replaces a job of another queue that
@@ -156,7 +161,7 @@ class Local:
             elif environment.visible_gpus() is not None:
                 here += " (CUDA_VISIBLE_DEVICES)"
             raise NotSubmitted(f"refused: a job of {gpus} GPUs; {here}.")
-        # ids of another queue mean nothing here, so the job could not wait for theirs to end
+        # This queue does not know the jobs of another queue. So the new job cannot wait for them.
         if set(map(_queue_id, order.after)) - {self.queue}:
             raise NotSubmitted(
                 f"refused: it takes the place of job {', '.join(order.after)} of another queue, which "
@@ -165,7 +170,7 @@ class Local:
         self._report_ignored(wanted)
         ranks = wanted["nodes"] * wanted["ntasks_per_node"]
         share = share_of(gpus, self.gpus, self._per_gpu, ranks * order.threads)
-        if self._jobs is None:
+        if self._jobs is None:  # the cores limit the jobs without a GPU (taking.py)
             share["room"] = cores()
         order.folder.mkdir(parents=True, exist_ok=True)
         job = {
@@ -180,7 +185,10 @@ class Local:
         return Receipt(f"{self.queue}-{number}")
 
     def _report_ignored(self, wanted: Mapping[str, Any]) -> None:
-        """Print one line on standard error for settings that only a cluster has, the first time."""
+        """Print one line on standard error that names the settings that only a cluster has.
+
+        A setting is reported only once.
+        """
         keys = [key for key in FOREIGN if wanted.get(key)]
         keys += [f"sbatch.{key}" for key in wanted.get("additional_parameters", ())]
         if not self._reported.issuperset(keys):
@@ -208,7 +216,7 @@ class Local:
     # --- ask ---
 
     def jobs(self, job_ids: Iterable[str], force: bool = False) -> dict[str, JobInfo]:
-        """The answer on each of these jobs. It is always new, as files are cheap to read."""
+        """The answer on each of these jobs. It is always new, because files are fast to read."""
         numbers: dict[str, list[str]] = defaultdict(list)
         for job_id in job_ids:
             numbers[_queue_id(job_id)].append(_number(job_id))
@@ -239,7 +247,7 @@ class Local:
 
 
 def _program_of(order: Order) -> dict[str, Any]:
-    """What a job runs, where, and when, as the queue stores it."""
+    """What the queue stores about a job: its program, its folders, and the jobs it waits for."""
     lines = [*order.parameters.get("setup", ()), f"exec {order.command}"]
     return {
         "name": order.name,
@@ -254,7 +262,7 @@ def _program_of(order: Order) -> dict[str, Any]:
 
 
 def is_local(job_id: str) -> bool:
-    """Whether an id is one of a local queue: `q3f1a-12`."""
+    """Whether a job id belongs to a local queue: `q3f1a-12`."""
     return job_id.startswith("q")
 
 
@@ -267,7 +275,7 @@ def _number(job_id: str) -> str:
 
 
 def _info(job_id: str, phase: str, end: Mapping[str, Any]) -> JobInfo:
-    """The answer on a job, from the state that the queue tells."""
+    """The answer on a job, from its state in the queue."""
     return JobInfo(
         job_id,
         PHASES[phase],

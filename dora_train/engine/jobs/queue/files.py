@@ -1,7 +1,8 @@
-"""Locks, whole writes, and reads of files that may be missing, for the local queue.
+"""Locks files, writes them whole, and reads files that may be missing, for the local queue.
 
-A lock (flock) belongs to an open file, and to every process that inherits it. queue.py calls all of
-this, and place.py checks with it whether locks work in a folder. Standard library only, as there.
+A lock (flock) belongs to an open file, and to every process that inherits this open file. queue.py
+uses these functions, and place.py checks with them whether locks work in a folder. Standard library
+only: see runner.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 
 class Locks:
-    """Open files that are locked. They are kept together or closed together."""
+    """Open, locked files, which are kept or closed together."""
 
     def __init__(self) -> None:
         self.kept: list[int] = []
@@ -28,19 +29,19 @@ class Locks:
         return True
 
     def close(self) -> None:
-        """Let go of the locks."""
+        """Release the locks."""
         for fd in self.keep():
             os.close(fd)
 
     def keep(self) -> list[int]:
-        """The open files, which are not closed at the end of `opened`."""
+        """Return the open files. From now on, `close` and the end of `opened` do not close them."""
         kept, self.kept = self.kept, []
         return kept
 
 
 @contextmanager
 def opened() -> Iterator[Locks]:
-    """Locks that are let go at the end, unless they are kept."""
+    """Locks that are released at the end of the block, unless they are kept."""
     fds = Locks()
     try:
         yield fds
@@ -49,7 +50,7 @@ def opened() -> Iterator[Locks]:
 
 
 def lock(path: str) -> int | None:
-    """The open file, locked. None if another process holds it."""
+    """Open and lock a file. Returns its descriptor, or None if another process has locked it."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,9 +61,9 @@ def lock(path: str) -> int | None:
 
 
 def is_locked(path: str) -> bool:
-    """Whether a process holds the file.
+    """Whether a process has locked the file.
 
-    Call it while the queue is held, as it locks the file itself for a moment.
+    Call it only while the queue is held, because it locks the file itself for a moment.
     """
     if not os.path.exists(path):
         return False
@@ -80,14 +81,14 @@ def write(path: str, text: str) -> None:
     with open(handle, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(file.fileno())  # before it gets its name: a power cut must not leave it empty
     os.replace(aside, path)
 
 
 def append(path: str, lines: list[str]) -> None:
     """Add lines to a file.
 
-    They begin with a newline, so that a line that a loss of power cut short does not join the next.
+    A newline comes first. It separates them from a line that a power cut has shortened.
     """
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with open(handle, "w", encoding="utf-8") as file:
@@ -97,7 +98,7 @@ def append(path: str, lines: list[str]) -> None:
 
 
 def make_private(folder: str) -> None:
-    """Make a folder that only this user can look into, unless it exists.
+    """Make a folder that only this user can read, unless it exists.
 
     Raises:
         OSError: it cannot be made, or it exists and belongs to another user.
@@ -110,7 +111,7 @@ def make_private(folder: str) -> None:
 
 
 def is_private(folder: str) -> bool:
-    """Whether only this user can look into a folder."""
+    """Whether only this user can read a folder."""
     try:
         return not os.lstat(folder).st_mode & 0o077
     except OSError:
@@ -118,7 +119,7 @@ def is_private(folder: str) -> bool:
 
 
 def remove(folder: str) -> None:
-    """Remove a folder of files. It may already be gone."""
+    """Remove a folder and the files in it. It may already be gone."""
     with suppress(OSError):
         for name in os.listdir(folder):
             os.unlink(os.path.join(folder, name))
@@ -126,12 +127,12 @@ def remove(folder: str) -> None:
 
 
 def text(raw_bytes: bytes) -> str:
-    """Bytes of the system (paths, an environment) as text for JSON, in any locale."""
+    """Bytes of the system (a path, a variable) as text for JSON. It works in any locale."""
     return raw_bytes.decode("utf-8", "surrogateescape")
 
 
 def raw(words: str) -> bytes:
-    """The bytes that `text` was made of."""
+    """The bytes from which `text` made this text."""
     return words.encode("utf-8", "surrogateescape")
 
 

@@ -1,6 +1,6 @@
-"""The folder of the local queue: how it is made, named, and held by one process at a time.
+"""The folder of the local queue: makes it, names it, and lets one process at a time hold it.
 
-queue.py says what each file in it means. Standard library only, as there.
+queue.py says what each file in it means. Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class QueueFolder:
         Raises:
             OSError: it cannot be written, or something in it belongs to another user.
         """
-        # only the queue itself is private, not the folders above it
+        # Only the queue itself is private. The folders above it have the usual mode.
         os.makedirs(os.path.dirname(self.root), exist_ok=True)
         with suppress(FileExistsError):
             os.mkdir(self.root, 0o700)
@@ -51,7 +51,7 @@ class QueueFolder:
         return os.path.exists(self.path("id")) or all(map(self._is_of_queue, listed(self.root)))
 
     def _is_of_queue(self, name: str) -> bool:
-        """Whether a file may be part of a queue, which another command may be making right now."""
+        """Whether a file may belong to a queue, also to one that another command is just making."""
         if name in FOLDERS:
             return is_private(self.path(name))
         return name in FILES or name.endswith(".tmp")
@@ -62,8 +62,8 @@ class QueueFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Hold the queue, so that no other process reads or changes it meanwhile."""
-        # not by files.lock, which gives up if another process holds the file
+        """Hold the queue, so that no other process reads or changes it within this block."""
+        # Not with files.lock: it does not wait if another process holds the file.
         fd = os.open(self.path("lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)

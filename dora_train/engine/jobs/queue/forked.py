@@ -1,7 +1,7 @@
 """Runs a Python program in a fork of a process that has imported libraries.
 
-To the program, and to all who watch it, this is a Python that was started anew. runner.py calls it.
-Standard library only, as there.
+For the program and for every observer, the fork looks like a new Python. starting.py calls this.
+Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from .libraries import forget_the_project
 
 
 def become(program: list[str], env: dict[bytes, bytes], path: list[str]) -> NoReturn:
-    """Run a program instead of this process's own work, and end with its exit code.
+    """Run a program in this process. Then end the process with the program's exit code.
 
     Args:
-        program: its file and its arguments.
-        env: its whole environment.
-        path: `sys.path`, without the folder of the file.
+        program: the program's file and its arguments.
+        env: the whole environment of the program.
+        path: `sys.path` for the program, without the folder of its file.
     """
     _show_in_ps(program)
     os.environb.clear()
@@ -39,13 +39,13 @@ def become(program: list[str], env: dict[bytes, bytes], path: list[str]) -> NoRe
 
 
 def _show_in_ps(program: list[str]) -> None:
-    """Let `ps` and `top` show this program, and not the one that imported the libraries."""
+    """Let `ps` and `top` show this program, not the process that imported the libraries."""
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
-    # fields 48 and 49 of proc_pid_stat(5), arg_start and arg_end; the list begins with field 3
+    # Fields 48 and 49 of proc_pid_stat(5): arg_start and arg_end. The list begins with field 3.
     begin, end = int(fields[45]), int(fields[46])
     words = b"\0".join(map(os.fsencode, [sys.executable, "-u", *program]))
-    if begin:  # else the kernel does not say
+    if begin:  # 0: the kernel does not tell the address
         ctypes.memset(begin, 0, end - begin)
         ctypes.memmove(begin, words, min(len(words), end - begin - 1))
 
@@ -53,7 +53,8 @@ def _show_in_ps(program: list[str]) -> None:
 def _draw_anew() -> None:
     """Seed numpy's global generator from the system, as numpy does when it is imported.
 
-    Python's generator does so itself after a fork. torch begins with the same seed in each process.
+    Otherwise all forks would draw the same numbers. Python's own generator is seeded anew after a
+    fork. torch needs nothing, because it begins with the same seed in every process.
     """
     numpy = sys.modules.get("numpy")
     if numpy is not None:
@@ -61,7 +62,7 @@ def _draw_anew() -> None:
 
 
 def _exit_code(file: str) -> int:
-    """Run a file as `__main__`. Returns the exit code that Python would have ended with."""
+    """Run a file as `__main__`. Returns the exit code with which Python would have ended."""
     main = types.ModuleType("__main__")
     main.__dict__.update(__file__=file, __builtins__=__builtins__)
     sys.modules["__main__"] = main
@@ -73,7 +74,7 @@ def _exit_code(file: str) -> int:
         return _code_of(leaving)
     except KeyboardInterrupt as error:
         _report(error)
-        # Python ends by the signal itself, so that a shell sees it.
+        # Python then ends by the signal itself, so that a shell sees it. So this process does, too.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException as error:
@@ -92,6 +93,7 @@ def _report(error: BaseException) -> None:
 
 
 def _code_of(leaving: SystemExit) -> int:
+    """The exit code for a call of `sys.exit`, by the rules of Python."""
     if leaving.code is None:
         return 0
     if isinstance(leaving.code, int):
@@ -103,8 +105,8 @@ def _code_of(leaving: SystemExit) -> int:
 def _at_exit() -> int:
     """Do what Python does at its end: wait for threads, call exit functions, write all output.
 
-    Python's own end would then take the libraries apart, piece by piece, which takes time and
-    memory. Returns 120 if the output could not be written, as Python does. Else 0.
+    Python would also free the libraries, object by object, which takes time and memory. This step
+    is left out. Returns 0, or 120 if the output could not be written, as Python does.
     """
     finish_threads()
     run_exit_functions()

@@ -1,9 +1,9 @@
-"""Locks on GPUs that all queues of this machine see.
+"""Locks GPUs in a folder that the queues of all users of this machine share.
 
-Each user has a queue. If two of them looked at a GPU in the same second, both would find it free.
-So a job also holds a file in a folder for all: `GPU.QUEUE`, or `GPU.QUEUE.1` for a further job on
-the GPU. It is locked first, and then the files of the other queues are looked at: of two queues at
-most one finds no other. gpu_locks.py calls this. Standard library only, as there.
+Each user has a queue. If two queues checked a GPU in the same second, both would find it free. So a
+job also locks a file in a common folder: `GPU.QUEUE`, or `GPU.QUEUE.1` for the queue's next job on
+this GPU. It locks its own file first, and then checks the files of the other queues. So at most one
+of two queues gets the GPU. gpu_locks.py calls this. Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from contextlib import suppress
 
 from .files import Locks, listed
 
-TRIES, MOMENT = 3, 0.02  # seconds
+TRIES = 3
+MOMENT = 0.02  # seconds: the longest wait between two tries
 
 
 def lock_for_all(folder: str, fds: Locks, gpu: str, queue: str) -> bool:
-    """Lock a GPU against other queues. False if a job of another one is on it.
+    """Lock a GPU against other queues. False if a job of another queue is on it.
 
-    Without a folder in which all users can make files, nothing is locked.
+    If there is no folder in which all users can make files, nothing is locked, and it returns True.
 
     Args:
+        folder: the common folder. Empty: none.
+        fds: the lock is added to these.
         gpu: a name that is the same for all users.
         queue: the name of this queue.
     """
@@ -36,17 +39,19 @@ def lock_for_all(folder: str, fds: Locks, gpu: str, queue: str) -> bool:
         found = _locked_alone(folder, fds, name, queue)
         if found is not None:
             return found
-        time.sleep(random.uniform(0, MOMENT))  # two that looked at once looked away at once
+        # Two queues that tried at the same time have both given up. The next try comes at a random
+        # time, so that one of them comes first.
+        time.sleep(random.uniform(0, MOMENT))
     return False
 
 
 def _locked_alone(folder: str, fds: Locks, name: str, queue: str) -> bool | None:
-    """Lock this queue's file of a GPU. None if another queue has locked one as well."""
+    """Lock a file of this queue for a GPU. None if another queue has locked one, too."""
     number = 0
     while not _lock(os.path.join(folder, f"{name}.{queue}{_suffix(number)}"), fds):
-        number += 1  # another job of ours is on it, or somebody looks at the file right now
+        number += 1  # a job of this queue has locked it, or another process just checks it
         if number > len(listed(folder)) + 1:
-            return True  # files cannot be made there
+            return True  # this user cannot make files there
     others = [file for file in listed(folder) if _is_of_another(file, name, queue)]
     if any(_is_locked(os.path.join(folder, file)) for file in others):
         os.close(fds.kept.pop())
@@ -59,18 +64,23 @@ def _suffix(number: int) -> str:
 
 
 def _is_of_another(file: str, gpu: str, queue: str) -> bool:
+    """Whether a file is for this GPU, and belongs to another queue."""
     owner = file.removeprefix(f"{gpu}.").partition(".")[0]
     return file.startswith(f"{gpu}.") and owner != queue
 
 
 def _made(folder: str) -> bool:
-    """Whether the folder is there, and every user can make files in it, and remove only his own."""
+    """Make the folder if it is missing. Returns whether all users can make files in it.
+
+    Nobody can remove another user's files there (mode 1777, as /tmp).
+    """
     if not os.path.lexists(folder):
-        # Aside: a process that is killed in between must not leave a folder for itself alone.
+        # Made under another name first: if this process is killed before it sets the mode, the
+        # folder itself must not be closed to other users.
         aside = f"{folder}.{os.getpid()}.tmp"
         with suppress(OSError):
             os.mkdir(aside)
-            os.chmod(aside, 0o1777)  # the umask would take rights away
+            os.chmod(aside, 0o1777)  # not in mkdir, where the umask would remove rights
             os.rename(aside, folder)
         with suppress(OSError):
             os.rmdir(aside)
@@ -82,13 +92,13 @@ def _made(folder: str) -> bool:
 
 
 def _lock(path: str, fds: Locks) -> bool:
-    """Lock a file of this queue's own, which other users can read."""
+    """Lock a file of this queue. Other users can read it, and so check whether it is locked."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError:
         return False
     try:
-        os.fchmod(fd, 0o644)
+        os.fchmod(fd, 0o644)  # the umask may have removed the right to read
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(fd)
@@ -98,7 +108,10 @@ def _lock(path: str, fds: Locks) -> bool:
 
 
 def _is_locked(path: str) -> bool:
-    """Whether a job of another queue holds its file. Two that look at once do not see each other."""
+    """Whether a job of another queue has locked its file.
+
+    The lock for this check is shared, so two checks at the same time do not disturb each other.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError:

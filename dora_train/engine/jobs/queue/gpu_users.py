@@ -1,7 +1,7 @@
-"""Who else uses a GPU: processes of other users, and programs that are no jobs of this queue.
+"""Finds out who else uses a GPU: other users, and programs that are not jobs of this queue.
 
-A lab's server has many users, and no scheduler. taking.py asks here before it takes a GPU, and
-runner.py asks again right before the job starts. Standard library only, as there.
+A server of a lab has many users, but no scheduler. taking.py checks a GPU before it takes it, and
+runner.py checks it again just before the job starts. Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Collection, Iterable
 
 from ...upstream.nvml import Load, loads
 
-# bytes: the driver, and the windows of a desktop, take some of a GPU that nobody computes on
+# A GPU counts as free if at most so many bytes of its memory are used. The driver and a desktop use
+# some memory, even if nobody computes.
 FREE = 2 << 30
-AGE = 1.0  # seconds for which an answer of the driver is used again
+AGE = 1.0  # seconds for which an answer of the driver is reused
 _last: dict[str, tuple[float, dict[str, Load]]] = {}
 
 
@@ -22,7 +23,7 @@ def load_of(jobs: Iterable[dict]) -> dict[str, Load]:
     """The use of all GPUs that these jobs may get. Empty if the driver does not answer.
 
     Args:
-        jobs: as they were queued.
+        jobs: the jobs, as they were queued.
     """
     names: set[str] = set()
     file = ""
@@ -41,14 +42,14 @@ def load_of(jobs: Iterable[dict]) -> dict[str, Load]:
 
 
 def others_now(job: dict, gpus: Collection[str]) -> str:
-    """Why a job must not start on these GPUs after all, asked at this moment. Empty: it may."""
+    """Ask the driver now why a job must not start on these GPUs. Empty if it may start."""
     if not gpus or not job.get("nvml"):
         return ""
     found = loads(job["nvml"], list(gpus))
     reasons = [in_use(gpu, load, is_ours=True) for gpu, load in found.items()]
     reason = ", ".join(filter(None, reasons))
     if reason:
-        _last.clear()  # else the next look would be answered as before
+        _last.clear()  # otherwise the next check would get the old answer
     return reason
 
 
@@ -56,7 +57,7 @@ def in_use(gpu: str, load: Load | None, is_ours: bool) -> str:
     """`GPU 2 is in use by another user`. Empty if a job may take it.
 
     Args:
-        is_ours: whether a job of this queue is on the GPU. Then its memory may be in use.
+        is_ours: whether a job of this queue uses the GPU. Then memory in use is no reason.
     """
     if load is None:
         return ""
@@ -70,7 +71,7 @@ def in_use(gpu: str, load: Load | None, is_ours: bool) -> str:
 
 
 def _is_mine(pid: int) -> bool:
-    """Whether a process belongs to this user. One that is hidden, or in a container, does not."""
+    """Whether a process belongs to this user. False if it is hidden, e.g. in a container."""
     try:
         return os.stat(f"/proc/{pid}").st_uid == os.geteuid()
     except OSError:

@@ -1,4 +1,4 @@
-"""The GPUs that a command may use on this machine. executor.py hands them out to jobs."""
+"""Finds the GPUs that a command may use on this machine. executor.py gives them to jobs."""
 
 import subprocess
 from collections.abc import Sequence
@@ -8,9 +8,9 @@ from ...errors import UserError
 
 
 def visible_gpus() -> list[str]:
-    """`["0", "1"]`: those in CUDA_VISIBLE_DEVICES. If it is not set, all that the driver lists.
+    """The GPUs in CUDA_VISIBLE_DEVICES, e.g. `["0", "1"]`. If it is not set: all of the driver.
 
-    torch is not asked, as its import takes seconds.
+    torch is not asked, because its import takes seconds.
     """
     given = environment.visible_gpus()
     if given is not None:
@@ -30,7 +30,7 @@ def visible_gpus() -> list[str]:
 
 
 def named(value: object) -> list[str]:
-    """The GPUs in a value of `local.gpus`: 2, "2,3" or [2, 3]. Empty if it is blank."""
+    """The GPUs in a value of `local.gpus`, e.g. 2, "2,3" or [2, 3]. Empty if it is blank."""
     if value is None:
         return []
     parts = value if isinstance(value, (list, tuple)) else [value]
@@ -38,10 +38,14 @@ def named(value: object) -> list[str]:
 
 
 def chosen_of(visible: list[str], only: Sequence[str]) -> list[str]:
-    """The GPUs that jobs may get. A machine without GPUs has none, whatever is chosen.
+    """The GPUs that jobs may get. Empty on a machine without GPUs, also if `only` names some.
+
+    Args:
+        visible: the GPUs that this command may use.
+        only: the GPUs in `local.gpus`. Empty: all.
 
     Raises:
-        UserError: one of `only` is not visible.
+        UserError: a GPU in `only` is not visible.
     """
     unknown = [gpu for gpu in only if gpu not in visible]
     if visible and unknown:
@@ -56,7 +60,7 @@ def _names_in(visible: str) -> list[str]:
     """The GPUs that CUDA takes from CUDA_VISIBLE_DEVICES, each once."""
     names: list[str] = []
     for name in map(str.strip, visible.split(",")):
-        if name in ("", "-1"):  # CUDA ignores it, and all that follow
+        if name in ("", "-1"):  # CUDA ignores this entry and all after it
             break
         if name not in names:
             names.append(name)

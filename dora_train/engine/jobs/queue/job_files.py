@@ -1,6 +1,6 @@
-"""The files of one job of the local queue: what was queued, its phase, and how it ended.
+"""Reads and writes the files of one job of the local queue: its order, its phase and its end.
 
-queue.py says what each file means, and calls this. Standard library only, as there.
+queue.py says what each file means, and calls this. Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from contextlib import suppress
 from .files import is_locked, read, write
 
 PENDING, RUNNING, OVER = "pending", "running", "over"
-KEPT = ("name", "number", "id", "cores", "group")  # of a job that has started
-LOST = "LOST"  # the word for a job whose processes are all gone, its runner too
+KEPT = ("name", "number", "id", "cores", "group")  # what stays on disk when a job has started
+LOST = "LOST"  # the word for a job whose processes and runner are gone without a written end
 
 
 class JobFiles:
-    """The file of a job in the line, and its folder below `jobs`.
+    """The file of a job in the folder `waiting`, and its own folder below `jobs`.
 
     Args:
         root: the folder of the queue.
@@ -35,7 +35,7 @@ class JobFiles:
 
     def queued(self) -> dict | None:
         """What was queued. None if it is missing or damaged."""
-        # in this order, as a job moves from the line to its folder: so it is not missed on its way
+        # In this order, because a job moves from `waiting` to its folder. So it is not missed.
         for path in (self.waiting, self.path("job.json")):
             with suppress(OSError, ValueError):
                 with open(path, encoding="utf-8") as file:
@@ -46,10 +46,11 @@ class JobFiles:
         return str((self.queued() or {}).get("name", ""))
 
     def keep_name(self, job: dict, gpus: Sequence[str] = ()) -> None:
-        """Write the part of a job that stays on disk. Its environment may hold secrets: it goes.
+        """Write the part of a job that stays on disk. Its environment may contain secrets, so it is
+        not kept.
 
         Args:
-            gpus: those that it got.
+            gpus: the GPUs that the job got.
         """
         kept = {key: job[key] for key in KEPT if key in job}
         if gpus:
@@ -63,7 +64,7 @@ class JobFiles:
             self.keep_name(job)
 
     def phase(self) -> str:
-        """PENDING, RUNNING or OVER. Call it while the queue is held."""
+        """The phase: PENDING, RUNNING or OVER. Call it while the queue is held."""
         if self._written_end():
             return OVER
         if self.is_alive():
@@ -75,17 +76,18 @@ class JobFiles:
         return is_locked(self.path("alive"))
 
     def is_finished(self) -> bool:
-        """Whether the job is over, and its runner does no more for it either."""
+        """Whether the job is over, and its runner has finished its work for it, too."""
         return self.phase() == OVER and not self.is_alive()
 
     def state(self) -> tuple[str, dict]:
-        """(the phase, `{"name": ..., "gpus": ..., "word": ..., "code": ..., "signal": ...}`).
+        """The phase, and `{"name": ..., "gpus": ..., "word": ..., "code": ..., "signal": ...}`.
 
-        `gpus` is left out for a job without any. A job that waits has `waits`: for what, if it is known.
+        A job without GPUs has no `gpus`. A job that waits also has `waits`: who uses the GPUs that
+        it needs. It is empty if that is not the reason.
         """
         phase = self.phase()
-        # The end is read after the phase. The runner writes it without holding the queue: read
-        # before, it may still be missing for a job that is over a moment later.
+        # The end is read after the phase, because the runner writes it without holding the queue.
+        # In the other order, the end could be missing although the phase is already OVER.
         end = self._written_end() or self._presumed_end()
         job = self.queued() or {}
         found = {"name": str(job.get("name", ""))} | end
@@ -108,22 +110,22 @@ class JobFiles:
             return {}
 
     def _presumed_end(self) -> dict:
-        """The end of a job that is over although its runner wrote none."""
+        """The end of a job that is over, if its runner did not write an end."""
         if self.cancelled_by():
             return {"word": "CANCELLED"}
         return {"word": LOST}
 
     def wait_for(self, reason: str) -> None:
-        """Write down that others use the GPUs that the job needs. Empty: they do no longer."""
+        """Write down who uses the GPUs that the job needs. Empty: nobody does any more."""
         if reason != self.waits_for():
             write(self.path("waits"), reason)
 
     def waits_for(self) -> str:
-        """Who uses the GPUs that the job needs. Empty if it does not wait for that."""
+        """Who uses the GPUs that the job needs. Empty if the job does not wait for GPUs."""
         return read(self.path("waits"))
 
     def ask_to_end(self, by: str) -> None:
-        """Write down who asked for the end. The runner sees it.
+        """Ask the runner to end the job, by a file with the name of the user who wants it.
 
         Args:
             by: the user's name.
@@ -132,5 +134,5 @@ class JobFiles:
         write(self.path("cancel"), by)
 
     def cancelled_by(self) -> str:
-        """The user who asked for the end. Empty if no user did."""
+        """The user who asked to end the job. Empty if no user did."""
         return read(self.path("cancel"))

@@ -1,9 +1,9 @@
-"""Imports the libraries of a run once, for all jobs that may start as forks of the process.
+"""Imports the libraries of a run once, for all jobs that start as forks of this process.
 
 Python takes seconds to import torch and Lightning. A fork of a process that has imported them takes
-milliseconds, and computes the same bits. Only installed libraries are imported ahead: each job
-imports the project from its own snapshot. runner.py says which process starts which job.
-Standard library only, as there.
+milliseconds, and computes the same bits. Only installed libraries are imported here: each job
+imports the project from its own snapshot. runner.py says which process starts which job, and why
+this file uses the standard library only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-# The libraries of a run that is shipped here. One that is not installed is left out.
+# The libraries that the runs of this project import. A library is left out if it is not installed.
 USUAL = (
     "torch",
     "torch.distributed",
@@ -30,7 +30,7 @@ USUAL = (
     "sklearn.datasets",
     "tensorboard.backend.event_processing.event_accumulator",
 )
-# Variables that differ between two terminals, and that no library reads while it is imported.
+# Variables that differ between two terminals. No library reads them while it is imported.
 OF_A_TERMINAL = ("_", "SHLVL", "PWD", "OLDPWD", "COLUMNS", "LINES", "WINDOWID")
 OF_A_TERMINAL_BEGIN = ("DORA_", "SSH_", "TMUX")
 INSTALLED = ("site-packages", "dist-packages")
@@ -40,9 +40,9 @@ class Libraries:
     """The libraries that this process has imported.
 
     Attributes:
-        kind: the kind of job that they are for (`kind_of`). Empty: none are imported.
-        failed: why the import failed, for the kinds of job that start without it.
-        path: `sys.path` as a program that is started anew would have it, without its own folder.
+        kind: the kind of job for which they were imported (`kind_of`). Empty: nothing is imported.
+        failed: why the import failed, by the kind of job. These jobs import their own libraries.
+        path: `sys.path` of a new Python program, without the folder of the program.
     """
 
     def __init__(self) -> None:
@@ -54,9 +54,13 @@ class Libraries:
     def load(self, kind: str, names: Iterable[str], path: list[str]) -> None:
         """Import the libraries for a kind of job.
 
+        Args:
+            names: the names of the modules to import.
+            path: `sys.path` of a new Python program, without the folder of the program.
+
         Raises:
-            RuntimeError: a fork of this process could not do what a new process can.
-            Exception: from the import of a library.
+            RuntimeError: a fork of this process cannot do everything that a new process can.
+            Exception: any error from the import of a library.
         """
         self.path = path
         self._packages = _installed(path)
@@ -69,15 +73,18 @@ class Libraries:
         self.kind = kind
 
     def fit(self, kind: str) -> bool:
-        """Whether a job of this kind may start as a fork, as no package was installed since."""
+        """Whether a job of this kind may start as a fork. No package may be installed since."""
         return kind != "" and kind == self.kind and self._packages == _installed(self.path)
 
 
 def kind_of(job: dict) -> str:
-    """The Python, folder, libraries and environment of a job. Empty if it starts without a fork.
+    """The kind of a job. Jobs of the same kind can be forks of the same process.
+
+    It is a text made of the job's Python, folder, libraries and environment. Empty if the job does
+    not start as a fork.
 
     Args:
-        job: as it was queued.
+        job: the job, as it was queued.
     """
     if not job.get("program"):
         return ""
@@ -91,7 +98,7 @@ def _is_of_a_terminal(variable: str) -> bool:
 
 
 def _installed(path: Iterable[str]) -> list[tuple[str, int]]:
-    """The folders of installed packages. Each with a time that changes if one is installed."""
+    """The folders of installed packages, each with its mtime, which an installation changes."""
     found = []
     for folder in path:
         if os.path.basename(folder) in INSTALLED and os.path.isdir(folder):
@@ -107,8 +114,9 @@ def is_installed(file: str) -> bool:
 
 
 def _trouble_of_a_fork() -> str:
-    """Why a fork of this process could not do what a new process can. Empty if it can."""
-    # OpenBLAS has threads from its import on. It ends them before a fork, and starts them anew.
+    """Why a fork of this process cannot do everything that a new process can. Empty if it can."""
+    # OpenBLAS starts threads when it is imported. It ends them before a fork, and later starts them
+    # again. So this process forks once, and then counts the threads that are left.
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -123,14 +131,14 @@ def _trouble_of_a_fork() -> str:
 
 
 def forget_the_project() -> None:
-    """Forget the modules that are not installed, so that a job imports its own.
+    """Forget all modules that are not installed, so that a job imports its own versions.
 
-    These are the modules of the queue, and what a folder in PYTHONPATH may have added.
+    These are the modules of the queue, and modules from folders in PYTHONPATH.
     """
     ours = __name__.partition(".")[0]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) or ""
-        # torch.ops and torch.classes are no files, and have a relative name here
+        # torch.ops and torch.classes are not files. Their names here are relative.
         is_elsewhere = os.path.isabs(file) and not is_installed(file)
         if is_elsewhere or name.partition(".")[0] == ours:
             del sys.modules[name]

@@ -14,9 +14,9 @@ from .taking import is_awaited, must_await_gpus, ready
 
 def move(queue: Queue) -> None:
     """Start the jobs that can start, and replace runners that were killed."""
-    if not queue.id() or is_awaited(queue):
+    if not queue.id() or is_awaited(queue):  # a process that waits for jobs will start them
         return
-    # checked here, as a look at the files is cheaper than a process; the runner takes them anew
+    # This check is cheaper than a process. The jobs are released again, and the runner takes them.
     jobs = ready(queue)
     for job in jobs:
         job.close()
@@ -26,19 +26,19 @@ def move(queue: Queue) -> None:
 
 @contextmanager
 def more_to_come(queue: Queue) -> Iterator[None]:
-    """Within this block, a process with the libraries of the last job waits for the next ones."""
+    """Within this block, the process with the libraries of the last job waits for more jobs."""
     fd = os.open(queue.path("more"), os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH)  # several commands may hold it
+        fcntl.flock(fd, fcntl.LOCK_SH)  # shared: several commands may hold it
         yield
     finally:
         os.close(fd)
 
 
 def start_runner(queue: Queue) -> None:
-    """Start a runner in a session of its own, as it outlives this command.
+    """Start a runner in its own session, because it lives longer than this command.
 
-    It has no pipe of this command: a reader of our output would wait for its end.
+    It gets none of this command's pipes. Otherwise a reader of our output would wait for its end.
     """
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from dora_train.engine.jobs.queue.runner import main;"
@@ -60,10 +60,10 @@ def start_runner(queue: Queue) -> None:
                 queue.root,
                 packages,
             ],
-            cwd="/",  # else it would keep a folder in use that may be removed or unmounted
+            cwd="/",  # otherwise it would keep a folder in use, which could not be unmounted
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    process.wait()  # until it has forked: then the jobs that it starts are shown as running
+    process.wait()  # until it has forked. From then on, its jobs are shown as running

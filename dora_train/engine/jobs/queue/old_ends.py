@@ -1,7 +1,7 @@
-"""The lines of the local queue that no experiment's state rests on any more.
+"""Finds and removes the ends of jobs (ends.py) that no experiment needs any more.
 
-`python -m dora_train.clean` asks, and removes them. A queue may serve several outputs folders, so a
-line that no experiment of this folder knows stays.
+`python -m dora_train.clean` calls this. Several outputs folders may share a queue. So a line is
+kept if no experiment of this folder knows its job.
 """
 
 from collections.abc import Collection
@@ -15,8 +15,8 @@ def old_ends(known: Collection[str], needed: Collection[str]) -> dict[str, int]:
     """The numbers of ended jobs whose lines can go, each with the bytes of its line.
 
     Args:
-        known: the tokens of all jobs of the experiments of a folder.
-        needed: those of them whose ends are still asked for.
+        known: the tokens of all jobs of the experiments in an outputs folder.
+        needed: the tokens of the jobs whose ends are still needed.
     """
     queue = _queue()
     if queue is None:
@@ -30,7 +30,7 @@ def old_ends(known: Collection[str], needed: Collection[str]) -> dict[str, int]:
 
 
 def forget(numbers: Collection[str]) -> None:
-    """Remove the lines of these jobs. Their numbers are not given again."""
+    """Remove the lines of these jobs. No later job gets one of their numbers."""
     queue = _queue()
     if queue is not None:
         with queue.held():
@@ -38,6 +38,7 @@ def forget(numbers: Collection[str]) -> None:
 
 
 def _queue() -> Queue | None:
+    """The queue of this user. None if it has no ends, or does not belong to this user."""
     folder = Path(place())
     if not (folder / "ended").exists() or not is_ours(str(folder)):
         return None

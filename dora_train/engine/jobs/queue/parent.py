@@ -1,7 +1,7 @@
 """The program that imports the libraries of jobs, and then starts the jobs as forks of itself.
 
-ahead.py starts it, with the locks of the first jobs. It ends once it has forked a runner for each
-of them. Those runners have the libraries too, and start the next jobs in the same way.
+ahead.py starts it, and passes the locks of the first jobs to it. It forks a runner for each of
+these jobs, and ends. The runners have the libraries too, and start the next jobs in the same way.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from .taking import Taken
 
 
 def main(path: list[str], root: str, given: str, told: str) -> None:
-    """Import the libraries of jobs that are taken, and start those and later ones as forks.
+    """Import the libraries of the given jobs. Then start these jobs and later ones as forks.
 
     Args:
         path: `sys.path` without the folder of this program.
         root: the folder of the queue.
-        given: the jobs, as `[[number, shared, watched, gpus], ...]` in JSON.
-        told: the file descriptor for `READY`, or for what went wrong.
+        given: the jobs, as `[[number, shared, watched, gpus], ...]` in JSON (`Taken`).
+        told: the file descriptor for the answer: `READY`, or the error.
     """
     queue = Queue(root)
     jobs = [Taken(*job) for job in json.loads(given)]
+    # A program that a library starts while it is imported must not inherit the pipe or the locks.
     os.set_inheritable(int(told), False)
     for job in jobs:
         job.let_inherit(False)
@@ -43,7 +44,7 @@ def main(path: list[str], root: str, given: str, told: str) -> None:
         os.write(int(told), last.encode(errors="replace"))
         os._exit(1)
     sys.path[:] = ours
-    os.chdir("/")  # else it would keep a folder in use that may be removed or unmounted
+    os.chdir("/")  # otherwise it would keep a folder in use, which could not be unmounted
     gc.freeze()  # so that the collector does not write to the memory that forks share
     os.write(int(told), READY)
     os.close(int(told))

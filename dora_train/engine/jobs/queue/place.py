@@ -1,4 +1,4 @@
-"""Where the folder of the local queue is, and whether locks work there. executor.py calls this."""
+"""Finds the folder of the local queue, and checks that locks work there. executor.py calls this."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ from .queue import Queue
 
 
 def place() -> Path:
-    """The folder of the queue: one per user and machine, as machines may share a home."""
+    """The folder of the queue: one per user and machine, because machines may share a home."""
     named = environment.queue()
     if named:
         return _room_in(Path(named).absolute())
@@ -25,13 +25,13 @@ def place() -> Path:
 def _state_folder() -> str:
     """The folder for the state of a user's programs."""
     folder = os.path.expanduser(environment.state_folder())
-    if folder.startswith("~"):  # no home, as in some containers
+    if folder.startswith("~"):  # the user has no home, as in some containers
         return os.path.join(tempfile.gettempdir(), f"state-{os.getuid()}")
     return folder
 
 
 def _room_in(folder: Path) -> Path:
-    """The folder itself. If it holds other files, as /tmp does, a new folder in it."""
+    """The folder itself, or a folder in it if it contains other files, as /tmp does."""
     if Queue(str(folder)).fits():
         return folder
     return folder / f"dora_queue.{user_name()}"
@@ -40,10 +40,10 @@ def _room_in(folder: Path) -> Path:
 def _under_another_name(queues: Path) -> Path | None:
     """The queue that this machine made under another host name. None if there is none."""
     ours = machine_of_queue()
-    # a queue under the present name counts more: jobs were queued there since
+    # A queue under the present name comes first: later jobs were queued there.
     if not ours or (queues / socket.gethostname()).exists():
         return None
-    if not machine.is_local(queues):  # other machines have their queues there, too
+    if not machine.is_local(queues):  # on a shared disk, other machines have their queues there
         return None
     for name in sorted(listed(queues)):
         if read(str(queues / name / "machine")) == ours:
@@ -70,8 +70,8 @@ def is_ours(folder: str) -> bool:
 def trouble(folder: str) -> str:
     """Why locks do not work in a folder. Empty if they do.
 
-    A lock must stay with a process that inherits it. On NFS there may be no locks, or Linux makes
-    POSIX locks of them, which are not inherited.
+    A process that inherits the open file must keep the lock. On NFS there may be no locks, or Linux
+    uses POSIX locks instead, which are not inherited.
     """
     path = os.path.join(folder, f".check.{os.getpid()}.tmp")
     try:
@@ -82,7 +82,7 @@ def trouble(folder: str) -> str:
         )
         with heir:  # `cat` ends at the end of this block
             os.close(fd)
-            inherited = is_locked(path)
+            inherited = is_locked(path)  # now only `cat` can hold the lock
         if inherited and not is_locked(path):
             return ""
         return "locks do not work there, as on some NFS"

@@ -1,32 +1,32 @@
-"""The folder of the local queue: which jobs wait, which run, and which may start.
+"""The folder of the local queue: which jobs wait, which jobs run, and how jobs ended.
 
-Files and locks, no daemon.
+The queue consists of files and locks. There is no daemon.
 
-    waiting/12.json   a job that waits: renamed into place, whole. The lowest number is first
+    waiting/12.json   a job that waits. It is written whole. The job with the lowest number is next
     jobs/12/          a job that has started
-      job.json        its name, number and id. Its environment is gone with waiting/12.json
-      alive           locked (flock) by every process of the job, which inherit the open file.
-                      Locked means running. The kernel unlocks it when the last of them is gone
-      watched         locked by the process that watches over the job (runner.py), and by no other
+      job.json        its name, number and id. Its environment is removed with waiting/12.json
+      alive           locked (flock) by every process of the job, which inherit the open file. The
+                      job runs while it is locked. The kernel unlocks it after the last process
+      watched         locked by the one process that watches the job (runner.py)
       cancel          the user who asked for its end
       waits           who else uses the GPUs that the job needs
-      end.json        how it ended, if its runner lived to write that
-    ended             a line for each job that is over, in the place of its folder: its number, name
-                      and end. It stays, as an experiment's state may rest on it
-    last              the highest number so far: no number is given twice, whatever is removed
-    slots/0           locked in the same way: one of the jobs that run at a time
-    gpus/0 gpus/0.1   locked in the same way: GPU 0, by its first and its second job
-    id                names this queue: the numbers of another one mean nothing here
-    machine           names the machine, whose host name may change
-    gpus_awaited      locked by a process that looks whether others still use the GPUs
+      end.json        how it ended. It is missing if its runner was killed
+    ended             a line for each job that is over, after its folder was removed: its number,
+                      name and end. It is kept, because an experiment's state may depend on it
+    last              the highest number so far. So no number is used twice, whatever is removed
+    slots/0           locked as `alive` is, by one of the jobs that run at the same time
+    gpus/0 gpus/0.1   locked as `alive` is, by the first and by the second job on GPU 0
+    id                the name of this queue. Another queue may have the same job numbers
+    machine           an id of the machine, because its host name may change
+    gpus_awaited      locked by a process that checks whether others still use the GPUs
     idle              locked by a process that waits for the next jobs, with their libraries imported
     more              locked (shared) by each command that may submit more jobs, such as a search
-    lock              held for a moment by each process that reads or changes the queue
+    lock              locked for a moment by each process that reads or changes the queue
 
-The tasks of an array are 12_0, 12_1 ... No process id is stored anywhere, so none can be mistaken
-for another's. The folder must be on a local disk, where locks are inherited (place.py checks this).
-Its files are private, as a job that waits keeps the environment of its command. runner.py and its
-imports use the standard library only, as the process of a runner stays as long as its job runs.
+The tasks of an array are 12_0, 12_1 ... No process id is stored, because another process may get
+the same id later. The folder must be on a local disk, where locks are inherited (place.py checks
+this). Its files are private, because a waiting job keeps the environment of its command. Standard
+library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -52,10 +52,13 @@ class Queue(QueueFolder):
         """The files of a job, which may be missing."""
         return JobFiles(self.root, number)
 
-    # --- the way of a job through the queue ---
+    # --- a job enters the queue, starts and ends ---
 
     def add(self, job: dict, tasks: list[int] | None) -> str:
-        """Put a job at the end of the line, or each task of an array.
+        """Add a job, or each task of an array, at the end of the queue.
+
+        Args:
+            tasks: the indices of an array. None: a single job.
 
         Returns:
             The number of the job, or of the whole array.
@@ -72,7 +75,7 @@ class Queue(QueueFolder):
         return number
 
     def _next_number(self) -> str:
-        """A number that no job had before, even if all of their files were removed."""
+        """A number that no job has had before, even if the files of all jobs were removed."""
         known = [_place(name)[0] for name in (*self._numbers(), *self.ends.all())]
         last = read(self.path("last"))
         if last.isdigit():
@@ -82,13 +85,13 @@ class Queue(QueueFolder):
         return number
 
     def started(self, number: str, gpus: Sequence[str] = ()) -> dict:
-        """Take a job out of the line. From here on it never starts again, whatever happens to it.
+        """Mark a job as started. From now on it never starts again, whatever happens to it.
 
         Args:
-            gpus: those that it got.
+            gpus: the GPUs that it got.
 
         Returns:
-            What was queued. Its environment, and the secrets in it, are no longer on disk.
+            What was queued. Its environment is no longer on disk, as it may contain secrets.
         """
         files = self.files_of(number)
         job = files.queued() or {}
@@ -97,11 +100,12 @@ class Queue(QueueFolder):
         return job
 
     def cancel(self, number: str, by: str, token: str = "") -> None:
-        """End a job that waits. Ask for the end of one that runs.
+        """End a waiting job, or ask a running job to end.
 
         Args:
             by: the user who asks.
-            token: the name of the job must hold it, as the number may be another's.
+            token: a part of the job's name. Otherwise the number now belongs to another job, and
+                nothing is done.
         """
         files = self.files_of(number)
         with self.held():
@@ -110,8 +114,8 @@ class Queue(QueueFolder):
                 return
             files.ask_to_end(by)
             if phase == PENDING:
-                # out of the line before its end is written: else a kill in between would leave an
-                # ended job in the line, which would start
+                # First it leaves `waiting`, then its end is written. In the other order, a kill in
+                # between would leave an ended job there, and it would start.
                 self.started(number)
                 self.end(number, "CANCELLED")
 
@@ -122,7 +126,7 @@ class Queue(QueueFolder):
     # --- questions ---
 
     def waiting(self) -> list[str]:
-        """The numbers of the jobs that wait, the first in line first."""
+        """The numbers of the waiting jobs, in the order of the queue."""
         numbers = []
         for name in listed(self.path("waiting")):
             if name.endswith(".json") and name[0].isdigit():
@@ -134,7 +138,7 @@ class Queue(QueueFolder):
         return self.files_of(number).queued()
 
     def is_alive(self, number: str) -> bool:
-        """Whether any process of the job lives."""
+        """Whether any process of a job lives."""
         with self.held():
             return self.files_of(number).is_alive()
 
@@ -151,16 +155,16 @@ class Queue(QueueFolder):
         return self.files_of(number).cancelled_by()
 
     def states(self, numbers: list[str]) -> dict[str, tuple[str, dict]]:
-        """Each job's phase, and its `name` with how it ended: `word`, `code`, `signal`.
+        """The phase of each job, and its `name` and end: `word`, `code`, `signal`.
 
-        If a job is over without a written end, all of its processes were lost.
+        If a job is over without a written end, all of its processes were killed.
         """
         if not numbers:  # there may be no queue yet
             return {}
         states: dict[str, tuple[str, dict]] = {}
         with self.held():
-            tidied = set(numbers).difference(self._numbers())
-            ends = self.ends.all() if tidied else {}  # the file may be long
+            tidied = set(numbers).difference(self._numbers())  # their folders were removed
+            ends = self.ends.all() if tidied else {}  # read only if needed: the file may be long
             for number in numbers:
                 if number in tidied and number in ends:
                     states[number] = OVER, ends[number]
@@ -169,8 +173,8 @@ class Queue(QueueFolder):
         return states
 
     def named(self) -> dict[str, str]:
-        """The number of every job that there is or was, by its name."""
-        # in the order in which jobs move, so that none is missed: the line, the folders, the ends
+        """The number of every job that is or was in the queue, by its name."""
+        # In the order in which jobs move, so that none is missed: `waiting`, `jobs`, `ended`.
         jobs = [self.job(number) for number in (*self.waiting(), *self._numbers())]
         found = {end["name"]: number for number, end in self.ends.all().items()}
         for job in jobs:
@@ -192,18 +196,18 @@ class Queue(QueueFolder):
         return any(job.get("group") == group for job in self.active())
 
     def _numbers(self) -> list[str]:
+        """The numbers of all jobs that have files. Jobs that only have a line in `ended` do not."""
         names = {*self.waiting(), *listed(self.path("jobs"))}
         return [name for name in names if name[0].isdigit()]
 
     # --- tidying up ---
 
     def tidy(self) -> None:
-        """Keep a line of each job that is over, and remove its folder.
+        """Write a line into `ended` for each job that is over, and remove the job's folder.
 
-        Call it while the queue is held.
-
-        The folder of the last job stays, as earlier versions may share the queue and find the next
-        number by the folders. They also leave the environment of the job there.
+        Call it while the queue is held. The folder of the last job stays, because an earlier
+        version that shares the queue finds the next number by the folders. Such a version also
+        leaves the environment of the job there, which is removed here.
         """
         numbers = sorted(self._numbers(), key=_place)
         over = [number for number in numbers if self.files_of(number).is_finished()]
@@ -215,6 +219,6 @@ class Queue(QueueFolder):
 
 
 def _place(number: str) -> tuple[int, int]:
-    """A job's place in line, from its number: `12_3` stands between `12_2` and `12_10`."""
+    """The place of a job in the queue, from its number: `12_3` is between `12_2` and `12_10`."""
     job, _, task = number.partition("_")
     return int(job), int(task or 0)

@@ -1,14 +1,17 @@
-"""Starts the jobs of the local queue: one small process per job, which stays until the job is over.
+"""Starts the jobs of the local queue. Each job has a runner: a small process that stays until the
+job is over.
 
-A command starts this program (executor.py, `move`). It forks a runner for each job that can start,
-and ends. A runner starts the ranks of its job, waits for them, and writes down how they ended. Then
-it does the same as the program. So the queue moves on without a daemon, and no process is left once
-it is empty. If a runner is killed, its job goes on and stays locked, and the next command starts
-another runner for it (`watch_orphan`). Standard library only: a runner takes 10 MB, and reads a
-file five times a second.
+A command starts this program (moving.py). It forks a runner for each job that can start, and ends.
+A runner starts the ranks of its job, waits for them, and writes down how they ended. Then it forks
+runners for the jobs that can start now. So the queue needs no daemon, and no process is left when
+the queue is empty. If a runner is killed, its job continues and stays locked. The next command
+starts another runner for it (`watch_orphan`).
 
-Most jobs start as forks of a process that has imported their libraries (parent.py). Its runners are
-forks of it as well, so that each of them can start the next job in the same way.
+This file and its imports use the standard library only, because a runner stays as long as its job.
+So it takes only 10 MB of memory. It reads a file five times a second.
+
+Most jobs start as forks of a process that has imported their libraries (parent.py). Their runners
+are forks of this process, too, so that each can start the next job in the same way.
 """
 
 from __future__ import annotations
@@ -27,20 +30,21 @@ from .starting import run_apart, start
 from .taking import Taken, await_gpus, await_ready, must_await_gpus, ready
 from .watching import signal_of, watch, watch_orphan
 
-# The kind of job whose libraries are to be imported, and the jobs. Empty: one job that starts from
-# this process.
+# Jobs that one process starts, with their kind. The process first imports the libraries for this
+# kind of job. If the kind is empty, there is one job, which starts without such an import.
 Group = tuple[str, list[Taken]]
 
 
 def main(root: str, packages: str = "") -> None:
-    """Fork a runner for each job that can start, now and after the end of each.
+    """Fork a runner for each job that can start now, or after another job has ended.
 
     Args:
-        packages: the folder of the installed packages, of which macOS needs one (watching.py).
+        root: the folder of the queue.
+        packages: the folder of the installed packages. macOS needs one of them (watching.py).
     """
     if packages:
         sys.path.append(packages)
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the command may have blocked some
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the command may have blocked some signals
     serve(Queue(root), Libraries(), [])
 
 
@@ -48,24 +52,26 @@ def serve(queue: Queue, libraries: Libraries, given: list[Taken]) -> None:
     """Fork a process for each of the given jobs, and for each job that can start later.
 
     Args:
-        libraries: those that this process has imported.
-        given: jobs that are taken already. If there are none, those that can start now.
+        libraries: the libraries that this process has imported.
+        given: jobs that this process has already taken. Empty: it takes those that can start now.
     """
     while True:
         jobs = given or ready(queue)
         if not jobs and libraries.kind:
-            jobs = await_ready(queue)  # the next job can do without the import
+            jobs = await_ready(queue)  # it has the libraries, so the next job starts faster here
         if not jobs and must_await_gpus(queue):
             if libraries.kind:
-                start_runner(queue)  # it may take days, and the libraries take memory
+                # The wait may take days, and the libraries take memory. So a new process waits.
+                start_runner(queue)
                 return
             if os.fork():
-                return  # the command that started this process does not wait
+                return  # the command that started this process waits until it ends
             os.setsid()
             jobs = await_gpus(queue)
         kind, mine = _fork_for_each(_grouped(queue, jobs, libraries))
         if not mine:
             return
+        # From here on, this is a child that has one group of the jobs.
         os.setsid()  # neither Ctrl-C nor the end of the command's terminal may reach it
         given = []
         if kind:
@@ -82,17 +88,19 @@ def serve(queue: Queue, libraries: Libraries, given: list[Taken]) -> None:
             else:
                 watch_orphan(queue, job.number)
         except Exception:
-            traceback.print_exc()  # into trouble.log; the next jobs are started all the same
+            traceback.print_exc()  # into trouble.log. The next jobs must start nevertheless
         job.close()
 
 
 def _grouped(queue: Queue, jobs: list[Taken], libraries: Libraries) -> list[Group]:
-    """The jobs as groups: one of each kind whose libraries must be imported, and one for each other job."""
+    """Divide jobs into groups: one group for each kind whose libraries must be imported first, and
+    one group for each other job.
+    """
     alone: list[Group] = []
     together: dict[str, list[Taken]] = {}
     for job in jobs:
         kind = ""
-        if job.shared:  # an orphan has started
+        if job.shared:  # else it is an orphan: it runs already
             kind = kind_of(queue.job(job.number) or {})
         if kind == "" or libraries.fit(kind) or kind in libraries.failed:
             alone.append(("", [job]))
@@ -102,11 +110,11 @@ def _grouped(queue: Queue, jobs: list[Taken], libraries: Libraries) -> list[Grou
 
 
 def _fork_for_each(groups: list[Group]) -> Group:
-    """Fork a process for each group. Returns its group in each child, and nothing in the parent."""
+    """Fork a process for each group. A child gets its own group, the parent gets an empty one."""
     for number, (kind, jobs) in enumerate(groups):
         if os.fork() == 0:
             for _, others in groups[number + 1 :]:
-                for other in others:  # else these would stay locked by this process, too
+                for other in others:  # otherwise this process, too, would keep them locked
                     other.close()
             return kind, jobs
         for job in jobs:
@@ -115,7 +123,8 @@ def _fork_for_each(groups: list[Group]) -> Group:
 
 
 def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
-    # The libraries may have been imported since the job was taken, which takes seconds.
+    """Start a job that was taken, wait until it is over, and write down how it ended."""
+    # The GPUs were free when the job was taken. But the import of libraries may have taken seconds.
     taken = others_now(queue.job(mine.number) or {}, mine.gpus)
     if taken:
         queue.files_of(mine.number).wait_for(taken)
@@ -123,7 +132,7 @@ def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
     job = queue.started(mine.number, mine.gpus)
     try:
         ranks = start(job, mine, libraries)
-    except KeyError:  # a damaged file
+    except KeyError:  # the job's file is damaged
         queue.end(mine.number, "FAILED", 1)
         return
     code = watch(queue, mine.number, ranks)
@@ -131,7 +140,7 @@ def _run(queue: Queue, mine: Taken, libraries: Libraries) -> None:
     if code:
         word = "CANCELLED" if queue.cancelled_by(mine.number) else "FAILED"
     signum = signal_of(code)
-    if signum:
+    if signum:  # an end stores the signal, and not the exit code made from it
         code = 0
     queue.end(mine.number, word, code, signum)
     if job.get("last") and not queue.has(job["group"]):

@@ -1,6 +1,6 @@
 """Starts the ranks of a job of the local queue.
 
-runner.py calls this, and ../pack.py takes parts of it. Standard library only, as there.
+runner.py calls this, and ../pack.py uses parts of it. Standard library only: see runner.py.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from .taking import Taken
 
 
 def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
-    """Start each rank of a job in a session of its own. Returns their process ids.
+    """Start each rank of a job in its own session. Returns the process ids of the ranks.
 
-    Each has the folder, the environment and the Python of the command that queued it.
+    Each rank has the folder, the environment and the Python of the command that queued the job.
 
     Args:
-        job: as it was queued.
-        libraries: those of this process. If they fit the job, its ranks are forks of this process.
+        job: the job, as it was queued.
+        mine: the locks and the GPUs of the job.
+        libraries: the libraries of this process. If they fit the job, its ranks are forks of this
+            process.
 
     Raises:
         KeyError: the job's file is damaged.
@@ -29,7 +31,7 @@ def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
     kind = kind_of(job)
     notice = libraries.failed.get(kind, "")
     env = job["env"] | {"CUDA_VISIBLE_DEVICES": ",".join(mine.gpus), "DORA_TRAIN_JOB_ID": job["id"]}
-    if "_" in mine.number:
+    if "_" in mine.number:  # a task of an array
         env["DORA_TRAIN_TASK"] = mine.number.partition("_")[2]
     if job["ranks"] > 1:
         env |= {
@@ -46,7 +48,7 @@ def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
         if pid:
             ranks.append(pid)
             continue
-        # This is a copy of the runner, and must not do its work a second time.
+        # This is a copy of the runner. It must not do the work of the runner a second time.
         try:
             _keep_locks(mine)
             enter(job, f"{job['id']}_{rank}")
@@ -61,10 +63,11 @@ def start(job: dict, mine: Taken, libraries: Libraries) -> list[int]:
 
 
 def run_apart(job: dict) -> None:
-    """Run the command for the end of the last job of a group, without waiting for it.
+    """Run the command that belongs to the end of a group of jobs, without waiting for it.
 
     Args:
-        job: as it was queued. The command gets its folder and its environment.
+        job: the last job of the group, as it was queued. The command gets its folder and its
+            environment.
     """
     pid = os.fork()
     if pid:
@@ -72,7 +75,7 @@ def run_apart(job: dict) -> None:
         return
     try:
         os.setsid()
-        if os.fork() == 0:  # a grandchild: nobody has to wait for its end
+        if os.fork() == 0:  # a grandchild: this process does not have to wait for its end
             os.chdir(raw(job["folder"]))
             variables = {raw(key): raw(value) for key, value in job["env"].items()}
             os.execve(raw(job["last"][0]), list(map(raw, job["last"])), variables)
@@ -81,7 +84,7 @@ def run_apart(job: dict) -> None:
 
 
 def _free_port() -> int:
-    import socket  # only if there are several ranks: a runner is to stay small
+    import socket  # imported only if there are several ranks, so that a runner stays small
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -89,7 +92,7 @@ def _free_port() -> int:
 
 
 def _keep_locks(mine: Taken) -> None:
-    """Let this process, and the program that it becomes, keep the locks of its job."""
+    """Let this process keep the locks of its job, also when it becomes another program."""
     for fd in mine.shared:
         os.set_inheritable(fd, True)
     # The right to watch over the job stays with the runner.
@@ -97,17 +100,17 @@ def _keep_locks(mine: Taken) -> None:
 
 
 def enter(job: dict, name: str) -> None:
-    """Give this process the session, the log and the folder of a job.
+    """Give this process the session, the log, the umask and the folder of a job.
 
     Args:
-        name: of its log.
+        name: the name of the log.
     """
     os.setsid()
     log = os.open(
         raw(f"{job['logs']}/{name}_log.out"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
     )
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, fd in enumerate((nothing, log, log)):
+    for number, fd in enumerate((nothing, log, log)):  # standard input, output, error
         os.dup2(fd, number)
     os.close(nothing)
     os.close(log)
@@ -116,10 +119,15 @@ def enter(job: dict, name: str) -> None:
 
 
 def become_job(job: dict, env: dict[str, str], libraries: Libraries | None) -> None:
-    """Run the job's program, with the libraries of this process or in a new one."""
+    """Run the job's program in this process. Does not return.
+
+    Args:
+        libraries: the libraries that the program uses. None: a new Python replaces this one, and
+            imports its own.
+    """
     variables = {raw(key): raw(value) for key, value in env.items()}
     if libraries is not None:
         become([os.fsdecode(raw(word)) for word in job["program"]], variables, libraries.path)
-    # Python ignores SIGPIPE, and the program would inherit that.
+    # Python ignores SIGPIPE. The new program would inherit this setting.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.execve(job["script"][0], list(map(raw, job["script"])), variables)

@@ -1,4 +1,4 @@
-"""What a job gets from the command that queues it, and how many cores that command may use.
+"""Collects what a job gets from the command that queues it: environment, umask, GPUs or cores.
 
 executor.py calls this.
 """
@@ -23,23 +23,33 @@ def cores() -> int:
 
 
 def held_by_cores(fewest: int, most: int, number: int) -> tuple[int, int]:
-    """(the fewest, the most) jobs that so many cores hold, from the threads of the jobs."""
+    """The smallest and the largest number of jobs that the cores can hold.
+
+    Args:
+        fewest: the smallest number of threads of a job.
+        most: the largest number of threads of a job.
+        number: the number of cores.
+    """
     return max(1, number // most), max(1, number // fewest)
 
 
 def in_words(limits: tuple[int, int]) -> str:
-    """`1 job`, or `1 to 2 jobs`."""
+    """The limits as text: `1 job`, or `1 to 2 jobs`."""
     fewest, most = limits
     text = "1 job" if most == 1 else f"{most} jobs"
     return text if fewest == most else f"{fewest} to {text}"
 
 
 def share_of(gpus: int, visible: list[str], per_gpu: int, threads: int) -> dict[str, Any]:
-    """What a job takes of this machine, as taking.py reads it: GPUs, or cores if it gets none.
+    """The share of this machine that a job takes: GPUs, or cores if it needs no GPU.
+
+    taking.py and gpu_locks.py read it.
 
     Args:
-        gpus: how many it gets of those that are visible.
-        threads: of all of its ranks.
+        gpus: how many GPUs it needs.
+        visible: the GPUs that it may get.
+        per_gpu: how many jobs it allows on each GPU, itself included.
+        threads: the threads of all its ranks together.
     """
     if not gpus:
         return {"gpus": 0, "visible": [], "per_gpu": per_gpu, "cores": threads}
@@ -54,24 +64,24 @@ def share_of(gpus: int, visible: list[str], per_gpu: int, threads: int) -> dict[
 
 
 def environment_of(order: Order, by_index: bool = False) -> dict[str, str]:
-    """The environment of a job: this command's, and the order's own variables.
+    """The environment of a job: that of this command, and the order's own variables.
 
     The variables of an outer job are left out.
 
     Args:
-        by_index: the job gets GPUs by their numbers.
+        by_index: whether the job gets GPUs, which are then named by their numbers.
     """
     found = {key: value for key, value in environment.variables().items() if not outside(key)}
     found.update(order.variables)
-    # The numbers are the driver's. CUDA would count the fastest GPU first. But who sets
-    # CUDA_VISIBLE_DEVICES counts as CUDA does for him.
+    # The numbers come from the driver, but CUDA by default gives number 0 to the fastest GPU. A
+    # user who sets CUDA_VISIBLE_DEVICES means the numbers of CUDA.
     if by_index and environment.visible_gpus() is None:
         found.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     return {as_text(key): as_text(value) for key, value in found.items()}
 
 
 def as_text(value: str | Path) -> str:
-    """A path or a value of the environment as text that JSON can hold."""
+    """A path or the value of a variable as text that JSON can store."""
     return text(os.fsencode(value))
 
 
@@ -85,9 +95,9 @@ def start_by_fork(order: Order, preload: Sequence[str] | None) -> dict[str, Any]
     """What a job needs in order to start as a fork. Empty if it starts as a new process.
 
     Args:
-        preload: the libraries that are imported once for all jobs. None: each imports its own.
+        preload: the libraries that are imported once for all jobs. None: each job imports its own.
     """
-    # A line of shell before the program may change what Python imports.
+    # A shell command before the program may change what Python imports.
     if preload is None or not order.program or order.parameters.get("setup"):
         return {}
     return {

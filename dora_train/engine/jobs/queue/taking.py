@@ -1,8 +1,8 @@
-"""Takes the jobs that can start now, and those that have lost their runner.
+"""Takes the jobs that can start now, and the jobs that have lost their runner.
 
-What a job needs is locked here, and the processes of the job inherit the locks. runner.py goes on
-from there, and executor.py checks with this whether a runner is needed. Standard library only, as
-there.
+To take a job means to lock what it needs. The processes of the job inherit these locks. runner.py
+starts the jobs that are taken, and moving.py checks whether a runner is needed. Standard library
+only: see runner.py.
 """
 
 from __future__ import annotations
@@ -17,54 +17,55 @@ from .gpu_locks import lock_gpus
 from .gpu_users import load_of
 from .queue import Queue
 
-PERIOD = 0.2  # seconds between two looks
-GPU_PERIOD = 2.0  # seconds between two looks at GPUs that others use
-# why a job cannot start now
+PERIOD = 0.2  # seconds between two checks
+GPU_PERIOD = 2.0  # seconds between two checks of GPUs that others use
+# The reasons why a job cannot start now.
 NO_SLOT, NO_CORE, NO_GPU, STARTING = "no slot", "no core", "no gpu", "starting"
 
 
 class Taken:
-    """A job that this process may start or watch over.
+    """A job that this process may start or watch.
 
     Args:
-        shared: open, locked files that the processes of the job inherit. The first is `alive`.
-        watched: the open, locked file of the right to watch over it.
-        gpus: the GPUs that it gets.
+        shared: open, locked files that the processes of the job inherit. The first is `alive`. It
+            is empty for a job that runs already and has lost its runner.
+        watched: the open, locked file `watched`: only this process watches the job.
+        gpus: the GPUs that the job gets.
     """
 
     def __init__(self, number: str, shared: list[int], watched: int, gpus: list[str]):
         self.number, self.shared, self.watched, self.gpus = number, shared, watched, gpus
 
     def let_inherit(self, is_inherited: bool) -> None:
-        """Say whether a program that this process becomes, or starts, has the locks too."""
+        """Set whether the locks pass to a program that this process starts or becomes."""
         for fd in (*self.shared, self.watched):
             os.set_inheritable(fd, is_inherited)
 
     def close(self) -> None:
-        """Let go of the locks. They stay with the processes that inherited them."""
+        """Release the locks in this process. Processes that inherited them keep them."""
         alive, rest = self.shared[:1], self.shared[1:]
-        for fd in (*rest, self.watched, *alive):  # `alive` last: without it, the folder may go
+        for fd in (*rest, self.watched, *alive):  # `alive` last: then the folder may be removed
             os.close(fd)
 
 
 def ready(queue: Queue) -> list[Taken]:
-    """The jobs that can start now, and those that have lost their runner."""
-    loads = load_of(_waiting_jobs(queue))  # not while the queue is held: a driver may be slow
+    """Take the jobs that can start now, and the jobs that have lost their runner."""
+    loads = load_of(_waiting_jobs(queue))  # before the queue is held, because a driver may be slow
     with queue.held():
         return [*_startable(queue, loads), *_orphans(queue)]
 
 
 def await_gpus(queue: Queue) -> list[Taken]:
-    """The same, but wait for them while a job waits for a GPU that others use.
+    """Do the same as `ready`, but wait while a job waits for a GPU that others use.
 
-    No job of this queue ends then, after which a runner would look again. One process waits, as in
-    `await_ready`.
+    This is needed because the other user's program starts no runner when it ends. Only one process
+    waits. A second one gets an empty list.
     """
     return _await(queue, "gpus_awaited", lambda: _is_blocked(queue), GPU_PERIOD)
 
 
 def must_await_gpus(queue: Queue) -> bool:
-    """Whether a job waits for a GPU that others use, and no process looks when it is free."""
+    """Whether a job waits for a GPU that others use, and no process checks when the GPU is free."""
     with queue.held():
         return _is_blocked(queue) and not is_locked(queue.path("gpus_awaited"))
 
@@ -78,19 +79,21 @@ def _waiting_jobs(queue: Queue) -> list[dict]:
 
 
 def await_ready(queue: Queue) -> list[Taken]:
-    """The same, but wait for them while a command says that more jobs may follow.
+    """Do the same as `ready`, but wait while a command says that more jobs may follow.
 
-    One process waits. It is empty for a second one, and once no such command is left.
+    Only one process waits. A second one gets an empty list, and so does the first one when no such
+    command is left.
     """
     return _await(queue, "idle", lambda: is_locked(queue.path("more")), PERIOD)
 
 
 def _await(queue: Queue, name: str, goes_on: Callable[[], bool], period: float) -> list[Taken]:
-    """Wait for jobs that can start. One process waits, and it locks the file `name`.
+    """Wait for jobs that can start, and take them.
 
     Args:
-        goes_on: whether there may be such jobs later. It is called while the queue is held.
-        period: seconds between two looks.
+        name: the file that the waiting process locks, so that only one process waits.
+        goes_on: whether it is still worth waiting. It is called while the queue is held.
+        period: seconds between two checks.
     """
     with opened() as fds:
         with queue.held():
@@ -101,7 +104,8 @@ def _await(queue: Queue, name: str, goes_on: Callable[[], bool], period: float) 
             with queue.held():
                 jobs = [*_startable(queue, loads), *_orphans(queue)]
                 if jobs or not goes_on():
-                    # While the queue is held: a command that adds a job later must not rely on us.
+                    # Unlocked while the queue is held: a command that adds a job after this must
+                    # see that no process waits any more.
                     fds.close()
                     return jobs
             time.sleep(period)
@@ -114,23 +118,23 @@ def is_awaited(queue: Queue) -> bool:
 
 
 def _startable(queue: Queue, loads: Mapping[str, Load]) -> list[Taken]:
-    """The jobs that can start now, in their order. Call it while the queue is held.
+    """Take the jobs that can start now, in their order. Call it while the queue is held.
 
-    No job overtakes another one that waits for the same slot, cores or GPU.
+    No job overtakes an earlier one that waits for the same slot, cores or GPU.
     """
     taken: list[Taken] = []
     queue.tidy()
-    reserved: set[str] = set()  # GPUs that a job further up in the line waits for
-    no_core = False  # a job further up in the line waits for cores
+    reserved: set[str] = set()  # GPUs for which an earlier job waits
+    no_core = False  # whether an earlier job waits for cores
     for number in queue.waiting():
         job = queue.job(number) or {}
         if not all(map(queue.is_over, job.get("after", ()))):
-            continue  # it takes no slot yet, so the next in line may start
+            continue  # it takes no slot yet, so later jobs may start
         if no_core and needs_cores(job):
             continue
         found = _take(queue, number, job, reserved, loads)
         if found == NO_SLOT:
-            break
+            break  # no later job may overtake it
         no_core = no_core or found == NO_CORE
         if isinstance(found, Taken):
             taken.append(found)
@@ -142,18 +146,19 @@ def _startable(queue: Queue, loads: Mapping[str, Load]) -> list[Taken]:
 def _take(
     queue: Queue, number: str, job: dict, reserved: set[str], loads: Mapping[str, Load]
 ) -> Taken | str:
-    """The job with all that it needs locked, or why it cannot start."""
+    """Lock everything that a job needs. Returns the job, or the reason why it cannot start."""
     files = queue.files_of(number)
     os.makedirs(files.folder, exist_ok=True)
     with opened() as fds:
         if not fds.lock(files.path("alive")):
-            return STARTING  # its runner will take it out of the line
+            return STARTING  # another process has taken it, and starts it in a moment
         running = _running(queue)
+        # `room` is there if `local.jobs` is blank. Then cores or GPUs limit the jobs, not a number.
         if "room" not in job and len(running) >= job.get("limit", 1):
             return NO_SLOT
         if needs_cores(job) and not _has_cores(queue, job, running):
             return NO_CORE
-        _lock_slot(queue, fds, number)
+        _lock_slot(queue, fds, number)  # also without a limit: `_running` and `_orphans` read slots
         gpus, reasons = lock_gpus(queue, fds, job, reserved, loads)
         if len(gpus) < job.get("gpus", 0):
             files.wait_for(", ".join(reasons))
@@ -166,12 +171,12 @@ def _take(
 
 
 def needs_cores(job: dict) -> bool:
-    """Whether a job starts when there are cores for it: `local.jobs` is blank, and it has no GPU."""
+    """Whether a job needs free cores to start: `local.jobs` is blank, and it has no GPU."""
     return "room" in job and not job.get("gpus")
 
 
 def _has_cores(queue: Queue, job: dict, running: Sequence[str]) -> bool:
-    """Whether the cores that the running jobs leave are enough. A single job always has enough."""
+    """Whether the running jobs leave enough cores. If no job uses cores, it is always enough."""
     in_use = 0
     for number in running:
         in_use += (queue.job(number) or {}).get("cores", 1)
@@ -179,7 +184,7 @@ def _has_cores(queue: Queue, job: dict, running: Sequence[str]) -> bool:
 
 
 def _running(queue: Queue) -> list[str]:
-    """The jobs that have a slot."""
+    """The numbers of the jobs that have a slot."""
     found = []
     for name in listed(queue.path("slots")):
         if is_locked(queue.path("slots", name)):
@@ -188,9 +193,9 @@ def _running(queue: Queue) -> list[str]:
 
 
 def _lock_slot(queue: Queue, fds: Locks, number: str) -> None:
-    """Lock a slot. Its content tells which job has it."""
+    """Lock a slot for a job, and write the number of the job into it."""
     names = sorted(listed(queue.path("slots")), key=int)
-    for name in [*names, str(len(names))]:  # a new one, if there is no other
+    for name in [*names, str(len(names))]:  # the last one is new, in case all others are locked
         if fds.lock(queue.path("slots", name)):
             break
     os.ftruncate(fds.kept[-1], 0)
@@ -198,7 +203,7 @@ def _lock_slot(queue: Queue, fds: Locks, number: str) -> None:
 
 
 def _orphans(queue: Queue) -> list[Taken]:
-    """Jobs that run and whose runner was killed, each with the right to watch over it.
+    """Take the running jobs whose runner was killed, to watch them.
 
     Call it while the queue is held.
     """

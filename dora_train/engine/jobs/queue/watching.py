@@ -1,6 +1,7 @@
-"""Watches over a job of the local queue until all of its processes are gone.
+"""Watches a job of the local queue until all of its processes are gone.
 
-runner.py calls this, and ../pack.py takes parts of it. Standard library only, as there.
+runner.py calls this, and ../pack.py uses parts of it. Standard library only: see runner.py. The
+exception is psutil, on macOS.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ from contextlib import suppress
 from .queue import Queue
 from .taking import PERIOD
 
-GRACE = 30.0  # seconds from asking a job to end to killing it: time for a checkpoint
+GRACE = 30.0  # seconds between the request to end and the kill: time to save a checkpoint
 NEVER = float("inf")
 
 
 def watch(queue: Queue, number: str, ranks: list[int]) -> int:
-    """Wait for all ranks.
+    """Wait until all ranks of a job have ended.
 
-    If one fails, or a user asks for the end, the others are asked to end, and killed later.
+    If a rank fails, or a user cancels the job, the other ranks are asked to end, and killed later.
 
     Returns:
-        The exit code, or the negative signal, of the first rank that failed. 0: none did.
+        The exit code, or the negative signal, of the first rank that failed. 0 if no rank failed.
     """
     failed, deadline = 0, NEVER
     while ranks:
@@ -31,12 +32,13 @@ def watch(queue: Queue, number: str, ranks: list[int]) -> int:
             pid, status = os.waitpid(rank, os.WNOHANG)
             if pid:
                 ranks.remove(rank)
-                # it may have left processes behind: data workers, children of a shell
+                # Its whole group: it may have left data workers or children of a shell behind.
                 send(-rank, signal.SIGKILL)
                 failed = failed or os.waitstatus_to_exitcode(status)
         if deadline == NEVER and (failed or queue.cancelled_by(number)):
             deadline = time.monotonic() + GRACE
-            # only the first process: if its workers ended before it, that would look like a failure
+            # Only the rank itself, not its group: if its data workers ended first, the rank would
+            # take that for a failure.
             for rank in ranks:
                 send(rank, signal.SIGTERM)
         if time.monotonic() > deadline:
@@ -48,16 +50,16 @@ def watch(queue: Queue, number: str, ranks: list[int]) -> int:
 
 
 def send(pid: int, signum: int) -> None:
-    """Send a signal to a process, or with a negative number to a group of processes."""
-    with suppress(OSError):  # it is gone
+    """Send a signal to a process, or to a process group if the number is negative."""
+    with suppress(OSError):  # the process is gone
         os.kill(pid, signum)
 
 
 def signal_of(code: int) -> int:
-    """The signal that ended a process. 0 if it ended by itself.
+    """The signal that ended a process. 0 if the process ended by itself.
 
-    A shell reports a process that a signal ended as 128 + signal. A run that was asked to end
-    does so, too.
+    If a signal ends a process, a shell reports 128 + signal. A run that was asked to end does the
+    same.
 
     Args:
         code: an exit code, or a negative signal.
@@ -70,9 +72,9 @@ def signal_of(code: int) -> int:
 
 
 def watch_orphan(queue: Queue, number: str) -> None:
-    """Wait until the last process of a job is gone, so that the queue moves on then.
+    """Wait until the last process of a job is gone. Then the next jobs can start.
 
-    If a user asks for the end, its processes are asked to end, and killed later.
+    If a user cancels the job, its processes are asked to end, and killed later.
     """
     alive, deadline = queue.path("jobs", number, "alive"), NEVER
     while queue.is_alive(number):
@@ -113,9 +115,9 @@ def _holders(path: str) -> list[int]:
 
 
 def _openers(path: str) -> list[int]:
-    """The processes that have a file open, on a system that does not tell who locks it (macOS).
+    """The processes that keep a file open. macOS needs this, as it does not tell who locks a file.
 
-    A process that checks whether the file is locked has it open for a moment. So two looks count.
+    A process that only checks the lock has the file open for a moment. So two checks must agree.
     """
     earlier = _having_open(path)
     time.sleep(PERIOD)
@@ -124,8 +126,8 @@ def _openers(path: str) -> list[int]:
 
 def _having_open(path: str) -> set[int]:
     try:
-        import psutil  # a runner has it only on its path, see moving.py
-    except ImportError:  # an orphan then runs to its end
+        import psutil  # it is on the path of a runner, but imported only here (moving.py)
+    except ImportError:  # the job then runs to its end
         return set()
     found, real = set(), os.path.realpath(path)
     for process in psutil.process_iter():
@@ -136,9 +138,9 @@ def _having_open(path: str) -> set[int]:
 
 
 def _holds(pid: str, fd: str, wanted: os.stat_result) -> bool:
-    """Whether an open file is `wanted`, and locked.
+    """Whether a descriptor is the file `wanted`, with a lock.
 
-    A process that checks whether the file is locked has it open as well, without a lock.
+    A process that checks the lock also has the file open, but without a lock.
     """
     file = os.stat(f"/proc/{pid}/fd/{fd}")
     if (file.st_dev, file.st_ino) != (wanted.st_dev, wanted.st_ino):
