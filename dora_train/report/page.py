@@ -117,6 +117,7 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
     over = [key for key in section.over if key in keys]  # one that never varies has no column
     curves, stride = curves_of([one.setting for one in entries])
     metrics = metrics_of_group(section, report)
+    told = differing(runs, section.over)
     said = shared(report.runs)
     return {
         "name": section.name,
@@ -132,7 +133,7 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
         "metrics": metrics,
         "modes": {name: section.better.mode(name) for name in metrics},
         "parameters": [_parameter(key, names[key], runs) for key in keys],
-        "settings": [_setting(one, section, metrics, place) for one in entries],
+        "settings": [_setting(one, section, told, metrics, place) for one in entries],
         "runs": [_run(run, keys, common) for run in runs],
         "common": texts(common),
         "classes": _classes(runs),
@@ -168,9 +169,13 @@ def _top(section: Section) -> str:
 
 
 def _setting(
-    one: Ranked, section: Section, metrics: Sequence[str], place: Mapping[Run, int]
+    one: Ranked,
+    section: Section,
+    keys: Sequence[str],
+    metrics: Sequence[str],
+    place: Mapping[Run, int],
 ) -> dict[str, Any]:
-    keys = differing(section.runs, section.over)
+    """Args: keys: those that tell the settings apart. place: of each run of the section."""
     low, high = one.found.difference_interval or (None, None)
     metrics = keys_of([metrics, filter(None, [section.compared])])
     return {
