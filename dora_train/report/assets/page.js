@@ -1,6 +1,7 @@
 // The page: its heading, an overview of its groups, and a part for each. `page` is what page.py put there.
 
 const page = JSON.parse(byId("data").textContent);
+for (const group of page.groups) Object.assign(group, { runs: records(group.runs), settings: records(group.settings) });
 
 function heading() {
   byId("counts").textContent = `${page.counts} · made ${page.made}`;
