@@ -145,7 +145,7 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
         # if each run is a setting, there is no table of them
         has_settings = len(section.entries) < len(runs)
     curves, stride = curves_of([one.setting for one in section.entries], most)
-    made = {
+    made: dict[str, Any] = {
         "name": section.name,
         "top": _top(section),
         "base": {key: text(value) for key, value in section.base.items() if key not in said},

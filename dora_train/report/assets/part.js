@@ -29,7 +29,7 @@ class Part {
       this.find(`${name}-more`).addEventListener("click", () => { this.most[name] += MORE; this.limit(); });
     }
     this.find("parallel-more").addEventListener("click", () => { this.drawParallel(Infinity); this.draw(); });
-    this.find("filter").addEventListener("input", () => this.choose());
+    this.find("filter").addEventListener("input", () => this.limit());
     root.querySelectorAll(".wide").forEach(markEdges);
     this.limit();
   }
@@ -76,7 +76,7 @@ class Part {
     ].filter(({ title }) => title !== "missing" || settings.some((row) => row.missing))
       .filter(({ title }) => title !== "verdict" || settings.some((row) => row.verdict));
     return new Table(this.find("settings"), columns, settings, {
-      sorted: () => this.choose(), opens: (row) => this.openCard(row.runs[0]), over: (row) => this.highlight(row === null ? null : place.get(row)) });
+      sorted: () => this.limit(), opens: (row) => this.openCard(row.runs[0]), over: (row) => this.highlight(row === null ? null : place.get(row)) });
   }
 
   runsTable() {
@@ -96,7 +96,7 @@ class Part {
     ];
     columns.find(({ title }) => title === "when").counts = () => false; // the newest is not the best
     return new Table(this.find("runs"), columns, data.runs, {
-      sorted: () => this.choose(), opens: (run) => this.openCard(this.at.get(run)),
+      sorted: () => this.limit(), opens: (run) => this.openCard(this.at.get(run)),
       over: (run) => this.highlight(run === null ? null : this.settingOf[this.at.get(run)], run === null ? null : this.at.get(run)) });
   }
 
@@ -219,7 +219,7 @@ class Part {
     this.parallel = new Parallel(this.find("parallel"), [...axes, { title: spoken(data.metric), numeric: true, values }], good, (...what) => this.overLine(...what), choose);
   }
 
-  /** Show what the axes and the words leave. */
+  /** Show what the axes leave. */
   choose() {
     this.limit();
     this.charts.forEach((chart) => chart.draw());
