@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import report_speed
 from planning import DORA, ROOT, command, copied
 from store import fill, overrides, template
 
@@ -72,6 +73,8 @@ def main() -> None:
         calls = max(map(int, (folder / "count").read_text().split()))
         size = Path(page[-1]).stat().st_size / 1e6
         index = (out / "finished.index").stat().st_size / 1e6
+        if not report_speed.browser.missing():
+            print(f"\na browser opens the page in {report_speed.opening(Path(page[-1])):.1f} s")
         print(f"\ncalls for each: {calls / count:.2f}; page: {size:.1f} MB; index: {index:.1f} MB")
         print(f"load {os.getloadavg()[0]:.1f} at the end")
 

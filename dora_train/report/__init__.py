@@ -24,6 +24,8 @@ them imports torch, Dora, Hydra or Lightning.
     records.py     the same for programs
     formats.py     text, CSV, Markdown, LaTeX, JSON
     page.py        the page of --html. assets/ holds its style and its scripts
+    cards.py       a row of the page's table and a card for each run
+    compact.py     the same for thousands of runs, in columns
     curves.py      the curves on the page
     trials.py      the searches on the page
     hiplot.py      the page of --hiplot

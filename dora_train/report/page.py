@@ -10,24 +10,23 @@ import html
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..best_so_far import epochs_in
-from ..engine.experiment.code import in_words
+from ..engine.machine import without_collections
 from ..engine.watch.best import is_number
-from ..engine.watch.board import counted, epochs
-from ..engine.watch.logs import log_of
-from ..engine.watch.progress import duration, moment
+from ..engine.watch.board import counted
 from ..engine.watch.status import when
-from ..engine.words import number, shown_path
+from ..engine.words import number
 from .additions import additions, shown
+from .cards import card, classes_of, common_values, confusion
+from .compact import compact
 from .conclusion import conclusion, remarks
 from .curves import curves_of
 from .groups import data_name
 from .parameters import by_separation, differing, shared, text, texts, titles
-from .ranking import Ranked
 from .ranking_sheet import missing
 from .records import finite
 from .report import Report
@@ -37,18 +36,33 @@ from .settings import Setting
 from .trials import searches
 
 ASSETS = Path(__file__).parent / "assets"
-SCRIPTS = ("table.js", "charts.js", "trials.js", "intervals.js", "card.js", "part.js", "page.js")
-LARGEST = 2**53  # the largest whole number up to which a browser knows all
+SCRIPTS = (
+    "compact.js",
+    "table.js",
+    "charts.js",
+    "trials.js",
+    "intervals.js",
+    "card.js",
+    "part.js",
+    "page.js",
+)
+COMPACT: Any = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
 MOST_NAMES = 3  # of grids and runs in the title
-# A confusion matrix of more classes is not shown. Its most frequent confusions are.
-MOST_CLASSES = 20
-CONFUSIONS = 15
+# A page of more runs than that holds them in columns (compact.py), and has these limits:
+MANY = 1000
+MOST_OF_MANY = 300_000  # numbers of all its curves, some 3 MB
+MOST_DETAILED = 500  # runs of a group that have their confusion matrix on it
+LEFT_OUT = (
+    f"Of these many runs, the first {MOST_DETAILED} have their confusion matrix here. That of"
+    " another run: python -m dora_train.report SIG --html run.html"
+)
 
 
 def page(report: Report) -> str:
     """The content of the HTML file."""
-    found = content(report)
-    data = json.dumps(finite(found), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    with without_collections():
+        found = content(report)
+        data = _as_json(found)
     parts = {
         "title": html.escape(found["title"]),
         "style": _asset("page.css"),
@@ -56,6 +70,13 @@ def page(report: Report) -> str:
         "script": "".join(map(_asset, SCRIPTS)),
     }
     return re.sub(r"@@(\w+)@@", lambda mark: parts[mark[1]], _asset("page.html"))
+
+
+def _as_json(found: dict[str, Any]) -> str:
+    try:
+        return json.dumps(found, **COMPACT)
+    except ValueError:  # NaN and infinity, which are rare
+        return json.dumps(finite(found), **COMPACT)
 
 
 def _asset(name: str) -> str:
@@ -111,14 +132,20 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
     runs = section.runs
     keys = by_separation([runs], differing(runs))
     names = titles(keys)
-    place = places_of(runs)
-    common = _common(runs)
-    entries = section.entries
+    common = common_values(runs)
     over = [key for key in section.over if key in keys]  # one that never varies has no column
-    curves, stride = curves_of([one.setting for one in entries])
     metrics = metrics_of_group(section, report)
     said = shared(report.runs)
-    return {
+    most = None
+    detailed = runs
+    has_settings = True
+    if len(report.runs) > MANY:
+        most = MOST_OF_MANY * len(runs) // len(report.runs)
+        detailed = runs[:MOST_DETAILED]
+        # if each run is a setting, there is no table of them
+        has_settings = len(section.entries) < len(runs)
+    curves, stride = curves_of([one.setting for one in section.entries], most)
+    made: dict[str, Any] = {
         "name": section.name,
         "top": _top(section),
         "base": {key: text(value) for key, value in section.base.items() if key not in said},
@@ -132,15 +159,30 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
         "metrics": metrics,
         "modes": {name: section.better.mode(name) for name in metrics},
         "parameters": [_parameter(key, names[key], runs) for key in keys],
-        "settings": [_setting(one, section, metrics, place) for one in entries],
-        "runs": [_run(run, keys, common) for run in runs],
+        "settings": _settings(section, metrics if has_settings else []),
+        "runs": [card(run, keys, common) for run in runs],
         "common": texts(common),
-        "classes": _classes(runs),
+        "classes": classes_of(detailed),
         "curves": curves,
         "stride": stride,
         "axis": "epoch" if all(epochs_in(run.history) for run in runs if run.history) else "entry",
         "searches": searches(report, section),
+        "left_out": "",
     }
+    for run, its_card in zip(detailed, made["runs"]):
+        its_card["confusion"] = confusion(run)
+    if len(report.runs) > MANY:
+        _shorten(made)
+    return made
+
+
+def _shorten(group: dict[str, Any]) -> None:
+    """Put the records of a group into columns, and say what the page leaves out."""
+    runs, settings = group["runs"], group["settings"]
+    if len(runs) > MOST_DETAILED and any(run.get("confusion") for run in runs):
+        group["left_out"] = LEFT_OUT
+    group["runs"] = compact(runs, [run["sig"] for run in runs])
+    group["settings"] = compact(settings)
 
 
 def metrics_of_group(section: Section, report: Report) -> list[str]:
@@ -167,22 +209,25 @@ def _top(section: Section) -> str:
 # --- settings ---
 
 
-def _setting(
-    one: Ranked, section: Section, metrics: Sequence[str], place: Mapping[Run, int]
-) -> dict[str, Any]:
+def _settings(section: Section, metrics: Sequence[str]) -> list[dict[str, Any]]:
     keys = differing(section.runs, section.over)
-    low, high = one.found.difference_interval or (None, None)
     metrics = keys_of([metrics, filter(None, [section.compared])])
-    return {
-        "name": one.name,
-        "values": texts(one.setting.values(keys)),
-        "runs": list(map(place.get, one.setting.runs)),
-        "n": one.found.n,
-        "missing": missing(one, section.compared),
-        "metrics": {name: _summary(one.setting, name, section.over) for name in metrics},
-        "behind": [one.found.difference, low, high],
-        "verdict": one.verdict,
-    }
+    place = places_of(section.runs)
+    found = []
+    for one in section.entries:
+        low, high = one.found.difference_interval or (None, None)
+        setting = {
+            "name": one.name,
+            "values": texts(one.setting.values(keys)),
+            "runs": list(map(place.get, one.setting.runs)),
+            "n": one.found.n,
+            "missing": missing(one, section.compared),
+            "metrics": {name: _summary(one.setting, name, section.over) for name in metrics},
+            "behind": [one.found.difference, low, high],
+            "verdict": one.verdict,
+        }
+        found.append(setting)
+    return found
 
 
 def _summary(setting: Setting, name: str, over: Sequence[str]) -> list[Any] | None:
@@ -191,94 +236,3 @@ def _summary(setting: Setting, name: str, over: Sequence[str]) -> list[Any] | No
     if found is None:
         return None
     return [found.mean, found.std, found.n, *(found.interval or (None, None))]
-
-
-# --- runs and their cards ---
-
-
-def _run(run: Run, keys: Sequence[str], common: Mapping[str, Any]) -> dict[str, Any]:
-    """Args: keys: the columns of the table. common: values that the card leaves out."""
-    own = {key: value for key, value in run.config.items() if key not in common}
-    return {
-        "sig": run.sig,
-        "state": str(run.status.state),
-        "brief": str(run.status),
-        "finished": run.finished,
-        "cause": "" if run.finished else run.status.cause,
-        "epochs": epochs(run.state, run.epochs),
-        "values": texts(run.values(keys)),
-        "metrics": {name: _exact(value) for name, value in run.metrics.items()},
-        "started": run.times.started,
-        "when": moment(run.times.started),
-        "took": run.times.took,
-        "duration": duration(run.times.took),
-        "config": texts(own),
-        "facts": _facts(run),
-        "command": run.command,
-        "confusion": _confusion(run),
-    }
-
-
-def _facts(run: Run) -> dict[str, str]:
-    """Texts for the card of a run. Facts that are not known are left out."""
-    times = run.times
-    facts = {
-        "epochs": epochs(run.state, run.epochs),
-        "began": when(times.began),
-        "ended": when(times.ended),
-        "took": duration(times.took),
-        "attempts": str(times.attempts) if times.attempts > 1 else "",
-        "where": run.status.where,
-    }
-    facts["grids"] = ", ".join(run.grids)
-    facts["bits"] = run.state.bits
-    facts["code"] = in_words(run.codes)
-    facts["versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    facts["folder"] = shown_path(run.experiment.folder)
-    log = log_of(run.experiment, run.experiment.job())
-    if log:
-        facts["log"] = shown_path(log)
-    return {name: fact for name, fact in facts.items() if fact}
-
-
-def _common(runs: Sequence[Run]) -> dict[str, Any]:
-    """The values that all runs have in common."""
-    common = dict(runs[0].config)
-    for run in runs[1:]:
-        for key in list(common):  # a copy, as keys are removed
-            # by their text: for Python, true is 1
-            if key not in run.config or text(run.config[key]) != text(common[key]):
-                del common[key]
-    return common
-
-
-def _exact(value: float) -> float | str:
-    """The value, as text if it is a whole number that a browser would round."""
-    is_large = isinstance(value, int) and abs(value) > LARGEST
-    return str(value) if is_large else value
-
-
-def _confusion(run: Run) -> dict[str, Any] | None:
-    """The matrix, or the most frequent confusions [true, given, count] if there are many classes."""
-    matrix = run.experiment.confusion()
-    if matrix is None:
-        return None
-    if len(matrix) <= MOST_CLASSES:
-        return {"matrix": matrix}
-    wrong = []
-    for row, counts in enumerate(matrix):
-        for column, count in enumerate(counts):
-            if row != column and count:
-                wrong.append([row, column, count])
-    wrong.sort(key=lambda triple: -triple[2])
-    return {"most": wrong[:CONFUSIONS], "of": sum(map(sum, matrix))}
-
-
-def _classes(runs: Sequence[Run]) -> dict[str, list[str]]:
-    """The names of the classes that each run told apart, by signature."""
-    found: dict[str, list[str]] = {}
-    for run in runs:
-        inputs = run.experiment.inputs()
-        if isinstance(inputs, dict) and isinstance(inputs.get("classes"), list):
-            found[run.sig] = list(map(str, inputs["classes"]))
-    return found

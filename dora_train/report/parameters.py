@@ -9,6 +9,7 @@ from typing import Any
 from .runs import Run
 
 SEED = "seed"
+PLAIN = (str, int, float, bool, type(None))
 
 
 def differing(runs: Sequence[Run], over: Sequence[str] = ()) -> list[str]:
@@ -31,26 +32,40 @@ def _differing(runs: Sequence[Run]) -> list[str]:
         choices |= run.choices
         named |= run.delta
         configured |= run.config
-    chosen = [values_of(run, choices) for run in runs]
+    chosen = [tuple(identity(run.value(key)) for key in choices) for run in runs]
+    varying = _varying(runs)
     found = []
     for key in named | configured:
-        if _varies(runs, key) and (key in named or not _follows(runs, key, chosen)):
+        if key in varying and (key in named or not _follows(runs, key, chosen)):
             found.append(key)
     return found
 
 
-def _varies(runs: Sequence[Run], key: str) -> bool:
-    first = identity(runs[0].value(key))
-    return any(identity(run.value(key)) != first for run in runs)
+def _varying(runs: Sequence[Run]) -> set[str]:
+    """The keys that do not have the same value in all runs."""
+    first = runs[0].by_key
+    found: set[str] = set()
+    for run in runs:
+        for key in first.keys() - run.by_key.keys():
+            if first[key] is not None:  # a key that is missing is as a blank one
+                found.add(key)
+        for key, value in run.by_key.items():
+            known = first.get(key)
+            # the common case first: there may be thousands of runs
+            if type(value) is type(known) and type(value) in PLAIN and value == known:
+                continue
+            if key not in found and identity(value) != identity(known):
+                found.add(key)
+    return found
 
 
-def _follows(runs: Sequence[Run], key: str, chosen: Sequence[str]) -> bool:
+def _follows(runs: Sequence[Run], key: str, chosen: Sequence[Hashable]) -> bool:
     """Whether runs with the same choices have the same value.
 
     Args:
-        chosen: the choices of each run, as one text.
+        chosen: the choices of each run.
     """
-    by_choice: dict[str, object] = {}
+    by_choice: dict[Hashable, object] = {}
     for run, choice in zip(runs, chosen):
         value = identity(run.value(key))
         if by_choice.setdefault(choice, value) != value:

@@ -60,9 +60,10 @@ def full_key(key: str, runs: Sequence[Run]) -> str:
     Raises:
         UserError: no key ends with it, or several do.
     """
-    known = dict.fromkeys(OWN)
+    known: dict[str, Any] = dict.fromkeys(OWN)
     for run in runs:
-        known |= dict.fromkeys([*run.metrics, *run.keys])
+        for keys in (run.metrics, run.config, run.choices, run.groups):
+            known |= keys
     if key in known:
         return key
     ends = [name for name in known if name.endswith(f".{key}")]

@@ -122,7 +122,7 @@ class Report:
                 )
         return wanted
 
-    @property
+    @cached_property
     def over_keys(self) -> list[str]:
         """The whole keys of `over`."""
         return [query.full_key(key, self.found) for key in self.over]

@@ -108,10 +108,12 @@ class Run:
 
     def value(self, key: str) -> Any:
         """The value of a key, whether it was changed or is the default. None if it has none."""
-        for values in (self.config, self.choices, self.groups):
-            if key in values:
-                return values[key]
-        return None
+        return self.by_key.get(key)
+
+    @cached_property
+    def by_key(self) -> dict[str, Any]:
+        """The values of all keys. The configuration counts first, then the choices."""
+        return {**self.groups, **self.choices, **self.config}
 
     @property
     def keys(self) -> list[str]:

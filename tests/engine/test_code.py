@@ -37,8 +37,8 @@ from dora_train.engine.grid.grids import grid_files
 from dora_train.engine.grid.request import code_before
 from dora_train.engine.watch.board import META, Board, Line, meta
 from dora_train.engine.watch.status import Status
+from dora_train.report.cards import card
 from dora_train.report.diff import differences
-from dora_train.report.page import _run
 from dora_train.report.runs import read
 
 # Parts of the project that only name, store, submit or show runs.
@@ -445,7 +445,7 @@ def test_reports_name_all_codes(tmp_path):
         xp.write_start(2, Start(3, {**start(3, 20, "b", 1).code, "hash": name * 16}, 20))
     runs = read({one: [], other: []}, None)
     words = "aaaaaaaaa (epochs 1-2), bbbbbbbbb + 1 changed file (from epoch 3)"
-    assert _run(runs[0], [], {})["facts"]["code"] == words
+    assert card(runs[0], [], {})["facts"]["code"] == words
     code = differences(*runs)["code"]
     assert code == [("content", f"{'a' * 16}, {'b' * 16}", f"{'a' * 16}, {'c' * 16}")], (
         "the same words, other files"

@@ -24,7 +24,7 @@ from dora_train.engine.experiment.records import Birth, RunState, from_stored
 from dora_train.engine.run import determinism
 from dora_train.engine.run.checks import check_trainer, trainer_keywords
 from dora_train.engine.run.run_log import quieten_lightning
-from dora_train.report.page import _facts
+from dora_train.report.cards import _facts
 from dora_train.report.runs import read
 
 

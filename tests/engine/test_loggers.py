@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from project import QUICK, Project
 
-from dora_train.engine.run.loggers import in_order
+from dora_train.engine.run.loggers import in_order, lightning_loggers
 
 RUN = ["trainer.max_epochs=30", "threads=1", "trainer.accelerator=cpu"]
 
@@ -100,6 +100,18 @@ def test_each_run_once_continuous_over_a_resume_and_with_its_values(project: Pro
     )
     [long] = [xp for xp in project.experiments() if len(xp.history()) == 30]
     assert metrics["valid/acc"] == pytest.approx(long.history()[-1]["valid"]["acc"])
+
+
+def test_no_file_of_hyper_parameters_if_a_module_saved_none(tmp_path: Path):
+    [logger] = lightning_loggers(["tensorboard"], tmp_path, 0)
+    logger.log_metrics({"loss": 1.0}, step=1)
+    logger.save()
+    logger.finalize("success")
+    [events] = tmp_path.iterdir()
+    assert events.name.startswith("events.out.tfevents.") and events.stat().st_size
+    logger.log_hyperparams({"width": 3})
+    logger.save()
+    assert (tmp_path / "hparams.yaml").read_text() == "width: 3\n"
 
 
 def test_wandb_that_is_not_installed(monkeypatch):

@@ -103,6 +103,32 @@ def test_long_curves_are_thinned_and_it_is_said(tmp_path, monkeypatch):
     assert known["stride"] == 8 and numbers == 1000
 
 
+def test_a_thinned_curve_keeps_the_values_of_rare_validations(tmp_path, monkeypatch):
+    made = experiment(tmp_path, {"seed": 1})
+    history = [{"train": {"loss": 1.0 + at}} for at in range(30)]
+    for at in range(4, 30, 5):
+        history[at]["valid"] = {"acc": 0.1 * at}
+    made.write_history(history)
+    monkeypatch.setattr("dora_train.report.curves.MOST_NUMBERS", 6)
+    known = group(Report(tmp_path))
+    assert known["stride"] == 10
+    assert known["curves"]["train.loss"] == [{"mean": [1.0, 11.0, 21.0]}]
+    assert known["curves"]["valid.acc"] == [{"mean": [0.4, 1.4, 2.4]}]
+
+
+def test_a_page_of_many_runs_says_what_it_leaves_out(tmp_path, monkeypatch):
+    for seed in range(4):
+        experiment(tmp_path, {"seed": seed}).write_confusion([[3, 1], [0, 4]])
+    assert group(Report(tmp_path))["left_out"] == ""
+    monkeypatch.setattr("dora_train.report.page.MANY", 3)
+    assert group(Report(tmp_path))["left_out"] == ""
+    monkeypatch.setattr("dora_train.report.page.MOST_DETAILED", 2)
+    known = group(Report(tmp_path))
+    assert "report SIG --html" in known["left_out"]
+    matrices = known["runs"]["columns"]["confusion"]["each"]
+    assert matrices == [{"matrix": [[3, 1], [0, 4]]}] * 2 + [None] * 2
+
+
 def test_nan_and_infinity_leave_gaps(tmp_path):
     made = experiment(tmp_path, {"seed": 1})
     (made.folder / "history.json").write_text(
@@ -397,14 +423,56 @@ def test_one_run_and_five_hundred(tmp_path, chromium, rates, seeds):
     file = written(tmp_path, "sweep")
     with browser.opened() as tab:
         opened = tab.open(file)
-        assert opened.locator(".runs tbody tr").count() == rates * seeds and tab.trouble == []
+        rows = opened.locator(".runs tbody tr")
+        assert rows.count() == min(20, rates * seeds) and tab.trouble == []
         assert opened.locator(".settings tbody tr:visible").count() == (10 if seeds > 1 else 0)
+        if seeds > 1:
+            opened.get_by_role("button", name="all 500 runs").click()
+            assert rows.count() == 500
+
+
+@pytest.mark.slow
+def test_a_page_of_many_runs_holds_the_same(tmp_path, chromium, monkeypatch):
+    mixed(tmp_path)
+    experiment(tmp_path, {"tag": "nan", "seed": 1}, grid="sweep").write_history(
+        [{"train": {"loss": float("nan")}}]
+    )
+    file = written(tmp_path, "sweep")
+    plain = data_of(file)["groups"][0]
+    monkeypatch.setattr("dora_train.report.page.MANY", 3)
+    small = written(tmp_path, "sweep")
+    columns = data_of(small)["groups"][0]
+    assert columns["runs"]["columns"]["state"]["of"] == ["completed", "failed", "new"]
+    assert columns["runs"]["columns"]["command"]["each"]
+    assert columns["runs"]["columns"]["facts"]["rows"]["columns"]["folder"]["sig"]["same"]
+    with browser.opened() as tab:
+        opened = tab.open(small)
+        made = opened.evaluate("page.groups[0]")
+        assert made["runs"] == plain["runs"] and made["settings"] == plain["settings"]
+        assert list(map(list, made["runs"])) == list(map(list, plain["runs"])), "the order of keys"
+        opened.locator(".runs tbody tr").first.click()
+        assert made["runs"][0]["command"] in opened.locator("#card").inner_text()
+        assert tab.trouble == []
+
+
+@pytest.mark.slow
+def test_thousands_of_rows_come_a_thousand_at_a_time(tmp_path, chromium):
+    sweep(tmp_path, rates=4, seeds=3)
+    with browser.opened() as tab:
+        opened = tab.open(written(tmp_path, "sweep"))
+        rows = opened.locator(".runs tbody tr")
+        opened.evaluate("parts[0].most.runs = 5, parts[0].limit()")
+        assert rows.count() == 5
+        opened.evaluate("parts[0].tables.runs.order = Array(1500).fill(parts[0].data.runs).flat()")
+        opened.evaluate("parts[0].limit()")
+        assert opened.locator(".runs-more").inner_text() == "1000 more of 18000 runs"
+        assert tab.trouble == []
 
 
 def test_true_and_one_are_not_a_common_value():
     from types import SimpleNamespace
 
-    from dora_train.report.page import _common
+    from dora_train.report.cards import common_values
 
     runs = [SimpleNamespace(config={"a": 1, "b": value}) for value in (True, 1)]
-    assert _common(runs) == {"a": 1}
+    assert common_values(runs) == {"a": 1}

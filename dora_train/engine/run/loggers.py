@@ -17,6 +17,7 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from ...best_so_far import metrics_of
@@ -37,9 +38,22 @@ def _tensorboard(folder: Path, void: int) -> Logger:
     in_order(folder)
     # A run that starts anew needs the step, too: an attempt before it may have logged, and been
     # killed before it saved.
-    return TensorBoardLogger(
-        str(folder), name="", version="", default_hp_metric=False, purge_step=void
-    )
+    return Events(str(folder), name="", version="", default_hp_metric=False, purge_step=void)
+
+
+class Events(TensorBoardLogger):
+    """TensorBoard's logger. It writes hparams.yaml only if a module saved hyper-parameters.
+
+    Else the file would be empty. The values of an experiment are in birth.json.
+    """
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Bring the events to the disk."""
+        if self.hparams:
+            super().save()
+        else:
+            self.experiment.flush()
 
 
 def in_order(folder: Path) -> None:

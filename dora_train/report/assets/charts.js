@@ -166,6 +166,7 @@ class Curves extends Chart {
   }
 
   frame(width, height) {
+    this.grey = colour("grey"); // asked once, not for each of thousands of curves
     const shown = this.curves.filter((curve, at) => curve && this.ask.shown(at));
     const range = span((shown.length ? shown : this.curves.filter(Boolean)).flatMap(
       (curve) => curve.low ? [...sampled(curve.low), ...sampled(curve.high)] : sampled(curve.mean))) || { low: 0, high: 1 };
@@ -186,7 +187,7 @@ class Curves extends Chart {
 
   line(context, at, width, alpha) {
     const { mean } = this.curves[at];
-    context.strokeStyle = context.fillStyle = this.ask.shade(at) || colour("grey");
+    context.strokeStyle = context.fillStyle = this.ask.shade(at) || this.grey;
     context.globalAlpha = alpha;
     context.lineWidth = width;
     context.lineJoin = "round";
@@ -203,7 +204,7 @@ class Curves extends Chart {
   band(context, at, alpha) {
     const { low, high } = this.curves[at];
     if (!low) return;
-    context.fillStyle = this.ask.shade(at) || colour("grey");
+    context.fillStyle = this.ask.shade(at) || this.grey;
     context.globalAlpha = alpha;
     const inside = low.map((value, epoch) => epoch).filter((epoch) => low[epoch] !== null && (!this.log || low[epoch] > 0));
     context.beginPath();
@@ -306,13 +307,13 @@ class Parallel {
   }
 
   draw() {
-    const { context, width, height } = sheet(this.canvas);
+    const { context, width, height } = sheet(this.canvas), grey = colour("grey");
     this.frame(width, height);
     const order = this.good.map((_, run) => run).sort((a, b) => (this.good[a] ?? -1) - (this.good[b] ?? -1));
     const [low, high] = [colour("low"), colour("high")];
     for (const run of order) {
       const good = this.good[run];
-      context.strokeStyle = good === null ? colour("grey") : Parallel.mix(low, high, good);
+      context.strokeStyle = good === null ? grey : Parallel.mix(low, high, good);
       context.setLineDash(good === null ? [3, 4] : []);
       context.globalAlpha = this.chosen(run) ? (order.length > 100 ? 0.35 + 0.6 * (good ?? 0) : 0.9) : 0.06;
       context.lineWidth = 1.3 + (good ?? 0);

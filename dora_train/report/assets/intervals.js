@@ -10,15 +10,15 @@ function svg(tag, attributes, ...children) {
 
 class Intervals {
   /**
+   * @param box where the rows go
    * @param settings [{name, verdict, behind: [difference, low, high]}], any of the three may be null
    * @param tell(setting or null, x, y): what the pointer is at
    */
-  constructor(settings, tell) {
+  constructor(box, settings, tell) {
     const numbers = settings.flatMap(({ behind }) => behind).filter((value) => value !== null);
     const { low, high } = span([0, ...numbers]), margin = (high - low) * 0.04;
-    Object.assign(this, { low: Math.min(0, low) - margin, high: high + margin });
-    this.rows = settings.map((setting, at) => this.row(setting, (x, y) => tell(x === null ? null : at, x, y)));
-    this.nodes = [...this.rows, this.axis()];
+    Object.assign(this, { box, settings, tell, low: Math.min(0, low) - margin, high: high + margin });
+    this.rows = new Map(); // of the settings that were shown: there may be thousands
   }
 
   /** Where a number is; at an edge if it is beyond. */
@@ -62,15 +62,14 @@ class Intervals {
     return row;
   }
 
-  mark(setting) { this.rows.forEach((row, at) => row.classList.toggle("hot", at === setting)); }
+  mark(setting) { for (const [at, row] of this.rows) row.classList.toggle("hot", at === setting); }
 
-  /** Leave what `visible` says, at most so many. */
+  /** Show what `visible` says, at most so many. */
   only(visible, most) {
-    let count = 0;
-    this.rows.forEach((row, at) => {
-      const fits = visible(at);
-      count += fits;
-      row.hidden = !fits || count > most;
-    });
+    const left = this.settings.map((_, at) => at).filter(visible).slice(0, most);
+    for (const at of left) {
+      if (!this.rows.has(at)) this.rows.set(at, this.row(this.settings[at], (x, y) => this.tell(x === null ? null : at, x, y)));
+    }
+    this.box.replaceChildren(...left.map((at) => this.rows.get(at)), this.axis());
   }
 }

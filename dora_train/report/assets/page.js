@@ -1,6 +1,7 @@
 // The page: its heading, an overview of its groups, and a part for each. `page` is what page.py put there.
 
 const page = JSON.parse(byId("data").textContent);
+for (const group of page.groups) Object.assign(group, { runs: records(group.runs), settings: records(group.settings) });
 
 function heading() {
   byId("counts").textContent = `${page.counts} · made ${page.made}`;
@@ -29,12 +30,13 @@ function makePart(data) {
 heading();
 const parts = page.groups.map(makePart);
 overview(parts);
-const draw = () => parts.forEach((part) => part.draw());
+let width = null; // of the charts that were drawn
+const draw = () => { width = document.body.clientWidth; parts.forEach((part) => part.draw()); };
 draw();
 byId("card").addEventListener("click", (event) => { if (event.target === byId("card")) byId("card").close(); });
 byId("card").addEventListener("close", () => history.replaceState(null, "", location.pathname + location.search));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-new ResizeObserver(draw).observe(document.body);
+new ResizeObserver(() => { if (document.body.clientWidth !== width) draw(); }).observe(document.body);
 for (const part of parts) {
   const linked = part.data.runs.findIndex((run) => run.sig === location.hash.slice(1));
   if (linked >= 0) part.openCard(linked);

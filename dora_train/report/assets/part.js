@@ -3,17 +3,19 @@
 const COLOURS = 8;
 const VERDICTS = ["best", "undecided", "worse"];
 const FIRST = { settings: 10, runs: 20 }; // rows of a table, before one asks for more
+const MORE = 1000; // rows that one gets at once
 const AXES = 8; // of the parallel coordinates, before one asks for more
 
 class Part {
   /** @param data what page.py put there for this group; @param root an <article> of the template */
   constructor(data, root) {
-    Object.assign(this, { data, root, chosen: null, charts: [], trials: [], parallel: null, intervals: null });
+    Object.assign(this, { data, root, most: { ...FIRST }, texts: new Map(), chosen: null, charts: [], trials: [], parallel: null, intervals: null });
     this.find = (name) => root.querySelector(`.${name}`);
     this.grouped = data.settings.some((setting) => setting.runs.length > 1);
     this.settingOf = [];
     data.settings.forEach((setting, at) => setting.runs.forEach((run) => { this.settingOf[run] = at; }));
     this.at = new Map(data.runs.map((run, place) => [run, place]));
+    this.settingAt = new Map(data.settings.map((setting, place) => [setting, place]));
     this.heading();
     this.tables = { runs: this.runsTable(), settings: this.grouped ? this.settingsTable() : null };
     if (this.grouped) {
@@ -23,11 +25,11 @@ class Part {
     this.drawTrials();
     this.drawCurves();
     this.drawParallel(AXES);
-    for (const name of ["settings-more", "runs-more"]) {
-      this.find(name).addEventListener("click", () => { this.find(name).dataset.all = "yes"; this.limit(); });
+    for (const name of ["settings", "runs"]) {
+      this.find(`${name}-more`).addEventListener("click", () => { this.most[name] += MORE; this.limit(); });
     }
     this.find("parallel-more").addEventListener("click", () => { this.drawParallel(Infinity); this.draw(); });
-    this.find("filter").addEventListener("input", () => this.choose());
+    this.find("filter").addEventListener("input", () => this.limit());
     root.querySelectorAll(".wide").forEach(markEdges);
     this.limit();
   }
@@ -74,7 +76,7 @@ class Part {
     ].filter(({ title }) => title !== "missing" || settings.some((row) => row.missing))
       .filter(({ title }) => title !== "verdict" || settings.some((row) => row.verdict));
     return new Table(this.find("settings"), columns, settings, {
-      sorted: () => this.choose(), opens: (row) => this.openCard(row.runs[0]), over: (row) => this.highlight(row === null ? null : place.get(row)) });
+      sorted: () => this.limit(), opens: (row) => this.openCard(row.runs[0]), over: (row) => this.highlight(row === null ? null : place.get(row)) });
   }
 
   runsTable() {
@@ -94,7 +96,7 @@ class Part {
     ];
     columns.find(({ title }) => title === "when").counts = () => false; // the newest is not the best
     return new Table(this.find("runs"), columns, data.runs, {
-      sorted: () => this.choose(), opens: (run) => this.openCard(this.at.get(run)),
+      sorted: () => this.limit(), opens: (run) => this.openCard(this.at.get(run)),
       over: (run) => this.highlight(run === null ? null : this.settingOf[this.at.get(run)], run === null ? null : this.at.get(run)) });
   }
 
@@ -151,6 +153,7 @@ class Part {
     this.find("name").hidden = !data.name;
     this.find("name").textContent = data.name;
     this.find("base").textContent = sharedText(data.base);
+    this.find("left-out").textContent = data.left_out;
     this.find("verdict").textContent = data.conclusion;
     this.find("remarks").textContent = data.remarks.join(" ");
     if (!data.additions.length) return;
@@ -164,15 +167,14 @@ class Part {
     if (!settings.some((setting) => setting.verdict !== "best" && setting.behind[1] !== null)) return;
     this.find("intervals-part").hidden = false;
     this.find("intervals-title").textContent = `How far behind the best, in ${spoken(compared)}`;
-    this.intervals = new Intervals(settings, (...what) => this.overInterval(...what));
-    this.find("intervals").replaceChildren(...this.intervals.nodes);
+    this.intervals = new Intervals(this.find("intervals"), settings, (...what) => this.overInterval(...what));
   }
 
   drawCurves() {
     const { data } = this, names = Object.keys(data.curves);
     if (!names.length) return;
     this.find("curves-section").hidden = false;
-    const thinned = data.stride > 1 ? ` Every ${data.stride}. ${data.axis} is drawn.` : "";
+    const thinned = data.stride > 1 ? ` Every ${data.stride}. ${data.axis} is drawn, or the next one with a value.` : "";
     const many = data.settings.length > COLOURS ? ` The best ${COLOURS} are in colour.` : "";
     this.find("curves-note").textContent = (this.grouped ? `A line is the mean of a setting's runs, its band reaches from the lowest to the highest.` : "A line is a run.") + many + thinned;
     const ask = { shade: (setting) => this.shade(setting), shown: (setting) => this.shown(setting) };
@@ -206,9 +208,10 @@ class Part {
     this.find("parallel-note").textContent = `A line is a run, the ${dark ? "brighter" : "darker"} the better; dashed: no result. Drag along an axis to choose, click it to let go.`;
     const values = data.runs.map((run) => run.metrics[data.metric] ?? null);
     const known = values.filter((value) => value !== null).sort((a, b) => a - b);
+    const first = new Map(known.map((value, at) => [value, at]).reverse()); // of equal values
     const good = values.map((value) => {
       if (value === null) return null;
-      const share = known.length < 2 ? 1 : known.indexOf(value) / (known.length - 1);
+      const share = known.length < 2 ? 1 : first.get(value) / (known.length - 1);
       return data.modes[data.metric] === "min" ? 1 - share : share;
     });
     const choose = (runs) => { this.chosen = runs; this.choose(); };
@@ -216,31 +219,37 @@ class Part {
     this.parallel = new Parallel(this.find("parallel"), [...axes, { title: spoken(data.metric), numeric: true, values }], good, (...what) => this.overLine(...what), choose);
   }
 
-  /** Show what the axes and the words leave. */
+  /** Show what the axes leave. */
   choose() {
     this.limit();
     this.charts.forEach((chart) => chart.draw());
   }
 
+  /** What one can find a run by, in small letters. */
+  text(run) {
+    if (!this.texts.has(run)) {
+      const values = this.data.parameters.map(({ key, title }) => `${title}=${run.values[key]} ${key}=${run.values[key]}`).join(" ");
+      this.texts.set(run, `${run.sig} ${run.state} ${run.cause} ${values} `.toLowerCase());
+    }
+    return this.texts.get(run);
+  }
+
   /** The first rows that are left, and a button for the others. */
   limit() {
     const { data } = this, words = this.find("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
-    const text = (run) => `${run.sig} ${run.state} ${run.cause} ${data.parameters.map(({ key, title }) => `${title}=${run.values[key]} ${key}=${run.values[key]}`).join(" ")} `.toLowerCase();
-    const left = (run) => (this.chosen === null || this.chosen.has(this.at.get(run))) && words.every((word) => text(run).includes(word));
+    const left = (run) => (this.chosen === null || this.chosen.has(this.at.get(run))) && words.every((word) => this.text(run).includes(word));
     const count = this.atMost("runs", left);
     this.find("shown").textContent = count === data.runs.length ? "" : `${count} of ${data.runs.length}`;
     if (!this.tables.settings) return;
-    this.atMost("settings", (setting) => this.shown(data.settings.indexOf(setting)));
-    if (this.intervals) this.intervals.only((at) => this.shown(at), this.most("settings"));
+    this.atMost("settings", (setting) => this.shown(this.settingAt.get(setting)));
+    if (this.intervals) this.intervals.only((at) => this.shown(at), this.most.settings);
   }
-
-  most(name) { return this.find(`${name}-more`).dataset.all ? Infinity : FIRST[name]; }
 
   /** Show the first rows of a table that are left, and say how many there are. */
   atMost(name, left) {
-    const more = this.find(`${name}-more`), count = this.tables[name].only(left, this.most(name));
-    more.hidden = count <= this.most(name);
-    more.textContent = `all ${count} ${name}`;
+    const more = this.find(`${name}-more`), count = this.tables[name].only(left, this.most[name]);
+    more.hidden = count <= this.most[name];
+    more.textContent = count <= this.most[name] + MORE ? `all ${count} ${name}` : `${MORE} more of ${count} ${name}`;
     return count;
   }
 

@@ -11,6 +11,7 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+const ORDER = new Intl.Collator(undefined, { numeric: true });
 const spoken = (metric) => metric.replace(".", " ");
 
 /**
@@ -34,10 +35,9 @@ class Table {
       return make("th", { scope: "col", class: Table.classes(column) }, button);
     }));
     this.body = make("tbody");
-    this.lines = new Map(rows.map((row) => [row, this.line(row)]));
-    this.rowOf = new Map([...this.lines].map(([row, line]) => [line, row]));
+    this.lines = new Map(); // of the rows that were shown: a page may have thousands
+    this.order = rows;
     element.replaceChildren(make("thead", {}, head), this.body);
-    this.fill(rows);
   }
 
   static classes(column, best = false) {
@@ -69,31 +69,26 @@ class Table {
     this.by = at;
     const sign = this.down ? -1 : 1;
     const empty = (value) => value === null || value === undefined || value === "" || Number.isNaN(value);
-    this.fill([...this.rows].sort((a, b) => {
+    this.order = [...this.rows].sort((a, b) => {
       const [x, y] = [column.value(a), column.value(b)];
       if (empty(x) || empty(y)) return empty(x) - empty(y);
       if (typeof x === "number" && typeof y === "number") return sign * (x - y);
-      return sign * String(x).localeCompare(String(y), undefined, { numeric: true });
-    }));
+      return sign * ORDER.compare(String(x), String(y));
+    });
     this.sorted();
     this.element.querySelectorAll("th").forEach((head, other) => {
       if (other === at) head.setAttribute("aria-sort", this.down ? "descending" : "ascending"); else head.removeAttribute("aria-sort");
     });
   }
 
-  fill(rows) {
-    this.body.replaceChildren(...rows.map((row) => this.lines.get(row)));
-  }
-
-  /** Leave what `visible` says, at most so many; how many there are. */
-  only(visible, most = Infinity) {
-    let count = 0;
-    for (const line of this.body.children) {
-      const fits = visible(this.rowOf.get(line));
-      count += fits;
-      line.hidden = !fits || count > most;
-    }
-    return count;
+  /** Show what `visible` says, at most so many; how many there are. */
+  only(visible, most) {
+    const left = this.order.filter(visible);
+    this.body.replaceChildren(...left.slice(0, most).map((row) => {
+      if (!this.lines.has(row)) this.lines.set(row, this.line(row));
+      return this.lines.get(row);
+    }));
+    return left.length;
   }
 }
 
