@@ -55,9 +55,15 @@ def prepare_model(network: nn.Module, train: Batches) -> None:
         network.whiten_patches(train.examples(PREPARED_ON))
 
 
-def small(num_classes: int, width: int = 32) -> nn.Module:
-    """Three convolutions and an average: some 50,000 parameters, for images of 8 to 32 pixels."""
+def small(num_classes: int, width: int = 32, depth: int = 3) -> nn.Module:
+    """Three convolutions and an average: some 50,000 parameters, for images of 8 to 32 pixels.
+
+    Args:
+        depth: the number of convolutions, 3 or more.
+    """
     _check_width(width)
+    if not (isinstance(depth, int) and depth >= 3):
+        raise ValueError(f"model_args.depth={depth}: it takes a whole number of layers, 3 or more.")
 
     def block(channels: int, features: int, stride: int) -> nn.Sequential:
         convolution = nn.Conv2d(channels, features, 3, stride, padding=1, bias=False)
@@ -66,7 +72,7 @@ def small(num_classes: int, width: int = 32) -> nn.Module:
     return nn.Sequential(
         block(3, width, 1),
         block(width, 2 * width, 2),
-        block(2 * width, 2 * width, 1),
+        *[block(2 * width, 2 * width, 1) for _ in range(depth - 2)],
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
         nn.Linear(2 * width, num_classes),

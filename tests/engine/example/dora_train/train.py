@@ -48,11 +48,13 @@ def training_is_sound(task, optim, schedule, trainer, loss):
 def as_stored(config):
     """The configuration of an older experiment, with the values that today's new keys had then."""
     config = {"task": "images", **config}
-    if config.get("data") and config["task"] == "images":
-        config["data"] = with_rules(config["data"])
-    if config["task"] == "images":
-        config = {"test": {"mirror": False}, **config}
-        config["optim"] = {"matrix_lr": 0.02, **(config.get("optim") or {})}
+    if config["task"] != "images":
+        return config
+    config = {"test": {"mirror": False}, **config}
+    if config.get("data"):
+        config["data"] = {"share": 1.0, **with_rules(config["data"])}
+    if config.get("optim"):
+        config["optim"] = {"matrix_lr": 0.02, **config["optim"]}
     return config
 
 

@@ -192,3 +192,24 @@ def split(
         for part, rows in zip(("valid", "test", "train"), pieces):
             parts[part].append(rows)
     return {part: torch.cat(chosen).sort().values for part, chosen in parts.items()}
+
+
+def thinned(rows: Tensor, labels: Tensor, share: float) -> Tensor:
+    """About the same share of each class, at least one of each. A smaller share is part of a larger.
+
+    Args:
+        rows: [n] int64, of one part.
+        labels: [N] int64, of the whole set.
+        share: 0 .. 1.
+
+    Returns:
+        [m] int64: some of the rows, in their order.
+    """
+    if share == 1:
+        return rows
+    chosen = []
+    for label in labels[rows].unique().tolist():
+        members = rows[labels[rows] == label]
+        count = max(1, round(share * len(members)))
+        chosen.append(members[permutation(len(members), "share", SPLIT_SEED, label)[:count]])
+    return torch.cat(chosen).sort().values

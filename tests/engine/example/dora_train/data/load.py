@@ -21,7 +21,7 @@ from .batches import Batches
 from .datasets import cifar10, digits, fashion_mnist, mnist
 from .image_folder import image_folder, listed
 from .image_list import RULES, check_root
-from .images import PARTS, Contents, Images
+from .images import PARTS, Contents, Images, thinned
 from .inputs import Inputs
 
 __all__ = ["DATASETS", "Batches", "Data", "DataError", "check_data", "load_data"]
@@ -87,6 +87,7 @@ def load_data(
     crop: int | None = None,
     flip: bool | str | None = None,
     cutout: int = 0,
+    share: float = 1.0,
     **own: Any,
 ) -> Data:
     """The data set `name`, in batches of `batch_size` over all ranks.
@@ -95,22 +96,26 @@ def load_data(
         augment: whether the training images are augmented at all.
         seed: of the order and the augmentation.
         crop, flip, cutout: as in augment.py. None: as it suits the data set, see `Images.suits`.
+        share: of the training images that is used, the same ones whatever the seed. Validation and
+            test stay whole, and mean and std are those of all training images.
         own: the data set's own keywords, as the function of that name takes them.
 
     Raises:
         ValueError: see `check_data`.
         DataError: files are missing, unreadable or cannot be downloaded.
     """
-    check_data(name, batch_size, augment, crop=crop, flip=flip, cutout=cutout, **own)
+    check_data(name, batch_size, augment, crop=crop, flip=flip, cutout=cutout, share=share, **own)
     images = DATASETS[name](**own)
     mean, std = images.statistics()
 
     def batches(part: str, shuffle: bool = False, changes: Augmentation | None = None) -> Batches:
-        rows, labels = images.parts[part], images.labels[images.parts[part]]
+        rows = images.parts[part]
+        if part == "train":
+            rows = thinned(rows, images.labels, share)
         return Batches(
             images.source,
             rows,
-            labels,
+            images.labels[rows],
             batch_size,
             mean,
             std,
@@ -160,6 +165,7 @@ def check_data(
     crop: int | None = None,
     flip: bool | str | None = None,
     cutout: int = 0,
+    share: float = 1.0,
     **own: Any,
 ) -> None:
     """Check that `load_data` can take this, without loading or downloading anything.
@@ -194,10 +200,12 @@ def check_data(
             raise ValueError(
                 f"data.{key}={own[key]}: it takes the path of a folder, e.g. ./{own[key]}."
             )
-    share = own.get("valid", 0.1)
-    if not (isinstance(share, (int, float)) and 0 < share < 0.5):
+    if not (isinstance(share, (int, float)) and 0 < share <= 1):
+        raise ValueError(f"data.share={share}: it takes more than 0, and 1 at the most.")
+    held_out = own.get("valid", 0.1)
+    if not (isinstance(held_out, (int, float)) and 0 < held_out < 0.5):
         raise ValueError(
-            f"data.valid={share}: it takes a share of the training set between 0 and 0.5, e.g. 0.1."
+            f"data.valid={held_out}: it takes a share of the training set between 0 and 0.5, e.g. 0.1."
         )
     if own.get("rules", 1) not in RULES:
         raise ValueError(f"data.rules={own['rules']}: it takes {' or '.join(map(str, RULES))}.")

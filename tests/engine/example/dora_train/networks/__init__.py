@@ -1,2 +1,2 @@
-"""What model.py needs to offer torchvision's classifiers: networks that take images of any size
-(any_size.py), and their trained weights (pretrained.py)."""
+"""Networks that model.py offers: airbench for small images, and torchvision's classifiers for images
+of any size (any_size.py) with their trained weights (pretrained.py)."""
