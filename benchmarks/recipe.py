@@ -76,9 +76,7 @@ def bare(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
     """The vanilla loop, without anything."""
     optimizer = build_optimizer(network.parameters(), **cfg.optim)
     is_mixed = cfg.trainer.precision == "bf16-mixed"
-    layout = torch.channels_last if cfg.channels_last else torch.contiguous_format
     for images, labels in timed.epoch():
-        images = images.to(memory_format=layout)
         with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
             loss = F.cross_entropy(
                 network(images), labels, label_smoothing=cfg.loss.label_smoothing
