@@ -135,7 +135,7 @@ class GridProject:
         for name, line, short in [
             ("grid/healing.py", "FIRST_WAIT = 10.0", "FIRST_WAIT = 0.2"),
             ("watch/live.py", "POLITE = 30.0", "POLITE = 1.0"),
-            ("watch/live.py", "REDRAW = 2.0", "REDRAW = 0.3"),
+            ("watch/live.py", "REDRAW = 1.0", "REDRAW = 0.3"),
             ("jobs/slurm.py", "PERIOD = 30 ", "PERIOD = 1 "),
         ]:
             path = self.folder / "dora_train" / "engine" / name
