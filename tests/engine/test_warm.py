@@ -25,6 +25,7 @@ from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import State
 from dora_train.engine.jobs.executor import Order, Phase
+from dora_train.engine.jobs.queue.ahead import compile_project
 
 COUNTED = "open({path!r}, 'a').write('imported\\n')\n"
 
@@ -171,6 +172,23 @@ def test_a_program_sees_what_it_sees_in_a_new_python(both, here: Starts):
 def test_it_ends_as_a_new_python_does(both, line: str):
     fork, new = both(line)
     assert fork == new
+
+
+@pytest.mark.parametrize("variable", ["", "PYTHONDONTWRITEBYTECODE"])
+def test_the_project_is_compiled_while_the_libraries_are_imported(tmp_path: Path, variable: str):
+    program = tmp_path / "dora_train" / "engine" / "job.py"
+    other = tmp_path / "tests" / "program.py"
+    for path in (program, other):
+        path.parent.mkdir(parents=True)
+        path.write_text("first = 1\n")
+    (program.parent / "broken.py").write_text("def\n")
+    job = {"python": sys.executable, "program": [str(other)], "env": {variable: "1"}}
+    compile_project(job)
+    compile_project(job | {"program": [str(program)], "python": "/another/python"})
+    assert not list(tmp_path.rglob("*.pyc"))
+    compile_project(job | {"program": [str(program)]})
+    compiled = [path.name.partition(".")[0] for path in tmp_path.rglob("*.pyc")]
+    assert compiled == ([] if variable else ["job"])
 
 
 def test_the_libraries_are_imported_once_for_all(here: Starts):

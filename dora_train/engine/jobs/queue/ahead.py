@@ -7,11 +7,15 @@ only: see runner.py.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import select
 import signal
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .files import raw
 from .queue import Queue
@@ -39,6 +43,9 @@ def start_ahead(queue: Queue, jobs: list[Taken]) -> str:
     if pid == 0:
         _import_ahead(queue, jobs, told)
     os.close(told)
+    first = queue.job(jobs[0].number)
+    if first is not None:
+        compile_project(first)
     trouble = _trouble(pid, heard)
     os.close(heard)
     for job in list(jobs):
@@ -47,6 +54,19 @@ def start_ahead(queue: Queue, jobs: list[Taken]) -> str:
             job.close()
             jobs.remove(job)
     return trouble if jobs else ""
+
+
+def compile_project(job: Mapping[str, Any]) -> None:
+    """Compile the files of the project that a job runs. Otherwise each of the first jobs would.
+
+    This process has nothing else to do while the other one imports the libraries.
+    """
+    if "PYTHONDONTWRITEBYTECODE" in job["env"] or raw(job["python"]) != os.fsencode(sys.executable):
+        return
+    program = Path(os.fsdecode(raw(job["program"][0])))
+    if program.parts[-2:] == ("engine", "job.py"):
+        # what cannot be compiled or written is left out
+        compileall.compile_dir(program.parents[1], quiet=2)
 
 
 def _trouble(pid: int, heard: int) -> str:
