@@ -53,7 +53,7 @@ class Machine:
             "CUDA_VISIBLE_DEVICES": "0,1",
         }
 
-    def wait(self, predicate, timeout: float = 60):
+    def wait(self, predicate, timeout: float = 180):
         """The first true value of `predicate`."""
         end = time.monotonic() + timeout
         while not (value := predicate()):
