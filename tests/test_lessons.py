@@ -30,7 +30,4 @@ def test_a_page_is_short_and_shows_its_grid(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_grid_can_be_run_again(page: Path, project: Project):
     plan = project.dora("grid", f"lessons.{page.stem}", "--dry_run")
-    settings = [line for line in page.read_text().splitlines() if re.match(r"\| .*\d", line)]
-    count = int(re.search(r"\+ (\d+) new", plan)[1])
-    seeds = count / len(settings)
-    assert count >= 36 and seeds in (3, 5), plan
+    assert int(re.search(r"\+ (\d+) new", plan)[1]) >= 60, plan
