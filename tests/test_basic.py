@@ -147,7 +147,7 @@ def test_names_are_safe_and_tell_experiments_apart(one: dict, other: dict):
         (["--epochs", "0"], "--epochs and --threads take 1 or more"),
         (["--optim", "sdg"], "argument --optim: invalid choice: 'sdg' (choose from"),
         (["--model", "resnet1"], 'unknown model "resnet1": did you mean resnet18'),
-        (["--model-args", "depth=3"], "unexpected keyword argument 'depth'"),
+        (["--model-args", "heads=3"], "unexpected keyword argument 'heads'"),
         (["--model-args", "depth"], 'argument --model-args: "depth" is not KEY=VALUE'),
         (["--data-args", "corp=3"], "data.corp: digits has no such key"),
         (["--data", "digit"], 'unknown data set "digit": did you mean digits?'),

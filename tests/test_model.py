@@ -203,7 +203,7 @@ def test_weights_that_there_are_not():
     [
         ("resnet19", {}, "did you mean resnet1"),
         ("qqqq", {}, "small, or one of the"),
-        ("small", {"depth": 3}, "small cannot be built with depth=3"),
+        ("small", {"heads": 3}, "small cannot be built with heads=3"),
         ("resnet18", {"width": 3}, "resnet18 cannot be built with width=3"),
         ("resnet18", {"stem": "cifar"}, "stem=cifar: it takes imagenet"),
         ("resnet18", {"image_size": 64}, "model_args.resize"),
