@@ -50,8 +50,9 @@ def measure(trained: Trained) -> dict[str, float]:
     precision = precision_on_cpu(config["trainer"].get("precision"))
     loss = config.get("loss") or {"label_smoothing": 0.0}
     network = copy.deepcopy(trained.network)  # the precision may convert it
-    mirror = mirrors(config)
-    classifier = Classifier(network, config["optim"], config["schedule"], loss, mirror)
+    classifier = Classifier(network, config["optim"], config["schedule"], loss)
+    if mirrors(config):  # the Classifier of an older project has no such keyword
+        classifier.mirror = True
     module: Any = precision.convert_module(classifier).eval()
     averages = Averages()
     for number, batch in enumerate(itertools.islice(test.epoch(), batches)):

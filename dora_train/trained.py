@@ -25,7 +25,7 @@ from .engine.experiment.folder import Experiment
 from .engine.experiment.records import Birth, State
 from .engine.files import is_whole
 from .engine.words import shown_path
-from .model import build_untrained, of_both_sides
+from .model import build_untrained
 
 log = logging.getLogger("dora_train")
 BATCH_SIZE = 64
@@ -63,7 +63,9 @@ class Trained:
         mirror = mirrors(self.config)
         for images, _ in self.inputs.batches(files, BATCH_SIZE, workers_for(files)).epoch():
             with torch.inference_mode():
-                logits = of_both_sides(self.network, images) if mirror else self.network(images)
+                logits = self.network(images)
+                if mirror:  # as `of_both_sides` of model.py
+                    logits = (logits + self.network(images.flip(3))) / 2
             best = logits.softmax(1).max(1)
             for label, probability in zip(best.indices.tolist(), best.values.tolist()):
                 yield self.classes[label], probability
