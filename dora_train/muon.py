@@ -37,10 +37,13 @@ class Muon(torch.optim.SGD):
         momentum: float,
         weight_decay: float,
     ):
-        every = list(parameters)
-        matrices = [parameter for parameter in every if parameter.ndim > 1][:-1]
-        chosen = set(matrices)
-        rest = [parameter for parameter in every if parameter not in chosen]
+        matrices: list[Parameter] = []
+        rest: list[Parameter] = []
+        for parameter in parameters:
+            kind = matrices if parameter.ndim > 1 else rest
+            kind.append(parameter)
+        rest += matrices[-1:]  # the outputs
+        del matrices[-1:]
         # SGD adds no momentum to what `step` has made of theirs
         own = {"lr": matrix_lr, "momentum": 0, "nesterov": False, "muon": momentum}
         groups: list[dict[str, Any]] = [{"params": rest}, {"params": matrices, **own}]

@@ -8,12 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from forked import Run
+from PIL import Image
 from project import QUICK, Project, same_run
 from torch.nn import functional as F
 
+import dora_train
 from dora_train.data import load_data
 from dora_train.data.augment import Augmentation
 from dora_train.model import build_model, of_both_sides, prepare_model
@@ -145,7 +148,7 @@ def test_logits_are_those_of_both_sides():
 
 
 def test_a_run_says_so_and_is_measured_and_resumed_with_the_same_bits(
-    project: Project, tmp_path: Path
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     text = project.dora("run", *ALL)
     assert "(averaged over mirrored images)" in text.splitlines()[-3]
@@ -157,6 +160,19 @@ def test_a_run_says_so_and_is_measured_and_resumed_with_the_same_bits(
         text=True,
     )
     assert json.loads(measured.stdout) == project.xp.result()["test"], measured.stderr
+    monkeypatch.setenv("DORA_DIR", str(project.out))
+    trained = dora_train.load(project.xp.sig)
+    # a network that tells the sides apart, as that of a few steps hardly does
+    trained.network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10))
+    file = tmp_path / "one.png"
+    Image.fromarray(np.tile(np.arange(0, 240, 30, dtype=np.uint8), (8, 1))).save(file)
+    [(images, _)] = trained.inputs.batches([str(file)], 1, 0).epoch()
+    with torch.inference_mode():
+        wanted = of_both_sides(trained.network, images).softmax(1).max().item()
+        of_one_side = trained.network(images).softmax(1).max().item()
+    [(_, probability)] = trained.classify([file])
+    assert probability == pytest.approx(wanted, abs=1e-7)
+    assert abs(probability - of_one_side) > 1e-5
     again = Project(tmp_path / "again")
     often = "checkpoint.every_minutes=0.000001"
     assert Run(again, "run", *ALL, often, fault=("step", 3, signal.SIGKILL)).wait() != 0
