@@ -3,9 +3,10 @@
 `python benchmarks/recipe.py experiment=cifar10_quick data.folder=FOLDER`.
 
 Both train epochs of the recipe in one process, in turns: the same network, data in memory,
-augmentation, precision and optimizer. The loop does nothing else. Ours is the trainer of `dora run`
-with all its callbacks, its metrics, its average of the weights, TensorBoard, CSV and the checkpoint
-at the end of the epoch. Neither validates. The clock runs from the third batch to the end.
+augmentation, precision and optimizer, on the device that a run would take. The loop does nothing
+else. Ours is the trainer of `dora run` with all its callbacks, its metrics, its average of the
+weights, TensorBoard, CSV and the checkpoint at the end of each epoch. Neither validates. The clock
+runs from the third batch to the end.
 """
 
 from __future__ import annotations
@@ -35,22 +36,23 @@ from dora_train.data import load_data
 from dora_train.data.batches import Batch, Batches
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import RunState
+from dora_train.engine.run import determinism
 from dora_train.engine.run import session as sessions
 from dora_train.engine.run.history import History
 from dora_train.engine.run.loaders import TrainLoader
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.signals import Signals
-from dora_train.engine.run.trainer import build_trainer
+from dora_train.engine.run.trainer import build_trainer, prepare
 from dora_train.model import build_model, prepare_model
 from dora_train.module import Classifier
 from dora_train.optim import build_optimizer
 from dora_train.train import main as train_main
 
-WARM = 2  # batches before the clock starts
+WARM = 2  # batches of the first epoch before the clock starts
 
 
 class Timed:
-    """The batches of one epoch. It notes when the first one that counts was asked for."""
+    """The batches of some epochs. It notes when the first one that counts was asked for."""
 
     def __init__(self, batches: Batches, steps: int):
         self.batches, self.steps, self.began = batches, steps, 0.0
@@ -64,26 +66,40 @@ class Timed:
     def epoch(self, *place: int) -> Iterator[Batch]:
         for step, batch in enumerate(itertools.islice(self.batches.epoch(*place), self.steps)):
             yield batch
-            if step + 1 == WARM:
-                self.began = time.perf_counter()
+            if step + 1 == WARM and not self.began:
+                self.began = now()
 
-    def images(self) -> int:
+    def images(self, epochs: int) -> int:
         """How many are trained while the clock runs."""
-        return sum(map(self.size_of, range(WARM, self.steps)))
+        sizes = list(map(self.size_of, range(self.steps)))
+        return epochs * sum(sizes) - sum(sizes[:WARM])
+
+
+def now() -> float:
+    """The time in seconds, once a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def bare(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
     """The vanilla loop, without anything."""
+    network.to(timed.batches.made_on)
+    if cfg.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.compile:
+        network.compile()
     optimizer = build_optimizer(network.parameters(), **cfg.optim)
-    is_mixed = cfg.trainer.precision == "bf16-mixed"
-    for images, labels in timed.epoch():
-        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
-            loss = F.cross_entropy(
-                network(images), labels, label_smoothing=cfg.loss.label_smoothing
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    kind, is_mixed = timed.batches.made_on.type, cfg.trainer.precision == "bf16-mixed"
+    for epoch in range(cfg.trainer.max_epochs):
+        for images, labels in timed.epoch(epoch):
+            with torch.autocast(kind, torch.bfloat16, enabled=is_mixed):
+                loss = F.cross_entropy(
+                    network(images), labels, label_smoothing=cfg.loss.label_smoothing
+                )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
 
 def ours(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
@@ -96,6 +112,7 @@ def ours(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
         )
         module = Classifier(network, cfg.optim, cfg.schedule, cfg.loss)
         trainer = build_trainer(cfg, session, module, History("valid.acc", "max", 0, 1), 1)
+        prepare(module, cfg, trainer)
         trainer.fit(module, TrainLoader(timed, Ranks(), trainer))
 
 
@@ -104,12 +121,16 @@ def speed(way: Any, cfg: Any, data: Any, steps: int) -> float:
     seed_all("weights", cfg.seed)
     network = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
     prepare_model(network, data.train)
-    if cfg.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     timed = Timed(data.train, steps)
     way(cfg, network, timed)
-    return timed.images() / (time.perf_counter() - timed.began)
+    return timed.images(cfg.trainer.max_epochs) / (now() - timed.began)
+
+
+def where(device: torch.device, threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{threads} thread(s)"
 
 
 def main() -> None:
@@ -118,12 +139,19 @@ def main() -> None:
     )
     parser.add_argument("overrides", nargs="+", help="as for `dora run`")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--steps", type=int, default=0, help="of an epoch; 0: all")
     given = parser.parse_args()
-    fixed = ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.accelerator=cpu"]
+    fixed = [f"trainer.max_epochs={given.epochs}", "trainer.limit_val_batches=0"]
     cfg = train_main.get_xp([*given.overrides, *fixed]).cfg
     torch.set_num_threads(cfg.threads)
+    determinism.ask(cfg)
+    device = torch.device("cpu")
+    if determinism.on_cuda(cfg):
+        device = torch.device("cuda")
+        torch.use_deterministic_algorithms(cfg.deterministic, warn_only=True)
     data = load_data(**cfg.data, seed=cfg.seed)
+    data.train.to(device)
     steps = min(given.steps or len(data.train), len(data.train))
     found: dict[Any, list[float]] = {bare: [], ours: []}
     for number in range(given.rounds):
@@ -132,7 +160,8 @@ def main() -> None:
             found[way].append(speed(way, cfg, data, steps))
     ratios = [our / plain for our, plain in zip(found[ours], found[bare], strict=True)]
     print(
-        f"{' '.join(given.overrides)}: {cfg.threads} thread(s), {steps} steps, {given.rounds} rounds; "
+        f"{' '.join(given.overrides)}: {where(device, cfg.threads)}, {given.epochs} epochs of {steps} "
+        f"steps, {given.rounds} rounds; "
         f"torch {torch.__version__}, Lightning {pl.__version__}\n"
         f"bare {statistics.median(found[bare]):,.0f} images/s, ours {statistics.median(found[ours]):,.0f}; "
         f"ours / bare {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})"

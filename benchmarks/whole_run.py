@@ -7,7 +7,8 @@ what each does around a step. Ours is the trainer of `dora run` with all its cal
 history, TensorBoard, CSV and the bar of a terminal; stock Lightning logs loss and accuracy by
 `self.log` at each step and epoch to TensorBoard, with its bar and its checkpoint. The loop alone is
 Lightning's as `dora run` has it, with no callback, no logger and no metric: what is there in any
-case. The clock runs from the tenth batch until `fit` returns, the epoch's checkpoint included.
+case. The clock runs from the tenth batch until `fit` returns, the epoch's checkpoint included. With
+`--gpu`, network and batches are on a GPU, and the clock waits until it has done what it was given.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from dora_train.module import Classifier  # noqa: E402
 from dora_train.train import main as train_main  # noqa: E402
 
 WARM = 10  # batches before the clock starts
+DEVICES = {"cpu": "cpu", "gpu": "cuda"}  # of an accelerator of Lightning
 
 
 class Ready:
@@ -64,7 +66,7 @@ class Ready:
     def __iter__(self) -> Iterator[Batch]:
         for step in range(self.steps):
             if step == WARM:
-                self.began = time.perf_counter()
+                self.began = now()
             yield self.batches[step % len(self.batches)]
 
     def epoch(self, *_: int) -> Iterator[Batch]:
@@ -72,6 +74,19 @@ class Ready:
 
     def size_of(self, index: int) -> int:
         return len(self.batches[index % len(self.batches)][1])
+
+
+def now() -> float:
+    """The time in seconds, once a GPU has done what it was given."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def accelerator(network: torch.nn.Module) -> str:
+    """Lightning's name for the device that has the network."""
+    kind = next(network.parameters()).device.type
+    return next(name for name, device in DEVICES.items() if device == kind)
 
 
 class Plain(pl.LightningModule):
@@ -115,9 +130,8 @@ def bare(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
 
 
 def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
-    cfg = train_main.get_xp(
-        ["trainer.max_epochs=1", "trainer.limit_val_batches=0", "trainer.accelerator=cpu"]
-    ).cfg
+    device = f"trainer.accelerator={accelerator(network)}"
+    cfg = train_main.get_xp(["trainer.max_epochs=1", "trainer.limit_val_batches=0", device]).cfg
     experiment = Experiment(folder / "00000000")
     experiment.folder.mkdir(parents=True)
     console = Console(file=open(os.devnull, "w"), force_terminal=True)
@@ -132,7 +146,8 @@ def ours(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
 def alone(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
     trainer = pl.Trainer(
         max_epochs=1,
-        accelerator="cpu",
+        accelerator=accelerator(network),
+        devices=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -146,7 +161,8 @@ def alone(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
 def stock(network: torch.nn.Module, ready: Ready, folder: Path) -> None:
     trainer = pl.Trainer(
         max_epochs=1,
-        accelerator="cpu",
+        accelerator=accelerator(network),
+        devices=1,
         logger=TensorBoardLogger(str(folder)),
         enable_model_summary=False,
         default_root_dir=str(folder),
@@ -169,12 +185,12 @@ def seconds_a_step(way: Callable, network: torch.nn.Module, ready: Ready) -> flo
     with tempfile.TemporaryDirectory() as folder:
         network.train()
         way(network, ready, Path(folder))
-        return (time.perf_counter() - ready.began) / (len(ready) - WARM)
+        return (now() - ready.began) / (len(ready) - WARM)
 
 
 def measure(width: int, steps: int, rounds: int, batches: list[Batch]) -> str:
     """A row of the table: medians of the rounds. The four take turns in each round."""
-    network = build_model("small", 10, 8, width=width)
+    network = build_model("small", 10, 8, width=width).to(batches[0][0].device)
     ways = (bare, ours, alone, stock)
     found = []
     for number in range(rounds + 1):  # the first round warms up
@@ -207,13 +223,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=5.0, help="of an epoch, about")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gpu", action="store_true")
     given = parser.parse_args()
     keep_memory()
     torch.set_num_threads(given.threads)
     os.environ["OMP_NUM_THREADS"] = str(given.threads)
-    batches = list(load_data("digits", 64).train.epoch())[:-1]
+    data = load_data("digits", 64).train.to("cuda" if given.gpu else "cpu")
+    batches = list(data.epoch())[:-1]
+    where = torch.cuda.get_device_name() if given.gpu else f"{given.threads} thread(s)"
     print(
-        f"batches of 64 digits, {given.threads} thread(s), {given.rounds} rounds; torch {torch.__version__}, "
+        f"batches of 64 digits, {where}, {given.rounds} rounds; torch {torch.__version__}, "
         f"Lightning {pl.__version__}\n"
     )
     print(
@@ -221,7 +240,7 @@ def main() -> None:
         f"ours / stock |\n|{' --- |' * 7}"
     )
     for width in given.widths:
-        network = build_model("small", 10, 8, width=width)
+        network = build_model("small", 10, 8, width=width).to(batches[0][0].device)
         probe = seconds_a_step(bare, network, Ready(batches, 40))
         print(
             measure(width, max(100, int(given.seconds / probe)), given.rounds, batches), flush=True

@@ -273,7 +273,7 @@ def test_jobs_may_share_a_gpu(here: Here, monkeypatch):
     """The emptiest GPU first, as many jobs on it as each of them allows, and no more."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     here.jobs, here.per_gpu = None, 2
-    assert here.executor.limits == (4, 4)
+    assert here.executor.limits({1}) == (4, 4)
     shared = [here.run("sleep 60", gres="gpu:1") for _ in range(5)]
     given = [["3"], ["5"], ["3"], ["5"], ()]
     here.machine.wait(lambda: [here.info(job).gpus for job in shared] == given)
@@ -318,11 +318,29 @@ def test_visible_gpus(monkeypatch, given, names):
 
 def test_the_limit_is_one_a_gpu_else_what_the_cores_hold(here: Here, monkeypatch):
     monkeypatch.setattr(local, "cores", lambda: 7)
-    assert (Local(threads=(2, 2)).limits, Local(threads=(9, 9)).limits) == ((3, 3), (1, 1))
-    assert Local(5).limits == (5, 5)
-    assert Local(threads=(1, 3), why="so").where() == "on this machine (so), 2 to 7 jobs at a time"
+    assert Local(threads=(2, 2)).limits({0}) == (3, 3)
+    assert Local(threads=(9, 9)).limits({0}) == (1, 1)
+    assert Local(5).limits({0, 1}) == (5, 5)
+    assert (
+        Local(threads=(1, 3), why="so").where({0}) == "on this machine (so), 2 to 7 jobs at a time"
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert Local(threads=(2, 2), why="so").where() == "on this machine (so), 2 jobs at a time"
+    few, many = Local(threads=(2, 2), why="so"), Local(threads=(1, 3), why="so", per_gpu=2)
+    assert few.where({1}) == "on this machine (so), 2 jobs at a time"
+    assert few.where({2}) == "on this machine (so), 1 job at a time"
+    assert many.where({1}) == "on this machine (so), 4 jobs at a time"
+    assert few.where({0, 1}) == "on this machine (so), 2 to 3 jobs at a time"
+
+
+def test_jobs_without_a_gpu_on_a_machine_with_one_are_told_so(here: Here, monkeypatch):
+    """`dora run` takes the GPU that it sees. A job takes none, unless it asks for one."""
+    monkeypatch.setattr(local, "cores", lambda: 16)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    said = Local(why="so").where({0})
+    assert said == (
+        "on this machine (so), 16 jobs at a time, on the CPU (slurm.gpus=1: each on a GPU)"
+    )
+    assert Local(why="so").where({0, 1}) == "on this machine (so), 1 to 16 jobs at a time"
 
 
 def test_as_many_at_a_time_as_the_cores_hold(here: Here, monkeypatch):
@@ -858,7 +876,7 @@ def test_where_jobs_go(monkeypatch, key, variable, name, words):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setenv("DORA_CLUSTER", variable)
     chosen = places.chosen({"cluster": key, "local": {"jobs": 3}})
-    assert chosen.name == name and words in chosen.where()
+    assert chosen.name == name and words in chosen.where({0})
 
 
 def test_an_unknown_word_is_refused(monkeypatch):

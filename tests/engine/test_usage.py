@@ -131,6 +131,28 @@ def test_a_run_on_a_gpu(monkeypatch, clock):
     assert (usage.gpus, usage.gpu_busy, usage.gpu_memory, usage.energy) == (1, 10.0, 5, 60.0)
 
 
+def test_a_short_run_on_a_gpu(monkeypatch, clock):
+    """CUDA starts after the first measurement, and the run ends before the next one is due."""
+    nvml(monkeypatch, [sample(1, 50)], [100.0, 160.0, 190.0])
+    started = [False]
+    cuda = SimpleNamespace(
+        is_initialized=lambda: started[0],
+        current_device=lambda: 0,
+        get_device_properties=lambda index: SimpleNamespace(uuid="1"),
+        max_memory_reserved=lambda: 5,
+    )
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(module, "Processors", lambda: SimpleNamespace(joules=lambda cpu: None))
+    meter = Meter(0, 1, lambda usage: None)
+    meter.measure()
+    started[0] = True
+    clock.now += 1
+    meter.measure()
+    clock.now += 5
+    meter.measure(now=True, done=True)
+    assert (meter.usage.gpus, meter.usage.energy) == (1, 90.0)
+
+
 def test_the_counters_of_the_processors(tmp_path, monkeypatch):
     busy = [100.0, 110.0, 120.0, 130.0, 140.0]
     monkeypatch.setattr("dora_train.engine.run.energy._busy", lambda: busy.pop(0))

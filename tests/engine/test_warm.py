@@ -227,7 +227,7 @@ def test_what_lies_in_the_project_is_never_shared(here: Starts, monkeypatch):
         ("import os; os._exit(5)", "their import ended with exit code 5"),
         ("import os; os.kill(os.getpid(), 9)", "was ended by signal 9"),
         ("import threading, time; threading.Thread(target=time.sleep, args=[99], daemon=True)"
-         ".start()", "a library has started threads"),
+         ".start()", "RuntimeError: broken has started threads"),
     ],
 )  # fmt: skip
 def test_if_the_import_fails_each_job_imports_for_itself_and_says_so(here: Starts, code, why):

@@ -92,7 +92,7 @@ def _submit(main: Experiments, decision: Decision, executor: Executor) -> None:
     if not outcome.submitted:
         raise UserError(f"{xp.sig}: {outcome.trouble}")
     reason = f"   {action.reason}" if action.reason else ""
-    job = f"job {outcome.job_id} {executor.where()}"
+    job = f"job {outcome.job_id} {executor.where({decision.wish.slurm.gpus})}"
     print(f"{SIGNS[action.verb]} {xp.sig}  {main.get_name(xp)}   {job}{reason}", flush=True)
 
 

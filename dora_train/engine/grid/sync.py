@@ -127,7 +127,9 @@ class Sync:
         needs_executor = any(action.verb.submits or action.stops for action in actions)
         blocked = bool(missing) and needs_executor
         if not args.silent and (args.dry_run or not blocked):
-            where = "" if missing else self.executor.where()
+            submitted = [action.sig for action in actions if action.verb.submits]
+            gpus = {inventory.slurm[sig].gpus for sig in submitted}
+            where = "" if missing else self.executor.where(gpus)
             jobs = number_of_jobs(inventory, actions)
             print_plan(command.grid, actions, _names(command, inventory), where, jobs)
         if args.dry_run:

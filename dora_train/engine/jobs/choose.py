@@ -5,7 +5,7 @@ it. A job that was submitted before belongs to the executor that got it, whateve
 Its id tells which one that is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class Places:
     def queue(self) -> str:
         return self._chosen.queue
 
-    def where(self) -> str:
-        return self._chosen.where()
+    def where(self, gpus: Collection[int]) -> str:
+        return self._chosen.where(gpus)
 
     def missing(self) -> str:
         return self._chosen.missing()

@@ -5,7 +5,7 @@ The state of an *experiment* is decided in watch/status.py. There are two execut
 queue/executor.py. choose.py chooses one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -114,8 +114,12 @@ class Executor(Protocol):
     def queue(self) -> str:
         """The name of the cluster or of the local queue. Empty if there is none."""
 
-    def where(self) -> str:
-        """Where jobs go, and why: "on SLURM (sbatch found, ...)"."""
+    def where(self, gpus: Collection[int]) -> str:
+        """Where jobs go, and why: "on SLURM (sbatch found, ...)".
+
+        Args:
+            gpus: how many GPUs the jobs ask for, each number once. Empty: no job is submitted.
+        """
 
     def missing(self) -> str:
         """Why nothing can be submitted from here, in a few words. Empty if it can."""

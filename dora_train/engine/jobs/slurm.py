@@ -7,7 +7,7 @@ answer the phase is `UNKNOWN`, which is never taken for an end. One `Slurm` serv
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class Slurm:
     def queue(self) -> str:
         return self._cluster[0]
 
-    def where(self) -> str:
+    def where(self, gpus: Collection[int]) -> str:
         return f'on SLURM ({self._why}, cluster "{self.queue}")'
 
     def missing(self) -> str:

@@ -116,6 +116,7 @@ class Session:
             epoch: the first one that is trained, from 1.
             step: optimizer steps before it.
         """
+        self.meter.measure()
         if not self.ranks.is_first:
             return
         start = Start(epoch, self.code, step, self.added, versions())

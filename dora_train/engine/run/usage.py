@@ -54,8 +54,10 @@ class Meter:
             done: whether the run has reached its end.
         """
         since = time.monotonic() - self._measured
-        # The first measurement is taken at once: the run may be killed before the next one.
-        if since < EVERY and not now and self._has_measured:
+        # The first measurement is taken at once: the run may be killed before the next one. So is
+        # the first one with a GPU, whose counters began earlier than this run.
+        is_due = now or since >= EVERY or not self._has_measured
+        if not is_due and (self.usage.gpus or not _uses_gpu()):
             return
         self._has_measured = True
         self._measured += since
@@ -78,11 +80,9 @@ class Meter:
         self._add_energy(joules)
 
     def _measure_gpu(self, since: float) -> None:
-        # Only if the run has imported torch and uses the GPU: a measurement must not start CUDA.
-        torch = sys.modules.get("torch")
-        if torch is None or not torch.cuda.is_initialized():
+        if not _uses_gpu():
             return
-        usage = self.usage
+        torch, usage = sys.modules["torch"], self.usage
         if not usage.gpus:
             usage.gpus = 1  # each rank has one GPU
             uuid = getattr(
@@ -104,6 +104,12 @@ class Meter:
     def _add_energy(self, joules: float | None) -> None:
         if joules is not None:
             self.usage.energy = (self.usage.energy or 0.0) + joules
+
+
+def _uses_gpu() -> bool:
+    """Whether the run has imported torch and uses a GPU. Asking must not start CUDA."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _workers() -> list[psutil.Process]:

@@ -12,7 +12,7 @@ import shutil
 import socket
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -48,8 +48,8 @@ class Local:
     """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
-        jobs: how many jobs run at the same time. None: `per_gpu` for each GPU. Without GPUs, as
-            many as the cores can hold.
+        jobs: how many jobs run at the same time. None: `per_gpu` for each GPU, and as many jobs
+            without a GPU as the cores can hold.
         threads: the smallest and the largest number of threads of a job.
         why: why jobs run on this machine, in a few words.
         preload: the libraries that are imported once for all jobs. None: each job imports its own.
@@ -80,8 +80,12 @@ class Local:
     def queue(self) -> str:
         return self._queue.id()
 
-    def where(self) -> str:
-        return f"on this machine ({self._why}), {in_words(self.limits)} at a time"
+    def where(self, gpus: Collection[int]) -> str:
+        text = f"on this machine ({self._why}), {in_words(self.limits(gpus))} at a time"
+        # `dora run` takes the GPU that it sees, and a job only one that it asks for.
+        if self.gpus and set(gpus) == {0}:
+            text += ", on the CPU (slurm.gpus=1: each on a GPU)"
+        return text
 
     @cached_property
     def _missing(self) -> str:
@@ -137,11 +141,19 @@ class Local:
         """
         return chosen_of(visible_gpus(), self._only)
 
-    @cached_property
-    def limits(self) -> tuple[int, int]:
-        """The smallest and the largest number of jobs that run at the same time."""
-        number = self._jobs or len(self.gpus) * self._per_gpu
-        return (number, number) if number else held_by_cores(*self._threads, cores())
+    def limits(self, gpus: Collection[int]) -> tuple[int, int]:
+        """The smallest and the largest number of jobs that run at the same time.
+
+        Args:
+            gpus: how many GPUs the jobs ask for, each number once.
+        """
+        if self._jobs:
+            return self._jobs, self._jobs
+        places = len(self.gpus) * self._per_gpu
+        held = [max(1, places // number) for number in gpus if number]
+        if 0 in gpus or not held:
+            held += held_by_cores(*self._threads, cores())
+        return min(held), max(held)
 
     # --- submit, cancel ---
 
@@ -174,7 +186,7 @@ class Local:
             share["room"] = cores()
         order.folder.mkdir(parents=True, exist_ok=True)
         job = {
-            "limit": self.limits[0],
+            "limit": self._jobs or 1,  # not read if there is `room`
             "ranks": ranks,
             "env": environment_of(order, by_index=gpus > 0),
             **share,

@@ -67,9 +67,9 @@ class Libraries:
         for name in names:
             if importlib.util.find_spec(name.partition(".")[0]) is not None:
                 importlib.import_module(name)
-        trouble = _trouble_of_a_fork()
-        if trouble:
-            raise RuntimeError(trouble)
+                trouble = _trouble_of_a_fork()
+                if trouble:
+                    raise RuntimeError(f"{name} {trouble}")
         self.kind = kind
 
     def fit(self, kind: str) -> bool:
@@ -114,20 +114,29 @@ def is_installed(file: str) -> bool:
 
 
 def _trouble_of_a_fork() -> str:
-    """Why a fork of this process cannot do everything that a new process can. Empty if it can."""
-    # OpenBLAS starts threads when it is imported. It ends them before a fork, and later starts them
-    # again. So this process forks once, and then counts the threads that are left.
-    pid = os.fork()
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    if len(os.listdir("/proc/self/task")) > 1:
-        return "a library has started threads, and a fork would not have them"
+    """Why a fork of this process cannot do everything that a new process can. Empty if it can.
+
+    The text follows the name of the library that was imported last.
+    """
     for fd in os.listdir("/proc/self/fd"):
         # The driver opens this device when CUDA starts. A fork could not use CUDA then.
         if os.path.realpath(f"/proc/self/fd/{fd}").startswith("/dev/nvidia-uvm"):
-            return "a library has started CUDA, and a fork could not use it"
+            return "has started CUDA, and a fork could not use it"
+    # OpenBLAS starts threads when it is imported. It ends them before a fork, and later starts them
+    # again. So this process forks once, and then counts the threads that are left.
+    if _has_threads():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        if _has_threads():
+            return "has started threads, and a fork would not have them"
     return ""
+
+
+def _has_threads() -> bool:
+    """Whether this process has more than one thread."""
+    return len(os.listdir("/proc/self/task")) > 1
 
 
 def forget_the_project() -> None:
