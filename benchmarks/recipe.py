@@ -6,7 +6,9 @@ Both train epochs of the recipe in one process, in turns: the same network, data
 augmentation, precision and optimizer, on the device that a run would take. The loop does nothing
 else. Ours is the trainer of `dora run` with all its callbacks, its metrics, its average of the
 weights, TensorBoard, CSV and the checkpoint at the end of each epoch. Neither validates. The clock
-runs from the third batch to the end.
+runs from the third batch to the end. The time of a step is the time between two batches that are
+asked for. Its median does not see the pauses that other programs cause. What is left is the end of
+the epochs.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -52,10 +54,16 @@ WARM = 2  # batches of the first epoch before the clock starts
 
 
 class Timed:
-    """The batches of some epochs. It notes when the first one that counts was asked for."""
+    """The batches of some epochs.
+
+    Attributes:
+        began: when the first batch that counts was asked for. 0: not yet.
+        seconds: of each step, but for the last one of an epoch.
+    """
 
     def __init__(self, batches: Batches, steps: int):
         self.batches, self.steps, self.began = batches, steps, 0.0
+        self.seconds: list[float] = []
 
     def __len__(self) -> int:
         return self.steps
@@ -64,10 +72,14 @@ class Timed:
         return self.batches.size_of(index)
 
     def epoch(self, *place: int) -> Iterator[Batch]:
+        asked = 0.0
         for step, batch in enumerate(itertools.islice(self.batches.epoch(*place), self.steps)):
             yield batch
             if step + 1 == WARM and not self.began:
                 self.began = now()
+            before, asked = asked, time.perf_counter()
+            if step >= WARM:
+                self.seconds.append(asked - before)
 
     def images(self, epochs: int) -> int:
         """How many are trained while the clock runs."""
@@ -116,15 +128,20 @@ def ours(cfg: Any, network: torch.nn.Module, timed: Timed) -> None:
         trainer.fit(module, TrainLoader(timed, Ranks(), trainer))
 
 
-def speed(way: Any, cfg: Any, data: Any, steps: int) -> float:
-    """Images per second."""
+class Speed(NamedTuple):
+    rate: float  # images per second
+    step: float  # the median, in seconds
+
+
+def speed(way: Any, cfg: Any, data: Any, steps: int) -> Speed:
     seed_all("weights", cfg.seed)
     network = build_model(cfg.model, data.num_classes, data.image_size, **cfg.model_args)
     prepare_model(network, data.train)
     network.train()
     timed = Timed(data.train, steps)
     way(cfg, network, timed)
-    return timed.images(cfg.trainer.max_epochs) / (now() - timed.began)
+    rate = timed.images(cfg.trainer.max_epochs) / (now() - timed.began)
+    return Speed(rate, statistics.median(timed.seconds))
 
 
 def where(device: torch.device, threads: int) -> str:
@@ -153,19 +170,30 @@ def main() -> None:
     data = load_data(**cfg.data, seed=cfg.seed)
     data.train.to(device)
     steps = min(given.steps or len(data.train), len(data.train))
-    found: dict[Any, list[float]] = {bare: [], ours: []}
+    found: dict[Any, list[Speed]] = {bare: [], ours: []}
     for number in range(given.rounds):
         order = (bare, ours) if number % 2 else (ours, bare)
         for way in order:
             found[way].append(speed(way, cfg, data, steps))
-    ratios = [our / plain for our, plain in zip(found[ours], found[bare], strict=True)]
+    pairs = list(zip(found[ours], found[bare], strict=True))
     print(
         f"{' '.join(given.overrides)}: {where(device, cfg.threads)}, {given.epochs} epochs of {steps} "
         f"steps, {given.rounds} rounds; "
         f"torch {torch.__version__}, Lightning {pl.__version__}\n"
-        f"bare {statistics.median(found[bare]):,.0f} images/s, ours {statistics.median(found[ours]):,.0f}; "
-        f"ours / bare {statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})"
+        f"images/s: bare {median_of(found[bare], 'rate'):,.0f}, ours {median_of(found[ours], 'rate'):,.0f}; "
+        f"ours / bare {spread([our.rate / plain.rate for our, plain in pairs])}\n"
+        f"ms a step: bare {1000 * median_of(found[bare], 'step'):.2f}, "
+        f"ours {1000 * median_of(found[ours], 'step'):.2f}; "
+        f"bare / ours {spread([plain.step / our.step for our, plain in pairs])}"
     )
+
+
+def median_of(speeds: list[Speed], name: str) -> float:
+    return statistics.median(getattr(one, name) for one in speeds)
+
+
+def spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})"
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class Project:
             "PYTHONDONTWRITEBYTECODE": "1",
             "COLUMNS": "120",
             "DORA_QUEUE": f"{out}.queue",
+            "CUDA_VISIBLE_DEVICES": "",  # the same runs on a machine with a GPU
             **(env or {}),
         }
 

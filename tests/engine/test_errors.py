@@ -74,6 +74,16 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
     assert "torch sees no such device" in output and not project.out.exists()
 
 
+@pytest.mark.parametrize("gpus, advice", [(None, "nvidia-smi"), (0, "slurm.gpus=1")])
+def test_a_job_that_asked_for_no_gpu_is_told_how(gpus: int | None, advice: str, monkeypatch):
+    from dora_train.engine.run.checks import check_accelerator
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError) as refused:
+        check_accelerator("cuda", gpus)
+    assert advice in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "given, said",
     [

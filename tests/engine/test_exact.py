@@ -992,13 +992,15 @@ def test_another_device_is_said(stored: dict[str, Any], words: str):
     assert said == (f"{words}: floating point may differ from here on" if words else "")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 @pytest.mark.parametrize("point", ["in a batch", "in validation", "in the test"])
-def test_killed_on_a_gpu(point: str, project: Project, tmp_path: Path):
-    args = [*TINY, "trainer.accelerator=gpu", "trainer.deterministic=true", EVERY_STEP]
+def test_killed_on_a_gpu(point: str, precision: str, project: Project, tmp_path: Path):
+    args = [*TINY, "trainer.accelerator=gpu", f"trainer.precision={precision}", EVERY_STEP]
     whole = Project(tmp_path / "whole")
     for each in (whole, project):
-        each.env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what deterministic algorithms ask for
+        del each.env["CUDA_VISIBLE_DEVICES"]
     finish(whole, args)
     killed_by(POINTS[point], project, args)
     finish(project, args)

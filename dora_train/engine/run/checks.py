@@ -35,7 +35,7 @@ def check_run(cfg: DictConfig) -> None:
     in_job = environment.this_job().token != ""
     check_accelerator(
         str(cfg.trainer.get("accelerator", "auto")),
-        int(cfg.slurm.gpus) if in_job else 0,
+        int(cfg.slurm.gpus) if in_job else None,
         bool(cfg.trainer.get("sync_batchnorm")),
     )
     if _on_mps(cfg):
@@ -209,11 +209,13 @@ def counted(limit: int | float, batches: int) -> int:
     return int(batches * limit)
 
 
-def check_accelerator(accelerator: str, gpus_of_job: int = 0, sync_batchnorm: bool = False) -> None:
+def check_accelerator(
+    accelerator: str, gpus_of_job: int | None = None, sync_batchnorm: bool = False
+) -> None:
     """Refuse a run that needs a GPU if torch sees none: nothing trains on the CPU in silence.
 
     Args:
-        gpus_of_job: the GPUs that the job was given.
+        gpus_of_job: the GPUs that the job was given. None: it is not a job.
 
     Raises:
         UserError: there is no such device.
@@ -226,9 +228,11 @@ def check_accelerator(accelerator: str, gpus_of_job: int = 0, sync_batchnorm: bo
         "auto": True,
     }
     if not there.get(accelerator, True):
+        advice = "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take trainer.accelerator=auto"
+        if gpus_of_job == 0:
+            advice = "a job gets the GPUs that it asks for: slurm.gpus=1"
         raise UserError(
-            f"trainer.accelerator={accelerator}: torch sees no such device here.",
-            "look at nvidia-smi and CUDA_VISIBLE_DEVICES, or take trainer.accelerator=auto",
+            f"trainer.accelerator={accelerator}: torch sees no such device here.", advice
         )
     if sync_batchnorm and (accelerator == "cpu" or not torch.cuda.is_available()):
         raise UserError("trainer.sync_batchnorm=true: torch synchronises batch norm on GPUs only.")
