@@ -508,9 +508,7 @@ def test_a_run_classifies_without_its_data_set(project: Project, tmp_path: Path)
 
 @pytest.mark.slow
 def test_a_run_cut_short_is_used_as_far_as_it_came(project: Project):
-    project.killed(
-        "dora", "run", "threads=1", "trainer.max_epochs=500", epoch=2, signum=signal.SIGKILL
-    )
+    project.killed("run", "threads=1", "trainer.max_epochs=500", epoch=2, signum=signal.SIGKILL)
     done = run(project, project.xp.sig)
     assert done.returncode == 0 and set(json.loads(done.stdout)) == {"loss", "acc"}, done.stderr
     assert (

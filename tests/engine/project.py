@@ -99,23 +99,23 @@ class Project:
         assert right, f"dora {' '.join(args)} ended with {ended}:\n{output}"
         return output
 
-    def killed(self, *command: str, epoch: int, signum: int, delay: float = 0.0) -> tuple[int, str]:
-        """Start a run, send it a signal once it has finished `epoch` epochs (and `delay` seconds
-        passed).
+    def killed(self, *args: str, epoch: int, signum: int, delay: float = 0.0) -> tuple[int, str]:
+        """Start `dora ARGS`, and send it a signal once it has finished `epoch` epochs (and `delay`
+        seconds passed).
 
         Returns:
             (exit code, output); the signal is checked to have hit a living process.
         """
-        process = self.start(*command)
+        run = Run(self, *args)
         deadline = time.monotonic() + 120
         while not any(len(xp.history()) >= epoch for xp in self.experiments()):
-            assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+            assert run.poll() is None and time.monotonic() < deadline, run.text
             time.sleep(0.005)
         time.sleep(delay)
-        assert process.poll() is None, "it had ended before the signal"
-        process.send_signal(signum)
-        output = process.communicate(timeout=120)[0]
-        return process.returncode, output
+        assert run.kill(signum), "it had ended before the signal"
+        code, output = run.wait(), run.text
+        run.output.unlink()
+        return code, output
 
     def wait_for_checkpoint(self, process: subprocess.Popen) -> None:
         """Until `last.ckpt` of the one experiment is there."""

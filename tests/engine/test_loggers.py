@@ -77,7 +77,7 @@ def hparams_tab(folder: Path) -> list[tuple[dict, dict]]:
 
 @pytest.mark.slow
 def test_each_run_once_continuous_over_a_resume_and_with_its_values(project: Project):
-    project.killed("dora", "run", "optim.lr=0.2", *RUN, epoch=3, signum=signal.SIGKILL)
+    project.killed("run", "optim.lr=0.2", *RUN, epoch=3, signum=signal.SIGKILL)
     project.dora("run", "optim.lr=0.2", *RUN)
     project.dora("run", "optim.lr=0.1", *QUICK)
     grid = project.out / "grids" / "mine"
@@ -128,7 +128,7 @@ def test_wandb_offline_loses_nothing_to_a_kill_and_goes_on_under_the_signature(p
     pytest.importorskip("wandb", reason="pip install -r requirements-extra.txt")
     project.env |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "WANDB_DIR": str(project.out)}
     run = ["run", "logger=[csv,wandb]", *RUN]
-    project.killed("dora", *run, epoch=3, signum=signal.SIGKILL)
+    project.killed(*run, epoch=3, signum=signal.SIGKILL)
     project.dora(*run)
     _, file = sorted((project.xp.folder / "wandb").glob(f"offline-run-*-{project.xp.sig}/*.wandb"))
     assert epochs_in(file) == list(range(1, 31))

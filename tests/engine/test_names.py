@@ -17,7 +17,7 @@ GRID = (
 
 @pytest.mark.slow
 def test_two_experiments_of_one_signature_are_not_mixed(copy: Project):
-    copy.killed("dora", "run", TWINS[0], epoch=1, signum=signal.SIGTERM)
+    copy.killed("run", TWINS[0], epoch=1, signum=signal.SIGTERM)
     before = copy.xp.history()
     output = copy.dora("run", TWINS[1], code=1)
     assert output.startswith("XP 3eb933f3 is the name of another experiment already: seed=74759.")
@@ -32,7 +32,7 @@ def test_two_experiments_of_one_signature_are_not_mixed(copy: Project):
 @pytest.mark.slow
 def test_a_key_that_came_since_is_a_line_and_no_stop(copy: Project):
     argv = ["data.batch_size=16", "trainer.max_epochs=3", "threads=1"]
-    copy.killed("dora", "run", *argv, epoch=1, signum=signal.SIGTERM)
+    copy.killed("run", *argv, epoch=1, signum=signal.SIGTERM)
     copy.edit("conf/engine.yaml", "stop_on_nan: true", "novelty: 3\nstop_on_nan: true")
     output = copy.dora("run", *argv)
     assert (

@@ -96,7 +96,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
     name: str, project: Project, reference: Project
 ):
     signum = getattr(signal, name)
-    code, output = project.killed("dora", "run", *SIX, epoch=2, signum=signum, delay=0.05)
+    code, output = project.killed("run", *SIX, epoch=2, signum=signum, delay=0.05)
     assert code == (-9 if name == "SIGKILL" else 128 + signum), output
     assert project.xp.state().state is not State.COMPLETED
     if name != "SIGKILL":
@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(
 def test_tensorboard_is_continuous_over_a_resume(project: Project, reference: Project):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    project.killed("dora", "run", *SIX, epoch=3, signum=signal.SIGKILL)
+    project.killed("run", *SIX, epoch=3, signum=signal.SIGKILL)
     project.dora("run", *SIX)
     events = EventAccumulator(str(project.xp.folder)).Reload()
     steps = [event.step for event in events.Scalars("valid/acc")]
@@ -203,9 +203,9 @@ def test_a_signal_to_one_of_two_ranks_ends_both(project: Project):
         "2",
         "trainer.accelerator=cpu",
         "threads=1",
-        "trainer.max_epochs=60",
+        "trainer.max_epochs=20",
     ]
-    code, output = project.killed("dora", *args, epoch=2, signum=signal.SIGTERM)
+    code, output = project.killed(*args, epoch=2, signum=signal.SIGTERM)
     assert code == 143, output
     assert project.xp.state().state is State.INTERRUPTED
     assert "resumed at epoch" in project.dora("run", "-f", project.xp.sig, "--", code=0)
@@ -214,19 +214,18 @@ def test_a_signal_to_one_of_two_ranks_ends_both(project: Project):
 @pytest.mark.slow
 def test_a_second_run_says_who_holds_it(project: Project):
     args = ["run", "trainer.max_epochs=200", "threads=1"]
-    first = project.start("dora", *args)
+    first = Run(project, *args)
     while not any(xp.history() for xp in project.experiments()):
-        assert first.poll() is None
+        assert first.poll() is None, first.text
         time.sleep(0.01)
     output = project.dora(*args, code=1)
     assert re.match(
         r"XP [0-9a-f]{8} is running on .*, process \d+, since .* \(epoch \d+ of 200\)\.", output
     )
     assert f"dora info -f {project.xp.sig} -C" in output
-    assert f"process {first.pid}" in project.dora("info", "-f", project.xp.sig)
+    assert f"process {first.process.pid}" in project.dora("info", "-f", project.xp.sig)
     assert "asked to stop" in project.dora("info", "-f", project.xp.sig, "-C")
-    first.communicate(timeout=60)
-    assert first.returncode == 143
+    assert first.wait(60) == 143, first.text
     assert "cancelled" in project.dora("info", "-f", project.xp.sig)
 
 
@@ -289,7 +288,7 @@ def test_max_steps_resumes_to_the_same_bits(project: Project, tmp_path):
     args = ["run", "threads=1", "trainer.max_steps=100", "trainer.max_epochs=-1"]
     undisturbed = Project(tmp_path / "undisturbed")
     undisturbed.dora(*args)
-    project.killed("dora", *args, epoch=2, signum=signal.SIGTERM)
+    project.killed(*args, epoch=2, signum=signal.SIGTERM)
     project.dora(*args)
     same_run(project.xp, undisturbed.xp)
 

@@ -32,11 +32,12 @@ from .surroundings import (
     as_text,
     cores,
     environment_of,
-    held_by_cores,
+    held,
     in_words,
     share_of,
     start_by_fork,
     umask,
+    without_gpus,
 )
 
 PHASES = {PENDING: Phase.PENDING, RUNNING: Phase.RUNNING, OVER: Phase.OVER}
@@ -48,8 +49,7 @@ class Local:
     """Queues jobs on this machine, with the methods of `executor.Executor`.
 
     Args:
-        jobs: how many jobs run at the same time. None: `per_gpu` for each GPU, and as many jobs
-            without a GPU as the cores can hold.
+        jobs: how many jobs run at the same time. None: as many as GPUs and cores can hold.
         threads: the smallest and the largest number of threads of a job.
         why: why jobs run on this machine, in a few words.
         preload: the libraries that are imported once for all jobs. None: each job imports its own.
@@ -82,10 +82,7 @@ class Local:
 
     def where(self, gpus: Collection[int]) -> str:
         text = f"on this machine ({self._why}), {in_words(self.limits(gpus))} at a time"
-        # `dora run` takes the GPU that it sees, and a job only one that it asks for.
-        if self.gpus and set(gpus) == {0}:
-            text += ", on the CPU (slurm.gpus=1: each on a GPU)"
-        return text
+        return text + without_gpus(gpus, self.gpus)
 
     @cached_property
     def _missing(self) -> str:
@@ -142,18 +139,10 @@ class Local:
         return chosen_of(visible_gpus(), self._only)
 
     def limits(self, gpus: Collection[int]) -> tuple[int, int]:
-        """The smallest and the largest number of jobs that run at the same time.
-
-        Args:
-            gpus: how many GPUs the jobs ask for, each number once.
-        """
+        """The smallest and the largest number of jobs at a time, if they ask for so many GPUs."""
         if self._jobs:
             return self._jobs, self._jobs
-        places = len(self.gpus) * self._per_gpu
-        held = [max(1, places // number) for number in gpus if number]
-        if 0 in gpus or not held:
-            held += held_by_cores(*self._threads, cores())
-        return min(held), max(held)
+        return held(gpus, len(self.gpus) * self._per_gpu, self._threads, cores())
 
     # --- submit, cancel ---
 

@@ -5,7 +5,7 @@ executor.py calls this.
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,32 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def held_by_cores(fewest: int, most: int, number: int) -> tuple[int, int]:
-    """The smallest and the largest number of jobs that the cores can hold.
+def held(
+    gpus: Collection[int], places: int, threads: tuple[int, int], number: int
+) -> tuple[int, int]:
+    """The smallest and the largest number of jobs that this machine can hold at the same time.
 
     Args:
-        fewest: the smallest number of threads of a job.
-        most: the largest number of threads of a job.
+        gpus: how many GPUs the jobs ask for, each number once.
+        places: how many jobs of one GPU the GPUs can hold.
+        threads: the smallest and the largest number of threads of a job.
         number: the number of cores.
     """
-    return max(1, number // most), max(1, number // fewest)
+    found = [max(1, places // wanted) for wanted in gpus if wanted]
+    if 0 in gpus or not found:
+        fewest, most = threads
+        found += [max(1, number // most), max(1, number // fewest)]
+    return min(found), max(found)
+
+
+def without_gpus(gpus: Collection[int], visible: Collection[str]) -> str:
+    """A warning that no job gets a GPU, on a machine that has some. Empty if there is no need.
+
+    `dora run` takes the GPU that it sees, and a job only the GPUs that it asks for.
+    """
+    if not visible or set(gpus) != {0}:
+        return ""
+    return ", on the CPU (slurm.gpus=1: each on a GPU)"
 
 
 def in_words(limits: tuple[int, int]) -> str:
