@@ -25,7 +25,8 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m dora_train.upgrade",
         description="Take a later engine into this project. It replaces the engine, the report, "
-        "their tests and conf/engine.yaml. Your files stay as they are. Nothing is committed.",
+        "the commands, their tests, their pages in docs/ and conf/engine.yaml. Your files stay as "
+        "they are. Nothing is committed.",
     )
     parser.add_argument("source", metavar="PATH-or-URL", help="a clone of dora_train, or its URL")
     parser.add_argument(

@@ -168,7 +168,7 @@ def test_a_run_that_does_not_end_as_planned(tmp_path: Path):
         return " ".join(found[number].line().split())
 
     assert line(0) == "twice same two undisturbed runs"
-    assert line(2) == "workers - not compared: the data have no key num_workers"
+    assert line(2) == "workers - not compared: data.num_workers is no number"
     assert line(1, killed=[[0], [0], [0]]).endswith("an epoch has fewer than three batches")
     assert line(1, killed=[[-9], [1], [1]]) == "killed FAILED the error of killed"
     assert line(4, ranks=[[1, 1]]).endswith("does not train on two ranks: the error of ranks")

@@ -107,7 +107,7 @@ class Check:
 
     @property
     def _workers(self) -> int | None:
-        """Another number of data workers. None: the data have no such key."""
+        """Another number of data workers. None: the key is blank or missing."""
         workers = (self.values.get("data") or {}).get("num_workers")
         if workers is None:
             return None
@@ -152,7 +152,7 @@ class Check:
     def _compared(self, name: str, reference: str) -> Finding:
         found = Finding(name.partition("_")[0])
         if f"{self.label}{name}" not in self.ran:
-            found.skipped = "the data have no key num_workers"
+            found.skipped = "data.num_workers is no number"
             return found
         for one in (reference, name):
             if not self._ran(one).is_as_planned:
