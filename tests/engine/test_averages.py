@@ -39,6 +39,19 @@ def test_how_steps_are_reduced(operation: str, value: float):
     assert after.means(1) == {"x": value}
 
 
+def test_a_number_beside_a_tensor_on_a_gpu():
+    """`meta` stands for a GPU: a value on it cannot be stacked with one on the CPU."""
+    averages = Averages()
+    for _ in range(2):
+        averages.add({"loss": torch.ones((), device="meta"), "lr": 0.1, "n": torch.ones(4)}, 4)
+    [group] = averages.groups.values()
+    assert (group.sums.device.type, group.sums.dtype) == ("meta", torch.float64)
+    plain = Averages()
+    plain.add({"x": 0.1}, 4)
+    plain.add({"x": torch.tensor(0.1)}, 4)
+    assert plain.means(1) == {"x": torch.tensor(0.1).double().item()}, "both in float32 first"
+
+
 def test_it_goes_on_to_the_same_bits():
     """Though sums of floats depend on their order."""
     numbers = torch.rand(60, generator=torch.Generator().manual_seed(0)).tolist()

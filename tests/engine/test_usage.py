@@ -169,6 +169,14 @@ def test_the_counters_of_the_processors(tmp_path, monkeypatch):
     assert Processors(tmp_path / "none").joules(1.0) is None
 
 
+def test_the_counter_of_the_whole_machine_is_no_processor(tmp_path):
+    for number, name in enumerate(("package-0", "psys", "package-1")):
+        (tmp_path / f"intel-rapl:{number}").mkdir()
+        (tmp_path / f"intel-rapl:{number}" / "name").write_text(f"{name}\n")
+    found = sorted(folder.name for folder in Processors(tmp_path).folders)
+    assert found == ["intel-rapl:0", "intel-rapl:2"]
+
+
 # --- summed ---
 
 

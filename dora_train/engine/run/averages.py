@@ -28,6 +28,7 @@ class Group:
 
     def add(self, values: torch.Tensor, samples: int, operation: str) -> None:
         """Reduce the values of one more step, [names], into the sums."""
+        values = values.to(self.sums.device)
         if operation == "min":
             self.sums = torch.minimum(self.sums, values)
         elif operation == "max":
@@ -74,7 +75,8 @@ class Averages:
             check_value(name, values[name], samples, step)
         # A scalar mean of a batch weighs as much as the batch has samples.
         weight = samples if operation == "mean" else 1
-        stacked = torch.stack([_sum(values[name], weight) for name in names])
+        device = _device_of(values.values())
+        stacked = torch.stack([_sum(values[name], weight, device) for name in names])
         key = operation, tuple(names)
         if key in self.groups:
             self.groups[key].add(stacked, samples, operation)
@@ -154,18 +156,27 @@ class Averages:
         """Return the sums and the count of one group over all ranks."""
         operation, names = key
         group = self.groups.get(key) or Group(_neutral(operation, len(names), device), 0)
+        own = _reducible(group.sums)
         if operation in ("min", "max"):
-            total = group.sums.clone()
+            total = own.clone()
             reduce = torch.distributed.ReduceOp
             operations = {"min": reduce.MIN, "max": reduce.MAX}
             torch.distributed.all_reduce(total, op=operations[operation])
             return total.tolist(), float(group.count or 1)
         # One message for the sums and the count.
-        count = group.sums.new_full((1,), float(group.count))
-        total = torch.cat([group.sums, count])
+        count = own.new_full((1,), float(group.count))
+        total = torch.cat([own, count])
         torch.distributed.all_reduce(total)
         *sums, number = total.tolist()
         return sums, number
+
+
+def _reducible(sums: torch.Tensor) -> torch.Tensor:
+    """The sums where the ranks can add them: NCCL takes tensors on GPUs only."""
+    is_initialized = torch.distributed.is_initialized()
+    if is_initialized and torch.distributed.get_backend() == "nccl":
+        return sums.cuda()
+    return sums
 
 
 def by_name(outputs: object) -> Mapping[str, object]:
@@ -249,11 +260,22 @@ def _home(device: torch.device) -> torch.device:
     return torch.device("cpu") if device.type == "mps" else device
 
 
-def _sum(value: float | torch.Tensor, weight: int) -> torch.Tensor:
+def _device_of(values: Iterable[object]) -> torch.device:
+    """Where the sums of values are that come together: on a GPU if one of them is."""
+    for value in values:
+        if isinstance(value, torch.Tensor) and value.device.type != "cpu":
+            return _home(value.device)
+    return torch.device("cpu")
+
+
+def _sum(value: float | torch.Tensor, weight: int, device: torch.device) -> torch.Tensor:
     """Return the sum over the samples: a scalar times its weight, or the sum of a tensor."""
-    value = torch.as_tensor(value).detach()
+    if not isinstance(value, torch.Tensor):
+        # Made on the device: to move a number there would wait for the GPU.
+        value = torch.full((), value, device=device)
+    value = value.detach().to(device, non_blocking=device.type == "cuda")
     # Before it is summed: float16 and bfloat16 would round away the later samples.
-    value = value.to(_home(value.device)).to(torch.float64)
+    value = value.to(torch.float64)
     if value.ndim == 0:
         return value * weight
     return value.sum()

@@ -16,9 +16,7 @@ class Processors:
     """The energy counters of this machine's processors."""
 
     def __init__(self, folder: Path = COUNTERS):
-        # `intel-rapl:0` is a processor. `intel-rapl:0:1` is a part of it, which must not count
-        # twice. The processors of AMD have the same names.
-        self.folders = [one for one in folder.glob("intel-rapl:*") if one.name.count(":") == 1]
+        self.folders = list(filter(_is_processor, folder.glob("intel-rapl:*")))
         self._before = [_number(one / "energy_uj") for one in self.folders]
         self._busy = _busy()
 
@@ -43,6 +41,19 @@ class Processors:
         # The denominator is at least `cpu_seconds`, so that the share is at most 1.
         share = cpu_seconds / max(self._busy - since, cpu_seconds, 1e-9)
         return total / 1e6 * share
+
+
+def _is_processor(folder: Path) -> bool:
+    """Whether the counter in a folder is of a processor.
+
+    `intel-rapl:0` is one. `intel-rapl:0:1` is a part of it, and `psys` is the whole machine: they
+    must not count twice. The processors of AMD have the same names.
+    """
+    try:
+        name = (folder / "name").read_text().strip()
+    except OSError:
+        name = ""
+    return folder.name.count(":") == 1 and name != "psys"
 
 
 def _number(path: Path) -> int | None:
