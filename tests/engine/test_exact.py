@@ -937,6 +937,24 @@ def test_it_waits_for_room(small_disk: Path, references: References):
     assert project.xp.state().attempt == 2, "one start after the interruption"
 
 
+@pytest.mark.parametrize("how", ["a signal", "the time"])
+def test_epochs_of_one_batch_are_saved_between_two_checkpoints(how: str, project: Project):
+    """`checkpoint.every_epochs=100`: each batch is the last one of its epoch."""
+    args = [
+        *TINY,
+        "trainer.limit_train_batches=1",
+        "trainer.max_epochs=8",
+        "checkpoint.every_epochs=100",
+        "trainer.check_val_every_n_epoch=100",
+    ]
+    if how == "the time":
+        args.append(EVERY_STEP)
+    run = Run(project, "run", *args, fault=("step", 5, signal.SIGTERM if how == "a signal" else 9))
+    assert run.wait() != 0 and project.xp.last_checkpoint.exists(), run.text
+    place = "resumed at epoch 6" if how == "a signal" else "resumed at epoch 5"
+    assert place in finish(project, args)
+
+
 # --- moved ---
 
 

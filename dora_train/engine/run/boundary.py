@@ -5,7 +5,6 @@ first batch on.
 """
 
 import time
-from collections.abc import Callable
 
 import torch
 from pytorch_lightning import Trainer
@@ -17,6 +16,7 @@ from ..upstream.lightning import (
     trains_no_further,
     validates_next,
 )
+from .checkpoints import Checkpoints
 from .signals import Interrupted, Signals
 
 # Means "save, and go on". It is above every signal's number, so that the sum tells both.
@@ -32,7 +32,7 @@ class StepBoundary(Checkpoint):
 
     Args:
         signals: the flag of this rank.
-        save: writes `last.ckpt`. All ranks call it together.
+        checkpoints: writes `last.ckpt`. At the end of an epoch it asks `wants_save`.
         every_minutes: between two checkpoints within an epoch. 0: none but at the epoch's end.
     """
 
@@ -40,28 +40,39 @@ class StepBoundary(Checkpoint):
         self,
         signals: Signals,
         world_size: int,
-        save: Callable[[Trainer], None],
+        checkpoints: Checkpoints,
         every_minutes: float,
     ):
-        self.signals, self.world_size, self.save = signals, world_size, save
+        self.signals, self.world_size = signals, world_size
+        self.save, checkpoints.boundary = checkpoints.save_last, self
         self.every = every_minutes * 60 or float("inf")  # seconds
         self._saved = time.monotonic()
+        self._signum = 0  # of a rank, at the end of the epoch before, which is saved by now
 
     def on_train_start(self, trainer: Trainer, *args: object) -> None:
         # The validation before the training may have taken minutes.
         self._saved = time.monotonic()
 
+    def wants_save(self, trainer: Trainer) -> bool:
+        """Whether a checkpoint is due at the end of an epoch, or any rank was signalled.
+
+        All ranks must call it together.
+        """
+        agreed = self._agreed(trainer, SAVE if self._is_due() else 0)
+        self._signum = agreed % SAVE
+        return agreed > 0
+
+    def has_saved(self) -> None:
+        """Note that a checkpoint was saved. The next one is due `every_minutes` later."""
+        self._saved = time.monotonic()
+
     def on_train_epoch_start(self, trainer: Trainer, *args: object) -> None:
-        # After a signal at the end of the epoch before, which is saved by now.
-        self._leave(trainer)
+        if self._signum:
+            raise Interrupted(self._signum)
 
     def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         if _can_go_on_from_here(trainer):
             self._save_or_leave(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, *args: object) -> None:
-        # Checkpoints saves at the end of an epoch.
-        self._saved = time.monotonic()
 
     def on_validation_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
         ends = trainer.sanity_checking or trains_no_further(trainer)
@@ -81,13 +92,14 @@ class StepBoundary(Checkpoint):
         Raises:
             Interrupted: a rank was signalled.
         """
-        is_due = time.monotonic() - self._saved > self.every
-        agreed = self._agreed(trainer, SAVE if is_due else 0)
+        agreed = self._agreed(trainer, SAVE if self._is_due() else 0)
         if agreed:
             self.save(trainer)
-            self._saved = time.monotonic()
         if agreed % SAVE:
             raise Interrupted(agreed % SAVE)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved > self.every
 
     def _leave(self, trainer: Trainer) -> None:
         """Leave without a new checkpoint if any rank was signalled.

@@ -13,7 +13,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -157,6 +157,14 @@ def _refusal_of_disk(path: Path) -> OSError | None:
     return None
 
 
+class Boundary(Protocol):
+    """Knows whether a checkpoint is wanted at the end of an epoch: see boundary.py."""
+
+    def wants_save(self, trainer: Trainer) -> bool: ...
+
+    def has_saved(self) -> None: ...
+
+
 class Checkpoints(Checkpoint):
     """Saves the weights of a new best entry, and everything at the end of an epoch.
 
@@ -181,6 +189,7 @@ class Checkpoints(Checkpoint):
         self.experiment, self.history, self.is_first = experiment, history, is_first
         self.every_epochs, self.saved, self.room = every_epochs, saved, room
         self.plateaus: PlateausBeforeTheSave | None = None
+        self.boundary: Boundary | None = None
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         # Lightning calls setup for the fit and again for the test, with the same trainer.
@@ -199,7 +208,8 @@ class Checkpoints(Checkpoint):
         # Before the save: Lightning 2.6.6 would step these schedulers after it.
         if self.plateaus is not None:
             self.plateaus.step()
-        if self.history.epochs % self.every_epochs == 0:
+        is_wanted = self.boundary is not None and self.boundary.wants_save(trainer)
+        if is_wanted or self.history.epochs % self.every_epochs == 0:
             self.save_last(trainer)
         self._write_history()
 
@@ -227,6 +237,8 @@ class Checkpoints(Checkpoint):
         # The test reads `best.ckpt` on every rank.
         trainer.strategy.barrier("best.ckpt")
         self.saved()
+        if self.boundary is not None:
+            self.boundary.has_saved()
 
 
 def next_best(experiment: Experiment) -> Path:

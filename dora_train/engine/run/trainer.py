@@ -232,7 +232,7 @@ def _callbacks(cfg: DictConfig, session: Session, history: History) -> list[pl.C
         experiment, history, ranks.is_first, every.every_epochs, session.saved, session.room
     )
     callbacks.append(
-        StepBoundary(session.signals, ranks.world_size, checkpoints.save_last, every.every_minutes)
+        StepBoundary(session.signals, ranks.world_size, checkpoints, every.every_minutes)
     )
     callbacks.append(checkpoints)
     if orders := environment.trace():
