@@ -58,6 +58,15 @@ def test_the_first_of_equal_epochs_is_the_best(mode: str, values: list[float | N
     assert made.best["epoch"] == epoch and not made.improved
 
 
+def test_a_metric_of_that_name_does_not_hide_the_place_of_the_best():
+    """`self.log("step", float(self.current_epoch))` in a validation is a common habit."""
+    made = history([0.1])
+    entry = {"acc": 0.5, "step": 3.0, "epoch": 0.0, "value": 9.0}
+    made.entries.append({"train": {"loss": 1.0}, "valid": entry})
+    made._note_best({"step": 100})
+    assert made.best == {"epoch": 2, "step": 100, "acc": 0.5, "value": 0.5}
+
+
 # --- sums over ranks ---
 
 
@@ -276,9 +285,10 @@ def place(epoch: int, batch: int) -> Any:
 
     batches = SimpleNamespace(batch_progress=progress(ready=batch))
     return SimpleNamespace(
+        num_training_batches=3,
         fit_loop=SimpleNamespace(
             epoch_progress=progress(processed=epoch, ready=epoch + 1), epoch_loop=batches
-        )
+        ),
     )
 
 

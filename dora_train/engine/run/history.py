@@ -17,6 +17,7 @@ from pytorch_lightning import LightningModule, Trainer
 from ...best_so_far import monitored
 from ..errors import UserError
 from ..upstream.lightning import ends_the_epoch
+from ..words import validated
 from .averages import Averages as Averages  # predict.py imports it from here
 from .averages import means_of
 from .step_sums import StepSums
@@ -147,7 +148,8 @@ class History(StepSums):
         value = last_value(self.entries, self.metric)
         self.improved = value is not None and is_better(value, self.best.get("value"), self.mode)
         if self.improved:
-            metrics = self.entries[-1].get("valid", {})
+            # without a metric of the name `step` or `epoch`, which would hide the place of the weights
+            metrics = validated(self.entries[-1].get("valid", {}))
             self.best = {"epoch": self.epoch, **step, **metrics, "value": value}
 
     # --- in the checkpoint ---
