@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import numpy
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -23,7 +25,8 @@ from torch.utils.data import (
 from dora_train.counters import seed_cpu
 from dora_train.engine.errors import UserError
 from dora_train.engine.run.exact_loader import batches_from
-from dora_train.engine.run.loaders import Loader, each_loader, num_samples, share_of
+from dora_train.engine.run.given import Loaders
+from dora_train.engine.run.loaders import Loader, TrainLoader, each_loader, num_samples, share_of
 from dora_train.engine.run.ranks import Ranks
 
 
@@ -267,7 +270,8 @@ def test_how_many_samples_a_batch_has():
         batches(DataLoader(data, batch_sampler=BatchSampler(range(10), 4, False))), Ranks()
     )
     list(loader._epoch(0, 0))
-    assert [share_of([loader], 0, number) for number in range(4)] == [(4, 4), (4, 4), (2, 2), None]
+    shares = [share_of([loader], 0, number) for number in range(4)]
+    assert shares == [(4, 4), (4, 4), (2, 2), (4, 4)], "read again beside a longer loader"
     assert share_of(None, 0, 0) is None
 
 
@@ -279,3 +283,69 @@ def test_several_loaders():
     assert each_loader([loader, loader], name) == ["0 DataLoader", "1 DataLoader"]
     assert each_loader({"a": loader}, name) == {"a": "0 DataLoader"}
     assert each_loader([1, 2], name) == "0 list", "the batches of one loader"
+
+
+class Beside(pl.LightningModule):
+    """Notes the samples of two loaders, in each step."""
+
+    def __init__(self, seen: list[Any]):
+        super().__init__()
+        self.layer, self.seen = torch.nn.Linear(1, 1), seen
+
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
+        self.seen.append([part[0].tolist() for part in batch])
+        return self.layer(torch.ones(1, 1)).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def trained_beside(short: Any, epochs: int = 2) -> list[Any]:
+    """What each step of some epochs sees of a loader of five batches, and of a shorter one."""
+    seen: list[Any] = []
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    loaders = Loaders(trainer, Ranks(), 0, {"batch_size": 2}, False, print)
+    trainer.fit(Beside(seen), loaders.of("train", [TensorDataset(torch.arange(10)), short]))
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_shorter_loader_is_read_again_beside_a_longer_one():
+    seen = trained_beside(DataLoader(TensorDataset(torch.arange(4)), 2, shuffle=True), epochs=8)
+    assert len(seen) == 40, "an epoch has as many steps as the longest loader has batches"
+    epochs = [seen[first : first + 5] for first in range(0, 40, 5)]
+    rounds = [[*epoch[at][1], *epoch[at + 1][1]] for epoch in epochs for at in (0, 2)]
+    assert all(sorted(one) == [0, 1, 2, 3] for one in rounds)
+    assert any(rounds[at] != rounds[at + 1] for at in range(0, 16, 2)), "in an order of its own"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_second_of_two_data_sets_is_shuffled_too():
+    seen = trained_beside(TensorDataset(torch.arange(10)))
+    first, second = ([one for step in seen[at : at + 5] for one in step[1]] for at in (0, 5))
+    assert sorted(first) == sorted(second) == list(range(10))
+    assert first != second != list(range(10))
+
+
+def test_where_a_loader_goes_on_after_a_resume():
+    """The ninth batch of an epoch of twelve: the first of the third round of four batches."""
+    loaders = {name: DataLoader(TensorDataset(torch.arange(size)), 1) for name, size in SIZES}
+    progress: Any = SimpleNamespace(num_training_batches=12)
+    made = {
+        name: TrainLoader(batches(loader), Ranks(), progress) for name, loader in loaders.items()
+    }
+    for at, (long, short) in {0: (0, 0), 9: (9, 1), 12: (None, None)}.items():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dora_train.engine.run.loaders.position", lambda trainer: (at, at))  # noqa: B023
+            found = [next(iter(loader), [None])[0] for loader in made.values()]
+        assert found == [long, short]
+
+
+SIZES = [("long", 12), ("short", 4)]

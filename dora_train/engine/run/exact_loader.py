@@ -31,7 +31,7 @@ def batches_from(
         source: an object that has `epoch(...)`, a DataLoader, a Dataset, or an iterable of batches.
         seed_cpu: seeds the global generators of the CPU, see counters.seed_cpu.
         seed: the run's `seed`.
-        purpose: "train", "valid" or "test".
+        purpose: "train", "valid" or "test". A second loader of the same split: "train 1".
         settings: `batch_size` and `num_workers`, for a Dataset that has no loader.
         say: called with a line if a resume is slow.
 
@@ -43,7 +43,8 @@ def batches_from(
         return source
     draws = Draws(seed_cpu, f"{purpose} sample", seed)
     if isinstance(source, Dataset):
-        source = _loader_of(source, purpose == "train", settings)
+        # the second of several training sets has the purpose "train 1"
+        source = _loader_of(source, purpose.split()[0] == "train", settings)
     # A subclass with an `__iter__` of its own may give any batches: it is read as it is.
     if isinstance(source, DataLoader) and type(source).__iter__ is DataLoader.__iter__:
         if isinstance(source.dataset, IterableDataset):

@@ -17,6 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from ..upstream.lightning import position
 from .ranks import Ranks
 
+# Added to the number of an epoch for each time that a loader is read again within it, so that its
+# order and its draws are others. No run has so many epochs.
+ROUND = 10**9
+
 
 class EpochBatches(Protocol):
     """Gives the batches of any epoch, from any place on: see `dora_train.data.Batches`.
@@ -47,12 +51,22 @@ class Loader:
 
         None if the numbers are not known.
         """
+        length = self._length()
+        if length:
+            batch %= length  # it is read several times beside a longer loader
         if hasattr(self.batches, "sizes"):
             return self.batches.sizes.get(batch)
         if not hasattr(self.batches, "size_of"):
             return None
         total = self.batches.size_of(batch)
         return len(range(self.ranks.rank, total, self.ranks.world_size)), total
+
+    def _length(self) -> int | None:
+        """Return the batches of an epoch. None if their number is not known."""
+        try:
+            return len(self)
+        except TypeError:
+            return None
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Any]:
         yield from self.batches.epoch(epoch, start, self.ranks.rank, self.ranks.world_size)
@@ -70,13 +84,24 @@ class TrainLoader(Loader):
     ):
         super().__init__(batches, ranks)
         self.trainer, self.overfits = trainer, overfits
+        self._read = -1  # the epoch that was read last
+        self._round = 0  # how often it was read in this epoch before
 
     # A generator reads the position when its first batch is asked for, not when it is made.
     def __iter__(self) -> Iterator[Any]:
         epoch, start = position(self.trainer)
+        length = self._length()
+        if epoch == self._read:
+            # Beside a longer loader, Lightning reads this one again when it has ended.
+            self._round, start = self._round + 1, 0
+        elif length and start < self.trainer.num_training_batches:
+            self._round, start = divmod(start, length)
+        else:
+            self._round = 0
+        self._read = epoch
         if self.overfits:
             epoch = 0
-        yield from self._epoch(epoch, start)
+        yield from self._epoch(epoch + self._round * ROUND, start)
 
 
 class EvalLoader(Loader):
