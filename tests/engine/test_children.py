@@ -95,6 +95,7 @@ time.sleep(600)
     assert len(children) == 1 and gone(children)
 
 
+@pytest.mark.slow
 def test_the_workers_of_a_loader_that_a_user_writes():
     """Each writes more into its pipe than fits, and does not look after its parent meanwhile."""
     program = """
@@ -184,3 +185,47 @@ def test_the_ranks_of_a_run_save_and_leave(project: Project):
     assert project.xp.last_checkpoint.exists()
     assert process.stdout is not None
     process.stdout.close()
+
+
+SLOW_TO_LEAVE = "trap 'sleep 1; exit 143' TERM; echo up; while :; do sleep 0.05; done"
+DIES = "sleep 0.2; exit 7"
+
+
+@pytest.mark.parametrize(
+    ("second", "signum", "code"),
+    [(SLOW_TO_LEAVE, signal.SIGTERM, 143), (DIES, 0, 7)],
+    ids=["asked by the user", "another one died"],
+)
+def test_only_ranks_that_have_lost_another_are_killed(monkeypatch, second, signum, code):
+    """A rank that the user asks to leave may write its checkpoint first."""
+    from dora_train.engine.run import spawn
+    from dora_train.engine.run.signals import Signals
+
+    monkeypatch.setattr(spawn, "GRACE", 0.3)
+    ranks = []
+    for program in (SLOW_TO_LEAVE, second):
+        ranks.append(subprocess.Popen(["bash", "-c", program], stdout=subprocess.PIPE))
+        if program == SLOW_TO_LEAVE:
+            ranks[-1].stdout.readline()
+    signals = Signals()
+    signals.signum = signum
+    assert spawn._watch(ranks, signals) == code
+    assert ranks[0].wait() == (143 if signum else -9)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "ranks", "accelerator", "refused"),
+    [(0, 2, "auto", False), (1, 2, "auto", True), (2, 2, "auto", False), (1, 2, "cpu", False)],
+)
+def test_more_ranks_than_gpus_are_refused(monkeypatch, gpus, ranks, accelerator, refused):
+    from omegaconf import OmegaConf
+
+    from dora_train.engine.errors import UserError
+    from dora_train.engine.run.spawn import _refuse_missing_gpus
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    cfg = OmegaConf.create({"trainer": {"accelerator": accelerator}})
+    if not refused:
+        return _refuse_missing_gpus(cfg, ranks)
+    with pytest.raises(UserError, match="trainer.accelerator=cpu"):
+        _refuse_missing_gpus(cfg, ranks)

@@ -74,6 +74,17 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
     assert "torch sees no such device" in output and not project.out.exists()
 
 
+def test_the_cause_that_nccl_gives_in_its_last_line():
+    from dora_train.engine.run.leaving import both_ends
+
+    error = RuntimeError("NCCL error in: here\nncclSystemError: a call failed.\nNo space in /dev/shm")
+    assert both_ends(error) == "RuntimeError: NCCL error in: here ... No space in /dev/shm"
+    assert both_ends(RuntimeError("Connection closed by peer")) == (
+        "RuntimeError: Connection closed by peer"
+    )
+    assert both_ends(RuntimeError()) == "RuntimeError"
+
+
 @pytest.mark.parametrize("gpus, advice", [(None, "nvidia-smi"), (0, "slurm.gpus=1")])
 def test_a_job_that_asked_for_no_gpu_is_told_how(gpus: int | None, advice: str, monkeypatch):
     from dora_train.engine.run.checks import check_accelerator

@@ -84,9 +84,12 @@ def _lost(session: "Session", error: BaseException) -> None:
     """
     # If that rank failed by itself, it has written its own cause, which stays.
     session.end(State.INTERRUPTED, "another rank is gone")
+    # The network or the driver may be the cause, with all ranks alive.
+    _log_error(session, error)
     folder = shown_path(session.experiment.folder)
     raise UserError(
         f"XP {session.experiment.sig}: another rank is gone, so rank {session.ranks.rank} leaves.",
+        f"what it saw: {both_ends(error)}",
         f"their logs: {folder}/worker_*.log; of a job: {folder}/submitit",
     ) from error
 
@@ -108,3 +111,10 @@ def cause_of(error: BaseException) -> str:
         name = f"{kind.__module__}.{name}"
     lines = str(error).strip().splitlines()
     return f"{name}: {lines[0][:300]}" if lines else name
+
+
+def both_ends(error: BaseException) -> str:
+    """Return the first and the last line of an error: NCCL gives the cause in the last one."""
+    *_, last = ["", *str(error).strip().splitlines()[1:]]
+    text = cause_of(error)
+    return f"{text} ... {last.strip()[:300]}" if last else text

@@ -52,6 +52,7 @@ def run_ranks(
     # Before `enter`, which takes seconds, and before any rank is started.
     claims.refuse_if_held(experiment, ask)
     refuse_if_waiting(experiment)
+    _refuse_missing_gpus(xp.cfg, world_size)
     enter(main, xp, clear=clear)
     excluded = [
         arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)
@@ -88,6 +89,24 @@ def _gpus(cfg: DictConfig) -> int:
             "on the CPU: dora run -d --ddp_workers 2",
         )
     return torch.cuda.device_count()
+
+
+def _refuse_missing_gpus(cfg: DictConfig, world_size: int) -> None:
+    """Refuse more ranks than there are GPUs, if the ranks would train on GPUs.
+
+    Raises:
+        UserError: there are too few, or the GPU is a Mac's, which several ranks cannot share.
+    """
+    import torch
+
+    found = torch.cuda.device_count()
+    has_gpu = found > 0 or torch.backends.mps.is_available()
+    if not has_gpu or world_size <= max(found, 1) or str(cfg.trainer.accelerator) == "cpu":
+        return
+    raise UserError(
+        f"dora run -d: {world_size} ranks need as many GPUs; torch sees {max(found, 1)} here.",
+        f"on the CPU: dora run -d --ddp_workers {world_size} trainer.accelerator=cpu",
+    )
 
 
 def end_with_parent() -> bool:
@@ -134,8 +153,8 @@ def _start(command: list[str], world_size: int, experiment: Experiment) -> list[
 def _watch(ranks: list[subprocess.Popen], signals: Signals) -> int:
     """Wait for all ranks, and return the exit code of the first one that failed, or 0.
 
-    A signal is passed on to the ranks. If one of them dies, the others are asked to leave, and are
-    killed after GRACE seconds.
+    A signal is passed on to the ranks, which leave after their step and its checkpoint. If one of
+    them dies, the others are asked to leave, and are killed after GRACE seconds.
     """
     failed, told, deadline = 0, False, float("inf")
     while any(rank.poll() is None for rank in ranks):
@@ -144,7 +163,9 @@ def _watch(ranks: list[subprocess.Popen], signals: Signals) -> int:
             # Ctrl-C on a terminal has reached the ranks already. A second signal does not change
             # their flag.
             _tell(ranks, signals.signum or signal.SIGTERM)
-            told, deadline = True, time.monotonic() + GRACE
+            told = True
+        if failed and deadline == float("inf"):
+            deadline = time.monotonic() + GRACE
         if time.monotonic() > deadline:
             _tell(ranks, signal.SIGKILL)
         time.sleep(0.05)
