@@ -62,7 +62,7 @@ class Search(Growing):
         self._replay: Replay | None = None
         self._record = SearchRecord()
         self._outcomes: dict[str, Outcome] = {}  # of the trials that have ended, by signature
-        self._failures: list[str] = []  # why trials failed, in the order in which it was seen
+        self._failures: dict[str, str] = {}  # why trials failed, by signature
         self._folder = ""  # of the grid whose record `_replay` was made from
 
     def _settle(self, metric: str, mode: str) -> None:
@@ -145,7 +145,7 @@ class Search(Growing):
         ended = [trial.sig for trial in replay.trials if trial.sig in self._outcomes]
         if self.has_given_up():
             # A trial may also end without a value of the objective: then no failure has a cause.
-            reason = [*self._failures, f"none of them has a finite {self.objective}"][0]
+            reason = [*self._failures.values(), f"none of them has a finite {self.objective}"][0]
             return f"all of the first {len(ended)} trials failed, so no more are tried: {reason}"
         text = f"{len(ended)} of {max(self.trials, len(replay.trials))} trials are over"
         if replay.is_exhausted:
@@ -164,6 +164,13 @@ class Search(Growing):
         """Whether the first trials all failed. A cancelled trial does not count."""
         ended = [outcome for outcome in self._outcomes.values() if not outcome.silent]
         return len(ended) >= GIVE_UP_AFTER and all(outcome.value is None for outcome in ended)
+
+    def has_missed(self, statuses: Mapping[str, Status]) -> bool:
+        """See `Growing`."""
+        if self._replay is None:
+            return False
+        unknown = {trial.sig for trial in self._replay.trials} - self._outcomes.keys()
+        return any(is_over(statuses[sig]) for sig in unknown & statuses.keys())
 
     # --- its state, from the record and the experiments ---
 
@@ -210,19 +217,22 @@ class Search(Growing):
         return all(names.sig(trial.values) == trial.sig for trial in trials)
 
     def _learn(self, trials: Iterable[Trial], context: GridContext) -> None:
-        """Look at the trials without an outcome, and note the outcomes of those that have ended."""
-        new = []
-        for trial in trials:
-            if trial.sig not in self._outcomes:
-                new.append(context.main.experiment(trial.sig))
-        statuses = context.look(new)
-        for experiment in new:
+        """Look at the trials, and note the outcomes of those that have ended.
+
+        A trial that was submitted again, e.g. by --retry, has no outcome until it ends again.
+        """
+        experiments = [context.main.experiment(trial.sig) for trial in trials]
+        statuses = context.look(experiments)
+        for experiment in experiments:
             status = statuses[experiment.sig]
-            outcome = outcome_of(experiment, status, self._objective)
-            if outcome is not None:
-                self._outcomes[experiment.sig] = outcome
+            known = self._outcomes.pop(experiment.sig, None)
+            self._failures.pop(experiment.sig, None)
+            if known is None or known.value is None or not is_over(status):
+                known = outcome_of(experiment, status, self._objective)
+            if known is not None:
+                self._outcomes[experiment.sig] = known
             if status.state in FAILURES:
-                self._failures.append(status.cause or str(status.state))
+                self._failures[experiment.sig] = status.cause or str(status.state)
 
 
 def refuse_settings(search: Search) -> None:
@@ -252,18 +262,24 @@ def refuse_settings(search: Search) -> None:
             )
 
 
+def is_over(status: Status) -> bool:
+    """Whether a trial has ended, and has an outcome."""
+    ends = (State.CANCELLED, State.COMPLETED, State.STOPPED)
+    return status.state in FAILURES or status.state in ends
+
+
 def outcome_of(experiment: Experiment, status: Status, objective: Objective) -> Outcome | None:
     """The outcome of a trial. None: it has not ended.
 
     Raises:
         UserError: its history does not have the objective.
     """
+    if not is_over(status):
+        return None
     if status.state in FAILURES:
         return Outcome()
     if status.state == State.CANCELLED:
         return Outcome(silent=True)
-    if status.state not in (State.COMPLETED, State.STOPPED):
-        return None
     history = experiment.history()
     objective.refuse_missing(experiment.sig, history)
     steps = objective.steps(history)

@@ -162,6 +162,25 @@ def test_a_monitor_returns_as_soon_as_it_has_seen_the_end(tmp_path: Path, monkey
     assert len(pauses) == 1
 
 
+def test_a_search_goes_on_if_a_trial_ended_between_two_looks(tmp_path: Path, monkeypatch):
+    """Nothing is live any more, but the search does not know the last end."""
+    experiment(tmp_path, {"seed": 99}, state=State.COMPLETED, epochs=2, grid="sweep")
+    table = LiveTable("sweep", Report(tmp_path, ["sweep"]).runs)
+    options = SimpleNamespace(trim=None, trim_last=False, interval=5, jupyter=False, silent=True)
+    rounds = []
+
+    def go_on() -> tuple[LiveTable, Any]:
+        rounds.append(1)
+        return table, charge
+
+    charge = live.Charge(lambda: True, lambda held: None, go_on=go_on, missed=lambda _: not rounds)
+    monkeypatch.setattr(live.time, "sleep", lambda pause: None)
+    monitor = Monitor(table, None, options, moves=False)
+    monitor.charge = charge
+    monitor.run()
+    assert rounds == [1]
+
+
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that counts the file system calls of a process, see slow_disk.c."""

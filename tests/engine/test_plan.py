@@ -57,6 +57,20 @@ def test_failed_says_why_and_how_to_go_on():
     assert noteworthy([action]) == [action]
 
 
+def test_more_memory_is_given_by_itself_with_the_code_of_before_and_by_retry_with_todays():
+    wanted, status = Wanted("a", more="1.5 times the memory"), Status(State.FAILED, "out of memory")
+    action = decided(status, wanted)
+    assert (action.verb, action.reason) == (
+        Verb.RESUME,
+        "out of memory; again with 1.5 times the memory",
+    )
+    action = decided(status, wanted, SubmitRules(retry=True))
+    assert (action.verb, action.reason) == (
+        Verb.RETRY,
+        "out of memory (--retry), with 1.5 times the memory",
+    )
+
+
 def test_drift_comes_before_everything_but_cancel():
     wanted = Wanted("a", drift=("optim.lr was 0.1",))
     for state in (State.NEW, State.COMPLETED, State.INTERRUPTED, State.FAILED):

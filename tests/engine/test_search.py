@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from dora.conf import SubmitRules
@@ -472,6 +474,8 @@ def test_where_all_fail_it_gives_up(local: GridProject):
     out = local.dora("grid", "question", code=1)
     assert "all of the first 3 trials failed, so no more are tried: diverged" in out
     assert len(local.xps()) == 3
+    local.dora("grid", "question", "--retry", code=1)
+    assert [attempts(xp) for xp in local.xps()] == [2, 2, 2], "one at a time, and all of them"
 
 
 @pytest.mark.slow
@@ -532,8 +536,6 @@ def test_mistakes_in_a_search_cost_a_line(local: GridProject):
 
 def stops(accs: list[float], floors: list, mode: str = "max") -> bool:
     """Whether a run with this history leaves as its next epoch begins."""
-    from types import SimpleNamespace
-
     from dora_train.engine.run.endings import StopHopeless
     from dora_train.engine.run.signals import Stopped
 
@@ -591,3 +593,35 @@ def test_trials_without_a_finite_value_are_told_as_such():
     search._replay = Replay(make("random", terms()), search._outcomes, sig)
     search._outcomes.update({str(number): Outcome(None, ()) for number in range(3)})
     assert search.note().endswith("no more are tried: none of them has a finite valid.loss")
+
+
+def test_a_trial_that_was_submitted_again_has_no_outcome_until_it_ends():
+    """By --retry, or because its job ran out of memory."""
+    from dora_train.search import Search
+
+    class Question(Search):
+        space = SPACE
+
+    def experiment(sig: str) -> Any:
+        return SimpleNamespace(sig=sig, history=lambda: [{"valid": {"acc": 0.5}}])
+
+    statuses = {str(number): Status(State.FAILED, "diverged") for number in range(3)}
+    context: Any = SimpleNamespace(
+        main=SimpleNamespace(experiment=experiment),
+        look=lambda experiments: {one.sig: statuses[one.sig] for one in experiments},
+    )
+    search = Question(lambda launcher: None)
+    search._settle("valid.acc", "max")
+    search._replay = Replay(make("random", terms()), search._outcomes, sig)
+    search._replay.trials = [Trial(number, {}) for number in statuses]
+    assert search.has_missed(statuses)
+    search._learn(search._replay.trials, context)
+    assert search.has_given_up() and search.note().endswith("no more are tried: diverged")
+    assert not search.has_missed(statuses)
+    statuses["0"] = Status(State.WAITING)
+    search._learn(search._replay.trials, context)
+    assert not search.has_given_up() and not search.has_missed(statuses)
+    statuses["0"] = Status(State.COMPLETED)
+    assert search.has_missed(statuses)
+    search._learn(search._replay.trials, context)
+    assert search.note() == "3 of 20 trials are over, best valid.acc 0.5 (0)"

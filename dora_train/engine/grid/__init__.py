@@ -5,7 +5,8 @@ It never imports `run/`.
     sync.py         `dora grid`: its steps in their order; command.py is what it was asked for
     selection.py    the experiments that the patterns of the command select
     inventory.py    what the grid wants and what is there
-    plan.py         (wanted, known) -> actions with reasons, without touching anything
+    plan.py         (wanted, known) -> actions with reasons, without touching anything; planning.py
+                    asks it
     summary.py      a plan as a whole; show.py prints it, and asks
     apply.py        carries out a plan
     watching.py     shows the experiments until they are over

@@ -4,7 +4,7 @@
 Plan, submission and table are the same as for any other grid.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,14 @@ class Growing(Explorer):
             UserError: the search asks for something that is not possible.
         """
         raise NotImplementedError
+
+    def has_missed(self, statuses: Mapping[str, Status]) -> bool:
+        """Whether one of its experiments has ended since `grow` looked at it.
+
+        Args:
+            statuses: of its experiments, by signature.
+        """
+        return False
 
     def stop_rule(self, sig: str) -> dict[str, Any]:
         """When an experiment ends before its last epoch (see run/endings.py). Empty: never."""

@@ -79,6 +79,7 @@ class Action:
     leaves: bool = False  # the grid no longer names it
     older: bool = False  # it waits with code that is not today's
     other_code: bool = False  # it is kept, and finished with code that is not today's
+    put_off: bool = False  # it is kept until a slot is free
     out_of_reach: bool = False  # nobody here can tell whether it still runs (Status.out_of_reach)
 
 
@@ -179,7 +180,7 @@ def _not_live(want: Wanted, status: Status, rules: SubmitRules) -> Action:
         return Action(sig, Verb.KEEP, "completed")
     if state == State.INTERRUPTED:
         return Action(sig, Verb.RESUME, status.why)
-    if want.more:
+    if want.more and not rules.retry:
         return Action(sig, Verb.RESUME, f"{status.cause}; again with {want.more}")
     if state == State.STOPPED and not want.searched:
         return Action(sig, Verb.RESUME, "stopped by a search")
@@ -191,7 +192,8 @@ def _not_live(want: Wanted, status: Status, rules: SubmitRules) -> Action:
     if state == State.FAILED:
         reason = status.cause or reason
     if rules.retry:
-        return Action(sig, Verb.RETRY, f"{reason} (--retry)")
+        with_more = f", with {want.more}" if want.more else ""
+        return Action(sig, Verb.RETRY, f"{reason} (--retry){with_more}")
     return Action(sig, Verb.KEEP, f"{reason}; again: --retry", wrong=True)
 
 
@@ -267,6 +269,6 @@ def limited(actions: Sequence[Action], known: Mapping[str, Known], at_once: int)
             free -= 1
             if free < 0:
                 reason = f"waiting for a free slot (at_once={at_once})"
-                action = replace(action, verb=Verb.KEEP, reason=reason)
+                action = replace(action, verb=Verb.KEEP, reason=reason, put_off=True)
         limited_actions.append(action)
     return limited_actions

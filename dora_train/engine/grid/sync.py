@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from dora.conf import SlurmConfig, SubmitRules
 from dora.explore import Explorer
@@ -16,26 +15,24 @@ from dora.grid import RunGridArgs
 
 from .. import output
 from ..errors import UserError
-from ..experiment import claims
-from ..experiment.records import State
 from ..experiments import Experiments
 from ..jobs.choose import chosen
 from ..jobs.executor import Executor, nowhere
-from ..jobs.resources import parameters, refuse_dev, stored
+from ..jobs.resources import refuse_dev
 from ..machine import without_collections
 from ..upstream.dora import from_command_line
 from ..watch import json_lines
 from ..watch.info import overrides
 from ..watch.status import look
-from .apply import Applier, updates_code
+from .apply import Applier
 from .command import Command
 from .grids import Wants, find_explorer
 from .inventory import Inventory, collect
 from .job_count import number_of_jobs
-from .memory import more_for
-from .plan import Action, Verb, Wanted, limited, make_plan
+from .plan import Action, Verb
+from .planning import check, plan, put_off
 from .selection import at, show_one, shown_index
-from .sheep import Sheep, located
+from .sheep import Sheep
 from .show import confirm, print_plan
 from .summary import is_alarming, stopped
 from .watching import Watching, report_refused
@@ -100,6 +97,7 @@ class Sync:
         self.applier = Applier(command)
         self.inventory: Inventory | None = None
         self.actions: Sequence[Action] = ()
+        self.retried: set[str] = set()  # by --retry, once a search has a free slot for them
         self.watching = Watching(command, self.applier.refill, self.applier.resume, self.next_round)
 
     def run(self) -> tuple[list[Sheep], int]:
@@ -123,6 +121,8 @@ class Sync:
             actions = plan(command, inventory)
         check(command, inventory, actions)
         self.inventory, self.actions = inventory, actions
+        if command.rules.retry:
+            self.retried = put_off(actions)
         missing = self._missing()
         needs_executor = any(action.verb.submits or action.stops for action in actions)
         blocked = bool(missing) and needs_executor
@@ -177,7 +177,9 @@ class Sync:
         """
         self.command = replace(self.command, rules=SubmitRules(), clear=False)
         inventory = self._collect()
-        actions = [self._left_to_heal(inventory, one) for one in plan(self.command, inventory)]
+        planned = plan(self.command, inventory, self.retried)
+        self.retried &= put_off(planned)
+        actions = [self._left_to_heal(inventory, one) for one in planned]
         check(self.command, inventory, actions)
         report_refused(self.applier.apply(inventory, actions))
         return inventory
@@ -202,72 +204,6 @@ class Sync:
         if self.command.args.dry_run and self.executor.name == "local":
             return ""
         return self.executor.missing()
-
-
-def plan(command: Command, inventory: Inventory) -> list[Action]:
-    """What to do about each experiment of a grid.
-
-    Raises:
-        UserError: no job can have the resources that an experiment asks for.
-    """
-    waits = any(now.code and now.status.state == State.WAITING for now in inventory.known.values())
-    # To find the name of today's snapshot all files are read: only if a job may be replaced by it.
-    code = command.main.todays_snapshot() if waits else ""
-    search = command.search
-    wanted = []
-    for sheep in inventory.sheep:
-        resources = _resources(inventory, sheep)
-        drift = list(map(str, command.main.drift(sheep.xp, sheep.experiment)))
-        more = ""
-        if sheep.status.state == State.FAILED:
-            more = more_for(sheep.experiment.job(), sheep.status, sheep.xp.values)
-        is_trial = search is not None
-        wanted.append(Wanted(sheep.xp.sig, resources, drift, code, is_trial, more))
-    actions = make_plan(
-        wanted,
-        inventory.known,
-        command.rules,
-        claims.user_name(),
-        inventory.leaving,
-        command.args.cancel,
-        command.clear,
-        updates_code(),
-    )
-    if search is not None:
-        return limited(actions, inventory.known, search.at_once)
-    return actions
-
-
-def _resources(inventory: Inventory, sheep: Sheep) -> dict[str, Any]:
-    """The resources of an experiment, as they are stored with a job.
-
-    Only those of a job that waits or runs are compared. For others they are empty.
-
-    Raises:
-        UserError: no job can have them.
-    """
-    with located(sheep):
-        slurm, shape = inventory.asked_by(sheep)
-        parameters(slurm, shape)
-        return stored(slurm, shape) if sheep.status.live else {}
-
-
-def check(command: Command, inventory: Inventory, actions: Sequence[Action]) -> None:
-    """Check each experiment that is about to be created, before anything is printed or done.
-
-    Raises:
-        UserError: one asks for something that does not exist.
-    """
-    by_sig = inventory.by_sig()
-    for action in actions:
-        if not action.verb.submits:
-            continue
-        sheep = by_sig[action.sig]
-        with located(sheep):
-            if action.anew:
-                command.main.check_anew(sheep.xp)
-            elif not sheep.experiment.exists():
-                command.main.check(sheep.xp)
 
 
 def _names(command: Command, inventory: Inventory) -> Mapping[str, str]:

@@ -134,6 +134,7 @@ class Watching:
             ),
             tell=self._tell,
             go_on=self._go_on if grows else None,
+            missed=self._missed,
         )
 
     def _tell(self, sheep: Sequence[Sheep]) -> None:
@@ -143,6 +144,13 @@ class Watching:
         pending = self.healing.pending()
         healing = [one.experiment for one in sheep if one.xp.sig in pending]
         self.telling.look(statuses_of(sheep), healing)
+
+    def _missed(self, sheep: Sequence[Sheep]) -> bool:
+        """Whether a search has not seen the end of a trial. The next look lets it go on."""
+        search = self.command.search
+        if search is None or self.command.args.patterns:
+            return False
+        return search.has_missed({one.xp.sig: one.status for one in sheep})
 
     def _go_on(self) -> tuple[GridTable, Charge]:
         """Submit the next trials of a search, because one has ended, and show all from here on."""

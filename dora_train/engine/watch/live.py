@@ -82,6 +82,8 @@ class Charge:
     tell: Callable[[Sequence[Any]], None] = lambda sheep: None
     # for a search: asks for more trials; gives the table of all of them, and a new charge
     go_on: Callable[[], tuple[Table, "Charge"]] | None = None
+    # for a search: whether a trial has ended since the search looked
+    missed: Callable[[Sequence[Any]], bool] = lambda sheep: False
 
 
 class Monitor:
@@ -124,7 +126,8 @@ class Monitor:
             self._asked = time.monotonic()
             self._start_waiting()
         # While nothing is live but something is to be submitted again, there is no end to tell of.
-        if not all(sheep.status.live for sheep in moving) and (live or not self._heals):
+        has_ended = not all(sheep.status.live for sheep in moving) and (live or not self._heals)
+        if has_ended or self._has_missed():
             self._go_on()
         charge = self._still_in_charge()
         self._heals = charge is not None and charge.heal(self.table.sheep)
@@ -145,6 +148,10 @@ class Monitor:
         charge = self._still_in_charge()
         if charge is not None and charge.go_on is not None:
             self.table, self.charge = charge.go_on()
+
+    def _has_missed(self) -> bool:
+        """Whether a search must go on, although no end was seen here."""
+        return self.charge is not None and self.charge.missed(self.table.sheep)
 
     def _still_in_charge(self) -> Charge | None:
         """The charge, unless another command has taken it over."""
@@ -207,7 +214,7 @@ class Monitor:
 
     def _until_done(self, draw: Callable[[], None]) -> None:
         draw()
-        while self._heals or any(map(self._is_worth_waiting, self.table.sheep)):
+        while self._goes_on():
             pause = 0.1
             if self.args.interval:
                 # reading many files takes long: then it is done less often
@@ -217,6 +224,11 @@ class Monitor:
             self.refresh()
             draw()
             self._took = time.monotonic() - started
+
+    def _goes_on(self) -> bool:
+        if self._heals or self._has_missed():
+            return True
+        return any(map(self._is_worth_waiting, self.table.sheep))
 
     def _is_worth_waiting(self, sheep: Watched) -> bool:
         """Whether the end of an experiment will be seen from here, and is yet to come."""
