@@ -54,6 +54,21 @@ def test_a_gpu_of_others_is_left_alone_until_it_is_free(here: Here, driver: Driv
     here.machine.wait(lambda: not here.machine.processes())
 
 
+def test_of_two_jobs_the_one_that_finds_no_gpu_is_looked_after(here: Here, driver: Driver):  # noqa: F811
+    """The other one starts at the same moment, so the process that started it has found work."""
+    driver.says(TAKEN, FREE)
+    first = here.submit("sleep 60", gres="gpu:1")
+    second = here.submit("echo $CUDA_VISIBLE_DEVICES >> gpus", gres="gpu:1")
+    here.executor.move()
+    here.machine.wait(lambda: here.info(first).gpus == ["1"])
+    here.machine.wait(lambda: here.info(second).reason == OTHERS)
+    driver.says(FREE, FREE)
+    here.until(second)  # no command moves the queue on
+    assert here.lines("gpus") == ["0"]
+    here.executor.cancel([first])
+    here.machine.wait(lambda: not here.machine.processes())
+
+
 def test_one_process_waits_and_not_for_a_job_that_is_cancelled(here: Here, driver: Driver):  # noqa: F811
     driver.says(TAKEN, TAKEN)
     jobs = [here.run("true", gres="gpu:1") for _ in range(2)]

@@ -70,7 +70,10 @@ def serve(queue: Queue, libraries: Libraries, given: list[Taken]) -> None:
             jobs = await_gpus(queue)
         kind, mine = _fork_for_each(_grouped(queue, jobs, libraries))
         if not mine:
-            return
+            if not must_await_gpus(queue):
+                return
+            given = []  # another job waits for a GPU that others use
+            continue
         # From here on, this is a child that has one group of the jobs.
         os.setsid()  # neither Ctrl-C nor the end of the command's terminal may reach it
         given = []
