@@ -20,7 +20,8 @@ from .engine.errors import UserError, report_user_errors
 from .engine.experiment import claims
 from .engine.experiment.clearing import other_owner
 from .engine.experiment.find import outputs, readable
-from .engine.experiment.folder import GRIDS, Experiment
+from .engine.experiment.folder import GRIDS, XPS, Experiment
+from .engine.experiment.origin import still_needed
 from .engine.experiment.records import State
 from .engine.experiment.snapshot import discard
 from .engine.jobs.choose import asked
@@ -77,14 +78,9 @@ class Disk:
         return look(self.experiments, asked(), force=True)
 
     @cached_property
-    def origins(self) -> set[str]:
-        """The experiments whose weights an unfinished one starts from: `SIG` or `SIG:last`."""
-        found = set()
-        for one in readable(self.folder):
-            birth = one.birth()
-            if birth is not None and one.state().state != State.COMPLETED:
-                found.add(str(birth.config.get("continue_from") or ""))
-        return found
+    def origins(self) -> set[Path]:
+        """The files of weights that an unfinished experiment starts from."""
+        return still_needed(readable(self.folder), lambda sig: Experiment(self.folder / XPS / sig))
 
     def idle(self) -> Iterator[tuple[Experiment, Status]]:
         """The experiments that certainly do not run and do not wait."""
@@ -100,11 +96,12 @@ class Disk:
             if status.state != State.COMPLETED:
                 continue
             names = ["previous.ckpt", "best.next.ckpt", "unused.*.ckpt"]
-            if one.best_checkpoint.exists() and f"{one.sig}:last" not in self.origins:
+            if one.best_checkpoint.exists():
                 names.append("last.ckpt")
             paths: list[Path] = []
             for name in names:
                 paths += sorted(one.folder.glob(name))
+            paths = [path for path in paths if path.resolve() not in self.origins]
             if paths:
                 files = ", ".join(path.name for path in paths)
                 yield _files(one.sig, files, paths, partial(self._refuse_live, one))
@@ -165,7 +162,7 @@ class Disk:
 
     def _whole(self, one: Experiment, status: Status) -> Iterator[Thing]:
         """A whole experiment. Nothing if an unfinished one starts from its weights."""
-        if not {one.sig, f"{one.sig}:last"} & self.origins:
+        if one.folder.resolve() not in {path.parent for path in self.origins}:
             why = f"{status}   {overrides(one, one.birth())}"
             yield Thing(one.sig, why, _size(one.folder), partial(self._remove, one))
 

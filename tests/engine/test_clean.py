@@ -81,6 +81,17 @@ def test_the_last_one_stays_if_it_is_the_only_one_or_is_awaited(out):
     assert names(alone) == ["last.ckpt"] and names(origin) == ["best.ckpt", "last.ckpt"]
 
 
+def test_weights_that_are_named_by_a_path_stay(out, monkeypatch):
+    """A message of a run tells users to write `continue_from=PATH`."""
+    origin, other = made(out, 1), made(out, 2, grid="")
+    monkeypatch.chdir(out)
+    made(out, 3, State.NEW, origin=f"xps/{origin.sig}/last.ckpt")
+    made(out, 4, State.NEW, origin=str(other.folder / "previous.ckpt"))
+    clean.main(["checkpoints", "unnamed", "--remove"])
+    assert names(origin) == ["best.ckpt", "last.ckpt"]
+    assert names(other) == ["best.ckpt", "previous.ckpt"]
+
+
 def test_only_what_failed_long_ago(out):
     old, young = made(out, 1, State.FAILED, age=40), made(out, 2, State.FAILED, age=20)
     done = made(out, 3, age=40)

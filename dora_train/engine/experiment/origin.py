@@ -5,7 +5,8 @@ weights are read by `run/start.py`.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import UserError
@@ -49,6 +50,23 @@ def locate(given: str, find: Find) -> Path | None:
         f"continue_from={given}: there is no such file, and it is no signature.",
         "its best weights: continue_from=5f3a91c2     its last ones: continue_from=5f3a91c2:last",
     )
+
+
+def still_needed(experiments: Iterable[Experiment], find: Find) -> set[Path]:
+    """The files of weights that unfinished experiments start from.
+
+    A file that is gone already is left out.
+    """
+    found = set()
+    for one in experiments:
+        birth = one.birth()
+        if birth is None or one.state().state is State.COMPLETED:
+            continue
+        with suppress(UserError):
+            path = locate(str(birth.config.get("continue_from") or ""), find)
+            if path is not None:
+                found.add(path.resolve())
+    return found
 
 
 def _checkpoint(experiment: Experiment, given: str, last: bool) -> Path:
