@@ -4,7 +4,9 @@ A grid file decorates its function with an explorer. Columns of your own go into
 `grids/_explorers.py`.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import filterfalse
 from typing import Any
 
 import treetable as tt
@@ -43,8 +45,9 @@ class MainMetrics(Explorer):
             for split, metrics in metrics_of(entry).items():
                 found[split] = dict(metrics)
         values = monitored(history, self.metric, self.mode, measured_only=True)
-        if values:
-            best = max(values)
+        numbers = list(filterfalse(math.isnan, values))  # NaN is never the best
+        if numbers:
+            best = max(numbers)
             found[self.metric.partition(".")[0]]["best"] = best if self.mode == "max" else -best
         return found
 

@@ -160,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.watch:
         from .watch import watch
 
-        watch(report.title or "all", report.runs, report.executor)
+        watch(report.title, report.runs, report.executor)
     elif args.html:
         from . import page
 

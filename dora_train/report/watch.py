@@ -13,6 +13,7 @@ from typing import Any
 from ..engine.experiment.folder import Experiment
 from ..engine.experiment.records import Job
 from ..engine.jobs.executor import Executor
+from ..engine.shell import typed
 from ..engine.watch.board import META, Board, Line, heading, meta
 from ..engine.watch.columns import Part
 from ..engine.watch.live import DORA_INTERVAL, Monitor
@@ -119,6 +120,9 @@ def _nested(run: Run) -> dict[str, Any]:
 def watch(name: str, runs: Sequence[Run], executor: Executor | None) -> None:
     """Show the live table until no experiment waits or runs, or until Ctrl-C.
 
+    Args:
+        name: what the runs were asked for by. Empty: they are all that there are.
+
     Raises:
         SystemExit: 130, on Ctrl-C.
     """
@@ -126,4 +130,6 @@ def watch(name: str, runs: Sequence[Run], executor: Executor | None) -> None:
     args = SimpleNamespace(
         trim=None, trim_last=False, interval=DORA_INTERVAL, silent=False, jupyter=False
     )
-    Monitor(LiveTable(name, runs), executor, args, moves=False).run()
+    monitor = Monitor(LiveTable(name or "all", runs), executor, args, moves=False)
+    monitor.again = f"{typed('python')} -m dora_train.report {name} --watch".replace("  ", " ")
+    monitor.run()

@@ -150,6 +150,9 @@ def test_the_job_asks_for_as_many_as_run_at_a_time(gpus, per_gpu, asked):
 def test_several_ranks_never_share_a_job():
     for shape in (Shape(nodes=2), Shape(tasks_per_node=2)):
         assert Packing.of({"job": {"pack": 9}}, parameters(Resources(), shape)) == Packing()
+    for shape in (Shape(tasks_per_node=1), Shape()):  # one rank that has both GPUs, and two ranks
+        asked = parameters(Resources(gpus=2), shape)
+        assert Packing.of({"job": {"pack": 9}}, asked) == Packing()
     assert Packing.of({"job": {"pack": 2, "at_once": 4}}, parameters(Resources(), Shape())) == (
         replace(Packing.of({"job": {"pack": 2}}, parameters(Resources(), Shape())), at_once=2)
     )

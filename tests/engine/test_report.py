@@ -28,6 +28,8 @@ from dora_train.engine.errors import UserError
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import Job, RunState, State
 from dora_train.engine.jobs.executor import JobInfo, Phase
+from dora_train.engine.watch.live import Monitor
+from dora_train.report.__main__ import main
 from dora_train.report.report import Report
 from dora_train.report.watch import watch
 
@@ -314,12 +316,15 @@ def test_help_shows_examples():
 @pytest.mark.parametrize(
     "content", ["", "{", "[1]", "null", '{"best": 3, "test": [], "state": "odd", "delta": 1}']
 )
-def test_damaged_files_cost_their_cells_only(tmp_path, name, content):
+def test_damaged_files_cost_their_cells_only(tmp_path, monkeypatch, capsys, name, content):
     made = sweep(tmp_path)
     (made[4].folder / name).write_text(content)
+    monkeypatch.setenv("DORA_DIR", str(tmp_path))
     for options in ([], ["--over", "seed"]):
-        assert len(report(tmp_path, "sweep", *options).splitlines()) > 4
-    assert made[4].sig in report(tmp_path, "sweep", "--format", "csv")
+        main(["sweep", *options])
+        assert len(capsys.readouterr().out.splitlines()) > 4
+    main(["sweep", "--format", "csv"])
+    assert made[4].sig in capsys.readouterr().out
 
 
 def test_a_copy_on_another_machine(tmp_path):
@@ -438,6 +443,19 @@ def test_watching_lets_no_job_start_and_ends_none(tmp_path, capsys):
         f"{waiting.sig}  interrupted: its job ended without reporting a result"
         in capsys.readouterr().out
     )
+
+
+def test_the_command_that_watches_again(tmp_path, monkeypatch):
+    sweep(tmp_path)
+    seen = []
+    monkeypatch.setattr(Monitor, "run", lambda monitor: seen.append(monitor.again))
+    for names in ([], ["sweep"]):
+        report = Report(tmp_path, names)
+        watch(report.title, report.runs, None)
+    assert [text.partition("-m ")[2] for text in seen] == [
+        "dora_train.report --watch",
+        "dora_train.report sweep --watch",
+    ]
 
 
 def on_terminal(out: Path, *args: str, term: str, lines: int = 24, columns: int = 90) -> str:

@@ -13,7 +13,7 @@ from test_submission import Fake, experiment, intent, request, submit
 from dora_train.engine.errors import UserError
 from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.folder import Experiment
-from dora_train.engine.experiment.records import NO_ROOM
+from dora_train.engine.experiment.records import NO_ROOM, Job
 from dora_train.engine.grid import cancellation, faults, order, settlement, submission
 from dora_train.engine.grid.packs import jobs_of
 from dora_train.engine.grid.settlement import settle
@@ -220,6 +220,19 @@ def test_what_there_is_no_room_for_waits_with_us(tmp_path, room, sizes):
     assert len(outcomes) == 5 and not any(one.refused for one in outcomes)
     held = [one.experiment.job() for one in outcomes if one.held]
     assert all(job.held and job.grid == "g" and not job.job_id for job in held)
+
+
+def test_what_waits_with_us_keeps_the_memory_that_it_was_given(tmp_path):
+    requests = [replace(one, raised={"oom": 1}) for one in asked(tmp_path, 2)]
+    outcomes = submit_all([requests], Room(tmp_path / "jobs", 0), tmp_path)
+    assert [one.experiment.job().raised for one in outcomes] == [{"oom": 1}] * 2
+
+
+def test_nobody_waits_for_a_clock_that_was_set_back(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(settlement.time, "sleep", pauses.append)
+    settlement._wait_for_sbatch(Job("token", "slurm", time.time() + 3600, number=1))
+    assert pauses == [settlement.ORPHANED]
 
 
 def test_a_job_of_no_grid_is_refused_for_want_of_room(tmp_path):

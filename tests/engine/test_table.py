@@ -1,6 +1,8 @@
 """The table of a grid: what it shows, and that nothing an explorer does costs it."""
 
 import io
+import math
+from types import SimpleNamespace
 
 import pytest
 import treetable as tt
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.experiment.records import Birth, RunState, State
+from dora_train.engine.grid.names import names
 from dora_train.engine.grid.sheep import Sheep
 from dora_train.engine.grid.table import GridTable
 from dora_train.engine.watch.best import Better
@@ -24,6 +27,7 @@ from dora_train.engine.watch.board import (
 )
 from dora_train.engine.watch.progress import duration
 from dora_train.engine.watch.status import Status
+from dora_train.explorers import MainMetrics
 from dora_train.report.marks import Marks
 
 
@@ -264,6 +268,33 @@ def test_which_direction_is_better_as_the_experiments_were_told():
     assert better.mode("valid.loss") == "min" and better.mode("train.best") == ""
     contrary = Better.of([told("valid.acc", "max"), told("valid.acc", "min")])
     assert contrary.mode("valid.acc") == "" and contrary.best("valid.acc", [1, 2]) == set()
+
+
+@pytest.mark.parametrize("name", ["f1/macro", "acc/dataloader_idx_0", "top 5", "a.b"])
+def test_a_metric_may_have_any_name(name):
+    better = Better.of([told(f"valid.{name}", "max")])
+    assert better.mode(f"valid.{name}") == better.mode(f"best.{name}") == "max"
+    assert better.best(f"best.{name}", [1, 2]) == {1}
+    assert Better().mode("valid.loss/dataloader_idx_1") == "min"
+
+
+def test_a_blank_value_is_not_a_missing_one():
+    """`launcher()` and then `launcher({"trainer.precision": None})`."""
+    naming = SimpleNamespace(
+        get_name_parts=lambda parts: parts, short_name_part=lambda key, value: f"{key}={value}"
+    )
+    found, base = names(naming, [{"lr": 1}, {"lr": 1, "precision": None}])
+    assert (found, base) == (["", "precision=None"], "lr=1")
+    found, base = names(naming, [{"precision": None}, {}])
+    assert (found, base) == (["precision=None", ""], "")
+
+
+def test_nan_is_never_the_best():
+    explorer = MainMetrics(lambda launcher: None)
+    explorer.metric, explorer.mode = "valid.r", "max"
+    history = [{"valid": {"r": value}} for value in (math.nan, 0.7, 0.5)]
+    assert explorer.process_history(history)["valid"]["best"] == 0.7
+    assert "best" not in explorer.process_history(history[:1])["valid"]
 
 
 def test_five_hundred_rows_on_a_small_screen_show_what_moves_what_failed_and_the_best(tmp_path):

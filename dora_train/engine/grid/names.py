@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from ..experiment.xp import XP
 
 SEED = "seed"
+MISSING = object()  # what an experiment has for a key that it does not have. None is a value
 
 
 class Naming(Protocol):
@@ -26,7 +27,7 @@ def names(naming: Naming, xps: Sequence[XP]) -> tuple[list[str], str]:
     parts = [dict(naming.get_name_parts(xp)) for xp in xps]
     apart: dict[str, int] = {}  # how many pairs of experiments each key tells apart
     for key in dict.fromkeys(key for one in parts for key in one):
-        counts = Counter(repr(one.get(key)) for one in parts)
+        counts = Counter(repr(one.get(key, MISSING)) for one in parts)
         apart[key] = len(parts) ** 2 - sum(count**2 for count in counts.values())
     keys = sorted(apart, key=lambda key: (key == SEED, -apart[key]))
     shared = [key for key in apart if not apart[key]]

@@ -126,4 +126,5 @@ def _wait_for_sbatch(job: Job) -> None:
     """Wait until an sbatch whose caller was killed has ended: until then it may still submit."""
     age = time.time() - job.submitted
     if age < ORPHANED:
-        time.sleep(max(0.0, ORPHANED - age))
+        # If a clock was set back, the age is negative.
+        time.sleep(ORPHANED - max(0.0, age))

@@ -106,6 +106,7 @@ def _hold(request: Request) -> Outcome:
         host=socket.gethostname(),
         grid=request.grid,
         code=dict(request.code),
+        raised=dict(request.raised),
         number=request.number,
     )
     if not request.experiment.intend_job(job):

@@ -32,7 +32,9 @@ class Packing:
 
     @classmethod
     def of(cls, cfg: Mapping[str, Any] | None, parameters: Mapping[str, Any]) -> "Packing":
-        """The packing that a configuration asks for. A job with several ranks is never shared.
+        """The packing that a configuration asks for.
+
+        A job with several ranks, or with several GPUs, is never shared.
 
         Args:
             parameters: the parameters of a job for this experiment alone (resources.py).
@@ -41,14 +43,15 @@ class Packing:
         block = cfg.get("job") or {}
         size = block.get("pack") or 1
         several = parameters["nodes"] > 1 or parameters["ntasks_per_node"] > 1
-        if size == 1 or several:
+        gpus = int(parameters.get("gres", "gpu:0").partition(":")[2])
+        if size == 1 or several or gpus > 1:
             return cls()
         libraries = preload(cfg)
         return cls(
             size,
             min(size, block.get("at_once") or 1),
             (cfg.get("local") or {}).get("per_gpu") or 1,
-            "gres" in parameters,
+            gpus > 0,
             None if libraries is None else tuple(libraries),  # a tuple can be compared and hashed
         )
 

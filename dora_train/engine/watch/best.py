@@ -40,7 +40,7 @@ class Better:
             if birth is None:
                 continue
             metric, mode = main_metric(birth.config)
-            name = metric.rpartition(".")[2]
+            name = _without_split(metric)
             if name and told.setdefault(name, mode) != mode:
                 told[name] = ""  # they contradict each other
         return cls({**told, **(more or {})})
@@ -51,10 +51,11 @@ class Better:
         >>> Better({"acc": "max"}).mode("valid.acc"), Better().mode("train.loss")
         ('max', 'min')
         """
-        name = re.split(r"[./\s]", metric)[-1]
-        known = self.told.get(metric, self.told.get(name))
-        if known is not None:
-            return known
+        # A name may hold "/" or a space itself: `self.log("val/f1/macro")` is `valid.f1/macro`.
+        name = _without_split(metric)
+        for known in (metric, name, re.split(r"[./\s]", metric)[-1]):
+            if known in self.told:
+                return self.told[known]
         possible = directions(name)
         if len(possible) > 1:  # a name other than of a loss does not tell
             return ""
@@ -80,6 +81,11 @@ class Better:
         if self.mode(metric) == MAX:
             value = -value
         return False, value
+
+
+def _without_split(metric: str) -> str:
+    """`acc` of `valid.acc`. A metric without a split stays as it is."""
+    return metric.partition(".")[2] or metric
 
 
 def is_number(value: object) -> TypeGuard[int | float]:
