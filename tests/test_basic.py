@@ -222,6 +222,7 @@ def test_ctrl_c_ends_with_130_and_the_run_goes_on_bit_for_bit(project: Project, 
     assert all(mine[key].equal(theirs[key]) for key in theirs)
 
 
+@pytest.mark.slow
 def test_an_exception_is_in_the_log(project: Project):
     code = (
         "from basic import train\n"

@@ -171,6 +171,7 @@ def test_mistake_is_a_value_error_before_anything_is_built(override: str, messag
         train.check(cfg)
 
 
+@pytest.mark.slow
 def test_an_exception_is_in_the_log(project: Project):
     assert "Traceback" in run(project, "+trainer.profiler=7-wrong", code=1)
     [log] = project.out.glob("pl_hydra/*/train.log")

@@ -85,6 +85,7 @@ def test_the_batch_size_that_is_named_is_large_enough(
         batches(samples, size).check(network(torch.nn.BatchNorm2d(3)), ranks)
 
 
+@pytest.mark.slow
 def test_an_odd_number_of_images_in_pairs(project: Project):
     run = Run(project, "run", "threads=1", "model=resnet18", "data.batch_size=2")
     assert run.wait() == 1

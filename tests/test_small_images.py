@@ -147,6 +147,7 @@ def test_logits_are_those_of_both_sides():
     assert not torch.allclose(logits, network(images))
 
 
+@pytest.mark.slow
 def test_a_run_says_so_and_is_measured_and_resumed_with_the_same_bits(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -51,6 +51,7 @@ def test_a_task_is_one_short_file():
         assert len((ROOT / f"dora_train/tasks/{task}.py").read_text().splitlines()) <= 90
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_what_a_run_says_and_keeps(task: str, references: dict[str, Project]):
     experiment = references[task].xp

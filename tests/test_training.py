@@ -13,6 +13,7 @@ from dora_train.engine.experiment.records import State
 from dora_train.module import Classifier
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_has_failed(project: Project):
     output = project.dora("run", *QUICK, "optim.lr=1e6", code=1)
     assert output.splitlines()[-2].startswith("diverged in epoch ") and "Traceback" not in output

@@ -65,6 +65,7 @@ class Run:
         onto: where its output goes instead: a device, a pipe with a name, a terminal (it becomes
             that of the process), or "closed".
         ignored: signals that it ignores from its start, as under `nohup`.
+        given: its standard input. None: it has none.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Run:
         folder: Path | None = None,
         onto: str = "",
         ignored: tuple[int, ...] = (),
+        given: str | None = None,
     ):
         self.output = (
             folder or project.out.parent
@@ -91,6 +93,7 @@ class Run:
                 str(project.out),
                 onto,
                 ignored,
+                given,
                 _compiled(project.root),
             ),
         )
@@ -160,6 +163,7 @@ def _command(
     out: str,
     onto: str,
     ignored: tuple[int, ...],
+    given: str | None,
     compiled: str,
 ) -> None:
     """What `bin/dora` does, in the child."""
@@ -172,6 +176,8 @@ def _command(
     os.environ.update(env)
     os.chdir(folder)
     _direct(output, onto)
+    if given is not None:
+        sys.stdin = io.StringIO(given)
     # a loader's workers come as they do in a command of its own
     multiprocessing.set_start_method(None, force=True)
     sys.argv = ["dora", *args]

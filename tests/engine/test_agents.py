@@ -80,6 +80,7 @@ def test_an_error_is_an_object(said: io.StringIO, monkeypatch):
     assert records(said.getvalue()) == [{"error": "unknown key\ndid you mean"}]
 
 
+@pytest.mark.slow
 def test_the_verbs(copy: Project):
     """As an agent calls them, with the two streams apart."""
     copy.env["DORA_JSON"] = "1"

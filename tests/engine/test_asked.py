@@ -57,6 +57,7 @@ def by_seed(project: Project) -> dict[int, Experiment]:
     return {xp.birth().config["seed"]: xp for xp in project.experiments()}
 
 
+@pytest.mark.slow
 def test_launch_heeds_overrides_flags_and_a_recipe(project: Project):
     said(
         project, "launch", "--no_tail", "debug=fast", "slurm.time=33", "slurm.mem_per_gpu=9", ASLEEP

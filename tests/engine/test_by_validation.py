@@ -43,6 +43,7 @@ def test_an_entry_for_each_validation(project: Project):
     assert saved["global_step"] == best["step"]
 
 
+@pytest.mark.slow
 def test_the_train_metrics_of_an_entry_are_of_the_steps_since_the_one_before(project: Project):
     """Summed by hand from a run with an entry for each batch."""
     finished(project, *WITHIN[:-1], "+trainer.val_check_interval=1")
@@ -80,6 +81,7 @@ def test_patience_counts_validations_within_an_epoch(project: Project):
     assert "finished (stopped early)" in text
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_lost(project: Project):
     """They are trained again, from a checkpoint before them or from the start."""
     finished(project, *BY_STEPS)

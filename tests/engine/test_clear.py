@@ -298,6 +298,7 @@ def test_the_old_results_go_with_the_first_checkpoint(done: Project):
     assert not done.xp.cleared.exists() and len(done.experiments()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_before_it_says_how_to_have_them_back(tmp_path: Path, finished: Path):
     project = with_results(Project.copy(tmp_path), finished)
     before = content(project.xp)

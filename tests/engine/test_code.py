@@ -617,6 +617,7 @@ def surprising(project: Project) -> Project:
     return Project(root / "results", root, {"IMPORTED": str(root.parent / "imported.json")})
 
 
+@pytest.mark.slow
 def test_what_a_run_imports_is_what_it_keeps(copy: Project, tmp_path):
     """Whatever else lies in the clone."""
     project = surprising(copy)

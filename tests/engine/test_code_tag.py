@@ -332,6 +332,7 @@ def test_the_difference_is_shown(tmp_path, monkeypatch):
 SAID = "same.py: only one of the two files may be executed"
 
 
+@pytest.mark.slow
 def test_a_day_with_code_that_counts(copy: Project):
     """Two edits are two experiments, and undoing one finds the first again."""
     first = copy.dora("run", *QUICK, "tag=@code")

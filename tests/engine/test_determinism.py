@@ -159,6 +159,7 @@ def as_on_cuda(copy: Project) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_operation_without_a_form_is_named_once_and_stands_in_the_card(copy: Project):
     as_on_cuda(copy)
     reason = "put_ has no deterministic form here"
@@ -174,6 +175,7 @@ def test_an_operation_without_a_form_is_named_once_and_stands_in_the_card(copy: 
     assert copy.xp.state().unpromised == [] and not copy.xp.birth().deterministic
 
 
+@pytest.mark.slow
 def test_what_it_was_born_with_stays(project: Project):
     project.dora("run", "debug=fast", "trainer.max_epochs=1")
     path = project.xp.folder / "birth.json"
@@ -194,6 +196,7 @@ def as_before(path: Path, birth: dict) -> None:
     assert older is not None and older.fixed == {"threads": 1, "deterministic": False}
 
 
+@pytest.mark.slow
 def test_an_older_experiment_resumes_as_it_was(copy: Project):
     command = ["debug=fast", "trainer.accelerator=cpu"]
     kill = Run(copy, "run", *command, fault=("step", 5))
@@ -219,6 +222,7 @@ def _scaled():
 '''
 
 
+@pytest.mark.slow
 def test_the_scaler_of_16_mixed_survives_a_kill(copy: Project):
     file = copy.root / "dora_train/engine/run/trainer.py"
     copy.edit(

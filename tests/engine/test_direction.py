@@ -167,6 +167,7 @@ print(experiment.sig)
 """
 
 
+@pytest.mark.slow
 def test_an_experiment_of_before_keeps_its_meaning(project: Project):
     """Its values are frozen, right or wrong: nothing is asked of it again."""
     sig = project.run("python", "-c", BEFORE).split()[-1]

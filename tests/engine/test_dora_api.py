@@ -220,6 +220,7 @@ def said(project: Project, *args: str, code: int = 0) -> str:
     return run.text
 
 
+@pytest.mark.slow
 def test_inside_a_run(inside: Project):
     assert "entries: 0" in said(inside, "run", *QUICK)
     history = inside.xp.history()
@@ -329,6 +330,7 @@ print("all of it")
 """
 
 
+@pytest.mark.slow
 def test_in_a_notebook_that_imports_dora_first(tmp_path: Path, machine: Machine):
     env = {
         **os.environ,
@@ -370,6 +372,7 @@ print(sheep.xp.link.history)
 """
 
 
+@pytest.mark.slow
 def test_another_project_in_the_same_process_keeps_stock_dora(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, "-c", OTHERS.format(folder=tmp_path)],

@@ -208,6 +208,7 @@ def test_a_spawned_worker_ends_with_a_killed_run(tmp_path: Path):
 # --- the whole engine ---
 
 
+@pytest.mark.slow
 def test_killed_twice(copy: Project):
     """A run that was killed is seen as gone, and ends with the same bits."""
     hide_linux(copy.root)

@@ -121,6 +121,7 @@ def test_killed_without_checkpoints_within_an_epoch(fault: Fault, ports: Ports, 
     same(project.xp, reference)
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(ports: Ports):
     """Though each sample draws from three generators."""
     same(ports.of("lit with workers")[2], ports.of("lit")[2])
@@ -181,6 +182,7 @@ def test_a_stream_has_its_samples_counted(ports: Ports):
     assert seen == [130, 260, 330] and experiment.result()["reason"] == "max_steps"
 
 
+@pytest.mark.slow
 def test_callbacks_by_configuration(ports: Ports, tmp_path: Path):
     """As the guide has it. It ends early, by what the module logs; and so it does after a kill."""
     copied, args, _ = ports.of("lit")

@@ -196,6 +196,7 @@ def said(project: Project, *args: str, code: int = 0) -> str:
     return run.text
 
 
+@pytest.mark.slow
 def test_a_run_by_its_signature_after_the_defaults_changed(tmp_path: Path):
     project = Project.copy(tmp_path, {"DORA_CLUSTER": "local"})
     said(project, "run", *QUICK)
@@ -209,6 +210,7 @@ def test_a_run_by_its_signature_after_the_defaults_changed(tmp_path: Path):
     assert project.xp.birth().groups["data"] == "digits"
 
 
+@pytest.mark.slow
 def test_a_job_by_its_signature_keeps_the_ranks_of_its_recipe(tmp_path: Path, machine: Any):
     project = Project.copy(tmp_path, machine.env)
     recipe = (

@@ -163,6 +163,7 @@ def terminal() -> Iterator[tuple[str, Callable[[], None]]]:
         yield os.ttyname(inner), master.close
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a run", "under nohup"])
 def test_a_terminal_that_is_closed(name: str, project: Project):
     """SIGHUP: a checkpoint at the next step. Under `nohup` the run continues unseen."""
@@ -187,6 +188,7 @@ def test_a_terminal_that_is_closed(name: str, project: Project):
 # --- signals ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGPWR"])
 def test_every_signal_leaves_a_checkpoint(name: str, project: Project):
     if not hasattr(signal, name):

@@ -165,6 +165,7 @@ def test_no_tag_of_an_override_is_one_of_the_page(tmp_path):
     ] == [SCRIPT]
 
 
+@pytest.mark.slow
 def test_five_hundred_runs_in_ten_megabytes(tmp_path):
     """How long that takes is in `benchmarks/report_speed.py`."""
     sweep(tmp_path, rates=100, seeds=5, epochs=100)

@@ -7,7 +7,6 @@ import csv
 import json
 import re
 import signal
-import subprocess
 import time
 import zlib
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from forked import Run
-from project import BIN, QUICK, ROOT, SIGNALS, Project, same_run, sig_of, stored, weights
+from project import QUICK, SIGNALS, Project, same_run, sig_of, stored, weights
 
 from dora_train.engine.experiment.records import State
 from dora_train.engine.experiment.share import exported
@@ -331,8 +330,8 @@ def test_export_and_import(project: Project, tmp_path):
     sig = sig_of(project.dora("run", *QUICK))
     text = project.dora("export", sig)
     other = Project(tmp_path / "other")
-    done = imported(text, other)
-    assert done.returncode == 0 and sig in done.stderr, done.stderr
+    code, said = imported(text, other)
+    assert code == 0 and sig in said, said
     assert other.xp.sig == sig and "  new  " in other.dora("run", "-f", sig)
 
 
@@ -342,8 +341,8 @@ def test_metrics_go_along_where_they_are_asked_for(reference: Project, tmp_path)
     text = Project(reference.out, env={"DORA_EXPORT_METRICS": "1"}).dora("export", ours.sig)
     other = Project(tmp_path / "other")
     for _ in range(2):  # the second time it is there already
-        done = imported(text, other)
-        assert done.returncode == 0 and ours.sig in done.stderr, done.stderr
+        code, said = imported(text, other)
+        assert code == 0 and ours.sig in said, said
     assert other.xp.birth() == ours.birth() and other.xp.result() == ours.result()
     assert other.xp.history() == ours.history() and other.xp.confusion() == ours.confusion()
     assert "nothing to do" in other.dora("run", "-f", ours.sig)
@@ -359,12 +358,8 @@ def dump(value: Any) -> str:
     "text", ["garbage", dump({"a": 1}), dump([[1]]), dump([{"birth": {"sig": "../../x"}}])]
 )
 def test_what_is_no_export_is_refused(project: Project, text: str):
-    done = imported(text, project)
-    assert (
-        done.returncode == 1
-        and "not an export of Dora" in done.stderr
-        and "Traceback" not in done.stderr
-    )
+    code, said = imported(text, project)
+    assert code == 1 and "not an export of Dora" in said and "Traceback" not in said, said
     assert not project.out.exists()
 
 
@@ -374,21 +369,14 @@ def test_a_record_under_a_foreign_name_is_refused(
     monkeypatch.setenv("DORA_EXPORT_METRICS", "1")
     record = exported([], reference.xp)
     record["birth"]["sig"] = "../../x"
-    done = imported(dump([record]), project)
-    assert (
-        done.returncode == 1 and "Nothing is imported" in done.stderr and not project.out.exists()
-    )
+    code, said = imported(dump([record]), project)
+    assert code == 1 and "Nothing is imported" in said and not project.out.exists(), said
 
 
-def imported(text: str, project: Project) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "dora", "import"],
-        input=text + "\n",
-        text=True,
-        capture_output=True,
-        cwd=ROOT,
-        env=project.env,
-    )
+def imported(text: str, project: Project) -> tuple[int, str]:
+    """What `dora import` ends with and says, if it is given this text."""
+    run = Run(project, "import", given=text + "\n")
+    return run.wait(), run.text
 
 
 @pytest.mark.slow

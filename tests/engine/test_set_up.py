@@ -137,6 +137,7 @@ def test_its_failure_is_shown(tmp_path: Path, machine: dict[str, str]):
     assert "uv could not install: env" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_without_uv_pip_installs(tmp_path: Path, machine: dict[str, str]):
     (tmp_path / "none.txt").write_text("")
     done = run(tmp_path, machine, "-r", "none.txt")
@@ -163,6 +164,7 @@ def test_a_half_made_environment_is_removed(tmp_path: Path, monkeypatch, said):
         assert said in str(left.value)
 
 
+@pytest.mark.slow
 def test_one_without_pip_is_made_again(tmp_path: Path, machine: dict[str, str]):
     """As an earlier version left it where python3-venv is missing."""
     (tmp_path / "env/bin").mkdir(parents=True)

@@ -103,6 +103,7 @@ one_override = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     st.lists(one_override, max_size=4, unique_by=lambda text: text.partition("=")[0].lstrip("+"))

@@ -54,7 +54,13 @@ def verdicts(values: Any, **how: Any) -> list[str]:
 
 # --- how often it errs, and how much it sees ---
 
-SHAPES = [(2, 5), (4, 3), (4, 5), (8, 5), (16, 3)]
+SHAPES = [
+    (2, 5),
+    (4, 3),
+    pytest.param((4, 5), marks=pytest.mark.slow),
+    pytest.param((8, 5), marks=pytest.mark.slow),
+    pytest.param((16, 3), marks=pytest.mark.slow),
+]
 # of 200: a rate of 5% exceeds it in 1 of 400 tests, one of 18% stays below it in 1 of 800
 MOST = 20
 
