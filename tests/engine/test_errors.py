@@ -77,7 +77,9 @@ def test_a_gpu_that_is_not_there_stops_the_run(project: Project):
 def test_the_cause_that_nccl_gives_in_its_last_line():
     from dora_train.engine.run.leaving import both_ends
 
-    error = RuntimeError("NCCL error in: here\nncclSystemError: a call failed.\nNo space in /dev/shm")
+    error = RuntimeError(
+        "NCCL error in: here\nncclSystemError: a call failed.\nNo space in /dev/shm"
+    )
     assert both_ends(error) == "RuntimeError: NCCL error in: here ... No space in /dev/shm"
     assert both_ends(RuntimeError("Connection closed by peer")) == (
         "RuntimeError: Connection closed by peer"
