@@ -11,6 +11,7 @@ import numpy
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -26,8 +27,16 @@ from dora_train.counters import seed_cpu
 from dora_train.engine.errors import UserError
 from dora_train.engine.run.exact_loader import batches_from
 from dora_train.engine.run.given import Loaders
-from dora_train.engine.run.loaders import Loader, TrainLoader, each_loader, num_samples, share_of
+from dora_train.engine.run.loaders import (
+    Loader,
+    TrainLoader,
+    can_resume_within,
+    each_loader,
+    num_samples,
+    share_of,
+)
 from dora_train.engine.run.ranks import Ranks
+from dora_train.engine.upstream.lightning import repeats
 
 
 class Drawing(Dataset):
@@ -266,10 +275,11 @@ def test_how_many_samples_a_batch_has():
     assert num_samples(("name", {"b": [torch.zeros(4, 2)]}, positions)) == 4
     assert num_samples("a string") == num_samples([]) == num_samples(torch.tensor(1.0)) == 1
     data = TensorDataset(positions[:10])
-    loader = Loader(
-        batches(DataLoader(data, batch_sampler=BatchSampler(range(10), 4, False))), Ranks()
-    )
+    made = batches(DataLoader(data, batch_sampler=BatchSampler(range(10), 4, False)))
+    loader = Loader(made, Ranks())
     list(loader._epoch(0, 0))
+    assert [share_of([loader], 0, number) for number in range(4)] == [(4, 4), (4, 4), (2, 2), None]
+    loader = Loader(made, Ranks(), repeats=True)
     shares = [share_of([loader], 0, number) for number in range(4)]
     assert shares == [(4, 4), (4, 4), (2, 2), (4, 4)], "read again beside a longer loader"
     assert share_of(None, 0, 0) is None
@@ -339,7 +349,8 @@ def test_where_a_loader_goes_on_after_a_resume():
     loaders = {name: DataLoader(TensorDataset(torch.arange(size)), 1) for name, size in SIZES}
     progress: Any = SimpleNamespace(num_training_batches=12)
     made = {
-        name: TrainLoader(batches(loader), Ranks(), progress) for name, loader in loaders.items()
+        name: TrainLoader(batches(loader), Ranks(), progress, repeats=True)
+        for name, loader in loaders.items()
     }
     for at, (long, short) in {0: (0, 0), 9: (9, 1), 12: (None, None)}.items():
         with pytest.MonkeyPatch.context() as patch:
@@ -349,3 +360,17 @@ def test_where_a_loader_goes_on_after_a_resume():
 
 
 SIZES = [("long", 12), ("short", 4)]
+
+
+def test_lightning_tells_which_loaders_are_read_again():
+    loaders = [DataLoader(Drawing()), DataLoader(Drawing())]
+    assert repeats(loaders) and repeats({"a": loaders[0]})
+    assert repeats(CombinedLoader(loaders, "max_size_cycle"))
+    assert not repeats(CombinedLoader(loaders, "max_size")) and not repeats(loaders[0])
+
+
+def test_no_checkpoint_within_an_epoch_if_nobody_knows_where_a_loader_is():
+    known = Loader(batches(DataLoader(Drawing())), Ranks())
+    unknown = Loader(batches(DataLoader(Stream())), Ranks())
+    assert can_resume_within(unknown) and can_resume_within([known, known])
+    assert not can_resume_within([known, unknown])

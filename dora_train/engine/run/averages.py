@@ -272,7 +272,7 @@ def _sum(value: float | torch.Tensor, weight: int, device: torch.device) -> torc
     """Return the sum over the samples: a scalar times its weight, or the sum of a tensor."""
     if not isinstance(value, torch.Tensor):
         # Made on the device: to move a number there would wait for the GPU.
-        value = torch.full((), value, device=device)
+        value = torch.full((), value, dtype=torch.as_tensor(value).dtype, device=device)
     value = value.detach().to(device, non_blocking=device.type == "cuda")
     # Before it is summed: float16 and bfloat16 would round away the later samples.
     value = value.to(torch.float64)

@@ -17,6 +17,7 @@ from ..upstream.lightning import (
     validates_next,
 )
 from .checkpoints import Checkpoints
+from .loaders import can_resume_within
 from .signals import Interrupted, Signals
 
 # Means "save, and go on". It is above every signal's number, so that the sum tells both.
@@ -33,7 +34,7 @@ class StepBoundary(Checkpoint):
     Args:
         signals: the flag of this rank.
         checkpoints: writes `last.ckpt`. At the end of an epoch it asks `wants_save`.
-        every_minutes: between two checkpoints within an epoch. 0: none but at the epoch's end.
+        every_minutes: between two checkpoints. 0: `checkpoint.every_epochs` alone says when.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class StepBoundary(Checkpoint):
 
     def on_validation_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
         ends = trainer.sanity_checking or trains_no_further(trainer)
-        if ends or not _is_between_steps(trainer):
+        if ends or not _can_resume(trainer):
             self._leave(trainer)
         else:
             with as_before_validation(trainer):
@@ -134,7 +135,7 @@ def _can_go_on_from_here(trainer: Trainer) -> bool:
     validation comes soon. The answer is the same on every rank.
     """
     goes_on = not ends_the_epoch(trainer) and not validates_next(trainer)
-    return _is_between_steps(trainer) and goes_on
+    return _can_resume(trainer) and goes_on
 
 
 def _is_between_steps(trainer: Trainer) -> bool:
@@ -144,3 +145,8 @@ def _is_between_steps(trainer: Trainer) -> bool:
     """
     progress = trainer.fit_loop.epoch_loop.batch_progress
     return progress.is_last_batch or progress.current.ready % trainer.accumulate_grad_batches == 0
+
+
+def _can_resume(trainer: Trainer) -> bool:
+    """Whether the next attempt could go on from here, within an epoch."""
+    return _is_between_steps(trainer) and can_resume_within(trainer.train_dataloader)

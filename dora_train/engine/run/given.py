@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from ... import counters
+from ..upstream.lightning import repeats
 from .exact_loader import batches_from
 from .loaders import EvalLoader, Loader, TrainLoader, each_loader
 from .ranks import Ranks
@@ -56,9 +57,12 @@ class Loaders:
         Args:
             draws_as: the split whose order and draws it has, if that is another one.
         """
-        return each_loader(source, functools.partial(self._loader, split, draws_as or split))
+        make = functools.partial(self._loader, split, draws_as or split, repeats(source))
+        return each_loader(source, make)
 
-    def _loader(self, split: str, draws_as: str, source: object, number: int) -> Loader:
+    def _loader(
+        self, split: str, draws_as: str, is_repeated: bool, source: object, number: int
+    ) -> Loader:
         # The first loader has no number, so that a single one draws as it always did.
         purpose = draws_as
         if number:
@@ -67,7 +71,7 @@ class Loaders:
             source, counters.seed_cpu, self.seed, purpose, self.settings, self.say
         )
         if split == "train":
-            return TrainLoader(batches, self.ranks, self.trainer, self.overfits)
+            return TrainLoader(batches, self.ranks, self.trainer, self.overfits, is_repeated)
         return EvalLoader(batches, self.ranks)
 
 

@@ -19,7 +19,7 @@ from .ranks import Ranks
 
 # Added to the number of an epoch for each time that a loader is read again within it, so that its
 # order and its draws are others. No run has so many epochs.
-ROUND = 10**9
+ROUND = 10**6
 
 
 class EpochBatches(Protocol):
@@ -33,10 +33,14 @@ class EpochBatches(Protocol):
 
 
 class Loader:
-    """The batches of a split, of which this rank gets its share."""
+    """The batches of a split, of which this rank gets its share.
 
-    def __init__(self, batches: EpochBatches, ranks: Ranks):
-        self.batches, self.ranks = batches, ranks
+    Args:
+        repeats: whether it is read again when it has ended, beside a longer loader.
+    """
+
+    def __init__(self, batches: EpochBatches, ranks: Ranks, repeats: bool = False):
+        self.batches, self.ranks, self.repeats = batches, ranks, repeats
 
     def __len__(self) -> int:
         """Return the batches of an epoch.
@@ -51,9 +55,9 @@ class Loader:
 
         None if the numbers are not known.
         """
-        length = self._length()
-        if length:
-            batch %= length  # it is read several times beside a longer loader
+        length = self.length()
+        if self.repeats and length:
+            batch %= length
         if hasattr(self.batches, "sizes"):
             return self.batches.sizes.get(batch)
         if not hasattr(self.batches, "size_of"):
@@ -61,11 +65,11 @@ class Loader:
         total = self.batches.size_of(batch)
         return len(range(self.ranks.rank, total, self.ranks.world_size)), total
 
-    def _length(self) -> int | None:
+    def length(self) -> int | None:
         """Return the batches of an epoch. None if their number is not known."""
         try:
             return len(self)
-        except TypeError:
+        except (TypeError, NotImplementedError):
             return None
 
     def _epoch(self, epoch: int, start: int) -> Iterator[Any]:
@@ -77,12 +81,18 @@ class TrainLoader(Loader):
 
     Args:
         overfits: every epoch has the batches of the first one.
+        repeats: see `Loader`.
     """
 
     def __init__(
-        self, batches: EpochBatches, ranks: Ranks, trainer: Trainer, overfits: bool = False
+        self,
+        batches: EpochBatches,
+        ranks: Ranks,
+        trainer: Trainer,
+        overfits: bool = False,
+        repeats: bool = False,
     ):
-        super().__init__(batches, ranks)
+        super().__init__(batches, ranks, repeats)
         self.trainer, self.overfits = trainer, overfits
         self._read = -1  # the epoch that was read last
         self._round = 0  # how often it was read in this epoch before
@@ -90,15 +100,16 @@ class TrainLoader(Loader):
     # A generator reads the position when its first batch is asked for, not when it is made.
     def __iter__(self) -> Iterator[Any]:
         epoch, start = position(self.trainer)
-        length = self._length()
-        if epoch == self._read:
-            # Beside a longer loader, Lightning reads this one again when it has ended.
+        length, is_again = self.length(), epoch == self._read
+        self._read = epoch
+        if not self.repeats:
+            self._round = 0
+        elif is_again:
             self._round, start = self._round + 1, 0
         elif length and start < self.trainer.num_training_batches:
             self._round, start = divmod(start, length)
         else:
             self._round = 0
-        self._read = epoch
         if self.overfits:
             epoch = 0
         yield from self._epoch(epoch + self._round * ROUND, start)
@@ -109,6 +120,17 @@ class EvalLoader(Loader):
 
     def __iter__(self) -> Iterator[Any]:
         yield from self._epoch(0, 0)
+
+
+def can_resume_within(loaders: object) -> bool:
+    """Whether a resume within an epoch finds the place of each training loader.
+
+    Of several loaders, each must have a length: else nobody knows how often it was read.
+    """
+    several = _several(loaders)
+    return len(several) < 2 or all(
+        isinstance(one, Loader) and one.length() is not None for one in several
+    )
 
 
 def each_loader(loaders: object, make: Callable[[object, int], object]) -> object:

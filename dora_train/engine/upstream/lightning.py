@@ -86,6 +86,18 @@ def position(trainer: pl.Trainer) -> tuple[int, int]:
     return epoch.processed, loop.epoch_loop.batch_progress.current.ready
 
 
+def repeats(loaders: object) -> bool:
+    """Whether Lightning 2.6.6 reads a shorter one of several training loaders again.
+
+    It does so for a list, a dict, and a CombinedLoader of that mode.
+    """
+    from pytorch_lightning.utilities import CombinedLoader
+
+    if isinstance(loaders, CombinedLoader):
+        return loaders._mode == "max_size_cycle"
+    return isinstance(loaders, (list, tuple, dict))
+
+
 def batches_that_stepped(trainer: pl.Trainer) -> int:
     """The number of batches after which a Lightning 2.6.6 trainer's optimizers stepped.
 
