@@ -390,7 +390,7 @@ class SlurmCluster:
         ).splitlines()
         return dict(line.split() for line in lines)
 
-    def wait(self, predicate: Callable[[], T], timeout: float = 60) -> T:
+    def wait(self, predicate: Callable[[], T], timeout: float = 180) -> T:
         """The first true value of `predicate`, asked every 50 ms.
 
         Raises:

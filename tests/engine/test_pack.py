@@ -230,6 +230,15 @@ def test_cancelling_members_leaves_the_job_until_none_is_left(tmp_path):
     assert fake.cancelled == ["100"]
 
 
+def test_a_member_that_was_cancelled_before_its_turn_stays_so_after_the_job(tmp_path):
+    """Otherwise the next `dora grid` would submit it again."""
+    fake, (first, second, _) = packed(tmp_path)
+    cancel(second, fake)
+    begins(first, State.COMPLETED)
+    fake.phase, fake.word = Phase.OVER, "COMPLETED"
+    assert status(fake, second).state is State.CANCELLED
+
+
 def test_an_intent_of_a_killed_command_is_settled_for_each_member(tmp_path, monkeypatch):
     fake, xps = packed(tmp_path)
     monkeypatch.setattr(settlement, "ORPHANED", 0.0)

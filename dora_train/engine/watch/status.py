@@ -195,7 +195,8 @@ def _judged(facts: Facts) -> Status:
     info, job = facts.info, facts.job
     assert info is not None and job is not None
     word = info.word
-    if job.cancelled and word != "COMPLETED":
+    # The end of a shared job says nothing of the experiment that was cancelled in it.
+    if job.cancelled and (word != "COMPLETED" or job.member is not None):
         return _status(facts, State.CANCELLED, f"cancelled by {job.cancelled}")
     if facts.said == State.INTERRUPTED and word in ("FAILED", "COMPLETED", "") and facts.run.cause:
         return _interrupted(facts, facts.run.cause)
