@@ -225,12 +225,11 @@ class Search(Growing):
         statuses = context.look(experiments)
         for experiment in experiments:
             status = statuses[experiment.sig]
-            known = self._outcomes.pop(experiment.sig, None)
+            self._outcomes.pop(experiment.sig, None)
             self._failures.pop(experiment.sig, None)
-            if known is None or known.value is None or not is_over(status):
-                known = outcome_of(experiment, status, self._objective)
-            if known is not None:
-                self._outcomes[experiment.sig] = known
+            outcome = outcome_of(experiment, status, self._objective)
+            if outcome is not None:
+                self._outcomes[experiment.sig] = outcome
             if status.state in FAILURES:
                 self._failures[experiment.sig] = status.cause or str(status.state)
 

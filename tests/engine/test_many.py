@@ -96,7 +96,7 @@ def test_the_dry_run_of_many_names_the_command_for_their_table(
     )
     inventory: Any = SimpleNamespace(sheep=[SimpleNamespace(status=Status(State.COMPLETED))] * 2)
     refill = resume = lambda *_: ()
-    Watching(command, refill, resume, lambda: inventory).show_plan(inventory)
+    Watching(command, refill, resume, lambda: inventory, lambda: False).show_plan(inventory)
     heading, table = capsys.readouterr().out.splitlines()
     assert heading.startswith("big   2 XPs   2 completed")
     assert table.endswith("python -m dora_train.report big")

@@ -602,8 +602,10 @@ def test_a_trial_that_was_submitted_again_has_no_outcome_until_it_ends():
     class Question(Search):
         space = SPACE
 
+    value = [0.5]
+
     def experiment(sig: str) -> Any:
-        return SimpleNamespace(sig=sig, history=lambda: [{"valid": {"acc": 0.5}}])
+        return SimpleNamespace(sig=sig, history=lambda: [{"valid": {"acc": value[0]}}])
 
     statuses = {str(number): Status(State.FAILED, "diverged") for number in range(3)}
     context: Any = SimpleNamespace(
@@ -625,3 +627,6 @@ def test_a_trial_that_was_submitted_again_has_no_outcome_until_it_ends():
     assert search.has_missed(statuses)
     search._learn(search._replay.trials, context)
     assert search.note() == "3 of 20 trials are over, best valid.acc 0.5 (0)"
+    value[0] = 0.7  # it was stopped and submitted again, and nobody looked in between
+    search._learn(search._replay.trials, context)
+    assert search.note() == "3 of 20 trials are over, best valid.acc 0.7 (0)"

@@ -98,7 +98,13 @@ class Sync:
         self.inventory: Inventory | None = None
         self.actions: Sequence[Action] = ()
         self.retried: set[str] = set()  # by --retry, once a search has a free slot for them
-        self.watching = Watching(command, self.applier.refill, self.applier.resume, self.next_round)
+        self.watching = Watching(
+            command,
+            self.applier.refill,
+            self.applier.resume,
+            self.next_round,
+            lambda: bool(self.retried),
+        )
 
     def run(self) -> tuple[list[Sheep], int]:
         """Do what the command asks for.

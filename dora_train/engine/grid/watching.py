@@ -36,6 +36,7 @@ class Watching:
         refill: submits experiments that were held.
         resume: submits experiments that were interrupted.
         next_round: submits the next trials of a search, and returns all trials.
+        has_more: whether trials of a search wait for a free slot.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class Watching:
         refill: Callable[[Inventory, Sequence[Sheep]], None],
         resume: Callable[[Inventory, Sequence[Sheep]], Sequence[Outcome]],
         next_round: Callable[[], Inventory],
+        has_more: Callable[[], bool],
     ):
         self.command, self.refill, self.resume = command, refill, resume
-        self.next_round = next_round
+        self.next_round, self.has_more = next_round, has_more
         self.healing = Healing(command.grid, command.args.silent)
         messages = Messages(command.grid, command.wants.folder)
         self.telling = Telling(messages, command.search is not None)
@@ -146,11 +148,16 @@ class Watching:
         self.telling.look(statuses_of(sheep), healing)
 
     def _missed(self, sheep: Sequence[Sheep]) -> bool:
-        """Whether a search has not seen the end of a trial. The next look lets it go on."""
+        """Whether a search has not seen the end of a trial, or has a free slot for one.
+
+        The next look lets it go on.
+        """
         search = self.command.search
         if search is None or self.command.args.patterns:
             return False
-        return search.has_missed({one.xp.sig: one.status for one in sheep})
+        statuses = {one.xp.sig: one.status for one in sheep}
+        live = sum(status.live for status in statuses.values())
+        return search.has_missed(statuses) or (self.has_more() and live < search.at_once)
 
     def _go_on(self) -> tuple[GridTable, Charge]:
         """Submit the next trials of a search, because one has ended, and show all from here on."""

@@ -72,7 +72,11 @@ def serve(queue: Queue, libraries: Libraries, given: list[Taken]) -> None:
         if not mine:
             if not must_await_gpus(queue):
                 return
-            given = []  # another job waits for a GPU that others use
+            # Another job waits for a GPU that others use.
+            if libraries.kind:
+                start_runner(queue)
+                return
+            given = []
             continue
         # From here on, this is a child that has one group of the jobs.
         os.setsid()  # neither Ctrl-C nor the end of the command's terminal may reach it
