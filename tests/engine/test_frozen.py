@@ -5,15 +5,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from dora.conf import DoraConfig
 from forked import Run
 from project import QUICK, Project
 
 from dora_train.engine.config.compose import Composer
 from dora_train.engine.config.values import merged, split
 from dora_train.engine.errors import UserError
+from dora_train.engine.experiment.drift import FrozenValues
 from dora_train.engine.experiment.frozen import todays_values
 from dora_train.engine.experiment.records import Birth
 
@@ -112,6 +115,49 @@ def test_the_default_data_set_became_another_one(conf, stored):
     conf.change("config.yaml", "- data: digits", "- data: folder")
     assert conf.entered(birth)["data"] == {"name": "digits", "batch_size": 64, "noise": 0.0}
     assert conf.entered(birth)["said"] == []
+
+
+@KINDS
+def test_an_empty_section_stays_empty(conf, stored):
+    conf.write("config.yaml", FILES["config.yaml"] + "args: {}\n")
+    birth = stored(conf.birth())
+    conf.write("config.yaml", FILES["config.yaml"] + "args:\n  width: 64\n")
+    assert conf.entered(birth)["args"] == {}
+    frozen = FrozenValues(DoraConfig(), dict)
+    xp: Any = SimpleNamespace(
+        values=conf.composer.compose([]).values, folder=conf.folder, refuse_collision=print
+    )
+    [drift] = frozen.drift(xp, birth)
+    assert str(drift) == "args was {}; it is {'width': 64} now"
+    frozen.restore(xp, birth)
+    assert xp.values["args"] == {} and frozen.drift(xp, birth) == []
+
+
+@KINDS
+def test_a_whole_section_that_does_not_count_is_given_again(conf, stored):
+    birth = stored(conf.birth("slurm={time: 44}", "job={tasks_per_node: 2}"))
+    values = conf.entered(birth)
+    assert (values["slurm"], values["job"]) == ({"time": 44}, {"tasks_per_node": 2})
+
+
+@pytest.mark.parametrize("name", ["2026", "2026_11_28", "1e3", "true"])
+def test_a_file_whose_name_reads_as_a_number(conf, name):
+    conf.write(f"experiment/{name}.yaml", "# @package _global_\nseed: 8\n")
+    composed = conf.composer.compose([f"experiment={name}"])
+    assert (composed.values["seed"], composed.choices["experiment"]) == (8, name)
+    assert conf.entered(conf.birth(f"experiment={name}"))["said"] == []
+
+
+def test_naming_a_default_counts_if_a_chosen_file_has_chosen_another(conf):
+    main = FILES["config.yaml"] + "debug_of: 0\n"
+    conf.write("config.yaml", main.replace("  - experiment: null\n", "  - debug: null\n"))
+    small = "# @package _global_\ndefaults:\n  - override /data: tiles\nseed: 3\n"
+    conf.write("debug/small.yaml", small)
+    one, other = (conf.composer.compose(["debug=small", *more]) for more in ([], ["data=digits"]))
+    assert (one.values["data"]["name"], other.values["data"]["name"]) == ("tiles", "digits")
+    assert one.delta == [("debug", "small")]
+    assert sorted(other.delta) == [("data", "digits"), ("debug", "small")]
+    assert conf.composer.compose(["data=digits"]).delta == []
 
 
 @KINDS

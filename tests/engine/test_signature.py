@@ -139,6 +139,14 @@ def test_naming_a_default_changes_nothing(composer: Composer):
         assert sig(composer, argv) == default, argv
 
 
+@pytest.mark.parametrize("group", ["debug", "experiment"])
+def test_a_group_of_nothing(composer: Composer, group: str):
+    """Beside another task, the direction of `best.metric` is looked for in all files."""
+    assert sig(composer, ["task=text", f"{group}=null"]) == sig(composer, ["task=text"])
+    layers = composer.layers(["task=text", f"{group}=null"])
+    assert layers == composer.layers(["task=text"])
+
+
 def test_the_last_of_a_key_counts(composer: Composer):
     assert sig(composer, ["seed=1", "seed=2"]) == sig(composer, ["seed=2"])
 

@@ -39,7 +39,7 @@ from . import recipes
 from .apply import apply
 from .bases import Base, Bases, as_written
 from .keys import MISSING, at, holds_interpolation
-from .overrides import option, parse, set_before_delete
+from .overrides import choice_text, option, parse, set_before_delete
 from .values import Delta, coerced, differences, dotted_keys, flatten
 
 RULE = 2  # the version of this rule, stored at birth. Raise it when any signature would change
@@ -118,7 +118,7 @@ class Composer:
             self._check_option(override.key_or_group, name)
             if name is not None:  # Hydra cannot choose none
                 options[override.key_or_group] = name
-                texts.append(str(override.input_line))
+                texts.append(choice_text(override))
         base = self._bases.of(*sorted(texts))  # in any order they are the same experiment
         argv = [str(override.input_line) for override in parsed]
         return self._of_leaves(base, values, options, argv) or self._of_any(
@@ -177,10 +177,10 @@ class Composer:
         chosen: list[str] = []
         values = {}
         for override in self._parse(overrides):
-            if override.key_or_group in self.groups:
-                chosen.append(str(override.input_line))
-            else:
+            if override.key_or_group not in self.groups:
                 values[override.key_or_group] = override.value()
+            elif option(override) is not None:  # Hydra cannot choose none
+                chosen.append(choice_text(override))
         return [*self._bases.layers(*chosen), dict(flatten(values))]
 
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
@@ -210,8 +210,9 @@ class Composer:
         leading = {group: others[group] for group in LEADING if others.get(group) is not None}
         implied = self._bases.of(*(f"{group}={name}" for group, name in leading.items())).choices
         delta = []
-        for group, name in others.items():
-            if group in leading or name != implied.get(group):
+        for group, name in options.items():
+            # The file of a leading group may have chosen another option than the default.
+            if group in leading or (group not in LEADING and name != implied.get(group)):
                 delta.append((group, name))
         return delta
 

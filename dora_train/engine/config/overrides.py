@@ -105,7 +105,19 @@ def option(override: Override) -> Any:
     `debug=[]`)."""
     if override.is_delete():
         return None
-    return override.value() or None
+    value = override.value()
+    if isinstance(value, (bool, int, float)):  # a file may have the name 2026
+        return str(override.input_line).partition("=")[2].strip()
+    return value or None
+
+
+def choice_text(override: Override) -> str:
+    """An override of a group, as Hydra takes it. A name that reads as a number is quoted."""
+    text = str(override.input_line)
+    if isinstance(override.value(), (bool, int, float)):
+        key, _, name = text.partition("=")
+        return f"{key}='{name.strip()}'"
+    return text
 
 
 def set_before_delete(override: Override) -> bool:

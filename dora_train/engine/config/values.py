@@ -59,11 +59,14 @@ def key_of(override: str) -> str:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """A new dict with the keys of both. Where both have a value, that of `above` wins."""
+    """A new dict with the keys of both. Where both have a value, that of `above` wins.
+
+    An empty dict is a value: it leaves no key of `below`.
+    """
     result = dict(below)
     for key, value in above.items():
         inner = result.get(key)
-        if isinstance(value, Mapping) and isinstance(inner, Mapping):
+        if value and isinstance(value, Mapping) and isinstance(inner, Mapping):
             result[key] = merged(inner, value)
         else:
             result[key] = copy.deepcopy(value)
@@ -103,6 +106,11 @@ def _split(
 def is_excluded(key: str, exclude: Sequence[str]) -> bool:
     """Whether one of the patterns of `dora.exclude` takes this dotted key out of the signature."""
     return _matches(key, tuple(exclude))
+
+
+def never_counts(key: str, exclude: Sequence[str]) -> bool:
+    """Whether an override of this key cannot count: `slurm={gpus: 1}` is all of `slurm.*`."""
+    return is_excluded(key, exclude) or is_excluded(f"{key}.*", exclude)
 
 
 @lru_cache(maxsize=10_000)

@@ -141,8 +141,13 @@ def _differing(
     for key, was in flatten(frozen):
         if is_excluded(key, exclude) or key in younger:
             continue
-        if key not in now or not same(now[key], was):
-            found.append(Drift(key, was, now.get(key), key not in now))
+        if key in now and same(now[key], was):
+            continue
+        # An empty dict has got keys.
+        start = f"{key}."
+        below = {name.removeprefix(start): now[name] for name in now if name.startswith(start)}
+        today = now.get(key, below or None)
+        found.append(Drift(key, was, today, key not in now and not below))
     return found
 
 

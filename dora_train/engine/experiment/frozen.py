@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config import limits
 from ..config.compose import Composed, Composer
-from ..config.values import flatten, is_excluded, key_of, split, unflatten
+from ..config.values import flatten, key_of, never_counts, split, unflatten
 from ..errors import UserError
 from .records import Birth
 
@@ -35,7 +35,7 @@ def todays_values(
     groups = _composing(composer, [], wanted)
     own = []
     for text in birth.argv:
-        if key_of(text) not in composer.groups and is_excluded(key_of(text), exclude):
+        if key_of(text) not in composer.groups and never_counts(key_of(text), exclude):
             own.append(text)
     kept = _composing(composer, groups, own)
     values = _compose(composer, [*groups, *kept, *extra]).values

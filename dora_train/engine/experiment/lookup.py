@@ -15,7 +15,7 @@ from ..config.compose import RULE, Composed, Composer
 from ..config.defaults import OLDER
 from ..config.quoting import overrides_from
 from ..config.refused import refuse_reserved
-from ..config.values import Delta, is_excluded, key_of
+from ..config.values import Delta, key_of, never_counts
 from ..errors import UserError
 from ..upstream.dora import HydraMain
 from .counted_code import CODE
@@ -168,15 +168,8 @@ class Lookup(HydraMain):
         return xp
 
     def _any_counts(self, overrides: Sequence[str]) -> bool:
-        """Whether any of these overrides counts in the signature.
-
-        `slurm={gpus: 1}` is all of `slurm.*`, so it does not.
-        """
-        exclude = self.dora.exclude
-        keys = map(key_of, overrides)
-        return any(
-            not is_excluded(key, exclude) and not is_excluded(f"{key}.*", exclude) for key in keys
-        )
+        """Whether any of these overrides counts in the signature."""
+        return not all(never_counts(key_of(text), self.dora.exclude) for text in overrides)
 
     def _stored(self, argv: FrozenArgv, birth: Birth) -> XP:
         """The experiment with the values that count alone, as its birth has them."""

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from ...children import Parent, end_with
 from .. import environment
-from ..config.values import is_excluded
+from ..config.values import key_of, never_counts
 from ..errors import UserError
 from ..experiment import claims
 from ..experiment.folder import Experiment
@@ -54,9 +54,7 @@ def run_ranks(
     refuse_if_waiting(experiment)
     _refuse_missing_gpus(xp.cfg, world_size)
     enter(main, xp, clear=clear)
-    excluded = [
-        arg for arg in argv if is_excluded(arg.partition("=")[0].lstrip("+~"), main.dora.exclude)
-    ]
+    excluded = [arg for arg in argv if never_counts(key_of(arg), main.dora.exclude)]
     # By its signature: what counts is in the folder, and is not composed again.
     command = [
         sys.executable,
