@@ -94,7 +94,7 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
     parser.add_argument(
         "--dry_run", action="store_true", help="show the file and the plan, and change nothing"
     )
-    args, flags = parser.parse_known_args(argv)
+    args, flags = parser.parse_known_intermixed_args(argv)
     if not args.overrides and args.json is None:
         parser.error("nothing to vary: give KEY=VALUES, or --json FILE")
     return args, flags
@@ -177,6 +177,8 @@ def read(overrides: Sequence[str], file: Path | None, train: "TrainMain") -> Des
         key = override.get_key_element()
         axes = [axis for axis in axes if axis.key != key]
         shared.pop(key, None)
+        for case in cases:  # the command line comes last
+            case.pop(key, None)
         if override.is_sweep_override():
             axes.append(Axis(key, values(override, text, train)))
         elif override.is_delete():

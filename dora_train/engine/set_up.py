@@ -7,6 +7,7 @@ settings, so they are passed on. If uv has no word for one of them, pip is used.
 
 from __future__ import annotations
 
+import ast
 import shlex
 import shutil
 import subprocess
@@ -128,8 +129,16 @@ def settings_in(text: str) -> dict[str, str]:
             continue
         rank = ("global", "install", ":env:").index(section)
         if rank >= found.get(key, (0, ""))[0]:
-            found[key] = rank, " ".join(shlex.split(value))
+            found[key] = rank, _unquoted(value)
     return {key: value for key, (_, value) in found.items()}
+
+
+def _unquoted(value: str) -> str:
+    """A value as pip prints it: Python's `repr` of a text, which may have several lines."""
+    try:
+        return " ".join(str(ast.literal_eval(value)).split())
+    except (ValueError, SyntaxError):
+        return " ".join(shlex.split(value))
 
 
 def of_uv(settings: dict[str, str], options: Sequence[str]) -> tuple[list[str], list[str], str]:

@@ -52,6 +52,12 @@ def test_uv_is_given_pip_s_settings():
     assert unknown == ""
 
 
+def test_a_setting_of_several_lines():
+    """pip prints the `repr` of what pip.conf holds."""
+    text = r"global.extra-index-url='\nhttps://a.example\nhttps://b.example'"
+    assert set_up.settings_in(text) == {"extra-index-url": "https://a.example https://b.example"}
+
+
 def test_the_command_counts_more_than_a_setting():
     settings = {"index-url": "https://one.example", "no-index": "true", "find-links": "/wheels"}
     words, _, _ = set_up.of_uv(settings, ["--index-url", "https://other.example"])

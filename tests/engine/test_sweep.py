@@ -166,6 +166,20 @@ def test_json_is_a_list_of_dicts_or_a_dict_of_lists(tmp_path: Path):
     assert (design.shared, len(named(grid_text(design)))) == ({"tag": "x"}, 4)
 
 
+def test_the_line_wins_over_the_file(tmp_path: Path):
+    cases = [{"optim.lr": 0.1, "seed": 1}, {"optim.lr": 0.2}]
+    design = read("optim.lr=0.5", file=stored(tmp_path, json.dumps(cases)))
+    points = [point for _, point in named(grid_text(design))]
+    assert [point["optim.lr"] for point in points] == [0.5, 0.5]
+    text = json.dumps({"optim.lr": [0.1, 0.2]})
+    assert read("optim.lr=0.5", file=stored(tmp_path, text)).shared == {"optim.lr": 0.5}
+
+
+def test_words_may_come_after_an_option():
+    args, flags = sweep.arguments(["seed=1,2", "--name", "q", "trainer.max_epochs=5", "--retry"])
+    assert args.overrides == ["seed=1,2", "trainer.max_epochs=5"] and flags == ["--retry"]
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
