@@ -210,13 +210,14 @@ def write(path: str, text: str, report: Report) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    content = text.encode("utf-8", "replace")  # a file name may hold any bytes
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_bytes(content)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}.") from error
     count = len(report.runs)
     noun = "experiment" if count == 1 else "experiments"
-    print(f"{path}: {count} {noun}, {len(text.encode()) / 1e6:.1f} MB")
+    print(f"{path}: {count} {noun}, {len(content) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

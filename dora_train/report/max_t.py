@@ -231,7 +231,7 @@ def freedom_of_two(values: ndarray, known: ndarray) -> float:
     return float(of_mean.sum() ** 2 / (of_mean**2 / (counts - 1)).sum())
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)  # of 500 settings, one takes 80 MB
 def _drawn(known_bytes: bytes, shape: tuple[int, int]) -> ndarray:
     """The statistics of random data without a difference: [settings, DRAWS] float64.
 

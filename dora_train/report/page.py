@@ -145,6 +145,9 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
         # if each run is a setting, there is no table of them
         has_settings = len(section.entries) < len(runs)
     curves, stride = curves_of([one.setting for one in section.entries], most)
+    # `--metrics` need not name those that the page colours and sorts by
+    main = [section.main, section.tested, section.metric, section.compared]
+    directed = keys_of([metrics, filter(None, main)])
     made: dict[str, Any] = {
         "name": section.name,
         "top": _top(section),
@@ -157,7 +160,7 @@ def _group(section: Section, report: Report) -> dict[str, Any]:
         "remarks": remarks(section.ranking),
         "additions": shown(section.ranking, additions(section.ranking)),
         "metrics": metrics,
-        "modes": {name: section.better.mode(name) for name in metrics},
+        "modes": {name: section.better.mode(name) for name in directed},
         "parameters": [_parameter(key, names[key], runs) for key in keys],
         "settings": _settings(section, metrics if has_settings else []),
         "runs": [card(run, keys, common) for run in runs],

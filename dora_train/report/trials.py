@@ -19,6 +19,7 @@ FINAL = (State.COMPLETED, State.STOPPED)  # the best value so far may come from 
 def searches(report: Report, section: Section) -> list[dict[str, Any]]:
     """Each search among the grids of a report that has a trial in a section.
 
+    A search that was asked for by its name, and has no known trial yet, is in every section.
     A trial is a place in the section's runs, or None if it is not among them.
     """
     places = {run.sig: at for at, run in enumerate(section.runs)}
@@ -28,7 +29,8 @@ def searches(report: Report, section: Section) -> list[dict[str, Any]]:
         record = read_search(report.outputs / GRIDS / grid)
         if record is not None and record.trials and (grid in report.names or not report.names):
             sigs = [str(trial["sig"]) for trial in record.trials]
-            if elsewhere.isdisjoint(sigs) or not set(places).isdisjoint(sigs):
+            is_unknown = grid in report.names and elsewhere.isdisjoint(sigs)
+            if is_unknown or not places.keys().isdisjoint(sigs):
                 trials = list(map(places.get, sigs))
                 found.append({"grid": grid, **_drawn(record, section.runs, trials)})
     return found

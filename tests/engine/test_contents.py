@@ -131,6 +131,16 @@ def test_an_older_experiment_is_known_by_its_inputs(experiment: Experiment):
     assert difference(experiment, BEFORE, changed) == "", "its files say more"
 
 
+def test_classes_in_another_order(experiment: Experiment):
+    """A copy on another disk may write an accent otherwise, which sorts otherwise."""
+    experiment.write_contents(BEFORE)
+    experiment.write_inputs({"classes": ["Zebra", "Äffchen"], "shape": [3, 8, 8]})
+    same = {"classes": ["Zebra", "Äffchen"]}
+    assert difference(experiment, BEFORE, same) == ""
+    other = {"classes": ["A\u0308ffchen", "Zebra"]}
+    assert difference(experiment, BEFORE, other) == "the classes have another order"
+
+
 # --- what data sets say of themselves ---
 
 

@@ -14,6 +14,7 @@ from experiments import experiment, sweep
 
 from dora_train.engine.experiment.folder import GRIDS, write_search
 from dora_train.engine.experiment.records import SearchRecord, State
+from dora_train.report.__main__ import write
 from dora_train.report.page import content, page
 from dora_train.report.report import Report
 
@@ -213,6 +214,25 @@ def test_the_objective_over_the_trials_of_a_search(tmp_path):
         json.dumps({"question": 3, "trials": [{"sig": 1, "values": 2, "told": 3}]})
     )
     assert group(report)["searches"][0]["values"] == [None]
+
+
+def test_a_search_of_other_runs_is_not_shown(tmp_path):
+    searched(tmp_path)
+    other = experiment(tmp_path, {"seed": 77}, grid="")
+    assert group(Report(tmp_path, [other.sig]))["searches"] == []
+    assert group(Report(tmp_path, [], ["seed=77"]))["searches"] == []
+
+
+def test_the_metrics_of_a_page_keep_the_direction_of_those_that_it_colours_by(tmp_path):
+    sweep(tmp_path)
+    made = group(Report(tmp_path, ["sweep"], chosen_metrics=["test.loss"]))
+    assert made["modes"]["test.loss"] == "min" and made["modes"][made["metric"]] == "max"
+
+
+def test_a_text_with_any_bytes(tmp_path):
+    experiment(tmp_path, {"seed": 1})
+    write(str(tmp_path / "x.html"), "caf\udce9", Report(tmp_path))
+    assert (tmp_path / "x.html").read_bytes() == b"caf?"
 
 
 def test_a_page_says_the_verdict_and_where_the_intervals_are(tmp_path):
@@ -440,6 +460,8 @@ def test_a_page_of_many_runs_holds_the_same(tmp_path, chromium, monkeypatch):
     )
     file = written(tmp_path, "sweep")
     plain = data_of(file)["groups"][0]
+    experiment(tmp_path, {"data.name": "alone"}, grid="sweep")
+    alone = data_of(written(tmp_path, "sweep"))["groups"][1]
     monkeypatch.setattr("dora_train.report.page.MANY", 3)
     small = written(tmp_path, "sweep")
     columns = data_of(small)["groups"][0]
@@ -450,6 +472,7 @@ def test_a_page_of_many_runs_holds_the_same(tmp_path, chromium, monkeypatch):
         opened = tab.open(small)
         made = opened.evaluate("page.groups[0]")
         assert made["runs"] == plain["runs"] and made["settings"] == plain["settings"]
+        assert opened.evaluate("page.groups[1].runs") == alone["runs"], "a group of one run"
         assert list(map(list, made["runs"])) == list(map(list, plain["runs"])), "the order of keys"
         opened.locator(".runs tbody tr").first.click()
         assert made["runs"][0]["command"] in opened.locator("#card").inner_text()

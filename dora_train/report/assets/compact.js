@@ -2,7 +2,8 @@
 
 function records(table, sigs = null) {
   if (Array.isArray(table)) return table;
-  const own = table.columns.sig?.each ?? sigs;
+  const sig = table.columns.sig;
+  const own = sig ? Array.from({ length: table.count }, (_, at) => reader(sig, null)(at)) : sigs;
   const columns = Object.entries(table.columns).map(([key, column]) => [key, reader(column, own)]);
   return Array.from({ length: table.count }, (_, at) => {
     const record = {};
