@@ -162,7 +162,8 @@ class Disk:
 
     def _whole(self, one: Experiment, status: Status) -> Iterator[Thing]:
         """A whole experiment. Nothing if an unfinished one starts from its weights."""
-        if one.folder.resolve() not in {path.parent for path in self.origins}:
+        folder = one.folder.resolve()
+        if not any(folder in path.parents for path in self.origins):
             why = f"{status}   {overrides(one, one.birth())}"
             yield Thing(one.sig, why, _size(one.folder), partial(self._remove, one))
 

@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from experiments import experiment
@@ -87,9 +88,26 @@ def test_weights_that_are_named_by_a_path_stay(out, monkeypatch):
     monkeypatch.chdir(out)
     made(out, 3, State.NEW, origin=f"xps/{origin.sig}/last.ckpt")
     made(out, 4, State.NEW, origin=str(other.folder / "previous.ckpt"))
+    deep = made(out, 5, grid="")
+    (deep.folder / "export").mkdir()
+    (deep.folder / "export" / "w.ckpt").touch()
+    made(out, 6, State.NEW, origin=str(deep.folder / "export" / "w.ckpt"))
     clean.main(["checkpoints", "unnamed", "--remove"])
     assert names(origin) == ["best.ckpt", "last.ckpt"]
     assert names(other) == ["best.ckpt", "previous.ckpt"]
+    assert (deep.folder / "export" / "w.ckpt").exists()
+
+
+def test_weights_in_a_folder_that_is_closed_to_us(out, monkeypatch):
+    one = made(out, 1)
+    made(out, 2, State.NEW, origin="/home/other/private/w.ckpt")
+    monkeypatch.setattr(Path, "is_file", lambda path: raise_(PermissionError(13, "closed")))
+    clean.main(["unnamed"])
+    assert one.folder.exists()
+
+
+def raise_(error: Exception) -> NoReturn:
+    raise error
 
 
 def test_only_what_failed_long_ago(out):

@@ -62,7 +62,7 @@ def still_needed(experiments: Iterable[Experiment], find: Find) -> set[Path]:
         birth = one.birth()
         if birth is None or one.state().state is State.COMPLETED:
             continue
-        with suppress(UserError):
+        with suppress(UserError, OSError):  # OSError: a folder of another user
             path = locate(str(birth.config.get("continue_from") or ""), find)
             if path is not None:
                 found.add(path.resolve())
