@@ -27,6 +27,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,6 +44,7 @@ from dora_train.engine.run.history import History
 from dora_train.engine.run.loaders import SameAsOneRank, TrainLoader
 from dora_train.engine.run.profile import Unasked
 from dora_train.engine.run.ranks import Ranks
+from dora_train.engine.run.room import Room
 from dora_train.engine.run.signals import Signals
 from dora_train.model import build_model
 
@@ -96,7 +98,7 @@ def images_per_second(exact: bool) -> float:
     speed = Speed(REPEATS * batches.num_samples)
     own = [
         SameAsOneRank(Ranks(), 0, counters.seed_all),
-        StepBoundary(Signals(), 1, lambda _: None, 10),
+        StepBoundary(Signals(), 1, SimpleNamespace(save_last=lambda _: None), 10),
     ]
     trainer = pl.Trainer(
         max_epochs=EPOCHS,
@@ -130,7 +132,8 @@ class TimedCheckpoints(Checkpoints):
     """Seconds of each epoch without its checkpoints, and of these."""
 
     def __init__(self, experiment: Experiment, history: History):
-        super().__init__(experiment, history, True, 1, lambda: None)
+        room = Room(experiment.folder, 0, print, Signals())
+        super().__init__(experiment, history, True, 1, lambda: None, room)
         self.training, self.saving = [], []
 
     def on_train_epoch_start(self, *_):
@@ -165,7 +168,7 @@ def fitted(model: str, steps: int, epochs: int) -> tuple[TimedCheckpoints, float
     with tempfile.TemporaryDirectory(dir=os.environ.get("DORA_DIR")) as folder:
         experiment, history = Experiment(Path(folder) / "xp"), History("train.loss", "min", 0, 1)
         checkpoints = TimedCheckpoints(experiment, history)
-        boundary = StepBoundary(Signals(), 1, checkpoints.save_last, 10)
+        boundary = StepBoundary(Signals(), 1, checkpoints, 10)
         trainer = pl.Trainer(
             max_epochs=epochs,
             accelerator="cpu",
@@ -178,7 +181,7 @@ def fitted(model: str, steps: int, epochs: int) -> tuple[TimedCheckpoints, float
                 boundary,
                 checkpoints,
             ],
-            plugins=[AtomicCheckpointIO()],
+            plugins=[AtomicCheckpointIO(checkpoints.room)],
             default_root_dir=folder,
         )
         trainer.fit(Module(model), TrainLoader(batches, Ranks(), trainer))

@@ -187,7 +187,7 @@ def test_the_ranks_of_a_run_save_and_leave(project: Project):
     process.stdout.close()
 
 
-SLOW_TO_LEAVE = "trap 'sleep 1; exit 143' TERM; echo up; while :; do sleep 0.05; done"
+SLOW_TO_LEAVE = "trap 'sleep 3; exit 143' TERM; echo up; while :; do sleep 0.05; done"
 DIES = "sleep 0.2; exit 7"
 
 
@@ -201,7 +201,7 @@ def test_only_ranks_that_have_lost_another_are_killed(monkeypatch, second, signu
     from dora_train.engine.run import spawn
     from dora_train.engine.run.signals import Signals
 
-    monkeypatch.setattr(spawn, "GRACE", 0.3)
+    monkeypatch.setattr(spawn, "GRACE", 1.0)
     ranks = []
     for program in (SLOW_TO_LEAVE, second):
         ranks.append(subprocess.Popen(["bash", "-c", program], stdout=subprocess.PIPE))

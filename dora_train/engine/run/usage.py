@@ -1,8 +1,8 @@
 """Measures what a rank of an attempt uses, and writes it beside the claim of the attempt.
 
 A step does nothing for this. A measurement is taken when the run writes its state or has saved a
-checkpoint, at most every `EVERY` seconds. It reads no tensor, and nothing of it goes into the
-history.
+checkpoint, at most every `EVERY` seconds, and once when the run begins to use a GPU. It reads no
+tensor, and nothing of it goes into the history.
 """
 
 import multiprocessing
@@ -48,6 +48,8 @@ class Meter:
 
     def measure(self, now: bool = False, done: bool = False) -> None:
         """Measure and write, unless the last measurement is less than `EVERY` seconds old.
+
+        The first measurement with a GPU is taken in any case.
 
         Args:
             now: measure in any case.

@@ -47,7 +47,8 @@ class Airbench(nn.Module):
         Patches of grey images vary in 4 of their 12 directions. Filters for the others would give
         nothing but 0, and batch norm cannot train on that. So they keep their random weights.
         """
-        patches = F.unfold(images, PATCH).transpose(1, 2).flatten(0, 1).double()
+        # On the CPU: a Mac's GPU has no float64.
+        patches = F.unfold(images.cpu(), PATCH).transpose(1, 2).flatten(0, 1).double()
         variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
         varied = variances > LEAST * variances.max()
         scaled = directions[:, varied] / (variances[varied] + SHIFT).sqrt()
