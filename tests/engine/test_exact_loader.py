@@ -370,7 +370,9 @@ def test_lightning_tells_which_loaders_are_read_again():
 
 
 def test_no_checkpoint_within_an_epoch_if_nobody_knows_where_a_loader_is():
-    known = Loader(batches(DataLoader(Drawing())), Ranks())
-    unknown = Loader(batches(DataLoader(Stream())), Ranks())
-    assert can_resume_within(unknown) and can_resume_within([known, known])
+    known = Loader(batches(DataLoader(Drawing())), Ranks(), repeats=True)
+    unknown = Loader(batches(DataLoader(Stream())), Ranks(), repeats=True)
+    once = Loader(batches(DataLoader(Stream())), Ranks())
+    assert can_resume_within([unknown]) and can_resume_within([known, known])
+    assert can_resume_within([once, once]), "none is read again"
     assert not can_resume_within([known, unknown])

@@ -146,6 +146,27 @@ def test_a_file_whose_name_reads_as_a_number(conf, name):
     composed = conf.composer.compose([f"experiment={name}"])
     assert (composed.values["seed"], composed.choices["experiment"]) == (8, name)
     assert conf.entered(conf.birth(f"experiment={name}"))["said"] == []
+    conf.write(f"data/{name}.yaml", "name: numbered\n")
+    argv = [f"data={name}", f"experiment={name}"]
+    composed = conf.composer.compose(argv)
+    assert (composed.values["data"], composed.values["seed"]) == ({"name": "numbered"}, 8)
+    main = FILES["config.yaml"].replace("- experiment: null", "- debug: null")
+    conf.write("config.yaml", main)
+    conf.write(f"debug/{name}.yaml", "# @package _global_\nseed: 9\n")
+    composed = conf.composer.compose([f"debug={name}"])
+    assert (composed.values["seed"], composed.delta) == (9, [("debug", name)])
+
+
+def test_an_empty_section_that_does_not_count_hides_nothing(conf):
+    """Births of an older version hold `sbatch: {}`."""
+    birth = conf.birth()
+    birth.config["extra"] = {}
+    conf.write("config.yaml", FILES["config.yaml"] + "extra:\n  reservation: lab\n")
+    settings = DoraConfig()
+    settings.exclude = ["extra", "extra.*"]
+    xp: Any = SimpleNamespace(values=conf.composer.compose([]).values, folder=conf.folder)
+    FrozenValues(settings, dict).restore(xp, birth)
+    assert xp.values["extra"] == {"reservation": "lab"}
 
 
 def test_naming_a_default_counts_if_a_chosen_file_has_chosen_another(conf):

@@ -145,6 +145,8 @@ def test_a_group_of_nothing(composer: Composer, group: str):
     assert sig(composer, ["task=text", f"{group}=null"]) == sig(composer, ["task=text"])
     layers = composer.layers(["task=text", f"{group}=null"])
     assert layers == composer.layers(["task=text"])
+    for nothing in ("false", "0", "[]"):  # a grid: for debug in [False, "fast"]
+        assert sig(composer, [f"{group}={nothing}"]) == sig(composer, [])
 
 
 def test_the_last_of_a_key_counts(composer: Composer):

@@ -39,7 +39,7 @@ from . import recipes
 from .apply import apply
 from .bases import Base, Bases, as_written
 from .keys import MISSING, at, holds_interpolation
-from .overrides import choice_text, option, parse, set_before_delete
+from .overrides import choice_text, chosen_text, option, parse, set_before_delete
 from .values import Delta, coerced, differences, dotted_keys, flatten
 
 RULE = 2  # the version of this rule, stored at birth. Raise it when any signature would change
@@ -208,11 +208,11 @@ class Composer:
         defaults = self._bases.of().choices
         others = {group: name for group, name in options.items() if name != defaults.get(group)}
         leading = {group: others[group] for group in LEADING if others.get(group) is not None}
-        implied = self._bases.of(*(f"{group}={name}" for group, name in leading.items())).choices
+        implied = self._bases.of(*map(chosen_text, leading, leading.values())).choices
         delta = []
         for group, name in options.items():
             # The file of a leading group may have chosen another option than the default.
-            if group in leading or (group not in LEADING and name != implied.get(group)):
+            if group in leading or name != implied.get(group):
                 delta.append((group, name))
         return delta
 

@@ -105,10 +105,10 @@ def option(override: Override) -> Any:
     `debug=[]`)."""
     if override.is_delete():
         return None
-    value = override.value()
+    value = override.value() or None  # false and 0 stand for no file, too
     if isinstance(value, (bool, int, float)):  # a file may have the name 2026
         return str(override.input_line).partition("=")[2].strip()
-    return value or None
+    return value
 
 
 def choice_text(override: Override) -> str:
@@ -116,8 +116,24 @@ def choice_text(override: Override) -> str:
     text = str(override.input_line)
     if isinstance(override.value(), (bool, int, float)):
         key, _, name = text.partition("=")
-        return f"{key}='{name.strip()}'"
+        return chosen_text(key, name.strip())
     return text
+
+
+def chosen_text(group: str, name: object) -> str:
+    """The override that chooses a file of a group, whatever its name is."""
+    if isinstance(name, str) and _reads_as_a_number(name):
+        return f"{group}='{name}'"
+    return f"{group}={name}"
+
+
+@lru_cache(maxsize=1000)
+def _reads_as_a_number(name: str) -> bool:
+    try:
+        value = OverridesParser.create().parse_override(f"a={name}").value()
+    except HydraException:
+        return False
+    return isinstance(value, (bool, int, float))
 
 
 def set_before_delete(override: Override) -> bool:

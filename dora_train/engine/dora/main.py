@@ -150,7 +150,7 @@ class TrainMain(Experiments):
         from ..run.session import run
 
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = merged(job.excluded, self.as_stored(birth.config)) | birth.fixed
+        xp.values = merged(job.excluded, self.frozen.stored(birth)) | birth.fixed
         return run(self, xp, signals, job.stop)
 
     @cached_property

@@ -6,7 +6,8 @@ with the data of today. The times of the files do not count, nor the folder that
 Standard library only.
 """
 
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,9 +92,9 @@ def difference(experiment: Experiment, contents: Contents, inputs: Mapping[str, 
     stored = experiment.inputs()
     if before and contents:
         changes = str(Changes.between(before, contents))
-        is_known = isinstance(stored, dict) and "classes" in stored
-        if not changes and is_known and stored["classes"] != inputs.get("classes"):
-            # Names that only differ in how a disk writes an accent may be in another order.
+        is_known = isinstance(stored, dict) and "classes" in stored and "classes" in inputs
+        # Names that only differ in how a disk writes an accent may be in another order.
+        if not changes and is_known and _forms(stored["classes"]) != _forms(inputs["classes"]):
             return "the classes have another order"
         return changes
     if not isinstance(stored, dict):
@@ -102,6 +103,11 @@ def difference(experiment: Experiment, contents: Contents, inputs: Mapping[str, 
     if not changed:
         return ""
     return f"another {' and '.join(changed)} of the training set"
+
+
+def _forms(names: Iterable[str]) -> list[str]:
+    """Names in the one form that does not depend on the disk."""
+    return [unicodedata.normalize("NFC", name) for name in names]
 
 
 def refuse_other_files(experiment: Experiment, contents: Contents) -> None:

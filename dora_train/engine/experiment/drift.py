@@ -12,7 +12,16 @@ from dora.conf import DoraConfig, SlurmConfig
 
 from .. import environment
 from ..config.compose import RULE
-from ..config.values import flatten, is_excluded, merged, same, split, unflatten
+from ..config.values import (
+    dotted_keys,
+    flatten,
+    is_excluded,
+    merged,
+    never_counts,
+    same,
+    split,
+    unflatten,
+)
 from .folder import Experiment
 from .records import Birth
 from .xp import XP
@@ -54,7 +63,7 @@ class FrozenValues:
 
         Keys that are younger than the experiment have the values that it did or first ran with.
         """
-        config = self.as_stored(birth.config)
+        config = self.stored(birth)
         known = {key for key, _ in flatten(config)}
         # Mostly there is no younger key: then no more files are read.
         if all(key in known for key, _ in flatten(self.counted(xp.values))):
@@ -63,6 +72,18 @@ class FrozenValues:
         for start in Experiment(xp.folder).starts():
             added = start.added | added
         return merged(unflatten(list(added.items())), config)
+
+    def stored(self, birth: Birth) -> Mapping[str, Any]:
+        """The values of a birth, without empty sections whose keys do not count.
+
+        An older version stored such sections: `sbatch: {}`. They must not hide the keys of today.
+        """
+        config = self.as_stored(birth.config)
+        kept = []
+        for key, value in flatten(config):
+            if value != {} or not never_counts(key, self.dora.exclude):
+                kept.append((key, value))
+        return config if len(kept) == len(dotted_keys(config)) else unflatten(kept)
 
     def restore(self, xp: XP, birth: Birth) -> None:
         """Leave `xp` with the values that the experiment was made with."""

@@ -6,7 +6,6 @@ weights are read by `run/start.py`.
 
 import hashlib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 
 from ..errors import UserError
@@ -62,10 +61,15 @@ def still_needed(experiments: Iterable[Experiment], find: Find) -> set[Path]:
         birth = one.birth()
         if birth is None or one.state().state is State.COMPLETED:
             continue
-        with suppress(UserError, OSError):  # OSError: a folder of another user
-            path = locate(str(birth.config.get("continue_from") or ""), find)
-            if path is not None:
-                found.add(path.resolve())
+        given = str(birth.config.get("continue_from") or "")
+        try:
+            path = locate(given, find)
+        except UserError:
+            continue
+        except OSError:  # e.g. a folder of another user: it may be there
+            path = Path(given).absolute()
+        if path is not None:
+            found.add(path.resolve())
     return found
 
 

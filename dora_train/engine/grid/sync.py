@@ -98,12 +98,13 @@ class Sync:
         self.inventory: Inventory | None = None
         self.actions: Sequence[Action] = ()
         self.retried: set[str] = set()  # by --retry, once a search has a free slot for them
+        self.is_stuck = False  # whether the last round of a search could submit nothing
         self.watching = Watching(
             command,
             self.applier.refill,
             self.applier.resume,
             self.next_round,
-            lambda: bool(self.retried),
+            lambda: bool(self.retried) and not self.is_stuck,
         )
 
     def run(self) -> tuple[list[Sheep], int]:
@@ -186,6 +187,7 @@ class Sync:
         planned = plan(self.command, inventory, self.retried)
         self.retried &= put_off(planned)
         actions = [self._left_to_heal(inventory, one) for one in planned]
+        self.is_stuck = not any(action.verb.submits for action in actions)
         check(self.command, inventory, actions)
         report_refused(self.applier.apply(inventory, actions))
         return inventory

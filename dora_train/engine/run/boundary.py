@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from ..upstream.lightning import (
     as_before_validation,
     ends_the_epoch,
+    train_loaders,
     trains_no_further,
     validates_next,
 )
@@ -74,6 +75,8 @@ class StepBoundary(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         if _can_go_on_from_here(trainer):
             self._save_or_leave(trainer)
+        elif not can_resume_within(train_loaders(trainer)):
+            self._leave(trainer)  # the epoch may be endless
 
     def on_validation_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:
         ends = trainer.sanity_checking or trains_no_further(trainer)
@@ -149,4 +152,4 @@ def _is_between_steps(trainer: Trainer) -> bool:
 
 def _can_resume(trainer: Trainer) -> bool:
     """Whether the next attempt could go on from here, within an epoch."""
-    return _is_between_steps(trainer) and can_resume_within(trainer.train_dataloader)
+    return _is_between_steps(trainer) and can_resume_within(train_loaders(trainer))

@@ -122,15 +122,14 @@ class EvalLoader(Loader):
         yield from self._epoch(0, 0)
 
 
-def can_resume_within(loaders: object) -> bool:
-    """Whether a resume within an epoch finds the place of each training loader.
+def can_resume_within(loaders: Iterable[object]) -> bool:
+    """Whether a resume within an epoch finds the place of each of these training loaders.
 
-    Of several loaders, each must have a length: else nobody knows how often it was read.
+    If one is read again beside a longer one, each must have a length: else nobody knows how often
+    it was read.
     """
-    several = _several(loaders)
-    return len(several) < 2 or all(
-        isinstance(one, Loader) and one.length() is not None for one in several
-    )
+    repeating = [one for one in loaders if isinstance(one, Loader) and one.repeats]
+    return len(repeating) < 2 or all(one.length() is not None for one in repeating)
 
 
 def each_loader(loaders: object, make: Callable[[object, int], object]) -> object:

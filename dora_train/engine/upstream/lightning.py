@@ -98,6 +98,12 @@ def repeats(loaders: object) -> bool:
     return isinstance(loaders, (list, tuple, dict))
 
 
+def train_loaders(trainer: pl.Trainer) -> list[Any]:
+    """The training loaders of a Lightning 2.6.6 trainer, also those within others."""
+    combined = trainer.fit_loop._combined_loader
+    return list(combined.flattened) if combined is not None else []
+
+
 def batches_that_stepped(trainer: pl.Trainer) -> int:
     """The number of batches after which a Lightning 2.6.6 trainer's optimizers stepped.
 
