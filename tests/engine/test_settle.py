@@ -222,6 +222,19 @@ def test_what_there_is_no_room_for_waits_with_us(tmp_path, room, sizes):
     assert all(job.held and job.grid == "g" and not job.job_id for job in held)
 
 
+def test_a_job_that_waits_or_runs_is_not_given_up_for_one_without_room(tmp_path):
+    """The limit was reached by an earlier request, so nothing was cancelled for this one."""
+    first, second = ([one] for one in asked(tmp_path, 2))
+    old = second[0].experiment
+    old.intend_job(Job("token", "slurm", 1.0, number=1))
+    old.record_job(1, "77")
+    second = [replace(second[0], seen=1, replaces=("77",))]
+    outcomes = submit_all([first, second], Room(tmp_path / "jobs", 0), tmp_path)
+    assert [one.held for one in outcomes] == [True, False]
+    assert outcomes[1].trouble.endswith("its job stays as it is")
+    assert old.job_number() == 1 and old.job().job_id == "77" and not old.job().cancelled
+
+
 def test_what_waits_with_us_keeps_the_memory_that_it_was_given(tmp_path):
     requests = [replace(one, raised={"oom": 1}) for one in asked(tmp_path, 2)]
     outcomes = submit_all([requests], Room(tmp_path / "jobs", 0), tmp_path)
@@ -329,3 +342,17 @@ def test_a_shape_of_its_own_is_part_of_a_limit(tmp_path):
     one, other = asked(tmp_path, 2)
     other = replace(other, shape=Shape(sbatch={"reservation": "lab"}))
     assert submission._limit(one) != submission._limit(other)
+
+
+def test_a_full_disk_keeps_no_job_from_being_cancelled(tmp_path, monkeypatch, capsys):
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    [outcome] = submit([request(xp, tmp_path)], fake, tmp_path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    cancelled = []
+    monkeypatch.setattr(Experiment, "cancel_job", full)
+    monkeypatch.setattr(fake, "cancel", cancelled.extend)
+    assert cancellation.cancel([xp], fake) == [outcome.job_id] == cancelled
+    assert "No space left on device" in capsys.readouterr().err

@@ -125,6 +125,12 @@ def test_nothing_printed_is_no_answer():
     assert read_squeue(SQUEUE) == {} and read_sacct(SACCT) == {}
 
 
+def test_squeue_names_the_cluster_if_the_user_has_chosen_one():
+    """SLURM_CLUSTERS=big"""
+    text = f"CLUSTER: big\n{SQUEUE}1|PENDING|Resources||me|dora_a\n"
+    assert list(read_squeue(text)) == ["1"] and read_squeue("CLUSTER: big\n") is None
+
+
 @given(st.text())
 def test_whatever_is_printed_is_read_without_an_error(text):
     for read, header in ((read_squeue, SQUEUE), (read_sacct, SACCT)):

@@ -78,8 +78,13 @@ class Applier:
         return outcomes
 
     def refill(self, inventory: Inventory, held: Sequence[Sheep]) -> None:
-        """Submit experiments that were held, as far as the scheduler has room by now."""
+        """Submit experiments that were held, as far as the scheduler has room by now.
+
+        One is left out if a person has cancelled it since, or another command has submitted it.
+        """
         requests = {}
+        statuses = look([one.experiment for one in held], inventory.executor)
+        held = [one for one in held if statuses[one.xp.sig].held]
         for one in held:
             inventory.seen[one.xp.sig] = one.experiment.job_number()
         for one in held:

@@ -1,7 +1,9 @@
 """Cancelling the jobs of experiments, and waiting for their end."""
 
+import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ..errors import UserError
 from ..experiment import claims
@@ -26,7 +28,8 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
             continue
         # The mark comes first. Without it, the end of the job could count as an interruption, and
         # the next grid would resume the experiment.
-        experiment.cancel_job(job.number, claims.user_name())
+        with without_room(experiment):
+            experiment.cancel_job(job.number, claims.user_name())
         if job.member is not None:
             path = list_of(experiment, job.token)
             members.setdefault(job.job_id, members_of(path, job.task or 0))
@@ -42,6 +45,18 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
     if tokens:
         executor.cancel(tokens)
     return list(tokens)
+
+
+@contextmanager
+def without_room(experiment: Experiment) -> Iterator[None]:
+    """Cancel also if the mark of the cancellation cannot be written, e.g. on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        print(
+            f"XP {experiment.sig}: {error.strerror}, so nobody will know that it was cancelled.",
+            file=sys.stderr,
+        )
 
 
 def is_member(experiment: Experiment) -> bool:

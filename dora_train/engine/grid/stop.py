@@ -58,7 +58,8 @@ def _stop_process(experiment: Experiment) -> str:
         )
     # The mark comes first. Without it, the end of the run would count as an interruption, and the
     # next grid would resume it.
-    experiment.cancel_attempt(last.attempt, claims.user_name())
+    with cancellation.without_room(experiment):
+        experiment.cancel_attempt(last.attempt, claims.user_name())
     try:
         os.kill(last.pid, signal.SIGTERM)
     except PermissionError:

@@ -98,6 +98,9 @@ def _hold(request: Request) -> Outcome:
     before = request.experiment.job_at(request.seen)
     if before is not None and before.held and not before.cancelled:
         return held
+    # Its old job waits or runs, and is not cancelled for a new one that has no room.
+    if request.replaces and before is not None and not before.held:
+        return Outcome(request.experiment, trouble=f"{NO_ROOM}: its job stays as it is")
     job = Job(
         token=uuid.uuid4().hex[:12],
         cluster="",

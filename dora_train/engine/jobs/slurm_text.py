@@ -65,6 +65,8 @@ def phase_of(word: str) -> Phase:
 def read_squeue(text: str) -> dict[str, JobInfo] | None:
     """The jobs of squeue's answer by their ids. None if the text is not squeue's answer."""
     lines = text.splitlines()
+    if lines and lines[0].startswith("CLUSTER:"):  # with SLURM_CLUSTERS, also for a single one
+        del lines[0]
     if not lines or not lines[0].startswith("JOBID|"):
         return None
     jobs = {}

@@ -35,7 +35,7 @@ from .ranks import Ranks
 from .room import Room, minutes_to_wait
 from .run_log import log_added, log_start, log_versions, logging_to, note_unpromised
 from .signals import Signals
-from .usage import Meter
+from .usage import Meter, write_usage
 
 if TYPE_CHECKING:
     from .resume import Resume
@@ -85,7 +85,7 @@ class Session:
 
     @cached_property
     def meter(self) -> Meter:
-        write = partial(self.experiment.write_usage, self.state.attempt)
+        write = partial(write_usage, self.experiment, self.state.attempt, self.ranks.is_first)
         return Meter(self.ranks.rank, self.cores, write)
 
     @cached_property

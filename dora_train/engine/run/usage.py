@@ -14,6 +14,8 @@ from contextlib import suppress
 
 import psutil
 
+from ..experiment import claims
+from ..experiment.folder import Experiment
 from ..experiment.records import Usage
 from ..upstream.nvml_usage import Gauge
 from .energy import Processors
@@ -106,6 +108,22 @@ class Meter:
     def _add_energy(self, joules: float | None) -> None:
         if joules is not None:
             self.usage.energy = (self.usage.energy or 0.0) + joules
+
+
+def write_usage(experiment: Experiment, attempt: int, is_first: bool, usage: Usage) -> None:
+    """Write what a rank has used beside the claim of its attempt.
+
+    Args:
+        attempt: the number that the first rank has claimed.
+        is_first: whether this is the first rank. When another one began, the first may not have
+            claimed the attempt yet. So it looks for the claim now.
+    """
+    if not is_first:
+        last = claims.latest(experiment)
+        if last is None or last.alive() is False:
+            return  # a claim of an earlier attempt
+        attempt = last.attempt
+    experiment.write_usage(attempt, usage)
 
 
 def _uses_gpu() -> bool:
