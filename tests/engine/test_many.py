@@ -181,6 +181,22 @@ def test_a_search_goes_on_if_a_trial_ended_between_two_looks(tmp_path: Path, mon
     assert rounds == [1]
 
 
+def test_a_monitor_settles_what_the_scheduler_did_not_answer(tmp_path: Path):
+    unsure, sure = (
+        experiment(tmp_path, {"seed": seed}, state=State.NEW, grid="sweep") for seed in (1, 2)
+    )
+    table = LiveTable("sweep", Report(tmp_path, ["sweep"]).runs)
+    for sheep in table.sheep:
+        is_sure = sheep.experiment.sig == sure.sig
+        sheep.status = Status(State.WAITING, by_job=True, certain=is_sure)
+    options = SimpleNamespace(trim=None, trim_last=False, interval=5, jupyter=False, silent=True)
+    settled: list[Any] = []
+    monitor = Monitor(table, None, options, moves=False)
+    monitor.charge = live.Charge(lambda: True, lambda held: None, settle=settled.extend)
+    monitor._start_waiting()
+    assert [sheep.experiment.sig for sheep in settled] == [unsure.sig]
+
+
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A library that counts the file system calls of a process, see slow_disk.c."""

@@ -98,6 +98,19 @@ def test_the_intents_of_another_cluster_are_left_to_it(tmp_path, monkeypatch):
     assert not hasattr(fake, "names") and not xp.job().error
 
 
+def test_this_process_may_settle_its_own_submission_once_its_time_is_over(tmp_path):
+    """sbatch did not answer, and an open grid goes on."""
+    xp, fake = experiment(tmp_path), Fake(tmp_path / "jobs")
+    task = order.Task(request(xp, tmp_path))
+    assert xp.intend_job(submission._intent(task, fake, "tok", f"dora_{xp.sig}_tok"))
+    settle([xp], fake)
+    assert xp.job() is not None and not xp.job().error, "the scheduler may still take it up"
+    long_ago = time.time() - settlement.PATIENCE - 20
+    os.utime(xp.jobs / "1.json", (long_ago, long_ago))
+    settle([xp], fake)
+    assert xp.job() is None
+
+
 def test_a_maker_that_cannot_be_asked_has_its_time(tmp_path, monkeypatch):
     fake = Fake(tmp_path / "jobs")
     for number, age in enumerate((settlement.PATIENCE - 20, settlement.PATIENCE + 20)):

@@ -112,6 +112,10 @@ def _overdue(intents: Iterable[Intent]) -> list[Intent]:
     for experiment, job in intents:
         writer = from_stored(Holder, job.writer)
         alive = writer.alive() if writer is not None else None
+        # This process comes here when its own sbatch has ended without an answer. The scheduler may
+        # still take the job up.
+        if writer is not None and writer.this_process():
+            alive = None
         if alive is None:
             # By the clock of the disk: the clock of the process may differ from ours.
             if age_of(experiment.jobs / f"{job.number}.json") > PATIENCE:

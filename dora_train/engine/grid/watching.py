@@ -22,6 +22,7 @@ from .open_ended import Growing
 from .plan import Action
 from .request import Outcome
 from .selection import at
+from .settlement import settle
 from .sheep import Sheep
 from .table import GridTable
 from .telling import Messages, Telling
@@ -131,6 +132,7 @@ class Watching:
         return Charge(
             self.command.wants.in_charge,
             refill=lambda held: self.refill(inventory, held),
+            settle=lambda unsure: settle([one.experiment for one in unsure], inventory.executor),
             heal=lambda sheep: self.healing.heal(
                 sheep, inventory.executor, lambda due: self.resume(inventory, due)
             ),

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 from rich.live import Live
 
 from ..experiment.folder import Experiment
-from ..experiment.records import ILL, Job
+from ..experiment.records import ILL, Job, State
 from ..jobs.executor import Executor
 from ..shell import typed
 from .board import Board, console, in_place
@@ -78,6 +78,8 @@ class Charge:
     refill: Callable[[Sequence[Any]], None]  # submits jobs that were held back
     # submits interrupted experiments again; tells whether one waits for that
     heal: Callable[[Sequence[Any]], bool] = lambda sheep: False
+    # finds out what became of submissions that the scheduler did not answer
+    settle: Callable[[Sequence[Any]], None] = lambda sheep: None
     # sends a message if the grid has ended, or needs a person
     tell: Callable[[Sequence[Any]], None] = lambda sheep: None
     # for a search: asks for more trials; gives the table of all of them, and a new charge
@@ -137,7 +139,14 @@ class Monitor:
     def _start_waiting(self) -> None:
         """Submit jobs that were held back, and start those of this machine's queue."""
         charge = self._still_in_charge()
-        held = [sheep for sheep in self.table.sheep if sheep.status.held]
+        held, unsure = [], []
+        for sheep in self.table.sheep:
+            if sheep.status.held:
+                held.append(sheep)
+            elif sheep.status.state == State.WAITING and not sheep.status.certain:
+                unsure.append(sheep)
+        if unsure and charge is not None:
+            charge.settle(unsure)
         if held and charge is not None:
             charge.refill(held)
         if self.executor is not None and self.moves:
