@@ -167,10 +167,11 @@ class Search(Growing):
 
     def has_missed(self, statuses: Mapping[str, Status]) -> bool:
         """See `Growing`."""
-        if self._replay is None:
-            return False
-        unknown = {trial.sig for trial in self._replay.trials} - self._outcomes.keys()
-        return any(is_over(statuses[sig]) for sig in unknown & statuses.keys())
+        for trial in self._replay.trials if self._replay is not None else ():
+            status = statuses.get(trial.sig)
+            if trial.sig not in self._outcomes and status is not None and is_over(status):
+                return True
+        return False
 
     # --- its state, from the record and the experiments ---
 

@@ -94,11 +94,7 @@ def arguments(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]
     parser.add_argument(
         "--dry_run", action="store_true", help="show the file and the plan, and change nothing"
     )
-    args, rest = parser.parse_known_intermixed_args(argv)
-    flags: list[str] = []
-    for word in rest:  # words after a flag of `dora grid`, too
-        is_override = "=" in word and not word.startswith("-")
-        (args.overrides if is_override else flags).append(word)
+    args, flags = parser.parse_known_intermixed_args(argv)
     if not args.overrides and args.json is None:
         parser.error("nothing to vary: give KEY=VALUES, or --json FILE")
     return args, flags

@@ -46,15 +46,6 @@ def test_after_three_attempts_without_a_checkpoint_it_has_failed(experiment: Exp
     assert attempt(experiment).state.fruitless == 1, "a retry counts anew"
 
 
-def test_a_new_job_may_always_try_once_more(experiment: Experiment, monkeypatch):
-    """`dora grid` of a person. An open grid has a limit of its own (healing.py)."""
-    for _ in range(3):
-        attempt(experiment).report(State.INTERRUPTED, cause="killed by signal 9")
-    monkeypatch.setenv("DORA_TRAIN_JOB_ID", "8813")
-    made = attempt(experiment)
-    assert made.state.state is State.RUNNING and made.state.fruitless == 4
-
-
 def test_each_checkpoint_gives_it_three_more(experiment: Experiment):
     for _ in range(6):
         attempt(experiment).saved()

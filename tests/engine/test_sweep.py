@@ -178,8 +178,6 @@ def test_the_line_wins_over_the_file(tmp_path: Path):
 def test_words_may_come_after_an_option():
     args, flags = sweep.arguments(["seed=1,2", "--name", "q", "trainer.max_epochs=5", "--retry"])
     assert args.overrides == ["seed=1,2", "trainer.max_epochs=5"] and flags == ["--retry"]
-    args, flags = sweep.arguments(["seed=1,2", "--retry", "tag=a", "--name", "q"])
-    assert args.overrides == ["seed=1,2", "tag=a"] and flags == ["--retry"]
 
 
 @pytest.mark.parametrize(

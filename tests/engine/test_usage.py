@@ -13,7 +13,7 @@ from dora_train.engine.experiment import claims
 from dora_train.engine.experiment.records import State, Usage
 from dora_train.engine.run import usage as module
 from dora_train.engine.run.energy import Processors
-from dora_train.engine.run.usage import Meter, write_usage
+from dora_train.engine.run.usage import Meter, UsageFile
 from dora_train.engine.upstream.nvml_usage import Gauge
 from dora_train.engine.watch.usage import Used, attempts_of, short, total, used_by
 from dora_train.report.query import value
@@ -180,12 +180,16 @@ def test_the_counter_of_the_whole_machine_is_no_processor(tmp_path):
 
 def test_a_rank_that_began_before_the_claim_writes_to_the_attempt_of_the_first(tmp_path):
     one = experiment(tmp_path, {"seed": 1}, state=State.NEW)
-    write_usage(one, 0, False, Usage(1, 5, 5))
+    first, second = UsageFile(one, 1, True), UsageFile(one, 0, False)
+    second.write(Usage(1, 5, 5))
     assert one.usages() == {}, "nobody has claimed it"
     claims.claim(one)
-    write_usage(one, 0, False, Usage(1, 5, 5))
-    write_usage(one, 1, True, Usage(0, 5, 5))
+    second.write(Usage(1, 5, 5))
+    first.write(Usage(0, 5, 5))
     assert [usage.rank for usage in one.usages()[1]] == [0, 1]
+    (one.attempts / "1.json").unlink()
+    second.write(Usage(1, 9, 9))
+    assert one.usages()[1][1].wall == 9, "also if the first one is gone by now"
 
 
 # --- summed ---

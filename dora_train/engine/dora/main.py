@@ -150,7 +150,9 @@ class TrainMain(Experiments):
         from ..run.session import run
 
         xp = self.get_xp_from_sig(experiment.sig)
-        xp.values = merged(job.excluded, self.frozen.stored(birth)) | birth.fixed
+        # Below all: empty sections of the birth, which neither of the two others has.
+        below = merged(self.as_stored(birth.config), job.excluded)
+        xp.values = merged(below, self.frozen.stored(birth)) | birth.fixed
         return run(self, xp, signals, job.stop)
 
     @cached_property

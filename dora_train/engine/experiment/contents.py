@@ -9,6 +9,7 @@ Standard library only.
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from ..errors import UserError
@@ -107,7 +108,7 @@ def difference(experiment: Experiment, contents: Contents, inputs: Mapping[str, 
 
 def _forms(names: Iterable[str]) -> list[str]:
     """Names in the one form that does not depend on the disk."""
-    return [unicodedata.normalize("NFC", name) for name in names]
+    return list(map(partial(unicodedata.normalize, "NFC"), names))
 
 
 def refuse_other_files(experiment: Experiment, contents: Contents) -> None:

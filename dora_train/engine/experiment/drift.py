@@ -13,7 +13,6 @@ from dora.conf import DoraConfig, SlurmConfig
 from .. import environment
 from ..config.compose import RULE
 from ..config.values import (
-    dotted_keys,
     flatten,
     is_excluded,
     merged,
@@ -79,11 +78,10 @@ class FrozenValues:
         An older version stored such sections: `sbatch: {}`. They must not hide the keys of today.
         """
         config = self.as_stored(birth.config)
-        kept = []
-        for key, value in flatten(config):
-            if value != {} or not never_counts(key, self.dora.exclude):
-                kept.append((key, value))
-        return config if len(kept) == len(dotted_keys(config)) else unflatten(kept)
+        for key, value in list(flatten(config)):
+            if value == {} and never_counts(key, self.dora.exclude):
+                config = _without(config, key.split("."))
+        return config
 
     def restore(self, xp: XP, birth: Birth) -> None:
         """Leave `xp` with the values that the experiment was made with."""
@@ -120,6 +118,19 @@ class FrozenValues:
         frozen = dict(flatten(self.of(xp, birth)))
         counted = flatten(self.counted(xp.values))
         return {key: value for key, value in counted if key not in frozen}
+
+
+def _without(config: Mapping[str, Any], path: Sequence[str]) -> Mapping[str, Any]:
+    """The same configuration without one key, given as its parents and its own name."""
+    first, *rest = path
+    if first not in config:
+        return config
+    copied = dict(config)
+    if rest and isinstance(copied[first], Mapping):
+        copied[first] = _without(copied[first], rest)
+    elif not rest:
+        del copied[first]
+    return copied
 
 
 def _is_frozen(
@@ -165,8 +176,10 @@ def _differing(
         if key in now and same(now[key], was):
             continue
         # An empty dict has got keys.
-        start = f"{key}."
-        below = {name.removeprefix(start): now[name] for name in now if name.startswith(start)}
+        start, below = f"{key}.", {}
+        for name, value in now.items():
+            if name.startswith(start):
+                below[name.removeprefix(start)] = value
         today = now.get(key, below or None)
         found.append(Drift(key, was, today, key not in now and not below))
     return found

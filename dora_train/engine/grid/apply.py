@@ -83,13 +83,14 @@ class Applier:
         One is left out if a person has cancelled it since, or another command has submitted it.
         """
         requests = {}
-        statuses = look([one.experiment for one in held], inventory.executor)
-        held = [one for one in held if statuses[one.xp.sig].held]
+        # Before the look: if another command submits in between, our intent fails.
         for one in held:
             inventory.seen[one.xp.sig] = one.experiment.job_number()
+        statuses = look([one.experiment for one in held], inventory.executor)
         for one in held:
-            action = Action(one.xp.sig, Verb.NEW)
-            requests[one.xp.sig] = self._request(inventory, one, action)
+            if statuses[one.xp.sig].held:
+                action = Action(one.xp.sig, Verb.NEW)
+                requests[one.xp.sig] = self._request(inventory, one, action)
         submission.submit_all(
             jobs_of(inventory.herd.job_arrays, requests),
             inventory.executor,

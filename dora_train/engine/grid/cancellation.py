@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from ..errors import UserError
 from ..experiment import claims
@@ -28,7 +28,9 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
             continue
         # The mark comes first. Without it, the end of the job could count as an interruption, and
         # the next grid would resume the experiment.
-        with without_room(experiment):
+        # Of a held job and of a packed one, the mark is all that ends it.
+        needs_mark = not job.ids or job.member is not None
+        with nullcontext() if needs_mark else without_room(experiment):
             experiment.cancel_job(job.number, claims.user_name())
         if job.member is not None:
             path = list_of(experiment, job.token)

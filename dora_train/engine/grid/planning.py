@@ -57,8 +57,9 @@ def plan(command: Command, inventory: Inventory, retried: Collection[str] = ()) 
 
     actions = planned(command.rules)
     if retried:
-        again = {one.sig: one for one in planned(SubmitRules(retry=True)) if one.sig in retried}
-        actions = [again.get(one.sig, one) for one in actions]
+        for at, action in enumerate(planned(SubmitRules(retry=True))):
+            if action.sig in retried:
+                actions[at] = action
     if search is not None:
         return limited(actions, inventory.known, search.at_once)
     return actions

@@ -112,13 +112,14 @@ def _overdue(intents: Iterable[Intent]) -> list[Intent]:
     for experiment, job in intents:
         writer = from_stored(Holder, job.writer)
         alive = writer.alive() if writer is not None else None
-        # This process comes here when its own sbatch has ended without an answer. The scheduler may
-        # still take the job up.
+        patience = PATIENCE
+        # This process comes here when its own sbatch has ended without an answer, which may have
+        # taken a minute. The scheduler may still take the job up.
         if writer is not None and writer.this_process():
-            alive = None
+            alive, patience = None, 2 * PATIENCE
         if alive is None:
             # By the clock of the disk: the clock of the process may differ from ours.
-            if age_of(experiment.jobs / f"{job.number}.json") > PATIENCE:
+            if age_of(experiment.jobs / f"{job.number}.json") > patience:
                 found.append((experiment, job))
         elif not alive:
             _wait_for_sbatch(job)

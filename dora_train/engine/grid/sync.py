@@ -187,9 +187,10 @@ class Sync:
         planned = plan(self.command, inventory, self.retried)
         self.retried &= put_off(planned)
         actions = [self._left_to_heal(inventory, one) for one in planned]
-        self.is_stuck = not any(action.verb.submits for action in actions)
         check(self.command, inventory, actions)
-        report_refused(self.applier.apply(inventory, actions))
+        outcomes = self.applier.apply(inventory, actions)
+        self.is_stuck = not any(one.submitted or one.held for one in outcomes)
+        report_refused(outcomes)
         return inventory
 
     def _left_to_heal(self, inventory: Inventory, action: Action) -> Action:

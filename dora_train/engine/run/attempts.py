@@ -26,14 +26,12 @@ def attempts_in_vain(before: RunState, job_id: str) -> int:
 def refuse_in_vain(session: "Session", before: RunState) -> None:
     """Fail a job that would be requeued for ever, e.g. out of memory or on a broken node.
 
-    A person may always try again, with a new job.
+    A person may always try again.
 
     Raises:
-        UserError: in a job that starts again, after three attempts without a new checkpoint.
+        UserError: in a job, after three attempts without a new checkpoint.
     """
-    job_id = session.state.job_id
-    starts_again = job_id != "" and job_id == before.job_id
-    if starts_again and session.state.fruitless > MOST_IN_VAIN and session.ranks.is_first:
+    if session.state.job_id and session.state.fruitless > MOST_IN_VAIN and session.ranks.is_first:
         last = before.cause or "ended without reporting a result"
         cause = f"{MOST_IN_VAIN} attempts without a new checkpoint; the last: {last}"
         session.report(State.FAILED, cause=cause)

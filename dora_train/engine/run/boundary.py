@@ -75,7 +75,7 @@ class StepBoundary(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, *args: object) -> None:
         if _can_go_on_from_here(trainer):
             self._save_or_leave(trainer)
-        elif not can_resume_within(train_loaders(trainer)):
+        elif not ends_the_epoch(trainer) and not can_resume_within(train_loaders(trainer)):
             self._leave(trainer)  # the epoch may be endless
 
     def on_validation_batch_end(self, trainer: Trainer, *args: object, **kwargs: object) -> None:

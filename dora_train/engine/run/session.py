@@ -35,7 +35,7 @@ from .ranks import Ranks
 from .room import Room, minutes_to_wait
 from .run_log import log_added, log_start, log_versions, logging_to, note_unpromised
 from .signals import Signals
-from .usage import Meter, write_usage
+from .usage import Meter, UsageFile
 
 if TYPE_CHECKING:
     from .resume import Resume
@@ -85,8 +85,8 @@ class Session:
 
     @cached_property
     def meter(self) -> Meter:
-        write = partial(write_usage, self.experiment, self.state.attempt, self.ranks.is_first)
-        return Meter(self.ranks.rank, self.cores, write)
+        file = UsageFile(self.experiment, self.state.attempt, self.ranks.is_first)
+        return Meter(self.ranks.rank, self.cores, file.write)
 
     @cached_property
     def room(self) -> Room:  # on its disk

@@ -110,20 +110,26 @@ class Meter:
             self.usage.energy = (self.usage.energy or 0.0) + joules
 
 
-def write_usage(experiment: Experiment, attempt: int, is_first: bool, usage: Usage) -> None:
-    """Write what a rank has used beside the claim of its attempt.
+class UsageFile:
+    """Writes what a rank has used beside the claim of its attempt.
 
     Args:
         attempt: the number that the first rank has claimed.
         is_first: whether this is the first rank. When another one began, the first may not have
-            claimed the attempt yet. So it looks for the claim now.
+            claimed the attempt yet. So it looks for the claim before it writes for the first time.
     """
-    if not is_first:
-        last = claims.latest(experiment)
-        if last is None or last.alive() is False:
-            return  # a claim of an earlier attempt
-        attempt = last.attempt
-    experiment.write_usage(attempt, usage)
+
+    def __init__(self, experiment: Experiment, attempt: int, is_first: bool):
+        self.experiment, self.attempt = experiment, attempt
+        self.is_known = is_first
+
+    def write(self, usage: Usage) -> None:
+        if not self.is_known:
+            last = claims.latest(self.experiment)
+            if last is None or last.alive() is False:
+                return  # a claim of an earlier attempt
+            self.attempt, self.is_known = last.attempt, True
+        self.experiment.write_usage(self.attempt, usage)
 
 
 def _uses_gpu() -> bool:
