@@ -35,7 +35,7 @@ endef
 test: $(VENV)/.dev lint ## set up, and run every test that this machine can run
 	$(call run_tests)
 
-test-fast: $(VENV)/.dev ## the everyday part of the tests, in under ten minutes
+test-fast: $(VENV)/.dev ## the everyday part of the tests: six minutes on two cores
 	$(call run_tests,-m "not slow and not slurm")
 
 chaos: $(VENV)/.dev ## kill runs at hundreds of random points (N=600), and compare every bit
