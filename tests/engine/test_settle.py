@@ -250,8 +250,11 @@ def test_a_job_that_waits_or_runs_is_not_given_up_for_one_without_room(tmp_path)
 
 
 def test_what_waits_with_us_keeps_the_memory_that_it_was_given(tmp_path):
-    requests = [replace(one, raised={"oom": 1}) for one in asked(tmp_path, 2)]
-    outcomes = submit_all([requests], Room(tmp_path / "jobs", 0), tmp_path)
+    """The second request is not tried, because the first has found no room."""
+    requests = [[replace(one, raised={"oom": 1})] for one in asked(tmp_path, 2)]
+    fake = Room(tmp_path / "jobs", 0)
+    outcomes = submit_all(requests, fake, tmp_path)
+    assert fake.sizes == [1] and [one.held for one in outcomes] == [True, True]
     assert [one.experiment.job().raised for one in outcomes] == [{"oom": 1}] * 2
 
 
