@@ -41,10 +41,11 @@ from dora_train.engine.experiment.folder import Experiment
 from dora_train.engine.run.boundary import StepBoundary
 from dora_train.engine.run.checkpoints import AtomicCheckpointIO, Checkpoints
 from dora_train.engine.run.history import History
-from dora_train.engine.run.loaders import SameAsOneRank, TrainLoader
+from dora_train.engine.run.loaders import TrainLoader
 from dora_train.engine.run.profile import Unasked
 from dora_train.engine.run.ranks import Ranks
 from dora_train.engine.run.room import Room
+from dora_train.engine.run.same_as_one_rank import SameAsOneRank
 from dora_train.engine.run.signals import Signals
 from dora_train.model import build_model
 

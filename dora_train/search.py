@@ -167,11 +167,9 @@ class Search(Growing):
 
     def has_missed(self, statuses: Mapping[str, Status]) -> bool:
         """See `Growing`."""
-        for trial in self._replay.trials if self._replay is not None else ():
-            status = statuses.get(trial.sig)
-            if trial.sig not in self._outcomes and status is not None and is_over(status):
-                return True
-        return False
+        trials = self._replay.trials if self._replay is not None else []
+        unknown = {trial.sig for trial in trials} - self._outcomes.keys()
+        return any(is_over(statuses[sig]) for sig in unknown & statuses.keys())
 
     # --- its state, from the record and the experiments ---
 

@@ -131,5 +131,6 @@ def watch(name: str, runs: Sequence[Run], executor: Executor | None) -> None:
         trim=None, trim_last=False, interval=DORA_INTERVAL, silent=False, jupyter=False
     )
     monitor = Monitor(LiveTable(name or "all", runs), executor, args, moves=False)
-    monitor.again = f"{typed('python')} -m dora_train.report {name} --watch".replace("  ", " ")
+    words = [typed("python"), "-m dora_train.report", name, "--watch"]
+    monitor.again = " ".join(filter(None, words))
     monitor.run()

@@ -19,8 +19,9 @@ from dora_train.engine.run.averaging import AverageWeights
 from dora_train.engine.run.endings import EarlyStop, KeepStop, StopHopeless, StopOnNan
 from dora_train.engine.run.given import Loaders, Splits
 from dora_train.engine.run.history import History
-from dora_train.engine.run.loaders import Loader, SameAsOneRank
+from dora_train.engine.run.loaders import Loader
 from dora_train.engine.run.ranks import Ranks
+from dora_train.engine.run.same_as_one_rank import SameAsOneRank
 from dora_train.engine.run.session import Session
 from dora_train.engine.run.signals import Signals, Stopped
 

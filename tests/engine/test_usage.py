@@ -113,17 +113,22 @@ def test_a_gpu_that_counts_no_energy_and_a_machine_without_a_driver(monkeypatch)
     assert Gauge.of("GPU-1") is None
 
 
-def test_a_run_on_a_gpu(monkeypatch, clock):
-    nvml(monkeypatch, [sample(1, 50)], [100.0, 100.0, 160.0])
+def meter_of_a_run_on(monkeypatch, joules: list[float], is_initialized=lambda: True) -> Meter:
+    """The meter of a run on a GPU that counts these joules."""
+    nvml(monkeypatch, [sample(1, 50)], joules)
     cuda = SimpleNamespace(
-        is_initialized=lambda: True,
+        is_initialized=is_initialized,
         current_device=lambda: 0,
         get_device_properties=lambda index: SimpleNamespace(uuid="1"),
         max_memory_reserved=lambda: 5,
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(module, "Processors", lambda: SimpleNamespace(joules=lambda cpu: None))
-    meter = Meter(0, 1, lambda usage: None)
+    return Meter(0, 1, lambda usage: None)
+
+
+def test_a_run_on_a_gpu(monkeypatch, clock):
+    meter = meter_of_a_run_on(monkeypatch, [100.0, 100.0, 160.0])
     clock.now += 20
     meter.measure()
     clock.now += 20
@@ -134,17 +139,9 @@ def test_a_run_on_a_gpu(monkeypatch, clock):
 
 def test_a_short_run_on_a_gpu(monkeypatch, clock):
     """CUDA starts after the first measurement, and the run ends before the next one is due."""
-    nvml(monkeypatch, [sample(1, 50)], [100.0, 160.0, 190.0])
     started = [False]
-    cuda = SimpleNamespace(
-        is_initialized=lambda: started[0],
-        current_device=lambda: 0,
-        get_device_properties=lambda index: SimpleNamespace(uuid="1"),
-        max_memory_reserved=lambda: 5,
-    )
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(module, "Processors", lambda: SimpleNamespace(joules=lambda cpu: None))
-    meter = Meter(0, 1, lambda usage: None)
+    joules = [100.0, 160.0, 190.0]
+    meter = meter_of_a_run_on(monkeypatch, joules, is_initialized=lambda: started[0])
     meter.measure()
     started[0] = True
     clock.now += 1

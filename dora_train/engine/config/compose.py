@@ -39,7 +39,7 @@ from . import recipes
 from .apply import apply
 from .bases import Base, Bases, as_written
 from .keys import MISSING, at, holds_interpolation
-from .overrides import choice_text, chosen_text, option, parse, set_before_delete
+from .overrides import choice, choice_of, option, parse, set_before_delete
 from .values import Delta, coerced, differences, dotted_keys, flatten
 
 RULE = 2  # the version of this rule, stored at birth. Raise it when any signature would change
@@ -118,7 +118,7 @@ class Composer:
             self._check_option(override.key_or_group, name)
             if name is not None:  # Hydra cannot choose none
                 options[override.key_or_group] = name
-                texts.append(choice_text(override))
+                texts.append(choice_of(override))
         base = self._bases.of(*sorted(texts))  # in any order they are the same experiment
         argv = [str(override.input_line) for override in parsed]
         return self._of_leaves(base, values, options, argv) or self._of_any(
@@ -180,7 +180,7 @@ class Composer:
             if override.key_or_group not in self.groups:
                 values[override.key_or_group] = override.value()
             elif option(override) is not None:  # Hydra cannot choose none
-                chosen.append(choice_text(override))
+                chosen.append(choice_of(override))
         return [*self._bases.layers(*chosen), dict(flatten(values))]
 
     def _parse(self, overrides: Sequence[str]) -> list[Override]:
@@ -208,10 +208,11 @@ class Composer:
         defaults = self._bases.of().choices
         others = {group: name for group, name in options.items() if name != defaults.get(group)}
         leading = {group: others[group] for group in LEADING if others.get(group) is not None}
-        implied = self._bases.of(*map(chosen_text, leading, leading.values())).choices
+        implied = self._bases.of(*map(choice, leading, leading.values())).choices
         delta = []
         for group, name in options.items():
-            # The file of a leading group may have chosen another option than the default.
+            # The file of a leading group may have chosen another option than the default. Then
+            # naming the default makes another experiment.
             if group in leading or name != implied.get(group):
                 delta.append((group, name))
         return delta

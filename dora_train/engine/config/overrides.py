@@ -111,16 +111,16 @@ def option(override: Override) -> Any:
     return value
 
 
-def choice_text(override: Override) -> str:
+def choice_of(override: Override) -> str:
     """An override of a group, as Hydra takes it. A name that reads as a number is quoted."""
     text = str(override.input_line)
     if isinstance(override.value(), (bool, int, float)):
         key, _, name = text.partition("=")
-        return chosen_text(key, name.strip())
+        return choice(key, name.strip())
     return text
 
 
-def chosen_text(group: str, name: object) -> str:
+def choice(group: str, name: object) -> str:
     """The override that chooses a file of a group, whatever its name is."""
     if isinstance(name, str) and _reads_as_a_number(name):
         return f"{group}='{name}'"

@@ -16,7 +16,7 @@ from ..errors import UserError, near
 from ..upstream.hydra import ConfigFile
 from .keys import MISSING, at, fitted, is_open, takes_a_dict, unknown
 from .limits import TRAINER_TAKES
-from .overrides import chosen_text
+from .overrides import choice
 from .quoting import unquoted
 from .refused import refuse_trainer_key
 from .values import dotted_keys, flatten, unflatten
@@ -82,7 +82,7 @@ def without(
         elif option is not None and _group(group) not in (*left_out, "hydra"):
             # Hydra wants a "+" for a group that a recipe has added: config.yaml does not have it.
             is_added = _group(parents.get(f"{group}/{option}", "")) in GROUPS
-            yield chosen_text(f"+{group}" if is_added else group, option)
+            yield choice(f"+{group}" if is_added else group, option)
 
 
 def fitting(

@@ -3,11 +3,12 @@
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
-from ..errors import UserError
+from ..errors import UserError, writable
 from ..experiment import claims
 from ..experiment.folder import Experiment
+from ..experiment.records import Job
 from ..jobs.executor import Executor
 from ..jobs.pack import Member, list_of, members_of
 from ..watch.status import look
@@ -28,10 +29,7 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
             continue
         # The mark comes first. Without it, the end of the job could count as an interruption, and
         # the next grid would resume the experiment.
-        # Of a held job and of a packed one, the mark is all that ends it.
-        needs_mark = not job.ids or job.member is not None
-        with nullcontext() if needs_mark else without_room(experiment):
-            experiment.cancel_job(job.number, claims.user_name())
+        _mark(experiment, job)
         if job.member is not None:
             path = list_of(experiment, job.token)
             members.setdefault(job.job_id, members_of(path, job.task or 0))
@@ -49,9 +47,23 @@ def cancel(experiments: Iterable[Experiment], executor: Executor) -> list[str]:
     return list(tokens)
 
 
+def _mark(experiment: Experiment, job: Job) -> None:
+    """Write that a user has asked for the end of a job.
+
+    Raises:
+        UserError: it cannot be written, and nothing else would end the experiment: its job is held,
+            or others share it.
+    """
+    writing = writable(experiment.folder)
+    if job.ids and job.member is None:
+        writing = even_without_a_mark(experiment)
+    with writing:
+        experiment.cancel_job(job.number, claims.user_name())
+
+
 @contextmanager
-def without_room(experiment: Experiment) -> Iterator[None]:
-    """Cancel also if the mark of the cancellation cannot be written, e.g. on a full disk."""
+def even_without_a_mark(experiment: Experiment) -> Iterator[None]:
+    """Go on if the mark of a cancellation cannot be written, e.g. on a full disk. One line says so."""
     try:
         yield
     except OSError as error:

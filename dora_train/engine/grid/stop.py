@@ -58,7 +58,7 @@ def _stop_process(experiment: Experiment) -> str:
         )
     # The mark comes first. Without it, the end of the run would count as an interruption, and the
     # next grid would resume it.
-    with cancellation.without_room(experiment):
+    with cancellation.even_without_a_mark(experiment):
         experiment.cancel_attempt(last.attempt, claims.user_name())
     try:
         os.kill(last.pid, signal.SIGTERM)

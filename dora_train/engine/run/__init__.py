@@ -13,6 +13,7 @@ An attempt
     checks.py        refuses what this machine or Lightning cannot run
 Its ranks
     ranks.py         which rank this process is
+    same_as_one_rank.py  lets several ranks compute the same as one
     spawn.py         starts the ranks of `dora run -d`
     distrib.py       `dora.distrib` inside a run
     cluster_environment.py  the ranks in Lightning's form

@@ -28,6 +28,7 @@ class Group:
 
     def add(self, values: torch.Tensor, samples: int, operation: str) -> None:
         """Reduce the values of one more step, [names], into the sums."""
+        # A step may give a number on the CPU under a name that was a tensor on the GPU before.
         values = values.to(self.sums.device)
         if operation == "min":
             self.sums = torch.minimum(self.sums, values)

@@ -28,13 +28,14 @@ SAVE = 1000
 class StepBoundary(Checkpoint):
     """Looks after each batch whether a checkpoint is due, or any rank was signalled.
 
-    If a checkpoint is due, all ranks save. If a rank was signalled, all ranks save and leave.
+    If a checkpoint is due, all ranks save. If a rank was signalled, all ranks save and leave. If
+    the next attempt could not go on within the epoch, they leave without a new checkpoint.
     Lightning calls a `Checkpoint` after all other callbacks. By then each of them has decided
     whether the training ends here.
 
     Args:
         signals: the flag of this rank.
-        checkpoints: writes `last.ckpt`. At the end of an epoch it asks `wants_save`.
+        checkpoints: writes `last.ckpt`. At the end of an epoch, it asks this object whether to.
         every_minutes: between two checkpoints. 0: `checkpoint.every_epochs` alone says when.
     """
 
@@ -46,7 +47,8 @@ class StepBoundary(Checkpoint):
         every_minutes: float,
     ):
         self.signals, self.world_size = signals, world_size
-        self.save, checkpoints.boundary = checkpoints.save_last, self
+        self.save = checkpoints.save_last
+        checkpoints.boundary = self  # it asks at the end of an epoch
         self.every = every_minutes * 60 or float("inf")  # seconds
         self._saved = time.monotonic()
         self._signum = 0  # of a rank, at the end of the epoch before, which is saved by now

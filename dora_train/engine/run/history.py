@@ -148,7 +148,7 @@ class History(StepSums):
         value = last_value(self.entries, self.metric)
         self.improved = value is not None and is_better(value, self.best.get("value"), self.mode)
         if self.improved:
-            # without a metric of the name `step` or `epoch`, which would hide the place of the weights
+            # A metric of the name `step` or `epoch` would hide the place of the weights.
             metrics = validated(self.entries[-1].get("valid", {}))
             self.best = {"epoch": self.epoch, **step, **metrics, "value": value}
 

@@ -115,6 +115,7 @@ def cause_of(error: BaseException) -> str:
 
 def both_ends(error: BaseException) -> str:
     """Return the first and the last line of an error: NCCL gives the cause in the last one."""
-    *_, last = ["", *str(error).strip().splitlines()[1:]]
-    text = cause_of(error)
-    return f"{text} ... {last.strip()[:300]}" if last else text
+    text, lines = cause_of(error), str(error).strip().splitlines()
+    if len(lines) < 2:
+        return text
+    return f"{text} ... {lines[-1].strip()[:300]}"

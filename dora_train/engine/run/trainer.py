@@ -33,12 +33,12 @@ from .cluster_environment import RanksEnvironment, leave_group
 from .endings import EarlyStop, KeepStop, StopHopeless, StopOnNan, end_reason
 from .given import Data, Hooks, Loaders, Splits, given
 from .history import History
-from .loaders import SameAsOneRank
 from .loggers import CSV, LogHistory, lightning_loggers
 from .profile import Unasked, WhereTimeGoes
 from .progress import ShowProgress
 from .ranks import Ranks
 from .resume import Resume, take_up, weights_to_test
+from .same_as_one_rank import SameAsOneRank
 from .same_data import keep_or_refuse, refuse_learned
 from .session import Session, current
 from .start import start_from

@@ -107,8 +107,6 @@ class Monitor:
         self.charge: Charge | None = None  # None: it only watches
         # the command that shows the same again
         self.again = f"{typed()} grid {table.name}"
-        if not moves:
-            self.again = f"{typed('python')} -m dora_train.report {table.name} --watch"
         self._asked = float("-inf")
         self._took = 0.0  # seconds of the last look and its drawing
         self._heals = False  # an interrupted experiment will be submitted again from here
