@@ -4,7 +4,6 @@ import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from experiments import experiment
@@ -99,15 +98,19 @@ def test_weights_that_are_named_by_a_path_stay(out, monkeypatch):
 
 
 def test_weights_in_a_folder_that_is_closed_to_us(out, monkeypatch):
-    one = made(out, 1)
-    made(out, 2, State.NEW, origin="/home/other/private/w.ckpt")
-    monkeypatch.setattr(Path, "is_file", lambda path: raise_(PermissionError(13, "closed")))
+    """Of another user's experiment, whose weights we must not look for."""
+    one, closed = made(out, 1, grid=""), "/home/other/private"
+    made(out, 2, State.NEW, origin=f"{closed}/w.ckpt")
+    is_file = Path.is_file
+
+    def open_or_closed(path: Path) -> bool:
+        if str(path).startswith(closed):
+            raise PermissionError(13, "Permission denied")
+        return is_file(path)
+
+    monkeypatch.setattr(Path, "is_file", open_or_closed)
     clean.main(["unnamed"])
     assert one.folder.exists()
-
-
-def raise_(error: Exception) -> NoReturn:
-    raise error
 
 
 def test_only_what_failed_long_ago(out):
